@@ -1,0 +1,61 @@
+# Everything here works from a bare clone with Python 3.11-3.13, make and git; the README says how to do without make.
+PYTHON ?= python3
+ENV := .venv
+ifeq ($(OS),Windows_NT)
+BIN := $(ENV)/Scripts
+else
+BIN := $(ENV)/bin
+endif
+RUN := $(BIN)/python
+ONLY ?=
+
+.PHONY: lab test tests notebooks course runs bench soak lessons readme lock clean
+
+# uv resolves nothing here: it installs the versions of requirements.lock, all from one source.
+$(ENV)/ready: requirements.lock pyproject.toml
+	$(PYTHON) -c "import sys; assert (3, 11) <= sys.version_info[:2] < (3, 14), 'Python 3.11, 3.12 or 3.13 is needed, this is ' + sys.version.split()[0] + ': name another one with make PYTHON=...'"
+	$(PYTHON) -m venv $(ENV)
+	$(RUN) -m pip install --quiet uv
+	$(RUN) -m uv pip install --quiet --python $(RUN) -r requirements.lock -e .
+	$(RUN) -c "open('$(ENV)/ready', 'w').close()"
+
+lab: $(ENV)/ready
+	$(RUN) -m udlib doctor
+	$(RUN) -m jupyterlab notebooks/00_start_here.ipynb
+
+test: tests notebooks
+
+tests: $(ENV)/ready
+	$(RUN) -m pytest tests --doctest-modules udlib
+
+# Every notebook twice: as shipped, then trained from nothing for a few steps on a copy.
+notebooks: $(ENV)/ready
+	$(RUN) notebooks/build.py verify
+
+# Every notebook executed headless at the size of the course, then the table of results.
+course: $(ENV)/ready
+	$(RUN) notebooks/build.py execute
+	$(RUN) -m udlib results
+
+# Rebuilds the shipped results; resumable; ONLY=pattern takes a part, PLAN=1 only says what would be trained.
+runs: $(ENV)/ready
+	$(RUN) -m udlib runs $(if $(ONLY),--only "$(ONLY)") $(if $(PLAN),--plan)
+
+bench: $(ENV)/ready
+	$(RUN) -m tests.benchmarks
+
+soak: $(ENV)/ready
+	$(RUN) -m pytest tests -m soak --override-ini "addopts=-ra"
+
+# For authors: notebooks from their sources, README's generated parts, and the lock.
+lessons: $(ENV)/ready
+	$(RUN) notebooks/build.py write $(if $(ONLY),--only "$(ONLY)")
+
+readme: $(ENV)/ready
+	$(RUN) -m udlib readme
+
+lock: $(ENV)/ready
+	$(RUN) -m uv pip compile --universal --no-header --no-annotate --python-version 3.11 --extra test --quiet pyproject.toml -o requirements.lock
+
+clean:
+	$(PYTHON) -c "import shutil; shutil.rmtree('$(ENV)', ignore_errors=True)"

@@ -1,0 +1,161 @@
+"""Lessons from their sources: `python notebooks/build.py write|execute|verify [--only PATTERN]`.
+
+A lesson is written once, in `notebooks/src/NN_name.py` (cells in jupytext's percent format). From it come two notebooks:
+`notebooks/NN_name.ipynb`, where exercises wait for the learner, and `notebooks/solutions/NN_name.ipynb`, where they are
+solved. Cells of a source carry what they are in their metadata:
+
+    # %% exercise="01.1"           what the learner sees, replaced by the solution in the solved notebook
+    # %% solution="01.1"           the solved exercise
+    # %% mistake="01.1" says="…"   a classic mistake, and words of the answer it must get (run by the tests only)
+    # %% tags=["setup"]            what an exercise needs before it can run (imports, data)
+
+A cell that calls `check(…)` has its output compared by nbval. `write` builds and executes, `execute` runs the committed
+notebooks without writing them, `verify` is what CI does: nbval over all of them as shipped, then trained from nothing in
+the `smoke` profile.
+"""
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from fnmatch import fnmatch
+from pathlib import Path
+
+import jupytext
+import nbformat
+from nbclient import NotebookClient
+
+HERE = Path(__file__).resolve().parent
+CHECK_TAG = "nbval-check-output"
+SETTINGS = {"UDLIB_PROGRESS": "0", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+
+
+def sources(only: str = "*") -> list[Path]:
+    """The lessons' sources, in order, whose name matches the pattern (`01`, `01_multilabel_data` or `0[12]*`)."""
+    return [p for p in sorted((HERE / "src").glob("[0-9][0-9]_*.py")) if fnmatch(p.stem, only) or p.stem.startswith(only)]
+
+
+def read_source(path: Path) -> list[nbformat.NotebookNode]:
+    """All cells of a source, the ones for solutions and mistakes included."""
+    return jupytext.read(path, fmt="py:percent").cells
+
+
+def exercise_of(cell, role: str) -> str | None:
+    """The number of the exercise whose `role` (exercise, solution or mistake) this cell plays, or None."""
+    return cell.metadata.get(role)
+
+
+def build(path: Path, solved: bool) -> nbformat.NotebookNode:
+    """The notebook of one source, not executed: with exercises open, or solved."""
+    cells = read_source(path)
+    solutions = {exercise_of(c, "solution"): c.source for c in cells if exercise_of(c, "solution")}
+    kept = []
+    for cell in cells:
+        if exercise_of(cell, "solution") or exercise_of(cell, "mistake"):
+            continue
+        number, source = exercise_of(cell, "exercise"), cell.source
+        if number and solved:
+            source = solutions[number]
+        new = (nbformat.v4.new_markdown_cell if cell.cell_type == "markdown" else nbformat.v4.new_code_cell)(source)
+        new.id = f"{path.stem[:2]}-{len(kept):03d}"
+        tags = list(cell.metadata.get("tags", []))
+        if cell.cell_type == "code" and re.search(r"^check\(", source, re.M):
+            tags.append(CHECK_TAG)
+        if number:
+            tags.append(f"exercise-{number}")
+        if tags:
+            new.metadata["tags"] = tags
+        kept.append(new)
+    notebook = nbformat.v4.new_notebook(cells=kept)
+    notebook.metadata = nbformat.from_dict({
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"}})
+    return notebook
+
+
+def has_exercises(path: Path) -> bool:
+    return any(exercise_of(cell, "exercise") for cell in read_source(path))
+
+
+def targets(path: Path) -> dict[Path, bool]:
+    """Where the notebooks of a source go: {path: solved}."""
+    found = {HERE / f"{path.stem}.ipynb": False}
+    if has_exercises(path):
+        found[HERE / "solutions" / f"{path.stem}.ipynb"] = True
+    return found
+
+
+def execute(notebook: nbformat.NotebookNode, folder: Path) -> float:
+    """Runs a notebook in place, from a clean kernel; returns the seconds it took."""
+    os.environ.update(SETTINGS)
+    start = time.perf_counter()
+    NotebookClient(notebook, timeout=3600, kernel_name="python3", store_widget_state=False,
+                   resources={"metadata": {"path": str(folder)}}).execute()
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+    notebook.metadata["language_info"] = {"name": "python"}
+    return time.perf_counter() - start
+
+
+def write(only: str) -> None:
+    for source in sources(only):
+        for path, solved in targets(source).items():
+            notebook = build(source, solved)
+            seconds = execute(notebook, path.parent)
+            notebook.metadata["udlib"] = {"seconds": round(seconds, 1)}
+            path.parent.mkdir(exist_ok=True)
+            nbformat.write(notebook, path)
+            print(f"{path.relative_to(HERE.parent)}: {seconds:.0f} s", flush=True)
+
+
+def notebooks(only: str = "*") -> list[Path]:
+    """The committed notebooks, solutions included."""
+    return [path for source in sources(only) for path in targets(source)]
+
+
+def execute_all(only: str) -> None:
+    for path in notebooks(only):
+        seconds = execute(nbformat.read(path, as_version=4), path.parent)
+        print(f"{path.relative_to(HERE.parent)}: {seconds:.0f} s", flush=True)
+
+
+def nbval(paths: list[Path], **environment: str) -> int:
+    """nbval's verdict on these notebooks in lax mode: outputs of tagged cells are compared, every cell must run."""
+    command = [sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=1800",
+               "-p", "no:cacheprovider", "-q", *map(str, paths)]
+    return subprocess.run(command, env=os.environ | SETTINGS | environment, cwd=HERE.parent).returncode
+
+
+def copy_for_smoke(paths: list[Path], folder: Path) -> list[Path]:
+    """Copies of notebooks whose outputs are not compared, for a run in which every number is another one."""
+    copies = []
+    for path in paths:
+        notebook = nbformat.read(path, as_version=4)
+        for cell in notebook.cells:
+            if CHECK_TAG in cell.metadata.get("tags", []):
+                cell.metadata["tags"] = [t for t in cell.metadata["tags"] if t != CHECK_TAG]
+        copy = folder / f"{'solutions_' if path.parent.name == 'solutions' else ''}{path.name}"
+        nbformat.write(notebook, copy)
+        copies.append(copy)
+    return copies
+
+
+def verify(only: str) -> int:
+    paths = notebooks(only)
+    if not paths:
+        raise SystemExit(f"no notebook matches '{only}'")
+    shipped = nbval(paths, UDLIB_PROFILE="course")
+    with tempfile.TemporaryDirectory() as folder:
+        smoke = nbval(copy_for_smoke(paths, Path(folder)), UDLIB_PROFILE="smoke", UDLIB_SMOKE_STORE=f"{folder}/results")
+    return shipped or smoke
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("verb", choices=["write", "execute", "verify"])
+    parser.add_argument("--only", default="*", help="lessons whose name matches, e.g. 02")
+    arguments = parser.parse_args()
+    raise SystemExit({"write": write, "execute": execute_all, "verify": verify}[arguments.verb](arguments.only))

@@ -1,0 +1,797 @@
+# %% [markdown]
+"""
+# 01 · Multi-label data
+
+**Aim.** Before any network sees a picture, we look at the pictures and their labels: how many there are, which come together,
+which are *difficult*, and how sure even a perfect model could be. At the end you can read a data set in VOC's format, say what
+its three label states mean, and compute the probability that a label is there at all.
+
+**Prerequisites.** Lesson 00; tensors and slicing in PyTorch; what a probability is.
+
+**Time.** About 40 minutes to read, with the exercises; the cells run in seconds. (The very first time, the pictures themselves
+are drawn and written to disk: about a minute.)
+"""
+
+# %% tags=["setup"]
+import numpy as np
+import pandas as pd
+import torch
+from IPython.display import Markdown, display
+
+from udlib.datasets import Box, apply_policy, open_dataset, read_truth
+from udlib.datasets.annotator import DIFFICULT_BELOW, annotate, marking_probability
+from udlib.exercises import assert_measured, check, check_guess
+from udlib.plots import bars, estimates, heat_map, lines, picture_grid, show
+from udlib.widgets import Explorer, Frame
+
+# %% [markdown]
+"""
+One line chooses the data for the whole lesson. Read it once with `scenes`, then change the line and run everything again.
+"""
+
+# %%
+DATA = "scenes"   # or "digits", or the path of a folder in VOC layout, e.g. VOCdevkit/VOC2007
+
+train = open_dataset(DATA, "train")
+N, C = train.targets.shape
+display(Markdown(f"The training split has **{N:,} pictures** and **{C} classes**: {', '.join(train.classes)}."))
+
+# %% [markdown]
+"""
+## 1. Look first
+
+Habits matter more than tools here: *look at the data before you model it.* Eighteen pictures, drawn by lot, with the boxes of
+everything that the annotator marked. A solid blue box is an ordinary object, a dashed orange one is flagged **difficult**.
+"""
+
+# %%
+lot = np.random.default_rng(3).permutation(N)[:18]
+titles = [", ".join(sorted({box.name for box in train.boxes(i)})) or "(no label)" for i in lot]
+titles = [title if len(title) < 24 else title[:title.rfind(",", 0, 24)] + ", …" for title in titles]
+show(picture_grid([train.image(i) for i in lot], titles, [train.boxes(i) for i in lot]),
+     f"{len(lot)} training pictures with their labels and boxes; dashed boxes are difficult objects")
+
+# %% [markdown]
+"""
+Take a minute. Is there something in a picture that has no box? A box where you would not have dared one? A picture without
+any label? All three will have names by the end of this lesson.
+
+## 2. Predict
+
+Write your guesses into the next cell *before* you go on. A wrong guess that you wrote down teaches more than a right number
+that you only read.
+"""
+
+# %%
+guess_labels = None   # how many labels does an average picture have?
+guess_ratio = None    # how many times more often does the commonest class occur than the rarest?
+
+# %% [markdown]
+r"""
+## 3. The label matrix
+
+A picture has not *one* label but a set of them. With $C$ classes, write the set as a row of zeros and ones, one question per
+class: *is there a cup? is there a bird?* The rows of all $N$ pictures make the **label matrix** $Y \in \{0,1\}^{N \times C}$.
+Nothing in this course is more important than this small table.
+"""
+
+# %%
+Y = train.targets.float()
+pd.DataFrame(train.targets[lot[:5]].numpy(), columns=train.classes)
+
+# %% [markdown]
+r"""
+Two numbers describe how full the table is. The **cardinality** is the mean number of labels of a picture,
+$\frac1N \sum_n \sum_i y_{ni}$; the **density** is the share of ones, which is cardinality divided by $C$.
+"""
+
+# %%
+cardinality = Y.sum(1).mean().item()
+density = Y.mean().item()
+assert abs(density - cardinality / C) < 1e-6
+display(Markdown(f"A picture has **{cardinality:.2f}** labels on average, from {int(Y.sum(1).min())} to "
+                 f"{int(Y.sum(1).max())}. The density is {density:.1%}: {1 - density:.0%} of all answers are *no*."))
+
+# %% [markdown]
+"""
+Keep the density in mind. A "model" that answers *no* to every question is right most of the time, which is why this
+course never reports plain accuracy.
+
+Now the columns: how often does each class occur?
+"""
+
+# %%
+count = train.targets.sum(0)
+hard = train.difficult.sum(0)
+order = count.argsort(descending=True).tolist()
+names = [train.classes[k] for k in order]
+figure = bars(names, {"easy": (count - hard)[order], "difficult": hard[order]}, "training pictures with this class")
+show(figure, f"Pictures per class, from {names[0]} ({count.max()}) to {names[-1]} ({count.min()}), difficult part hatched")
+
+# %% [markdown]
+"""
+This shape is called a **long tail**: a few classes are common, many are rare. Rare classes are learned from few examples *and*
+measured on few, so their scores are both lower and noisier. The hatched part of each bar is where the only objects of that
+class are difficult. Now your guesses:
+"""
+
+# %%
+ratio = (count.max() / count.min().clamp(min=1)).item()
+check_guess("Labels per picture", guess_labels, cardinality)
+check_guess("Commonest over rarest class", guess_ratio, ratio)
+
+# %% [markdown]
+r"""
+## 4. What comes together
+
+Labels are not independent. How many pictures have class $i$ *and* class $j$? A product $y_{ni}\,y_{nj}$ is 1 exactly when
+picture $n$ has both, so summing over pictures gives the **co-occurrence matrix**
+
+$$M = Y^\top Y .$$
+"""
+
+# %%
+M = Y.T @ Y
+assert torch.equal(M, M.T)                       # "cup and bird" is "bird and cup"
+assert torch.equal(M.diagonal().int(), count.int())  # a class is always together with itself
+
+# %% [markdown]
+r"""
+Common classes have large counts with everything. To compare fairly, ask a *conditional* question: among the pictures with
+class $i$, which share has class $j$ as well? That share estimates $P(j \mid i)$, and it can be read off without any formula:
+keep the rows that have $i$, and take the mean.
+"""
+
+# %%
+given = torch.stack([Y[Y[:, i] == 1].mean(0) for i in range(C)]).nan_to_num()  # nan: a class without pictures
+off_diagonal = given.clone().fill_diagonal_(torch.nan)[order][:, order]
+i, j = divmod(off_diagonal.nan_to_num().argmax().item(), C)
+show(heat_map(off_diagonal, names, "P(column | row)"),
+     f"Share of pictures with the row's class that also have the column's; largest: {names[j]} given {names[i]}")
+
+# %%
+display(Markdown(f"Of the pictures with a {names[i]}, **{off_diagonal[i, j]:.0%}** have a {names[j]}; of those with a "
+                 f"{names[j]}, {off_diagonal[j, i]:.0%} have a {names[i]}. The matrix is not symmetric, though $M$ is."))
+
+# %% [markdown]
+r"""
+### More often than by chance?
+
+A high $P(j \mid i)$ may only mean that $j$ is common. If labels were independent, we would have $P(i, j) = P(i)\,P(j)$. The
+ratio of the two sides is called the **lift**: 1 means chance, 2 twice as often as chance.
+"""
+
+# %%
+p = Y.mean(0)
+lift = (M / N) / (p[:, None] * p[None, :])
+
+# %% [markdown]
+"""
+A lift from small counts is mostly noise: two pictures where one was expected are a lift of 2, and mean nothing. So ask chance
+itself. Deal each class's labels to random pictures: the columns stay as long as they were, but whatever comes together now
+comes together by luck. Do it 200 times and see how far luck reaches.
+"""
+
+# %%
+def shuffled(labels, generator):
+    """The same labels, each class dealt to random pictures."""
+    return labels.gather(0, torch.rand(labels.shape, generator=generator).argsort(0))
+
+
+generator = torch.Generator().manual_seed(0)
+luck = torch.stack([(s := shuffled(Y, generator)).T @ s for _ in range(200)])   # (200, C, C)
+lowest, expected, highest = luck.amin(0), luck.mean(0), luck.amax(0)
+
+# %%
+a, b = torch.triu_indices(C, C, offset=1)
+surprise = (M - expected)[a, b] / luck.std(0)[a, b].clamp(min=0.5)
+picked = surprise.argsort(descending=True)[[*range(7), *range(-7, 0)]]
+a, b = a[picked], b[picked]
+figure = estimates([f"{train.classes[i]} + {train.classes[j]}" for i, j in zip(a, b)], {
+    "measured": (M[a, b],) * 3, "by luck: mean and range of 200 shuffles": (expected[a, b], lowest[a, b], highest[a, b])},
+    "training pictures with both classes")
+show(figure, "Seven pairs that come together more often than luck allows, and seven that do so less often")
+
+# %%
+above = int((M > highest).triu(1).sum())
+below = int((M < lowest).triu(1).sum())
+pairs = C * (C - 1) // 2
+best, low_end, high_end = (int(x[a[0], b[0]]) for x in (M, lowest, highest))
+display(Markdown(
+    f"The strongest pair is **{train.classes[a[0]]} and {train.classes[b[0]]}**: {best} pictures, where luck gave {low_end} "
+    f"to {high_end}; a lift of {lift[a[0], b[0]]:.1f}. Of {pairs} pairs, {above} come together more often than in any of the "
+    f"200 shuffles and {below} less often. Luck alone would put at most about {pairs * 2 / 201:.0f} pairs outside."))
+
+# %% [markdown]
+"""
+In `scenes` the reason is simple: a picture is a place (a street, a shore, a kitchen …), and places have their things. A network
+may use that: *where there is sand, a boat is likely*. This helps on average and hurts in the one picture where the boat is
+missing. Lesson 09 cuts the classes into groups along this very matrix.
+
+## 5. "Difficult", the third state
+
+Annotators of PASCAL VOC did more than draw boxes. An object can be **truncated** (it goes on beyond its box, for instance
+beyond the picture's edge), **occluded** (something stands before it; a flag that later years added), and **difficult**: hard
+to recognise, perhaps only by what stands around it. So a label has three states, and VOC's lists write them as
+
+| state | meaning |
+|---|---|
+| `1` | at least one object of the class that is *not* difficult |
+| `0` | only difficult objects of the class |
+| `-1` | no object of the class |
+
+Careful: in these lists `0` is *not* "no". A loader that takes the sign for the label loses the difficult ones. Ours keeps two
+tables instead, `targets` (1 also where only difficult objects stand) and `difficult`.
+"""
+
+# %%
+def cut_out(dataset, i, box):
+    """A square piece of picture i around a box, at least half the picture wide, and the box moved along with it."""
+    image = dataset.image(i)
+    side = min(max(0.5 * min(image.size), 1.2 * (box.xmax - box.xmin), 1.2 * (box.ymax - box.ymin)), *image.size)
+    left = min(max((box.xmin + box.xmax - side) / 2, 0), image.width - side)
+    top = min(max((box.ymin + box.ymax - side) / 2, 0), image.height - side)
+    moved = Box(box.name, box.xmin - left, box.ymin - top, box.xmax - left, box.ymax - top, difficult=box.difficult)
+    return image.crop((int(left), int(top), int(left + side), int(top + side))), [moved]
+
+
+# %%
+marked = [(i, box) for i in range(N) for box in train.boxes(i)]
+difficult = [(i, box) for i, box in marked if box.difficult]
+chosen = [difficult[k] for k in np.random.default_rng(1).permutation(len(difficult))[:12]]
+flags = [box.name + " (truncated)" * box.truncated + " (occluded)" * box.occluded for _, box in chosen]
+if chosen:
+    pieces, boxes = zip(*(cut_out(train, i, box) for i, box in chosen))
+    show(picture_grid(pieces, [flag.replace(" (", "\n(", 1) for flag in flags], boxes),
+         "Twelve difficult objects, each with its surroundings: " + ", ".join(flags))
+
+# %% [markdown]
+"""
+Look at each for a second. Which would you have named without the title? And which *with the surroundings covered*?
+
+Do the other flags go along with difficulty? Compare easy and difficult boxes:
+"""
+
+# %%
+area = [(box.xmax - box.xmin) * (box.ymax - box.ymin) / np.prod(train.image_size(i)) for i, box in marked]
+table = pd.DataFrame({"kind": ["difficult" if box.difficult else "easy" for _, box in marked],
+                      "truncated": [box.truncated for _, box in marked],
+                      "occluded": [box.occluded for _, box in marked], "share of the picture": area})
+table.groupby("kind").mean().map("{:.1%}".format).assign(boxes=table.kind.value_counts())
+
+# %% [markdown]
+"""
+### Three ways to count a difficult label
+
+What should a difficult label count as? There is no right answer, only three *policies*, and a number without its policy cannot
+be compared with any other. `apply_policy` returns the labels and a mask of those to leave out.
+"""
+
+# %%
+rows = {}
+for policy in ("positive", "ignore", "negative"):
+    targets, ignore = apply_policy(train.targets, train.difficult, policy)
+    rows[policy] = {"counted as yes": int(targets[~ignore].sum()), "left out": int(ignore.sum())}
+pd.DataFrame(rows).T
+
+# %%
+D = int(train.difficult.sum())
+assert rows["positive"]["counted as yes"] - rows["negative"]["counted as yes"] == D
+assert rows["ignore"]["counted as yes"] == rows["negative"]["counted as yes"]
+display(Markdown(f"**{D}** labels change sides: {D / int(train.targets.sum()):.1%} of all positive labels."))
+
+# %% [markdown]
+"""
+The code that was released with the Uncertainty Distillation paper uses *all three*: difficult labels are **positive** in
+training, **ignored** in average precision, and **negative** in precision, recall and F1. So the network is rewarded for
+finding a difficult object, and then F1 calls the same answer wrong. The paper does not mention it. We take the first two as
+our headline protocol, as VOC does, and print the other choices beside it; lesson 02 measures how far they move a score.
+
+## 6. What makes an object difficult, and how would we know?
+
+Real annotators do not tell us how sure they were. This is where drawn pictures help: the program that drew them knows
+everything. The rest of this section and the next two need that knowledge.
+"""
+
+# %%
+known = train if train.posterior is not None else open_dataset("scenes", "train")
+if known is not train:
+    print("This folder does not come with a known truth, as real data never does: sections 6 to 8 show scenes instead.")
+
+# %%
+truth = read_truth(known.root)
+rank = {name: row for row, name in enumerate(known.ids)}
+drawn = pd.DataFrame({"image": [rank.get(name, -1) for name in truth["ids"][truth["object_image"]]],
+                      "name": truth["classes"][truth["object_class"]], "v": truth["object_visibility"].astype(float),
+                      "marked": truth["object_marked"], "box": list(truth["object_box"])})
+drawn = drawn[drawn.image >= 0]          # the file covers all splits
+drawn.drop(columns="box").head()
+
+# %% [markdown]
+r"""
+Each row is one object that was *drawn*, marked or not. Its **visibility** $v \in [0, 1]$ is a product: an object is hard to see
+as soon as *one* of four things goes wrong.
+
+$$v = \min\!\left(1, \frac{\text{size}}{s_0}\right)^{a} \cdot \text{contrast} \cdot
+\text{share inside the frame} \cdot \text{share not occluded}$$
+
+A product means that troubles multiply: an object half outside the frame *and* half hidden keeps a quarter.
+"""
+
+# %%
+from udlib.datasets.scenes import visibility
+
+assert visibility(1.0, 1.0, 0.5, 0.5) == 0.25                    # two troubles multiply
+assert visibility(0.9, 0.8, 1, 1) == visibility(0.7, 0.8, 1, 1)  # beyond s₀, size no longer helps
+sizes = np.array([0.05, 0.10, 0.20, 0.40])
+display(Markdown("A fully visible object that is " + ", ".join(f"{s:.0%}" for s in sizes) + " of the picture's side has v = "
+                 + ", ".join(f"{v:.2f}" for v in visibility(sizes, 1, 1, 1)) + "."))
+
+# %% [markdown]
+r"""
+### The simulated annotator
+
+Our annotator looks at an object and marks it with a chance that depends on its visibility alone:
+
+$$\pi(v) = \pi_{\min} + \frac{\pi_{\max} - \pi_{\min}}{1 + e^{(c - v)/w}} .$$
+
+A marked object gets the flag *difficult* when its visibility is below a threshold. Here is the formula, line for line, with
+the constants that made this data:
+"""
+
+# %%
+from udlib.datasets.annotator import CENTRE, HIGHEST, LOWEST, WIDTH
+
+grid = np.linspace(0, 1, 101)
+pi = LOWEST + (HIGHEST - LOWEST) / (1 + np.exp((CENTRE - grid) / WIDTH))
+assert np.allclose(pi, marking_probability(grid))
+
+# %%
+edges = np.linspace(0, 1, 11)
+bins = drawn.groupby(pd.cut(drawn.v, edges, include_lowest=True), observed=True).marked.agg(["mean", "count"])
+middle = [interval.mid for interval in bins.index]
+margin = 1.96 * np.sqrt(bins["mean"] * (1 - bins["mean"]) / bins["count"])
+figure = lines(grid, {"π(v), the rule": pi}, "visibility v", "chance to be marked", markers=False)
+axes = figure.axes[0]
+axes.errorbar(middle, bins["mean"], yerr=margin, fmt="o", color="black", capsize=3, label="marked in the data, 95 %")
+axes.bar(middle, 0.4 * bins["count"] / bins["count"].max(), width=0.09, color="lightgrey", label="objects drawn (no scale)")
+axes.axvspan(0, DIFFICULT_BELOW, facecolor="none", edgecolor="orange", hatch="//", alpha=0.5, label="flagged difficult")
+axes.legend(frameon=False, loc="center right")
+show(figure, f"The chance to be marked rises with visibility from {pi[0]:.0%} to {pi[-1]:.0%}; dots from the data follow it")
+
+# %%
+below = drawn.v < DIFFICULT_BELOW
+display(Markdown(
+    f"**{(~drawn.marked).mean():.1%}** of all drawn objects were not marked. Among those of visibility below {DIFFICULT_BELOW} "
+    f"the annotator missed {(~drawn.marked[below]).mean():.0%}, among the others {(~drawn.marked[~below]).mean():.1%}."))
+
+# %% [markdown]
+r"""
+### The known posterior
+
+A label says *at least one object of this class was marked*. Objects are marked independently, so it is easiest to ask for the
+opposite: the label is missing only if **all** objects $o$ of the class were missed. Hence
+
+$$P(y_i = 1 \mid \text{scene}) = 1 - \prod_{o \,\in\, \text{class } i} \bigl(1 - \pi(v_o)\bigr).$$
+
+This is the **posterior**: what someone who sees the whole scene, but not the annotator's dice, can honestly say. Take the
+picture that leaves the most room for doubt:
+"""
+
+# %%
+doubt = (known.posterior * (1 - known.posterior)).sum(1)
+i = int(doubt.argmax())
+here = drawn[drawn.image == i]
+chance = here.groupby("name").v.apply(lambda v: 1 - np.prod(1 - marking_probability(v)))   # the equation above
+stored = [known.posterior[i, known.classes.index(name)].item() for name in chance.index]
+assert np.allclose(chance, stored, atol=1e-5)
+
+# %% [markdown]
+"""
+The posterior in the file is the one we computed. Now let six annotators look at this same picture.
+"""
+
+# %%
+def as_box(name, box, v):
+    return Box(name, *map(float, box), difficult=v < DIFFICULT_BELOW)
+
+
+rng = np.random.default_rng(6)
+everything = [as_box(*row) for row in here[["name", "box", "v"]].itertuples(index=False)]
+opinions = [[box for box, yes in zip(everything, annotate(here.v, rng)) if yes] for _ in range(6)]
+said = [", ".join(sorted({box.name for box in boxes})) for boxes in opinions]
+show(picture_grid([known.image(i)] * 7, ["drawn: " + ", ".join(sorted(set(here.name)))] + said, [everything] + opinions,
+                  columns=4, side=2.3), "The same picture with all drawn objects, and as six annotators would mark it")
+
+# %% [markdown]
+"""
+Same pixels, different labels. The data set holds *one* such opinion, and a network is trained on it as if it were the truth.
+With a thousand annotators, the share that says *yes* should settle at the posterior:
+"""
+
+# %%
+marks = np.stack([annotate(here.v, rng) for _ in range(1000)])       # (annotators, objects)
+share = {name: marks[:, here.name == name].any(1).mean() for name in chance.index}
+pd.DataFrame({
+    "visibilities": here.groupby("name").v.apply(lambda v: ", ".join(f"{x:.2f}" for x in v)),
+    "marked in the data": here.groupby("name").marked.sum(),
+    "label": [int(known.targets[i, known.classes.index(name)]) for name in chance.index],
+    "posterior": chance.round(3), "yes of 1,000": pd.Series(share).round(3)})
+
+# %% [markdown]
+r"""
+One picture convinces nobody, so annotate *all* pictures again, 200 times. If the posterior is right, the share of *yes* in $R$
+repetitions differs from $P$ only by the binomial noise $\sqrt{P(1-P)/R}$.
+"""
+
+# %%
+R, pair = 200, drawn.image.to_numpy() * C + drawn.name.map(known.classes.index).to_numpy()  # which cell of the label matrix
+yes = np.zeros(known.posterior.numel())
+for _ in range(R):
+    yes[np.unique(pair[annotate(drawn.v, rng)])] += 1
+P = known.posterior.double().numpy().ravel()
+open_cases = (P > 0.02) & (P < 0.98)
+z = (yes / R - P)[open_cases] / np.sqrt(P * (1 - P) / R)[open_cases]
+assert_measured(float(np.sqrt((z ** 2).mean())), 1.0, within=0.05)
+
+# %%
+place = np.digitize(P[open_cases], edges) - 1
+means = [[values[open_cases][place == k].mean() for k in range(10)] for values in (P, yes / R, known.targets.numpy().ravel())]
+reach = [1.96 * np.sqrt(p * (1 - p) / (place == k).sum()) for k, p in enumerate(means[0])]
+figure = lines(means[0], {"200 new annotations": means[1], "the one in the data set": means[2]}, "posterior P(y = 1 | scene)",
+               "share of labels that are 1", bands={"the one in the data set": (np.subtract(means[0], reach),
+                                                                             np.add(means[0], reach))})
+figure.axes[0].axline((0, 0), slope=1, color="black", linewidth=0.8)
+show(figure, "The share of labels that are 1, over the posterior: both curves follow the diagonal")
+
+# %% [markdown]
+"""
+You have just seen your first *reliability diagram*: among cases with a stated probability of 70 %, about 70 % come true. The
+posterior keeps its promise by construction. (The shaded band is where 95 % of single annotations should fall.) From lesson 02
+on, a network's probabilities take the place of the posterior, and the diagonal becomes the question.
+
+## 7. Even a perfect model errs
+
+Suppose a model outputs exactly the posterior. It cannot be better, and yet its loss is not zero, since the labels have dice in
+them. Two scores make that precise, both 0 at best: the **negative log-likelihood** (NLL) and the **Brier score**. Their
+*floors* follow from the posterior alone: the mean of its entropy, and the mean of $P(1-P)$.
+"""
+
+# %%
+from udlib.calibration import brier_score, expected_brier_floor, expected_nll_floor, negative_log_likelihood
+
+base_rate = known.targets.float().mean(0).expand(len(known), -1)
+sees_all = torch.where(known.posterior > 0, 0.99, 0.0)    # knows what was drawn, and trusts the annotator to mark it
+scores = {name: {"NLL": negative_log_likelihood(p, known.targets), "Brier score": brier_score(p, known.targets)}
+          for name, p in {"always the class's frequency": base_rate, "every drawn class at 99 %": sees_all,
+                          "the posterior": known.posterior}.items()}
+scores["floor, from the posterior alone"] = {"NLL": expected_nll_floor(known.posterior),
+                                             "Brier score": expected_brier_floor(known.posterior)}
+pd.DataFrame(scores).T.round(4)
+
+# %%
+noise = np.sqrt((P * (1 - P) * np.log(np.clip(P, 1e-9, 1) / np.clip(1 - P, 1e-9, 1)) ** 2).sum()) / P.size
+gap = scores["the posterior"]["NLL"] - scores["floor, from the posterior alone"]["NLL"]
+assert abs(gap) < 4 * noise, f"the posterior misses its own floor by {gap:.5f}, noise is {noise:.5f}"
+assert scores["the posterior"]["NLL"] < scores["every drawn class at 99 %"]["NLL"]
+lost = ((known.posterior > 0) & (known.targets == 0)).sum() / (known.posterior > 0).sum()
+display(Markdown(f"The posterior reaches its floor to within noise ({gap:+.4f} ± {2 * noise:.4f}). A model that sees "
+                 f"everything and answers 99 % is *worse*: {lost:.1%} of the labels it promises are missing."))
+
+# %% [markdown]
+"""
+That second row is worth a thought. It sees perfectly, and it is **overconfident**, because it does not know which labels are
+uncertain. To know *what* is there is one skill; to know *how sure to be* is another. The second one is called calibration.
+
+(The floor is a floor for someone who knows every visibility exactly. A network has only pixels, so its own best is somewhere
+above. No real data set can tell you its floor; that is what drawn pictures are for.)
+
+## 8. Explore
+
+Twenty-four objects, from the least visible to the most. Where do *you* stop being sure?
+"""
+
+# %%
+steps = drawn.sort_values("v").iloc[np.linspace(0, len(drawn) - 1, 24).astype(int)]
+pieces, boxes = zip(*(cut_out(known, o.image, as_box(o.name, o.box, o.v)) for o in steps.itertuples()))
+titles = [f"{o.name} {o.v:.2f}\n{'marked' if o.marked else 'MISSED'}" for o in steps.itertuples()]
+show(picture_grid(pieces, titles, boxes, columns=8, side=1.35),
+     f"Objects in order of visibility; of the first eight {8 - steps.marked[:8].sum()} were missed, of the last eight "
+     f"{8 - steps.marked[-8:].sum()}; dashed boxes are below the threshold of difficulty")
+
+# %% [markdown]
+"""
+Now choose a range of visibility with the slider (click it, then use the arrow keys).
+"""
+
+# %%
+drawn["range"] = pd.cut(drawn.v, edges, include_lowest=True).map(lambda r: f"{max(r.left, 0):.1f} to {r.right:.1f}")
+ranges = sorted(drawn["range"].unique())
+
+
+def frame(chosen):
+    """Twelve objects of one range of visibility, and what became of all objects in it."""
+    group = drawn[drawn["range"] == chosen]
+    few = group.sample(min(12, len(group)), random_state=0)
+    pieces, boxes = zip(*(cut_out(known, o.image, as_box(o.name, o.box, o.v)) for o in few.itertuples()))
+    figure = picture_grid(pieces, [f"{o.name}\n{'marked' if o.marked else 'MISSED'}" for o in few.itertuples()], boxes)
+    return Frame(figure, f"objects of visibility {chosen}", {
+        "objects": f"{len(group):,}", "marked": f"{group.marked.mean():.1%}",
+        "mean of π(v)": f"{marking_probability(group.v).mean():.1%}"})
+
+
+# %%
+explorer = Explorer({"visibility": ranges}, frame, note="Dashed boxes: would be flagged difficult.", warm=True)
+explorer
+
+# %% [markdown]
+"""
+The readings should agree: the share marked is what π(v) promised, up to the luck of the draw. Where that share is near one
+half, the label is as good as a coin.
+
+## 9. Are the splits alike?
+
+A model is trained on one split, tuned on a second and judged on a third. If the three are not alike, every later number is
+about something else. Compare the class frequencies, with 95 % intervals:
+"""
+
+# %%
+splits = {"train": train}
+for name in ("val", "test"):
+    try:
+        splits[name] = open_dataset(DATA, name)
+    except FileNotFoundError:
+        print(f"this folder has no complete split '{name}'")
+frequency = {name: s.targets.float().mean(0)[order] for name, s in splits.items()}
+error = {name: (f * (1 - f) / len(splits[name])).sqrt() for name, f in frequency.items()}
+show(estimates(names, {f"{name} ({len(splits[name]):,})": (100 * f, 100 * (f - 1.96 * error[name]), 100 * (f + 1.96 * error[name]))
+                       for name, f in frequency.items()}, "pictures with this class (%)"),
+     "Share of pictures with each class in " + ", ".join(splits) + ", with 95 % intervals")
+
+# %%
+far = [((frequency[name] - frequency["train"]).abs() / (error[name] ** 2 + error["train"] ** 2).sqrt().clamp(min=1e-9)).tolist()
+       for name in splits if name != "train"]
+tests = sum(map(len, far))
+outside = sum(z > 1.96 for row in far for z in row)
+display(Markdown(f"Of {tests} comparisons with the training split, **{outside}** differ by more than 95 % luck allows; "
+                 f"about {0.05 * tests:.1f} should, if all splits are drawn alike."))
+
+# %% [markdown]
+"""
+Remember the second half of that sentence whenever somebody tests many classes and reports the two that "differ".
+
+## 10. The same code, other pixels
+
+Does any of this depend on *these* pictures? `digits` is made from scanned handwriting that comes with scikit-learn: real
+pixels, which nobody here drew, with the same annotator. One argument changes.
+"""
+
+# %%
+other_name = "scenes" if DATA == "digits" else "digits"
+other = open_dataset(other_name, "train")
+few = np.random.default_rng(0).permutation(len(other))[:12]
+show(picture_grid([other.image(i) for i in few], [", ".join(sorted({b.name for b in other.boxes(i)})) for i in few],
+                  [other.boxes(i) for i in few]), f"Twelve training pictures of {other_name} with labels and boxes")
+
+# %%
+n, d = other.targets.sum(0), other.difficult.sum(0)
+k = n.argsort(descending=True).tolist()
+show(bars([other.classes[c] for c in k], {"easy": (n - d)[k], "difficult": d[k]}, f"{other_name}: pictures with this class"),
+     f"Pictures per class of {other_name}, easy and difficult: a long tail here too")
+
+# %%
+display(Markdown(f"`{other_name}` has {other.targets.sum(1).float().mean():.2f} labels per picture, and "
+                 f"{d.sum() / n.sum():.1%} of its labels are difficult; `{'your data' if DATA not in ('scenes', 'digits') else DATA}`"
+                 f" has {cardinality:.2f} and {D / int(train.targets.sum()):.1%}."))
+
+# %% [markdown]
+"""
+For photographs, put the folder that holds VOC2007's `Annotations`, `ImageSets` and `JPEGImages` into the cell with `DATA`, for
+instance `DATA = "VOCdevkit/VOC2007"`, and run the lesson again. Everything works but the posterior, which nobody knows there.
+
+## 11. A first look at a big assumption
+
+The paper rests on an intuition: the more labels a picture has, the likelier some of them are difficult, so a model should be
+less sure on crowded pictures (its *Assumption 1*, Eq. 8, says so about a model's probabilities; lesson 04 tests that). One part
+can be measured right now, without any model: does the *share* of difficult labels grow with their number?
+"""
+
+# %%
+from udlib.statistics import bootstrap_interval
+
+many = train.targets.sum(1)
+
+
+def share_difficult(images):
+    """Difficult labels among all labels of these pictures."""
+    return (train.difficult[images].sum() / train.targets[images].sum()).item()
+
+
+groups = {k: (many == k).nonzero().ravel() for k in range(1, int(many.max()) + 1) if (many == k).sum() >= 30}
+found = {k: bootstrap_interval(lambda r, g=g: share_difficult(g[r]), len(g), samples=500) for k, g in groups.items()}
+
+# %%
+figure = lines(list(found), {"difficult labels": [100 * f.estimate for f in found.values()]}, "labels of the picture",
+               "difficult labels (%)", bands={"difficult labels": ([100 * f.low for f in found.values()],
+                                                                   [100 * f.high for f in found.values()])})
+figure.axes[0].set_xticks(list(found), [f"{k}\n({len(groups[k])} pictures)" for k in found])
+figure.axes[0].set_ylim(bottom=0)
+show(figure, "Share of difficult labels by number of labels, with 95 % intervals: " + ", ".join(
+    f"{k}: {f.estimate:.1%}" for k, f in found.items()))
+
+# %%
+labelled = (many > 0).nonzero().ravel()
+crowded = many > many[labelled].median()
+
+
+def difference(rows):
+    images = labelled[rows]
+    return share_difficult(images[crowded[images]]) - share_difficult(images[~crowded[images]])
+
+
+gap = bootstrap_interval(difference, len(labelled), samples=500)
+verdict = "larger" if gap.low > 0 else "smaller" if gap.high < 0 else "neither larger nor smaller as far as we can tell"
+display(Markdown(
+    f"In pictures with more than {int(many[labelled].median())} labels, the share of difficult ones differs by "
+    f"{100 * gap.estimate:+.1f} points (95 % interval {100 * gap.low:+.1f} to {100 * gap.high:+.1f}): it is **{verdict}**."))
+
+# %% [markdown]
+"""
+Mind what was measured: flags of *marked* objects, in *this* data. More labels always mean more chances for *some* difficult
+label; the question was whether each single label becomes likelier to be one. And it says nothing yet about a model.
+
+## Exercises
+
+Replace each `...`, run the cell, then run the check below it. Solutions are in `solutions`, but a check's hint is worth more.
+
+**Exercise 01.1.** In section 4 we looped over classes. Do it without a loop: from labels `Y` (N, C), return the (C, C) matrix with
+$P(j \\mid i)$ in row $i$, column $j$. A class without pictures gets a row of zeros.
+"""
+
+# %% exercise="01.1"
+def conditional(Y):
+    """P(j | i) in row i and column j."""
+    return ...
+
+
+# %% solution="01.1"
+def conditional(Y):
+    """P(j | i) in row i and column j."""
+    together = Y.T @ Y
+    return together / together.diagonal().clamp(min=1)[:, None]
+
+
+# %% mistake="01.1" says="divided by the count of the column's class"
+def conditional(Y):
+    together = Y.T @ Y
+    return together / together.diagonal().clamp(min=1)[None, :]
+
+
+# %% mistake="01.1" says="not by N"
+def conditional(Y):
+    return Y.T @ Y / len(Y)
+
+
+# %% mistake="01.1" says="still counts"
+def conditional(Y):
+    return Y.T @ Y
+
+
+# %% mistake="01.1" says="a class that has no picture"
+def conditional(Y):
+    together = Y.T @ Y
+    return together / together.diagonal()[:, None]
+
+
+# %%
+check("01.1", conditional)
+
+# %% [markdown]
+"""
+**Exercise 01.2.** A scene's objects are given as two arrays: the class index and the visibility of each. Return the posterior
+$P(y_c = 1 \\mid \\text{scene})$ of all `C` classes as an array of shape (C,); a class without objects gets 0.
+`marking_probability` is π.
+"""
+
+# %% exercise="01.2"
+def posterior(class_index, visibility, C):
+    """P(y_c = 1 | scene) for each of C classes."""
+    return ...
+
+
+# %% solution="01.2"
+def posterior(class_index, visibility, C):
+    """P(y_c = 1 | scene) for each of C classes."""
+    missed = 1 - marking_probability(visibility)
+    return np.array([1 - np.prod(missed[class_index == c]) for c in range(C)])
+
+
+# %% mistake="01.2" says="the chances are summed"
+def posterior(class_index, visibility, C):
+    return np.array([marking_probability(visibility)[class_index == c].sum() for c in range(C)])
+
+
+# %% mistake="01.2" says="the chances are multiplied"
+def posterior(class_index, visibility, C):
+    chance = marking_probability(visibility)
+    return np.array([np.prod(chance[class_index == c]) if (class_index == c).any() else 0 for c in range(C)])
+
+
+# %% mistake="01.2" says="only the most visible object"
+def posterior(class_index, visibility, C):
+    return np.array([marking_probability(visibility)[class_index == c].max(initial=0) for c in range(C)])
+
+
+# %% mistake="01.2" says="pass them through marking_probability"
+def posterior(class_index, visibility, C):
+    return np.array([1 - np.prod(1 - visibility[class_index == c]) for c in range(C)])
+
+
+# %%
+check("01.2", posterior)
+
+# %% [markdown]
+"""
+**Exercise 01.3.** From the boxes of one picture (each has `.name` and `.difficult`), return VOC's state of every class, in the
+order of `classes`: 1, 0 (difficult) or -1 (absent). Reread the table of section 5: when exactly is a class difficult?
+"""
+
+# %% exercise="01.3"
+def states(boxes, classes):
+    """1, 0 or -1 for each class."""
+    return ...
+
+
+# %% solution="01.3"
+def states(boxes, classes):
+    """1, 0 or -1 for each class."""
+    flags = {name: [box.difficult for box in boxes if box.name == name] for name in classes}
+    return [-1 if not flags[name] else 0 if all(flags[name]) else 1 for name in classes]
+
+
+# %% mistake="01.3" says="only if all of its objects are"
+def states(boxes, classes):
+    flags = {name: [box.difficult for box in boxes if box.name == name] for name in classes}
+    return [-1 if not flags[name] else 0 if any(flags[name]) else 1 for name in classes]
+
+
+# %% mistake="01.3" says="the last object of a class decides"
+def states(boxes, classes):
+    state = dict.fromkeys(classes, -1)
+    for box in boxes:
+        state[box.name] = 0 if box.difficult else 1
+    return list(state.values())
+
+
+# %% mistake="01.3" says="absent is -1"
+def states(boxes, classes):
+    return [int(any(box.name == name and not box.difficult for box in boxes)) for name in classes]
+
+
+# %%
+check("01.3", states)
+
+# %% [markdown]
+"""
+## Summary
+
+* A multi-label data set is a table of yes and no, mostly no; its columns are long-tailed and its labels come in company. Compare
+  company with luck before you believe it.
+* A label has three states. What a *difficult* one counts as is a policy, and belongs beside every score.
+* A label is an annotator's answer, not the truth. In `scenes` the chance of each answer is known: the posterior.
+* Even the posterior has a loss above zero. To see everything and to know how sure to be are two skills.
+* Sizes come with intervals: pairs, splits and shares all look different by luck.
+
+**Next:** lesson 02 trains the plain baseline, one sigmoid per class, and asks by which measure it is good.
+
+## Further reading
+
+* M. Everingham, L. Van Gool, C. K. I. Williams, J. Winn, A. Zisserman, *The PASCAL Visual Object Classes (VOC) Challenge*,
+  International Journal of Computer Vision 88 (2), 2010: the data set, its annotation and its evaluation.
+* L. Song et al., *Handling Difficult Labels for Multi-label Image Classification via Uncertainty Distillation*, ACM MM 2021: Figure 1
+  and Section 1 for difficult labels, Section 4.1 for Assumption 1.
+* T.-Y. Lin et al., *Microsoft COCO: Common Objects in Context*, ECCV 2014: the larger data set of the same kind.
+* A. K. Menon et al., *Multilabel Reductions: What Is My Loss Optimising?*, NeurIPS 2019: what a label's probability means to a loss.
+* W. Liu, I. W. Tsang, K.-R. Müller, *An Easy-to-hard Learning Paradigm for Multiple Classes and Multiple Labels*, JMLR 18, 2017:
+  difficulty of labels rather than of images.
+"""

@@ -1,0 +1,139 @@
+import urllib.error
+
+import pytest
+import torch
+from torchvision import models
+
+from udlib.backbones import NAMES, backbone
+
+
+@pytest.mark.parametrize(
+    "name, channels, stride",
+    [
+        ("small_narrow", 64, 8),
+        ("small", 128, 8),
+        ("small_wide", 256, 8),
+        ("resnet18", 512, 32),
+        ("resnet101", 2048, 32),
+        ("vgg19_bn", 512, 32),
+        ("mobilenet_v2", 1280, 32),
+    ],
+)
+def test_images_become_maps_of_the_stated_channels_and_stride(name, channels, stride):
+    net = backbone(name).eval()
+    assert (net.out_channels, net.stride) == (channels, stride)
+    with torch.no_grad():
+        assert net(torch.zeros(2, 3, 96, 64)).shape == (2, channels, 96 // stride, 64 // stride)
+
+
+def test_every_name_is_covered_by_the_table_above():
+    assert set(NAMES) == {"small_narrow", "small", "small_wide", "resnet18", "resnet101", "vgg19_bn", "mobilenet_v2"}
+
+
+@pytest.mark.parametrize("name, width", [("small_narrow", 16), ("small", 32), ("small_wide", 64)])
+def test_a_small_net_has_as_many_parameters_as_its_layers_on_paper(name, width):
+    w = width
+
+    def block(a, b):  # two 3x3 convolutions and a 1x1 shortcut, each with a scale and a shift per channel
+        return 9 * a * b + 9 * b * b + a * b + 3 * 2 * b
+
+    stem, first, second, third = 5 * 5 * 3 * w + 2 * w, block(w, w), block(w, 2 * w), block(2 * w, 4 * w)
+    assert sum(parameter.numel() for parameter in backbone(name).parameters()) == stem + first + second + third
+
+
+def test_small_has_about_0_3_million_parameters():
+    assert 0.28e6 < sum(parameter.numel() for parameter in backbone("small").parameters()) < 0.32e6
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2"])
+def test_a_torchvision_backbone_is_torchvisions_network_without_pooling_and_classifier(name):
+    torch.manual_seed(0)
+    net = backbone(name).eval()
+    torch.manual_seed(0)
+    reference = models.get_model(name, weights=None).eval()
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        features = net(images)
+        if name == "resnet18":
+            expected, found = reference(images), reference.fc(features.mean((2, 3)))
+        else:
+            expected, found = reference.features(images), features
+    torch.testing.assert_close(found, expected)
+
+
+def test_the_seed_decides_the_random_start():
+    torch.manual_seed(3)
+    first = backbone("small_narrow").state_dict()
+    torch.manual_seed(3)
+    second = backbone("small_narrow").state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_small_net_gives_the_same_in_both_memory_formats():
+    torch.manual_seed(0)
+    net = backbone("small_narrow").eval()
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        plain = net(images)
+        last = net.to(memory_format=torch.channels_last)(images.contiguous(memory_format=torch.channels_last))
+    assert last.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(last, plain)
+
+
+def test_an_unknown_name_is_answered_with_the_known_ones():
+    with pytest.raises(ValueError, match="unknown backbone 'resnet19': choose one of small_narrow, .*mobilenet_v2"):
+        backbone("resnet19")
+
+
+def test_unknown_weights_are_answered_with_the_known_ones():
+    with pytest.raises(ValueError, match="unknown weights 'IMAGENET22K' for 'resnet18': choose one of IMAGENET1K_V1"):
+        backbone("resnet18", weights="IMAGENET22K")
+    with pytest.raises(ValueError, match="unknown weights .* for 'resnet18'"):
+        backbone("resnet18", weights=models.MobileNet_V2_Weights.IMAGENET1K_V1)
+
+
+def test_a_small_net_has_no_pretrained_weights():
+    with pytest.raises(ValueError, match="weights are 'IMAGENET1K_V1', but 'small' has no pretrained ones"):
+        backbone("small", weights="IMAGENET1K_V1")
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """An empty torch.hub folder, and no network."""
+
+    def no_network(*_, **__):
+        raise urllib.error.URLError("no network")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", no_network)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "_hub_dir", None)
+    folder = tmp_path / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def test_weights_neither_cached_nor_downloadable_are_an_error_that_names_the_file_and_the_address(hub):
+    weights = models.ResNet18_Weights.IMAGENET1K_V1
+    file = weights.url.rsplit("/", 1)[-1]
+    with pytest.raises(RuntimeError) as error:
+        backbone("resnet18", weights="IMAGENET1K_V1")
+    message = str(error.value)
+    assert str(hub / file) in message and weights.url in message and "it is not there" in message
+
+
+def test_cached_weights_are_loaded_by_name_or_by_member(hub):
+    weights = models.ResNet18_Weights.IMAGENET1K_V1
+    torch.manual_seed(5)
+    state = models.resnet18(weights=None).state_dict()
+    torch.save(state, hub / weights.url.rsplit("/", 1)[-1])
+    for chosen in ("IMAGENET1K_V1", weights):
+        net = backbone("resnet18", weights=chosen)
+        assert torch.equal(net[0].weight, state["conv1.weight"])
+        assert torch.equal(net[7][1].bn2.bias, state["layer4.1.bn2.bias"])
+
+
+def test_a_broken_file_in_the_cache_is_named(hub):
+    file = hub / models.ResNet18_Weights.IMAGENET1K_V1.url.rsplit("/", 1)[-1]
+    file.write_bytes(b"half a down")
+    with pytest.raises(RuntimeError, match=f"{file.name}': the file is there but cannot be read .* delete it"):
+        backbone("resnet18", weights="IMAGENET1K_V1")

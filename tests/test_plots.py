@@ -1,0 +1,149 @@
+"""Figures: what is drawn is the data, axes are named, one item is enough, and a picture has words beside it."""
+
+import io
+import math
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from PIL import Image
+
+from udlib import plots
+from udlib.datasets.base import Box
+
+PICTURE = np.zeros((8, 8, 3), np.uint8)
+CURVES = {
+    "bars": lambda n: plots.bars([f"class {k}" for k in range(n)], {"plain": range(n), "difficult": range(n)}, "images"),
+    "heat_map": lambda n: plots.heat_map(np.eye(n), [f"class {k}" for k in range(n)], "share"),
+    "lines": lambda n: plots.lines([1, 2], {f"curve {k}": [k, k + 1] for k in range(n)}, "epoch", "mAP (%)"),
+    "seed_intervals": lambda n: plots.seed_intervals({f"group {k}": [k, k + 1, k + 3] for k in range(n)}, "mAP (%)"),
+    "prediction": lambda n: plots.prediction(PICTURE, [f"class {k}" for k in range(n)], [0.5] * n, [1] * n, [False] * n),
+    "precision_recall": lambda n: plots.precision_recall({f"net {k}": ([0, 1], [1, 0.5]) for k in range(n)}),
+    "dots": lambda n: plots.dots([f"class {k}" for k in range(n)], {"ours": range(n), "theirs": range(1, n + 1)}, "AP (%)"),
+}
+
+
+def test_every_kind_of_figure_is_tested_here():
+    kinds = {name for name, function in vars(plots).items()
+             if not name.startswith("_") and getattr(function, "__annotations__", {}).get("return") == "Figure"}
+    assert kinds - {"picture_grid"} == CURVES.keys()  # pictures have no axes; they have tests of their own
+
+
+def data_axes(figure):
+    return [axes for axes in figure.axes if axes.axison and axes.get_label() != "<colorbar>"]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("name", CURVES)
+def test_every_figure_stands_alone_is_drawn_and_names_its_axes(name, count):
+    figure = CURVES[name](count)
+    assert type(figure) is Figure, "a plain Figure: nothing is left behind in pyplot"
+    assert Image.open(io.BytesIO(plots.png(figure))).size[0] > 100
+    for axes in data_axes(figure):
+        named_rows = [label.get_text() for label in axes.get_yticklabels() if label.get_text()]
+        if name == "heat_map":
+            assert named_rows and [label.get_text() for label in axes.get_xticklabels()] == named_rows
+        else:
+            assert axes.get_xlabel() and (axes.get_ylabel() or len(named_rows) == count)
+
+
+@pytest.mark.parametrize("name", CURVES)
+def test_names_given_to_a_figure_can_be_read_in_it(name):
+    figure = CURVES[name](3)
+    plots.png(figure)  # ticks get their words when they are drawn
+    words = " ".join(text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text")))
+    last = {"lines": "curve 2", "seed_intervals": "group 2", "precision_recall": "net 2"}.get(name, "class 2")
+    assert last in words
+
+
+def test_a_heat_maps_colour_bar_says_what_it_shows():
+    figure = plots.heat_map(np.eye(2), ["a", "b"], "share of images")
+    assert "share of images" in [axes.get_ylabel() for axes in figure.axes]
+
+
+def test_lines_differ_in_colour_in_stroke_and_in_marker():
+    drawn = plots.lines([1, 2], {name: [0, 1] for name in "abcd"}, "x", "y").axes[0].get_lines()
+    for looks in ({to_hex(line.get_color()) for line in drawn}, {line.get_linestyle() for line in drawn},
+                  {line.get_marker() for line in drawn}):
+        assert len(looks) == 4
+
+
+def test_lines_draws_the_numbers_and_the_band_it_is_given():
+    axes = plots.lines([1, 2], {"mAP": [70, 75]}, "epoch", "mAP", bands={"mAP": ([69, 74], [71, 76])}).axes[0]
+    assert axes.get_lines()[0].get_xydata().tolist() == [[1, 70], [2, 75]]
+    low_and_high = axes.collections[0].get_paths()[0].vertices
+    assert low_and_high[:, 1].min() == 69 and low_and_high[:, 1].max() == 76
+
+
+def test_bars_are_stacked():
+    axes = plots.bars(["cat", "dog"], {"plain": [5, 2], "difficult": [1, 3]}, "images").axes[0]
+    assert [(bar.get_x(), bar.get_width()) for bar in axes.patches] == [(0, 5), (0, 2), (5, 1), (2, 3)]
+
+
+def test_seed_intervals_show_every_seed_and_the_t_interval_of_their_mean():
+    values = [70.0, 72.0, 77.0]
+    axes = plots.seed_intervals({"baseline": values}, "mAP (%)", zero=True).axes[0]
+    assert axes.get_lines()[0].get_xdata().tolist() == values
+    half = 4.302652729911275 * math.sqrt(13.0) / math.sqrt(3)  # t(0.975, 2 degrees of freedom) · s / √n
+    segments = [collection.get_segments()[0] for collection in axes.collections]
+    ends = sorted(x for x, _ in segments[0])
+    assert ends == pytest.approx([73 - half, 73 + half])
+    assert any(line.get_xdata() == [0, 0] for line in axes.get_lines() if len(line.get_xdata()) == 2)
+
+
+def test_a_single_seed_has_a_dot_and_no_interval():
+    figure = plots.seed_intervals({"baseline": [70.0]}, "mAP (%)")
+    assert plots.png(figure)
+
+
+def test_a_grid_shows_each_picture_and_every_box_where_it_is():
+    boxes = [[Box("cat", 1, 2, 5, 7)], [Box("dog", 0, 0, 3, 3, difficult=True)]]
+    figure = plots.picture_grid([PICTURE, PICTURE + 255], ["one", "two"], boxes, columns=3)
+    first, second, empty = figure.axes
+    assert first.images[0].get_array().max() == 0 and second.images[0].get_array().min() == 255 and not empty.images
+    assert first.get_title() == "one"
+    frame, dashed = first.patches[0], second.patches[0]
+    # pixel k is drawn from k - 0.5 to k + 0.5
+    assert (frame.get_x(), frame.get_y(), frame.get_width(), frame.get_height()) == (0.5, 1.5, 4, 5)
+    assert frame.get_linestyle() in ("-", "solid") and dashed.get_linestyle() in ("--", "dashed")
+    assert to_hex(frame.get_edgecolor()) != to_hex(dashed.get_edgecolor())
+
+
+def test_a_grid_of_one_picture_needs_no_titles_and_no_boxes():
+    assert plots.picture_grid([Image.fromarray(PICTURE)]).axes[0].images
+
+
+def test_a_prediction_shows_the_most_probable_classes_first_and_tells_true_from_false_ones():
+    figure = plots.prediction(PICTURE, ["ant", "bee", "cow"], [0.2, 0.9, 0.6], [0, 1, 1], [False, False, True])
+    axes = figure.axes[1]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["bee", "cow (difficult)", "ant"]
+    assert [bar.get_width() for bar in axes.patches] == [0.9, 0.6, 0.2]
+    bee, cow, ant = axes.patches
+    assert to_hex(ant.get_facecolor()) == "#ffffff" and to_hex(bee.get_facecolor()) != to_hex(cow.get_facecolor())
+    assert cow.get_hatch() and not bee.get_hatch()
+
+
+def test_dots_put_each_groups_value_in_the_row_of_its_name_and_leave_out_nan():
+    axes = plots.dots(["cat", "dog"], {"before": [0.5, math.nan], "after": [0.7, math.nan]}, "AP").axes[0]
+    before, after = axes.get_lines()
+    assert before.get_xydata()[0].tolist() == [0.5, 0] and after.get_xydata()[0].tolist() == [0.7, 0]
+    assert [segment.tolist() for segment in axes.collections[0].get_segments()] == [[[0.5, 0], [0.7, 0]]]
+
+
+def test_precision_recall_marks_the_threshold_it_is_given():
+    axes = plots.precision_recall({"net": ([0, 1], [1, 0.5])}, points={"net": (0.4, 0.8)}).axes[0]
+    assert axes.get_lines()[1].get_xydata().tolist() == [[0.4, 0.8]]
+
+
+def test_show_puts_the_words_beside_the_picture(monkeypatch):
+    seen = {}
+    monkeypatch.setattr(plots, "display", lambda data, metadata, raw: seen.update(data=data, metadata=metadata, raw=raw))
+    plots.show(CURVES["lines"](1), "mAP rises with the epochs")
+    assert seen["data"]["image/png"].startswith(b"\x89PNG") and seen["data"]["text/plain"] == "mAP rises with the epochs"
+    assert seen["metadata"] == {"image/png": {"alt": "mAP rises with the epochs"}} and seen["raw"] is True
+
+
+def test_show_has_no_picture_without_words():
+    with pytest.raises(TypeError):
+        plots.show(CURVES["lines"](1))

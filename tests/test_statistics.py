@@ -1,0 +1,127 @@
+"""Error bars against SciPy, simulation and the cases in which there is none."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from udlib.statistics import bootstrap_interval, paired_difference, summary
+
+lists = st.lists(st.floats(-5, 5), min_size=2, max_size=8)
+
+
+def test_the_paired_interval_is_that_of_scipys_paired_t_test():
+    a, b = [0.76, 0.78, 0.75, 0.80, 0.79], [0.75, 0.76, 0.75, 0.78, 0.78]
+    found = paired_difference(a, b, confidence=0.9)
+    expected = stats.ttest_rel(a, b).confidence_interval(0.9)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+    assert found.mean == pytest.approx(np.mean(a) - np.mean(b))
+    assert found.n == 5
+
+
+def test_the_verdict_says_higher_lower_or_not_detected():
+    base = [0.5, 0.6, 0.7]
+    assert paired_difference([0.61, 0.70, 0.81], base).verdict == "higher"
+    assert paired_difference([0.39, 0.50, 0.59], base).verdict == "lower"
+    assert paired_difference([0.51, 0.59, 0.70], base).verdict == "not detected"
+
+
+def test_pairing_detects_what_the_spread_of_the_seeds_hides():
+    seeds = np.random.default_rng(0).normal(0, 1, 6)
+    a, b = seeds + 0.1 + np.array([0.01, -0.01] * 3), seeds
+    assert paired_difference(a, b).verdict == "higher"
+    assert stats.ttest_ind(a, b).pvalue > 0.5
+
+
+def test_one_pair_has_no_interval_rather_than_one_of_width_zero():
+    found = paired_difference([0.8], [0.7])
+    assert found.mean == pytest.approx(0.1)
+    assert math.isnan(found.low) and math.isnan(found.high)
+    assert found.verdict == "one pair, no interval"
+    one = summary([0.8])
+    assert (one.mean, one.best, one.worst, one.n) == (0.8, 0.8, 0.8, 1)
+    assert all(math.isnan(x) for x in (one.std, one.low, one.high))
+
+
+@settings(max_examples=30, deadline=None)
+@given(lists, st.randoms(use_true_random=False))
+def test_swapping_the_methods_mirrors_the_interval_and_the_order_of_the_seeds_does_not_matter(a, random):
+    b = [random.uniform(-5, 5) for _ in a]
+    there, back = paired_difference(a, b), paired_difference(b, a)
+    assert (there.mean, there.low, there.high) == pytest.approx((-back.mean, -back.high, -back.low))
+    order = random.sample(range(len(a)), len(a))
+    shuffled = paired_difference([a[i] for i in order], [b[i] for i in order])
+    assert tuple(shuffled) == pytest.approx(tuple(there))
+
+
+def test_the_paired_interval_holds_the_truth_as_often_as_it_says():
+    generator = np.random.default_rng(0)
+    hits = [(found := paired_difference(generator.normal(0.3, 1, 5), np.zeros(5), 0.8)).low <= 0.3 <= found.high
+            for _ in range(2000)]
+    assert np.mean(hits) == pytest.approx(0.8, abs=0.03)
+
+
+def test_summary_gives_mean_sample_deviation_and_the_ends():
+    found = summary([0.75, 0.78, 0.76])
+    assert found.mean == pytest.approx(0.7633333)
+    assert found.std == pytest.approx(np.std([0.75, 0.78, 0.76], ddof=1))
+    assert (found.best, found.worst) == (0.78, 0.75)
+    expected = stats.t.interval(0.95, 2, found.mean, found.std / math.sqrt(3))
+    assert (found.low, found.high) == pytest.approx(expected)
+
+
+def test_the_best_ece_is_the_lowest():
+    found = summary([0.03, 0.02, 0.05], higher_is_better=False)
+    assert (found.best, found.worst) == (0.02, 0.05)
+
+
+@pytest.mark.parametrize("kind", ["percentile", "basic"])
+def test_the_bootstrap_of_a_mean_is_close_to_its_normal_interval(kind):
+    values = torch.from_numpy(np.random.default_rng(0).normal(2, 3, 500))
+    found = bootstrap_interval(lambda i: values[i].mean(), len(values), samples=2000, kind=kind)
+    half = 1.96 * values.std().item() / math.sqrt(500)
+    assert found.estimate == pytest.approx(values.mean().item())
+    assert (found.low, found.high) == pytest.approx((found.estimate - half, found.estimate + half), abs=0.03)
+
+
+def test_the_basic_interval_mirrors_the_percentiles_about_the_estimate():
+    values = torch.from_numpy(np.random.default_rng(0).exponential(size=40))
+    runs = {kind: bootstrap_interval(lambda i: values[i].max(), 40, samples=200, kind=kind)
+            for kind in ("percentile", "basic")}
+    assert runs["basic"].low == pytest.approx(2 * runs["basic"].estimate - runs["percentile"].high)
+    assert runs["basic"].high == pytest.approx(2 * runs["basic"].estimate - runs["percentile"].low)
+
+
+def test_the_same_seed_gives_the_same_interval_and_another_seed_another():
+    values = torch.arange(30.0)
+    run = lambda seed: bootstrap_interval(lambda i: values[i].mean(), 30, samples=50, seed=seed)
+    assert run(3) == run(3) != run(4)
+
+
+def test_resamples_on_which_the_statistic_is_undefined_are_left_out():
+    found = bootstrap_interval(lambda i: 1.0 if 0 in i else math.nan, 5, samples=50)
+    assert (found.low, found.high) == (1, 1)
+    with pytest.raises(ValueError, match="NaN on all 50 resamples"):
+        bootstrap_interval(lambda i: math.nan, 5, samples=50)
+
+
+def test_one_image_has_an_estimate_but_no_interval():
+    found = bootstrap_interval(lambda i: 0.25, 1)
+    assert found.estimate == 0.25 and math.isnan(found.low) and math.isnan(found.high)
+
+
+@pytest.mark.parametrize(("call", "message"), [
+    (lambda: paired_difference([1, 2], [1]), "a has 2 values but b has 1: pair them by seed"),
+    (lambda: paired_difference([], []), r"a have shape \(0,\)"),
+    (lambda: summary([1, math.nan]), r"values hold nan at \[1\]: leave out runs"),
+    (lambda: summary([1, 2], confidence=95), "confidence is 95: expected a fraction"),
+    (lambda: bootstrap_interval(lambda i: 0, 0), "n is 0"),
+    (lambda: bootstrap_interval(lambda i: 0, 3, kind="bca"), "unknown kind 'bca'"),
+])
+def test_bad_input_is_refused_with_a_remedy(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -1,0 +1,173 @@
+import dataclasses
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from striped_images import QUICK, both_branches, net, same_weights, striped_images
+
+from udlib.checkpoints import load_checkpoint
+from udlib.training import TrainingConfig, evaluate, fit
+
+
+@pytest.fixture(autouse=True)
+def silent(monkeypatch):
+    monkeypatch.setenv("UDLIB_PROGRESS", "0")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        QUICK,
+        dataclasses.replace(QUICK, precision="bf16", erase=0.5, epochs=4),
+        dataclasses.replace(QUICK, optimizer="sgd", schedule="cosine", channels_last=False),
+    ],
+    ids=["adam", "bf16-erasing", "sgd"],
+)
+@pytest.mark.parametrize("keep", ["last", "best"])
+def test_a_run_stopped_after_any_epoch_and_resumed_is_bit_identical_to_one_never_stopped(tmp_path, config, keep):
+    data = striped_images()
+
+    def options():
+        return {"validate": lambda model: evaluate(model, data, precision="fp32"), "keep": keep, "select": "NLL"}
+
+    whole, pieces = net(), net()
+    uninterrupted = fit(whole, data, both_branches, config, **options())
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    for epoch in range(1, config.epochs + 1):
+        message = f"training stopped after {epoch} epochs: {epoch} are in '.*', and the same call resumes there"
+        with pytest.raises(KeyboardInterrupt, match=message):
+            fit(pieces, data, both_branches, config, checkpoint=tmp_path, on_epoch=stop, **options())
+        pieces = net(seed=epoch)  # other weights, which the checkpoint replaces
+    resumed = fit(pieces, data, both_branches, config, checkpoint=tmp_path, on_epoch=stop, **options())
+
+    assert same_weights(whole, pieces)
+    assert resumed.best_epoch == uninterrupted.best_epoch
+    for name in ("epoch", "lr", "total", "ova", "pal_n", "mAP", "NLL"):
+        assert resumed.column(name) == uninterrupted.column(name)
+
+
+def test_dropout_draws_the_same_after_a_resume(tmp_path):
+    def dropping(seed):
+        model = net(seed)
+        model.backbone.append(torch.nn.Dropout(0.5))
+        return model
+
+    def stop(epoch, *_):
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    whole, first, resumed = dropping(0), dropping(0), dropping(1)
+    fit(whole, striped_images(), both_branches, QUICK)
+    with pytest.raises(KeyboardInterrupt):
+        fit(first, striped_images(), both_branches, QUICK, checkpoint=tmp_path, on_epoch=stop)
+    torch.rand(17)  # other draws in between
+    fit(resumed, striped_images(), both_branches, QUICK, checkpoint=tmp_path)
+    assert same_weights(whole, resumed)
+
+
+def test_a_run_killed_by_the_system_resumes_bit_identically(tmp_path):
+    data = striped_images()
+    script = """
+import os, signal, sys, torch
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import striped_images as here
+from udlib.training import fit
+
+torch.set_num_threads(int(sys.argv[3]))
+steps = 0
+
+def loss(model, batch):
+    global steps
+    steps += 1
+    if steps == 8:  # in the middle of the third epoch
+        os.kill(os.getpid(), signal.SIGKILL)
+    return here.both_branches(model, batch)
+
+fit(here.net(), here.striped_images(), loss, here.QUICK, checkpoint=sys.argv[2])
+"""
+    arguments = [str(Path(__file__).parent), str(tmp_path), str(torch.get_num_threads())]
+    killed = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, timeout=120)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    whole, resumed = net(), net(seed=9)
+    fit(whole, data, both_branches, QUICK)
+    epochs = []
+    fit(resumed, data, both_branches, QUICK, checkpoint=tmp_path, on_epoch=lambda epoch, *_: epochs.append(epoch))
+    assert epochs == [3] and same_weights(whole, resumed)
+
+
+def test_checkpoints_come_at_their_interval_and_at_the_end(tmp_path):
+    present = []
+    config = dataclasses.replace(QUICK, epochs=5)
+
+    def look(*_):
+        found = load_checkpoint(tmp_path)
+        present.append(len(found[1]["rows"]) if found else 0)
+
+    fit(
+        net(),
+        striped_images(),
+        both_branches,
+        config,
+        checkpoint=tmp_path,
+        checkpoint_every=2,
+        on_epoch=look,
+    )
+    assert present == [0, 2, 2, 4, 5]
+
+
+def test_stopping_without_a_checkpoint_says_that_nothing_is_saved():
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt, match="stopped after 1 epochs: none is saved, pass checkpoint="):
+        fit(net(), striped_images(), both_branches, QUICK, on_epoch=stop)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished")
+    fit(net(), striped_images(), both_branches, QUICK, checkpoint=folder, identity={"lam": 0.5})
+    return folder
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"config": dataclasses.replace(QUICK, lr=0.02)}, "config.lr: saved 0.01, now 0.02"),
+        ({"identity": {"lam": 1.0}}, "lam: saved 0.5, now 1.0"),
+        ({"max_steps": 5}, "max_steps: saved None, now 5"),
+        ({"data": striped_images(seed=3)}, r"training set: saved '\(96, 3\) labels, .*', now '\(96, 3\) labels, "),
+        ({"model": net(classes=3, calibration=False)}, "architecture .*head.calibration.0.bias: saved .16,., now None"),
+    ],
+)
+def test_a_checkpoint_of_another_training_is_refused_by_what_differs(finished, change, message):
+    call = {"model": net(), "data": striped_images(), "loss_fn": both_branches, "config": QUICK}
+    call["identity"] = {"lam": 0.5}
+    with pytest.raises(ValueError, match=message):
+        fit(**{**call, **change}, checkpoint=finished)
+
+
+def test_a_finished_checkpoint_gives_its_network_back_without_training(finished):
+    model = net(seed=5)
+    history = fit(model, striped_images(), None, QUICK, checkpoint=finished, identity={"lam": 0.5})
+    again = net()
+    fit(again, striped_images(), both_branches, QUICK)
+    assert same_weights(model, again) and history.column("epoch") == [1, 2, 3]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_learns_and_resumes_too(tmp_path):
+    data, model = striped_images(128), net()
+    config = TrainingConfig(epochs=6, batch_size=16, lr=0.01, shift=1)
+    fit(model, data, both_branches, config, checkpoint=tmp_path)
+    again = net(seed=1)
+    fit(again, data, both_branches, config, checkpoint=tmp_path)
+    assert same_weights(model, again) and evaluate(model, data)["mAP"] > 0.98

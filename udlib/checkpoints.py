@@ -1,0 +1,154 @@
+"""Atomic files, and checkpoints that survive a kill at any moment: safetensors for tensors, JSON for the rest.
+
+A checkpoint is a folder with `state.json` and the tensors file that it names, with its SHA-256. The tensors are
+written first, under a name that no other content has; then `state.json` is replaced; then older tensors go. Until
+that one replacement the old pair is whole, and after it the new one. Nothing is ever pickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from udlib.batches import ArrayData
+
+FORMAT = 1
+
+
+def atomic_write(path: Path, content: bytes) -> None:
+    """Write a file so that `path` holds either its old content or all of the new, whatever happens in between.
+
+    Raises OSError (full disk, no permission), naming the file; the old content is then untouched.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OSError(error.errno, f"cannot write '{path}', which is as it was before: {error.strerror}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    if os.name == "posix":  # the new name itself must reach the disk; Windows cannot open a folder
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def save_checkpoint(folder: Path, tensors: Mapping[str, Tensor], state: Mapping) -> None:
+    """Replace the checkpoint in `folder` by these tensors and this JSON-serialisable state, as one atomic step."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    # contiguous: safetensors stores no strides, and a convolution's weights may be channels-last
+    content = safetensors.torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    digest = hashlib.sha256(content).hexdigest()
+    file = folder / f"tensors-{digest[:16]}.safetensors"
+    atomic_write(file, content)
+    record = {"format": FORMAT, "tensors": file.name, "sha256": digest, **state}
+    atomic_write(folder / "state.json", json.dumps(record, indent=1).encode())
+    for stale in [*folder.glob("tensors-*.safetensors"), *folder.glob(".*.tmp")]:
+        if stale != file:
+            stale.unlink(missing_ok=True)
+
+
+def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict] | None:
+    """Tensors and state of the checkpoint in `folder`, or None where there is none.
+
+    Raises ValueError for a checkpoint that is damaged or of another format, naming the file.
+    """
+    path = Path(folder) / "state.json"
+    if not path.exists():
+        return None
+    again = f"delete the folder '{folder}' to start again"
+    try:
+        state = json.loads(path.read_bytes())
+        found = state["format"]
+        file, digest = path.parent / state["tensors"], state["sha256"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"checkpoint '{path}' is damaged ({error!r}): {again}") from error
+    if found != FORMAT:
+        raise ValueError(f"checkpoint '{path}' has format {found}: expected {FORMAT}; {again}")
+    if not file.exists():
+        raise ValueError(f"checkpoint '{path}' names '{file.name}', which is missing: {again}")
+    content = file.read_bytes()
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise ValueError(f"checkpoint file '{file}' is damaged, it differs from what was saved: {again}")
+    return safetensors.torch.load(content), state
+
+
+def require_same(saved: Mapping, current: Mapping, folder: Path) -> None:
+    """Refuse a checkpoint of another training: ValueError that names each field that differs, and both values."""
+    current = json.loads(json.dumps(current))  # JSON has no tuples: compare what would be stored
+    differing = sorted(key for key in {*saved, *current} if saved.get(key) != current.get(key))
+    if differing:
+        changes = "; ".join(f"{key}: saved {saved.get(key)!r}, now {current.get(key)!r}" for key in differing)
+        raise ValueError(
+            f"checkpoint '{folder}' belongs to another training ({changes}): "
+            "use the same settings, another folder, or delete this one"
+        )
+
+
+def describe(config, data: ArrayData, identity: Mapping[str, object]) -> dict[str, object]:
+    """All that must be equal for a checkpoint to be resumed, by name."""
+    labels = data.targets.to(torch.uint8).cpu().numpy().tobytes()
+    ignored = b"" if data.ignore is None else data.ignore.cpu().numpy().tobytes()
+    return {
+        **{f"config.{name}": value for name, value in asdict(config).items()},
+        **identity,
+        "training set": f"{tuple(data.targets.shape)} labels, {hashlib.sha256(labels + ignored).hexdigest()[:12]}",
+    }
+
+
+def training_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Parameters and buffers as `model/<name>`, the optimiser's memory as `optimizer/<key>/<parameter>`."""
+    tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
+    for name, parameter in model.named_parameters():
+        for key, value in optimizer.state.get(parameter, {}).items():
+            if isinstance(value, Tensor):
+                tensors[f"optimizer/{key}/{name}"] = value
+    return tensors
+
+
+def restore_training(
+    tensors: Mapping[str, Tensor], model: nn.Module, optimizer: torch.optim.Optimizer, folder: Path
+) -> None:
+    """Put `training_tensors` back; ValueError that names the first tensor which the model has not, or lacks."""
+    weights = part(tensors, "model")
+    expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in weights.items()}
+    for name in sorted({*expected, *found}):
+        if expected.get(name) != found.get(name):
+            raise ValueError(
+                f"checkpoint '{folder}' belongs to another architecture ({name}: saved {found.get(name)}, "
+                f"now {expected.get(name)}): use the same network or another folder"
+            )
+    model.load_state_dict(weights)
+    parameters = dict(model.named_parameters())
+    for name, value in part(tensors, "optimizer").items():
+        key, _, owner = name.partition("/")
+        parameter = parameters[owner]
+        value = value.to(parameter.device)
+        if value.shape == parameter.shape:
+            # Fused optimisers walk through memory in order, so their state must have the parameter's strides.
+            value = torch.empty_like(parameter, requires_grad=False).copy_(value)
+        optimizer.state[parameter][key] = value
+
+
+def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose name starts with `prefix/`, without it."""
+    start = f"{prefix}/"
+    return {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}

@@ -1,0 +1,199 @@
+"""The `udlib` command. What takes long to import is imported by the command that needs it, so that help is quick."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Calibration and distillation for multi-label images: the course's command.", no_args_is_help=True,
+                  add_completion=False, pretty_exceptions_enable=False)
+OURS = (ValueError, TypeError, OSError, RuntimeError, ArithmeticError)
+
+Only = Annotated[str | None, typer.Option(metavar="PATTERN", help="Groups whose name matches, e.g. digits* (or a run's key).")]
+
+
+def main() -> None:
+    """Run the command; an error that this package raises is one line on stderr and exit code 2."""
+    try:
+        app(prog_name="udlib")
+    except OURS as error:
+        if not _raised_here(error):
+            raise
+        print(f"udlib: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _raised_here(error: BaseException) -> bool:
+    """Whether the error was raised by this package; another library's keeps its traceback, which says more."""
+    *_, innermost = traceback.extract_tb(error.__traceback__)
+    return Path(innermost.filename).is_relative_to(Path(__file__).parent)
+
+
+@app.command()
+def doctor() -> None:
+    """What this machine has, and what it lacks; exit code 1 when something essential is missing."""
+    from udlib.doctor import findings
+
+    problems, broken = 0, False
+    for found in findings():
+        print(f"{found.name:<11} {found.value}", flush=True)
+        if found.problem:
+            print(f"{'':<11} {'PROBLEM' if found.essential else 'note'}: {found.problem}")
+            problems += 1
+            broken = broken or found.essential
+    print("\nNot ready: see PROBLEM above." if broken else
+          "\nReady, with the notes above." if problems else "\nReady: everything the course needs is here.")
+    raise typer.Exit(int(broken))
+
+
+@app.command()
+def prepare(size: Annotated[int, typer.Option(help="Side of the pictures in pixels.", min=16)] = 64) -> None:
+    """Make the embedded data sets now rather than on first use."""
+    from udlib.datasets import EMBEDDED, data_root, open_dataset
+    from udlib.doctor import shown
+
+    for name in EMBEDDED:
+        start = time.perf_counter()
+        found = open_dataset(name, "train", size)
+        print(f"{name}: {len(found.classes)} classes, ready in {time.perf_counter() - start:.0f} s")
+    print(f"in {shown(data_root())}")
+
+
+@app.command()
+def runs(
+    only: Only = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Only say what would be trained, and how long that takes.")] = False,
+    retrain: Annotated[bool, typer.Option("--retrain", help="Train what is stored or damaged too, and replace it.")] = False,
+) -> None:
+    """Train the course's recipes that are not stored yet; after an interruption the same command goes on.
+
+    Exit code 1 when a stored result is damaged or a training failed, 130 after Ctrl-C.
+    """
+    from udlib import experiments, recipes
+    from udlib.report import stored
+
+    named = {recipe: group for group, found in recipes.select(only).items() for recipe in found}
+    present, damaged = stored(list(named))
+    done = set() if retrain else {run.recipe.key for run in present if not _lacks_network(run.recipe)} | damaged.keys()
+    waiting = {recipe: group for recipe, group in named.items() if experiments.for_profile(recipe).key not in done}
+    pace = _pace(present)
+    print(f"{len(named)} results: {len(present)} stored, {len(damaged)} damaged, {len(waiting)} to train"
+          + (f" in {_duration(_forecast(waiting, pace))}" if waiting else ""))
+    if plan:
+        for recipe, group in waiting.items():
+            print(f"  {group}: {experiments.for_profile(recipe)}, {_duration(_forecast([recipe], pace))}")
+        raise typer.Exit()
+    failed = _train_all(waiting, pace, only)
+    for key in [] if retrain else damaged:
+        print(f"damaged, and left as it is: {key}; `udlib runs --only {key} --retrain` replaces it", file=sys.stderr)
+    raise typer.Exit(int(bool(failed or damaged and not retrain)))
+
+
+def _train_all(waiting, pace: float, only: str | None) -> int:
+    """Train and store recipes (with their group's names) one after the other; returns how many failed."""
+    from udlib.experiments import for_profile
+
+    left, spent, expected, failed = list(waiting), 0.0, 0.0, 0
+    for k, (recipe, group) in enumerate(waiting.items(), 1):
+        chosen = for_profile(recipe)
+        print(f"[{k} of {len(waiting)}] {group}: {chosen}; all that is left takes {_duration(_forecast(left, pace))}", flush=True)
+        start = time.perf_counter()
+        try:
+            _train(chosen)
+        except KeyboardInterrupt:
+            print(f"\nstopped: {k - 1} of {len(waiting)} are trained and stored. `udlib runs{f' --only {only!r}' if only else ''}` "
+                  "goes on from here, this training from its last checkpoint.", file=sys.stderr)
+            raise typer.Exit(130) from None
+        except FloatingPointError as error:
+            print(f"failed: {chosen.key}: {error}", file=sys.stderr)
+            failed += 1
+        spent, expected = spent + time.perf_counter() - start, expected + _forecast([recipe])
+        pace = spent / expected
+        left.remove(recipe)
+    return failed
+
+
+def _train(chosen) -> None:
+    from udlib.experiments import profile, save, save_model, train
+    from udlib.datasets import data_root
+
+    checkpoint = data_root() / "checkpoints" / chosen.key if profile() != "smoke" else None
+    run = train(chosen, checkpoint)
+    save(run)
+    if _ships_network(chosen):
+        save_model(run)
+    if checkpoint is not None:  # or a later --retrain would resume at the end of this one
+        shutil.rmtree(checkpoint, ignore_errors=True)
+
+
+def _ships_network(chosen) -> bool:
+    """Whether the network of a recipe, at the size of the profile, is one of those that are kept."""
+    from udlib import experiments, recipes
+
+    return any(recipes.keeps_weights(recipe) and experiments.for_profile(recipe) == chosen
+               for found in recipes.groups().values() for recipe in found)
+
+
+def _lacks_network(chosen) -> bool:
+    from udlib.experiments import store
+
+    return _ships_network(chosen) and not (store() / "models" / chosen.key / "state.json").exists()
+
+
+def _forecast(recipes, pace: float = 1.0) -> float:
+    """Seconds that these recipes will train at the size of the profile; `pace` is measured over forecast time."""
+    from udlib.experiments import for_profile, seconds
+
+    return pace * sum(seconds(for_profile(recipe)) for recipe in recipes)
+
+
+def _pace(present) -> float:
+    """How much slower than forecast the stored trainings of this very processor were; 1 where there are none."""
+    from udlib.experiments import processor, seconds
+
+    here = [run for run in present if run.provenance["hardware"] == processor()]
+    return sum(run.provenance["seconds"] for run in here) / sum(seconds(run.recipe) for run in here) if here else 1.0
+
+
+def _duration(seconds: float) -> str:
+    return f"about {seconds:.0f} s" if seconds < 100 else f"about {seconds / 60:.0f} min"
+
+
+@app.command()
+def results(only: Only = None) -> None:
+    """The table of stored results: each group's metrics on the test split, mean ± std over seeds."""
+    from udlib import report
+    from udlib.recipes import select
+
+    chosen = select(only)
+    print(report.as_text(report.results(chosen)))
+    print(f"\n{report.NOTE}\n{report.provenance(chosen)}")
+
+
+@app.command()
+def readme(check: Annotated[bool, typer.Option("--check", help="Change nothing; exit code 1 when it is out of date.")] = False,
+           ) -> None:
+    """Write the generated parts of README.md anew: the list of lessons and the table of results."""
+    from udlib.checkpoints import atomic_write
+    from udlib.datasets import checkout
+    from udlib.report import fill, generated
+
+    folder = checkout()
+    if folder is None or not (folder / "README.md").exists():
+        raise FileNotFoundError("there is no README.md: run this in a checkout that is installed with `pip install -e .`")
+    old = (folder / "README.md").read_text(encoding="utf-8")
+    new = fill(old, generated(folder))
+    if old == new:
+        print("README.md is up to date")
+    elif check:
+        print("README.md is out of date: `make readme` writes it", file=sys.stderr)
+        raise typer.Exit(1)
+    else:
+        atomic_write(folder / "README.md", new.encode())
+        print("README.md is written")

@@ -1,0 +1,220 @@
+"""What every data set here has: images on disk, three label states, boxes, and a posterior where one is known."""
+
+import copy
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable, Iterable, Literal, Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from udlib.progress import track
+
+Policy = Literal["positive", "ignore", "negative"]
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """One annotated object: pixels from the top left corner, `xmax` and `ymax` exclusive, so width = xmax - xmin."""
+
+    name: str
+    xmin: float
+    ymin: float
+    xmax: float
+    ymax: float
+    truncated: bool = False
+    occluded: bool = False
+    difficult: bool = False
+
+
+def checkout() -> Path | None:
+    """The project's own folder, for a package installed from it in editable mode; None for any other installation."""
+    folder = Path(__file__).resolve().parents[2]
+    return folder if (folder / "pyproject.toml").is_file() else None
+
+
+def data_root() -> Path:
+    """Folder that holds the data sets: `UDLIB_DATA`, else `data/` of the checkout, else `~/.cache/udlib`."""
+    if chosen := os.environ.get("UDLIB_DATA"):
+        return Path(chosen).expanduser()
+    if found := checkout():
+        return found / "data"
+    return Path.home() / ".cache" / "udlib"
+
+
+def load_rgb(path: Path) -> Image.Image:
+    """Decode one image file and convert it to RGB (grey, palette and CMYK files too).
+
+    Raises FileNotFoundError for a missing file and ValueError for one that cannot be decoded to its end; both name it.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except FileNotFoundError:
+        raise FileNotFoundError(f"image '{path}' is missing: restore the file or take it out of the split") from None
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise ValueError(
+            f"image '{path}' cannot be decoded ({error}): restore the file, or read the data set with on_error='skip'"
+        ) from error
+
+
+def label_states(objects: Sequence[Sequence[Box]], classes: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """Image-level labels from object-level ones: `targets` uint8 (N, C) and `difficult` bool (N, C).
+
+    A class is present (1) when the image holds any object of it, and difficult when all these objects are difficult;
+    VOC writes the three states as 1, 0 (difficult) and -1 (absent).
+
+    >>> label_states([[Box("dog", 0, 0, 9, 9, difficult=True)]], ["cat", "dog"])
+    (tensor([[0, 1]], dtype=torch.uint8), tensor([[False,  True]]))
+    """
+    column = {name: k for k, name in enumerate(classes)}
+    present = np.zeros((len(objects), len(column)), dtype=bool)
+    easy = np.zeros_like(present)
+    for row, boxes in enumerate(objects):
+        for box in boxes:
+            k = column[box.name]
+            present[row, k] = True
+            easy[row, k] |= not box.difficult
+    return torch.from_numpy(present.astype(np.uint8)), torch.from_numpy(present & ~easy)
+
+
+def apply_policy(targets: Tensor, difficult: Tensor, policy: Policy) -> tuple[Tensor, Tensor]:
+    """What a difficult label counts as: returns `(targets, ignore)`, both (N, C), the inputs untouched.
+
+    `positive` keeps it as 1, `ignore` keeps it but masks it out (True in `ignore`), `negative` turns it into 0.
+    The paper's released code trains with `positive`, and measures AP with `ignore` and F1 with `negative`.
+
+    >>> apply_policy(torch.tensor([[1, 1, 0]]), torch.tensor([[False, True, False]]), "negative")
+    (tensor([[1, 0, 0]]), tensor([[False, False, False]]))
+    """
+    if targets.shape != difficult.shape:
+        shapes = f"targets {tuple(targets.shape)} and difficult {tuple(difficult.shape)}"
+        raise ValueError(f"{shapes} differ: expected one shape (N, C)")
+    if difficult.dtype != torch.bool:
+        raise TypeError(f"difficult has dtype {difficult.dtype}: expected torch.bool")
+    if (stray := difficult & (targets != 1)).any():
+        where = stray.nonzero()[0].tolist()
+        raise ValueError(f"difficult is True at {where}, targets are not 1 there: only present classes are difficult")
+    nothing = torch.zeros_like(difficult)
+    if policy == "positive":
+        return targets.clone(), nothing
+    if policy == "ignore":
+        return targets.clone(), difficult.clone()
+    if policy == "negative":
+        return targets.masked_fill(difficult, 0), nothing
+    raise ValueError(f"policy is {policy!r}: expected 'positive', 'ignore' or 'negative'")
+
+
+def check_trainable(targets: Tensor, classes: Sequence[str]) -> list[str]:
+    """Refuse a training set without a single positive label; return the names of the classes that have none."""
+    if targets.ndim != 2 or targets.shape[1] != len(classes):
+        expected = f"(N, {len(classes)}) for the classes {', '.join(classes)}"
+        raise ValueError(f"targets have shape {tuple(targets.shape)}: expected {expected}")
+    if ((targets != 0) & (targets != 1)).any():
+        raise ValueError(f"targets hold {targets[(targets != 0) & (targets != 1)][0].item()}: expected only 0 and 1")
+    counts = (targets != 0).sum(0).tolist()
+    if not any(counts):
+        raise ValueError(
+            f"no positive label among {len(targets)} images × {len(classes)} classes ({', '.join(classes)}): "
+            "there is nothing to learn; check the class names, the split, and the policy for difficult labels"
+        )
+    return [name for name, count in zip(classes, counts) if count == 0]
+
+
+class MultiLabelDataset(Dataset):
+    """N images with C labels each, read from disk one by one.
+
+    Attributes: `classes` (C names), `ids` (N), `paths` (N), `targets` uint8 (N, C), 1 also where all objects of the
+    class are difficult, `difficult` bool (N, C), True just there, `posterior` float32 (N, C), P(label = 1 | image), or
+    None. Item i is `(image, target float32 (C,), difficult bool (C,))`; the image is what `transform` makes of the PIL
+    RGB image, or without a transform that image itself.
+    """
+
+    def __init__(
+        self,
+        classes: Sequence[str],
+        ids: Sequence[str],
+        paths: Sequence[Path],
+        objects: Sequence[Sequence[Box]] | None = None,
+        *,
+        targets: Tensor | None = None,
+        difficult: Tensor | None = None,
+        posterior: Tensor | None = None,
+        transform: Callable | None = None,
+    ):
+        """Labels come from `objects`, or without boxes from `targets` and `difficult` (default: none is)."""
+        self.classes, self.ids, self.paths, self.transform = tuple(classes), list(ids), list(paths), transform
+        self.objects = [tuple(boxes) for boxes in objects] if objects is not None else [()] * len(self.ids)
+        if targets is None:
+            targets, difficult = label_states(self.objects, self.classes)
+        self.targets = targets.to(torch.uint8)
+        self.difficult = torch.zeros_like(self.targets, dtype=torch.bool) if difficult is None else difficult
+        self.posterior = posterior
+        shape = (len(self.ids), len(self.classes))
+        for name, array in (("targets", self.targets), ("difficult", self.difficult), ("posterior", posterior)):
+            if array is not None and tuple(array.shape) != shape:
+                raise ValueError(f"{name} has shape {tuple(array.shape)}: expected {shape}, images × classes")
+        if len(self.paths) != len(self.ids) or len(self.objects) != len(self.ids):
+            counts = f"{len(self.ids)} ids, {len(self.paths)} paths and {len(self.objects)} lists of objects"
+            raise ValueError(f"{counts}: expected equally many")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, i: int) -> tuple[object, Tensor, Tensor]:
+        image = self.image(i)
+        if self.transform is not None:
+            image = self.transform(image)
+        return image, self.targets[i].float(), self.difficult[i]
+
+    def boxes(self, i: int) -> list[Box]:
+        """Annotated objects of image i, in pixels of the image as stored on disk."""
+        return list(self.objects[i])
+
+    def image_path(self, i: int) -> Path:
+        return self.paths[i]
+
+    def image(self, i: int) -> Image.Image:
+        """Image i as stored on disk, converted to RGB."""
+        return load_rgb(self.image_path(i))
+
+    def image_size(self, i: int) -> tuple[int, int]:
+        """(width, height) of image i on disk, the frame of `boxes(i)`; only the file's header is read."""
+        with Image.open(self.image_path(i)) as image:
+            return image.size
+
+    def subset(self, indices: Iterable[int]) -> "MultiLabelDataset":
+        """The same data set with only these images, in this order."""
+        rows = range(len(self))
+        chosen = [rows[i] for i in indices]
+        part = copy.copy(self)
+        for name in ("ids", "paths", "objects"):
+            setattr(part, name, [getattr(self, name)[i] for i in chosen])
+        index = torch.tensor(chosen, dtype=torch.long)
+        part.targets, part.difficult = self.targets[index], self.difficult[index]
+        part.posterior = None if self.posterior is None else self.posterior[index]
+        return part
+
+
+def to_memory(dataset: MultiLabelDataset, size: int, workers: int = 1) -> Tensor:
+    """Decode every image once, stretched to a square: uint8 (N, 3, size, size), in the order of `dataset.ids`.
+
+    `workers` threads decode (Pillow releases the interpreter lock); the result does not depend on their number.
+    """
+    pixels = torch.empty(len(dataset), 3, size, size, dtype=torch.uint8)
+
+    def decode(i: int) -> None:
+        image = dataset.image(i)
+        if image.size != (size, size):
+            image = image.resize((size, size), Image.Resampling.BILINEAR)
+        pixels[i] = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+    with ThreadPoolExecutor(max(workers, 1)) as pool:
+        for _ in track(pool.map(decode, range(len(dataset))), total=len(dataset), description=f"decoding at {size} px"):
+            pass
+    return pixels

@@ -1,0 +1,152 @@
+"""Augmentation twice over: the paper's pipeline for images from disk, its ideas for batches in memory."""
+
+from typing import Sequence
+
+import torch
+from torch import Tensor
+from torchvision.transforms import v2
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+ERASED_AREA = (0.02, 0.4)  # of the image, as in Zhong et al. 2017, "Random erasing data augmentation"
+ERASED_ASPECT = (0.3, 1 / 0.3)  # height / width
+
+
+class MultiScaleCrop(v2.Transform):
+    """Crop at a random scale and one of five fixed places, then resize to `size` × `size`.
+
+    Corner cropping with scale jitter, Wang et al. 2015, "Towards good practices for very deep two-stream ConvNets",
+    section 3. Height and width are drawn from `scales` (fractions of the shorter side), at most `max_distort` steps
+    apart in that list, all such pairs equally likely; the places are the four corners and the centre.
+    """
+
+    def __init__(self, size: int, scales: Sequence[float] = (1.0, 0.875, 0.75, 0.66, 0.5), max_distort: int = 2):
+        super().__init__()
+        if not scales or not all(0 < scale <= 1 for scale in scales):
+            raise ValueError(f"scales are {tuple(scales)}: expected fractions of the shorter side, 0 < s ≤ 1")
+        self.size, self.scales, self.max_distort = size, tuple(scales), max_distort
+        steps = range(len(self.scales))
+        self.pairs = [(self.scales[i], self.scales[j]) for i in steps for j in steps if abs(i - j) <= max_distort]
+
+    def make_params(self, flat_inputs: list) -> dict[str, int]:
+        image_height, image_width = v2.functional.get_size(flat_inputs[0])
+        pair, place = (int(torch.randint(n, ())) for n in (len(self.pairs), 5))
+        height, width = (max(1, int(scale * min(image_height, image_width))) for scale in self.pairs[pair])
+        down, right = image_height - height, image_width - width
+        top, left = [(0, 0), (0, right), (down, 0), (down, right), (down // 2, right // 2)][place]
+        return {"top": top, "left": left, "height": height, "width": width}
+
+    def transform(self, inpt, params: dict[str, int]):
+        size = [self.size, self.size]
+        return self._call_kernel(v2.functional.resized_crop, inpt, **params, size=size, antialias=True)
+
+
+def _to_normalised(mean: Sequence[float], std: Sequence[float]) -> list[v2.Transform]:
+    return [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)]
+
+
+def train_transform(
+    size: int = 448,
+    resize: int = 512,
+    scales: Sequence[float] = (1.0, 0.875, 0.75, 0.66, 0.5),
+    erase: bool = True,
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
+) -> v2.Compose:
+    """The paper's training pipeline, PIL image → float32 (3, size, size), drawn anew for each image.
+
+    Stretch to resize × resize, multi-scale crop, mirror with chance ½, normalise, and with `erase` (the CutOut of
+    Table 1) random erasing with chance ½: 2–40 % of the area, set to 0 after normalisation, that is to the mean colour.
+    """
+    steps = [v2.Resize((resize, resize)), MultiScaleCrop(size, scales), v2.RandomHorizontalFlip()]
+    steps += _to_normalised(mean, std)
+    if erase:
+        steps.append(v2.RandomErasing(p=0.5, scale=ERASED_AREA, ratio=ERASED_ASPECT))
+    return v2.Compose(steps)
+
+
+def eval_transform(
+    size: int = 448, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD
+) -> v2.Compose:
+    """PIL image → float32 (3, size, size): stretched to a square and normalised, nothing random."""
+    return v2.Compose([v2.Resize((size, size)), *_to_normalised(mean, std)])
+
+
+def normalise(images: Tensor, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD) -> Tensor:
+    """(N, 3, H, W), uint8 in 0–255 or float in [0, 1] → float32, (x − mean) / std for each channel."""
+    if images.ndim != 4 or images.shape[1] != len(mean):
+        raise ValueError(f"images have shape {tuple(images.shape)}: expected (N, {len(mean)}, H, W)")
+    if images.dtype != torch.uint8 and not images.is_floating_point():
+        raise TypeError(f"images have dtype {images.dtype}: expected uint8 in 0–255 or float in [0, 1]")
+    mean, std = (torch.tensor(values, device=images.device).view(1, -1, 1, 1) for values in (mean, std))
+    unit = 255.0 if images.dtype == torch.uint8 else 1.0
+    return images.float().mul(1 / (unit * std)).sub_(mean / std)
+
+
+class BatchAugment:
+    """Augment a batch that is in memory, each image with its own random numbers, without a loop over images.
+
+    Called with images (N, 3, H, W), uint8 or float in [0, 1], and a `torch.Generator`; returns normalised float32 on
+    their device. In this order: `flip` mirrors with chance ½; `shift` moves by up to so many pixels each way, edges
+    repeated; then normalisation; `erase` is the chance that one rectangle becomes 0, the mean colour. Its area is
+    uniform in 2–40 % of the image and its aspect log-uniform in 0.3–3.3, or the part of that range that fits.
+
+    Numbers are drawn on the generator's device, so a CPU generator gives the same boxes on every device, and always the
+    same number of them, so switching `erase` on leaves flips and shifts as they were.
+    """
+
+    def __init__(
+        self,
+        flip: bool = True,
+        shift: int = 0,
+        erase: float = 0.0,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+    ):
+        if shift < 0:
+            raise ValueError(f"shift is {shift}: expected a number of pixels, 0 or more")
+        if not 0 <= erase <= 1:
+            raise ValueError(f"erase is {erase}: expected a chance between 0 and 1")
+        self.flip, self.shift, self.erase, self.mean, self.std = flip, shift, erase, tuple(mean), tuple(std)
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        uniform = torch.rand(8, len(images), generator=generator, device=generator.device).to(images.device)
+        out = normalise(self._move(images, *uniform[:3]), self.mean, self.std)
+        if self.erase:
+            chosen = (uniform[3] < self.erase).view(-1, 1, 1, 1)
+            out.mul_(~(self._rectangles(*images.shape[-2:], *uniform[4:]) & chosen))
+        return out
+
+    def _move(self, images: Tensor, mirror: Tensor, down: Tensor, right: Tensor) -> Tensor:
+        """Flip and shift in one: each output pixel names the row and the column that it comes from."""
+        if not self.flip and not self.shift:
+            return images
+        n, channels, height, width = images.shape
+        rows = torch.arange(height, device=images.device).expand(n, height)
+        columns = torch.arange(width, device=images.device).expand(n, width)
+        if self.shift:
+            steps = 2 * self.shift + 1
+            down, right = (((u * steps).long() - self.shift).view(-1, 1) for u in (down, right))
+            rows, columns = (rows - down).clamp(0, height - 1), (columns - right).clamp(0, width - 1)
+        if self.flip:
+            columns = torch.where((mirror < 0.5).view(-1, 1), width - 1 - columns, columns)
+        if self.shift:  # whole rows are copied by number: several times faster than one gather of pixels
+            first = torch.arange(n * channels, device=images.device).view(n, channels, 1) * height
+            images = images.reshape(-1, width).index_select(0, (first + rows[:, None]).flatten())
+        shape = (n, channels, height, width)
+        return images.reshape(shape).gather(3, columns[:, None, None].expand(shape))
+
+    def _rectangles(self, height: int, width: int, area: Tensor, aspect: Tensor, down: Tensor, right: Tensor) -> Tensor:
+        """(N, 1, H, W) bool, one rectangle for each image."""
+        area = height * width * (ERASED_AREA[0] + (ERASED_AREA[1] - ERASED_AREA[0]) * area)
+        # Height √(area·aspect) ≤ H and width √(area/aspect) ≤ W bound the aspect: no rejection, so no loop.
+        lowest = (area / width**2).clamp(min=ERASED_ASPECT[0]).log()
+        highest = (height**2 / area).clamp(max=ERASED_ASPECT[1]).log()
+        half = (lowest + (highest - lowest) * aspect).mul(0.5).exp()  # √aspect
+        inside = []
+        for side, length, place in ((height, area.sqrt() * half, down), (width, area.sqrt() / half, right)):
+            length = length.round().clamp(1, side)
+            start = (place * (side - length + 1)).floor()
+            pixel = torch.arange(side, device=area.device)
+            inside.append((pixel >= start[:, None]) & (pixel < (start + length)[:, None]))
+        return (inside[0][:, :, None] & inside[1][:, None, :])[:, None]

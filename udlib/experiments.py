@@ -1,0 +1,351 @@
+"""From a recipe to a run: train it, or load the result that ships with the course.
+
+A `Recipe` says everything that decides a result; its key is the hash of what differs from the defaults. A `Run` holds
+the logits on validation and test, the metrics computed from them, the history, and where the numbers come from.
+Results live in one folder per run (`state.json` and a safetensors file), written atomically and checked on reading.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import math
+import os
+import platform
+import tempfile
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+import udlib
+from udlib.batches import ArrayData
+from udlib.calibration import (confident_calibration_error, expected_calibration_error, expected_nll_floor,
+                               negative_log_likelihood, brier_score, true_calibration_error)
+from udlib.checkpoints import load_checkpoint, save_checkpoint
+from udlib.datasets import open_dataset
+from udlib.datasets.base import apply_policy, checkout, data_root, to_memory
+from udlib.metrics import difficult_subset, mean_average_precision, precision_recall_f1
+from udlib.devices import make_accelerator, resolve_precision
+from udlib.training import TrainingConfig, predict
+
+PROFILES = ("smoke", "course", "full")
+# Images per second of one training step on two laptop-class cores, to say beforehand what a run costs.
+SPEED = {"small_narrow": 2000, "small": 1000, "small_wide": 400}
+FULL_SIZE = {"small_narrow": "mobilenet_v2", "small": "resnet18", "small_wide": "resnet101"}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides a result. Make one with `recipe(...)`, which takes the fields of all three parts flat."""
+
+    method: str = "supervised"  # a module of udlib.methods
+    data: str = "scenes"  # "scenes", "digits", or a folder in VOC layout
+    size: int = 64  # side of the square images, in pixels
+    limit: int | None = None  # only the first images of each split
+    network: str = "small"
+    weights: str | None = None  # of torchvision, e.g. IMAGENET1K_V1
+    pooling: str = "avg"
+    embedding: int = 128  # width of the calibration branch; the released code's 512 suits 2,048 features
+    policy: str = "positive"  # what a difficult label counts as in training
+    keep: str = "last"  # or "best", the epoch with the highest mAP on validation
+    training: TrainingConfig = TrainingConfig()
+    settings: Any = None  # the method's own `Settings`
+
+    def flat(self) -> dict[str, Any]:
+        """All fields by name, those of `training` and `settings` among them."""
+        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("training", "settings")}
+        return own | asdict(self.training) | asdict(self.settings)
+
+    def choices(self) -> dict[str, Any]:
+        """The fields that differ from their defaults."""
+        standard = recipe(self.method).flat()
+        return {name: value for name, value in sorted(self.flat().items()) if value != standard[name]}
+
+    @property
+    def key(self) -> str:
+        """Names the result, e.g. `scenes-supervised-1f0c…`; a field added later leaves the keys of old recipes alone."""
+        content = json.dumps({"method": self.method} | self.choices(), sort_keys=True)
+        return f"{Path(self.data).name}-{self.method}-{hashlib.sha256(content.encode()).hexdigest()[:10]}"
+
+    def but(self, **changes) -> Recipe:
+        """The same recipe with some fields changed, of whichever part."""
+        return recipe(self.method, **{**self.choices(), **changes})
+
+    def __str__(self) -> str:
+        return f"{self.method}({', '.join(f'{name}={value}' for name, value in self.choices().items())})"
+
+
+def recipe(method: str = "supervised", **choices) -> Recipe:
+    """A recipe from flat fields: those of `Recipe`, of `TrainingConfig`, and of the method's own `Settings`.
+
+    >>> recipe(erase=0.5, seed=3).but(seed=4)
+    Recipe(...) # doctest: +SKIP
+    >>> str(recipe(erase=0.5, seed=3).but(seed=4))
+    'supervised(erase=0.5, seed=4)'
+
+    Raises ValueError for an unknown method or field, with the nearest known name.
+    """
+    settings = _method(method).Settings
+    parts: dict[type, dict] = {Recipe: {}, TrainingConfig: {}, settings: {}}
+    known = {f.name: part for part in parts for f in fields(part) if f.name not in ("method", "training", "settings")}
+    for name, value in choices.items():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            raise ValueError(f"a '{method}' recipe has no field '{name}'"
+                             + (f": did you mean '{near[0]}'?" if near else f": choose among {', '.join(known)}"))
+        parts[known[name]][name] = value
+    return Recipe(method, training=TrainingConfig(**parts[TrainingConfig]), settings=settings(**parts[settings]),
+                  **parts[Recipe])
+
+
+def _method(name: str):
+    try:
+        return import_module(f"udlib.methods.{name}")
+    except ModuleNotFoundError as error:
+        if error.name != f"udlib.methods.{name}":
+            raise
+        known = sorted(p.stem for p in (Path(__file__).parent / "methods").glob("[a-z]*.py"))
+        raise ValueError(f"unknown method '{name}': choose one of {', '.join(known)}") from None
+
+
+class Split(NamedTuple):
+    """The labels of one split, as a run's logits are to be compared with."""
+
+    classes: tuple[str, ...]
+    targets: Tensor  # uint8 (N, C)
+    difficult: Tensor  # bool (N, C)
+    posterior: Tensor | None  # float32 (N, C)
+
+
+@cache
+def dataset(data: str, split: str, size: int, limit: int | None = None):
+    """The data set of a recipe; the last few stay open."""
+    found = open_dataset(data, split, size)
+    return found if limit is None else found.subset(range(min(limit, len(found))))
+
+
+@cache
+def _images(data: str, split: str, size: int, limit: int | None) -> Tensor:
+    return to_memory(dataset(data, split, size, limit), size, workers=os.cpu_count() or 1)
+
+
+def labels(chosen: Recipe, split: str) -> Split:
+    """The labels of a recipe's split ("train", "val" or "test")."""
+    found = dataset(chosen.data, split, chosen.size, chosen.limit)
+    return Split(found.classes, found.targets, found.difficult, found.posterior)
+
+
+def arrays(chosen: Recipe, split: str, policy: str = "positive") -> ArrayData:
+    """Images (in memory) and labels of a recipe's split, with difficult labels counted as the policy says."""
+    found = labels(chosen, split)
+    targets, ignore = apply_policy(found.targets, found.difficult, policy)
+    images = _images(chosen.data, split, chosen.size, chosen.limit)
+    return ArrayData(images, targets, ignore if policy == "ignore" else None, found.difficult)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained recipe: float32 logits (N, C) per branch on both splits, metrics, history rows, and provenance."""
+
+    recipe: Recipe
+    val_logits: Tensor = field(repr=False)
+    test_logits: Tensor = field(repr=False)
+    val_calibration_logits: Tensor | None = field(repr=False)
+    test_calibration_logits: Tensor | None = field(repr=False)
+    metrics: dict[str, dict[str, float]] = field(repr=False)
+    history: list[dict[str, float]] = field(repr=False)
+    provenance: dict[str, Any] = field(repr=False)
+    model: nn.Module | None = field(default=None, repr=False, compare=False)  # just after training only
+
+    def labels(self, split: str = "test") -> Split:
+        return labels(self.recipe, split)
+
+    def probabilities(self, split: str = "test") -> Tensor:
+        """Sigmoid of the classification logits, float64 (N, C)."""
+        return torch.sigmoid({"val": self.val_logits, "test": self.test_logits}[split].double())
+
+
+def measure(logits: Tensor, found: Split) -> dict[str, float]:
+    """Every number the course reports of one split, as fractions.
+
+    AP and F1 ignore difficult labels (VOC's protocol), except where the name says how they count. Calibration counts
+    every marked label: ignoring those that are positive and difficult would condition on the outcome.
+    """
+    p, y = torch.sigmoid(logits.double()), found.targets
+    numbers = {}
+    for policy in ("ignore", "positive", "negative"):
+        targets, ignore = apply_policy(y, found.difficult, policy)
+        suffix = "" if policy == "ignore" else f"_{policy}"
+        numbers[f"mAP{suffix}"] = mean_average_precision(p, targets, ignore)
+        for top, k in (("", None), ("_top3", min(3, p.shape[1]))):
+            scores = precision_recall_f1(p, targets, top_k=k, ignore=ignore)
+            numbers |= {f"{name}{top}{suffix}": value for name, value in scores.items()}
+    hard = difficult_subset(found.difficult)
+    if hard.any():
+        numbers["mAP_difficult"] = mean_average_precision(p[hard], y[hard])
+    confident = p >= 0.5
+    numbers |= {
+        "ECE": expected_calibration_error(p, y),
+        "ECE_pooled": expected_calibration_error(p, y, average="pooled"),
+        "ECE_confident": confident_calibration_error(p, y, average="pooled") if confident.any() else math.nan,
+        "overconfidence": (p[confident].mean() - y[confident].double().mean()).item() if confident.any() else math.nan,
+        "NLL": negative_log_likelihood(p, y),
+        "Brier": brier_score(p, y),
+    }
+    if found.posterior is not None:
+        numbers["true_CE"] = true_calibration_error(p, found.posterior)
+        numbers["true_CE_pooled"] = true_calibration_error(p, found.posterior, average="pooled")
+        numbers["NLL_floor"] = expected_nll_floor(found.posterior)
+    return {name: float(value) for name, value in numbers.items()}
+
+
+def profile() -> str:
+    """`UDLIB_PROFILE`: smoke (a few steps, into a temporary store), course (the default) or full (448 px, GPU)."""
+    name = os.environ.get("UDLIB_PROFILE", "course")
+    if name not in PROFILES:
+        raise ValueError(f"UDLIB_PROFILE is '{name}': choose one of {', '.join(PROFILES)}")
+    return name
+
+
+def for_profile(chosen: Recipe, name: str | None = None) -> Recipe:
+    """The recipe at the size of a profile: unchanged, a few steps on a few images, or full size with torchvision's nets."""
+    name = name or profile()
+    if name == "smoke":
+        return chosen.but(limit=96, epochs=2, batch_size=32)
+    if name == "full":
+        return chosen.but(size=448, network=FULL_SIZE.get(chosen.network, chosen.network), weights="IMAGENET1K_V1",
+                          embedding=512, epochs=20, batch_size=32, optimizer="sgd", lr=0.01, weight_decay=1e-4)
+    return chosen
+
+
+@cache
+def _smoke_store() -> Path:
+    return Path(tempfile.mkdtemp(prefix="udlib-smoke-"))
+
+
+def store() -> Path:
+    """The folder of results: `data/results` of the checkout, or a temporary one in the smoke profile."""
+    if profile() == "smoke":
+        return Path(os.environ.get("UDLIB_SMOKE_STORE") or _smoke_store())
+    return (checkout() / "data" if checkout() else data_root()) / "results"
+
+
+def save(run: Run, folder: Path | None = None) -> Path:
+    """Write a run; logits in half precision. An interrupted write leaves what was there before."""
+    folder = folder or store() / run.recipe.key
+    named = {name: getattr(run, name) for name in _LOGITS}
+    tensors = {name: value.half() for name, value in named.items() if value is not None}
+    save_checkpoint(folder, tensors, {"recipe": {"method": run.recipe.method} | run.recipe.choices(),
+                                      "metrics": run.metrics, "history": run.history, "provenance": run.provenance})
+    return folder
+
+
+_LOGITS = ("val_logits", "test_logits", "val_calibration_logits", "test_calibration_logits")
+
+
+def load(chosen: Recipe, folder: Path | None = None) -> Run | None:
+    """The stored run of this recipe, or None. Raises ValueError for a damaged result or one of another recipe."""
+    folder = folder or store() / chosen.key
+    found = load_checkpoint(folder)
+    if found is None:
+        return None
+    tensors, state = found
+    expected = json.loads(json.dumps({"method": chosen.method} | chosen.choices()))
+    if state.get("recipe") != expected:
+        raise ValueError(f"'{folder}' holds the result of {state.get('recipe')}, not of {expected}: "
+                         "move it away, and `udlib runs` trains the recipe again")
+    logits = {name: tensors[name].float() if name in tensors else None for name in _LOGITS}
+    return Run(chosen, **logits, metrics=state["metrics"], history=state["history"], provenance=state["provenance"])
+
+
+def save_model(run: Run) -> Path:
+    """Store the trained network of a fresh run beside its results."""
+    if run.model is None:
+        raise ValueError(f"the run of {run.recipe} was loaded and holds no network: train it with retrain=True")
+    folder = store() / "models" / run.recipe.key
+    save_checkpoint(folder, run.model.state_dict(), {"recipe": {"method": run.recipe.method} | run.recipe.choices()})
+    return folder
+
+
+def load_model(chosen: Recipe) -> nn.Module:
+    """The trained network of a recipe, in eval mode: stored, or (in the smoke profile, or if it does not ship) trained."""
+    chosen = for_profile(chosen)
+    found = load_checkpoint(store() / "models" / chosen.key)
+    if found is None:
+        run = load_or_run(chosen, retrain=True)
+        save_model(run)
+        return run.model.eval()
+    model = _method(chosen.method).build(chosen, len(labels(chosen, "val").classes))
+    model.load_state_dict(found[0])
+    return model.eval()
+
+
+def seconds(chosen: Recipe) -> float:
+    """A rough forecast of the training time on two laptop-class cores (a full-size recipe: on one current GPU)."""
+    images = min(chosen.limit or math.inf, 2000 if chosen.size == 64 else 5000)
+    return images * chosen.training.epochs / SPEED.get(chosen.network, 400)
+
+
+def train(chosen: Recipe, checkpoint: Path | None = None) -> Run:
+    """Train a recipe and measure it. With `checkpoint`, a folder, it resumes after a kill."""
+    data = arrays(chosen, "train", chosen.policy)
+    val = arrays(chosen, "val")
+    model, history = _method(chosen.method).train(chosen, data, val, checkpoint=checkpoint)
+    logits: dict[str, Tensor | None] = {}
+    metrics = {}
+    for split in ("val", "test"):
+        found = predict(model, arrays(chosen, split), precision=chosen.training.precision)
+        # Half precision is what is stored: measure what a later reader will have.
+        logits[f"{split}_logits"] = found.logits.half().float()
+        logits[f"{split}_calibration_logits"] = None if found.calibration_logits is None else \
+            found.calibration_logits.half().float()
+        metrics[split] = measure(logits[f"{split}_logits"], labels(chosen, split))
+    return Run(chosen, **logits, metrics=metrics, history=history.rows, provenance=provenance(chosen, history.rows),
+               model=model)
+
+
+def provenance(chosen: Recipe, rows: list[dict[str, float]]) -> dict[str, Any]:
+    """Where a number comes from: versions, hardware, precision, threads, and what the training took."""
+    device = make_accelerator().device
+    hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+    spent = sum(row["seconds"] for row in rows)
+    images = sum(row["seconds"] * row["images_per_second"] for row in rows)
+    return {
+        "udlib": udlib.__version__, "python": platform.python_version(), "torch": torch.__version__,
+        "hardware": hardware, "device": device.type, "threads": torch.get_num_threads(),
+        "precision": resolve_precision(chosen.training.precision, device),
+        "seconds": round(spent, 1), "images_per_second": round(images / spent, 1),
+    }
+
+
+def processor() -> str:
+    """The processor's name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def load_or_run(chosen: Recipe, retrain: bool = False) -> Run:
+    """The run of a recipe, at the size of the profile: loaded if it is stored, else trained (and stored).
+
+    `retrain=True` trains in any case and leaves the stored result alone. What a training costs is said first.
+    """
+    chosen = for_profile(chosen)
+    if not retrain and (found := load(chosen)) is not None:
+        return found
+    if profile() != "smoke":
+        print(f"training {chosen}: about {max(seconds(chosen) / 60, 0.1):.1f} minutes on two laptop-class cores")
+    if retrain:
+        return train(chosen)
+    checkpoint = data_root() / "checkpoints" / chosen.key if profile() != "smoke" else None
+    run = train(chosen, checkpoint)
+    save(run)
+    return run

@@ -1,0 +1,200 @@
+"""Pictures of the course: one function per kind of figure, data in, matplotlib `Figure` out.
+
+Figures are plain `Figure` objects (no pyplot state), in seaborn's colour-blind palette; whatever differs in colour
+differs in marker, hatch or line style too. `show` puts one into a notebook with a text for those who cannot see it.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import seaborn as sns
+from IPython.display import display
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from udlib.datasets.base import Box
+from udlib.statistics import summary
+
+PALETTE = sns.color_palette("colorblind")
+BLUE, ORANGE, GREEN, RED, PURPLE, BROWN, PINK, GREY, YELLOW, SKY = PALETTE
+MARKERS = "osD^vPX*<>"
+LINES = ("-", "--", ":", "-.")
+DPI = 110
+
+
+def show(figure: Figure, alt: str) -> None:
+    """Display a figure as the output of a cell; `alt` says in words what it shows."""
+    display({"image/png": png(figure), "text/plain": alt}, metadata={"image/png": {"alt": alt}}, raw=True)
+
+
+def png(figure: Figure, dpi: int = DPI) -> bytes:
+    """The figure as a PNG file's bytes."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi, bbox_inches="tight", facecolor="white")
+    return buffer.getvalue()
+
+
+def _axes(width: float, height: float, title: str = "") -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height))
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_title(title, loc="left", fontsize=11)
+    return figure, axes
+
+
+def picture_grid(images: Sequence, titles: Sequence[str] | None = None, boxes: Sequence[Sequence[Box]] | None = None,
+                 columns: int = 6, side: float = 1.7) -> Figure:
+    """Pictures (PIL or (H, W, 3) arrays) in rows, with titles and annotated boxes; a difficult object's box is dashed."""
+    rows = -(-len(images) // columns)
+    figure = Figure(figsize=(columns * side, rows * side * (1.22 if titles else 1.0)))
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in grid:
+        axes.axis("off")
+    for k, (axes, image) in enumerate(zip(grid, images)):
+        axes.imshow(np.asarray(image), interpolation="nearest")
+        if titles:
+            axes.set_title(titles[k], fontsize=8)
+        for box in boxes[k] if boxes else ():
+            axes.add_patch(Rectangle((box.xmin - 0.5, box.ymin - 0.5), box.xmax - box.xmin, box.ymax - box.ymin, fill=False,
+                                     edgecolor=ORANGE if box.difficult else SKY, linewidth=1.6,
+                                     linestyle="--" if box.difficult else "-"))
+    figure.tight_layout(pad=0.4)
+    return figure
+
+
+def bars(names: Sequence[str], groups: Mapping[str, Sequence[float]], xlabel: str, title: str = "") -> Figure:
+    """Horizontal bars, one group of colours and hatches after the other, stacked: counts of classes, say."""
+    figure, axes = _axes(6.5, 0.27 * len(names) + 0.9, title)
+    left = np.zeros(len(names))
+    for (label, values), colour, hatch in zip(groups.items(), (BLUE, ORANGE, GREY), ("", "///", "...")):
+        axes.barh(names, values, left=left, color=colour, hatch=hatch, edgecolor="white", label=label)
+        left += np.asarray(values, float)
+    axes.invert_yaxis()
+    axes.set_xlabel(xlabel)
+    if len(groups) > 1:
+        axes.legend(frameon=False, loc="lower right")
+    return figure
+
+
+def heat_map(matrix, names: Sequence[str], label: str, title: str = "", annotate: bool = False) -> Figure:
+    """A (C, C) matrix with its class names, e.g. how often the column's class stands in images of the row's."""
+    figure = Figure(figsize=(0.36 * len(names) + 2.2, 0.33 * len(names) + 1.6))
+    axes = figure.subplots()
+    sns.heatmap(np.asarray(matrix), xticklabels=list(names), yticklabels=list(names), cmap="cividis", ax=axes, square=True,
+                annot=annotate, fmt=".0%" if annotate else "", cbar_kws={"label": label, "shrink": 0.8}, linewidths=0.3)
+    axes.set_title(title, loc="left", fontsize=11)
+    return figure
+
+
+def lines(x: Sequence[float], curves: Mapping[str, Sequence[float]], xlabel: str, ylabel: str, title: str = "",
+          bands: Mapping[str, tuple[Sequence[float], Sequence[float]]] | None = None, markers: bool = True) -> Figure:
+    """Named curves over one axis, each with its own colour, line style and marker; `bands` gives (low, high) per name."""
+    figure, axes = _axes(6.5, 3.6, title)
+    for k, (name, values) in enumerate(curves.items()):
+        axes.plot(x, values, color=PALETTE[k], linestyle=LINES[k % len(LINES)], label=name,
+                  marker=MARKERS[k] if markers else None, markersize=4)
+        if bands and name in bands:
+            axes.fill_between(x, *bands[name], color=PALETTE[k], alpha=0.18, linewidth=0)
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel(ylabel)
+    axes.grid(alpha=0.25)
+    if len(curves) > 1:
+        axes.legend(frameon=False)
+    return figure
+
+
+def seed_intervals(groups: Mapping[str, Sequence[float]], xlabel: str, title: str = "", zero: bool = False) -> Figure:
+    """One row per group: every seed as a dot, the mean with its 95 % t interval; `zero` marks "no difference"."""
+    figure, axes = _axes(6.8, 0.5 * len(groups) + 1.0, title)
+    for row, (name, values) in enumerate(groups.items()):
+        found = summary(values)
+        axes.plot(values, np.full(len(values), row + 0.18), "|", color=GREY, markersize=8)
+        axes.errorbar(found.mean, row, xerr=[[found.mean - found.low], [found.high - found.mean]], fmt=MARKERS[row % 10],
+                      color=PALETTE[row % 10], capsize=4, markersize=6)
+    axes.set_yticks(range(len(groups)), list(groups))
+    axes.set_ylim(len(groups) - 0.4, -0.6)
+    axes.set_xlabel(xlabel)
+    axes.grid(axis="x", alpha=0.25)
+    if zero:
+        axes.axvline(0, color="black", linewidth=0.8)
+    return figure
+
+
+def estimates(names: Sequence[str], groups: Mapping[str, tuple[Sequence[float], Sequence[float], Sequence[float]]],
+              xlabel: str, title: str = "") -> Figure:
+    """One row per name: each group's (values, low, high) there as a marker with its interval, side by side."""
+    figure, axes = _axes(6.8, (0.16 + 0.12 * len(groups)) * len(names) + 1.2, title)
+    rows = np.arange(len(names))
+    for k, (label, (values, low, high)) in enumerate(groups.items()):
+        values = np.asarray(values, float)
+        reach = np.clip([values - np.asarray(low, float), np.asarray(high, float) - values], 0, None)
+        axes.errorbar(values, rows + 0.22 * (k - (len(groups) - 1) / 2), xerr=reach, fmt=MARKERS[k], color=PALETTE[k],
+                      markersize=5, capsize=2, elinewidth=1.2, label=label)
+    axes.set_yticks(rows, list(names))
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.set_xlabel(xlabel)
+    axes.grid(axis="x", alpha=0.25)
+    if len(groups) > 1:
+        axes.legend(frameon=False, fontsize=9, loc="best")
+    return figure
+
+
+def prediction(image, names: Sequence[str], probabilities: Sequence[float], targets: Sequence[int],
+               difficult: Sequence[bool], threshold: float = 0.5, title: str = "") -> Figure:
+    """A picture beside the probability of each class; true labels are filled, difficult ones hatched, others empty."""
+    figure = Figure(figsize=(8.2, 3.6))
+    left, axes = figure.subplots(1, 2, width_ratios=(1, 1.3))
+    left.imshow(np.asarray(image), interpolation="nearest")
+    left.axis("off")
+    left.set_title(title, fontsize=10)
+    p = np.asarray(probabilities, float)
+    order = np.argsort(-p)[:10]
+    for row, k in enumerate(order):
+        present, hard = bool(targets[k]), bool(difficult[k])
+        axes.barh(row, p[k], color=(ORANGE if hard else BLUE) if present else "white", edgecolor=GREY if not present else
+                  "white", hatch="///" if hard else "")
+        axes.text(min(p[k] + 0.02, 0.9), row, f"{p[k]:.2f}", va="center", fontsize=8)
+    axes.set_yticks(range(len(order)), [names[k] + (" (difficult)" if difficult[k] else "") for k in order])
+    axes.invert_yaxis()
+    axes.axvline(threshold, color="black", linewidth=0.8, linestyle=":")
+    axes.set_xlim(0, 1)
+    axes.set_xlabel("predicted probability (filled: labelled as present)")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    return figure
+
+
+def precision_recall(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], title: str = "",
+                     points: Mapping[str, tuple[float, float]] | None = None) -> Figure:
+    """Precision over recall as steps, one curve per name ((recall, precision)); `points` marks single thresholds."""
+    figure, axes = _axes(5.2, 3.8, title)
+    for k, (name, (recall, precision)) in enumerate(curves.items()):
+        axes.step(recall, precision, where="post", color=PALETTE[k], linestyle=LINES[k % len(LINES)], label=name)
+        if points and name in points:
+            axes.plot(*points[name], MARKERS[k], color=PALETTE[k], markersize=8)
+    axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.02), ylim=(0, 1.04))
+    axes.grid(alpha=0.25)
+    if len(curves) > 1:
+        axes.legend(frameon=False, loc="lower left")
+    return figure
+
+
+def dots(names: Sequence[str], groups: Mapping[str, Sequence[float]], xlabel: str, title: str = "") -> Figure:
+    """One row per name and one marker per group, joined by a line: two scores of every class, say; NaN is left out."""
+    figure, axes = _axes(6.5, 0.27 * len(names) + 1.1, title)
+    values = np.array([list(group) for group in groups.values()], float)
+    rows = np.arange(len(names))
+    found = np.isfinite(values).any(0)
+    axes.hlines(rows[found], np.nanmin(values[:, found], 0), np.nanmax(values[:, found], 0), color=GREY, linewidth=1)
+    for k, label in enumerate(groups):
+        axes.plot(values[k], rows, MARKERS[k], color=PALETTE[k], label=label, markersize=6)
+    axes.set_yticks(rows, list(names))
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.set_xlabel(xlabel)
+    axes.grid(axis="x", alpha=0.25)
+    axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.9 / figure.get_figheight()), ncols=len(groups))
+    return figure

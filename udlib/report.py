@@ -1,0 +1,153 @@
+"""Tables of what is stored: the results of each group of recipes, and the generated parts of the README."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from udlib.experiments import Recipe, Run, for_profile, load, store
+from udlib.recipes import groups
+from udlib.statistics import summary
+
+# Metrics of the test split, as `experiments.measure` names them, and the heads of their columns.
+COLUMNS = {
+    "mAP": "mAP",
+    "mAP_difficult": "mAP, difficult images",
+    "CF1": "CF1",
+    "OF1": "OF1",
+    "ECE": "ECE, class-wise",
+    "ECE_pooled": "ECE, pooled",
+    "true_CE_pooled": "true CE, pooled",
+}
+NOTE = ("Test split, per cent, mean ± standard deviation over seeds. Difficult labels are left out of mAP and F1 and "
+        "count in all calibration errors.")
+
+
+def stored(recipes: Sequence[Recipe]) -> tuple[list[Run], dict[str, str]]:
+    """The stored runs among these recipes (at the size of the profile), and what is wrong with damaged ones, by key."""
+    runs, damaged = [], {}
+    for chosen in map(for_profile, recipes):
+        try:
+            run = load(chosen)
+        except (ValueError, KeyError, OSError) as error:
+            damaged[chosen.key] = str(error)
+            continue
+        if run is not None:
+            runs.append(run)
+    return runs, damaged
+
+
+def spread(values: Sequence[float]) -> str:
+    """Fractions as per cent, mean ± standard deviation over seeds.
+
+    >>> spread([0.75, 0.77, 0.76]), spread([0.75]), spread([])
+    ('76.0 ± 1.0', '75.0', '–')
+    """
+    if not len(values):
+        return "–"
+    found = summary(values)
+    return f"{100 * found.mean:.1f}" + (f" ± {100 * found.std:.1f}" if found.n > 1 else "")
+
+
+def results(chosen: Mapping[str, Sequence[Recipe]] | None = None) -> list[list[str]]:
+    """Rows of the results table, head first: each group of which something is stored, with its metrics over seeds."""
+    rows = [["recipes", "seeds", *COLUMNS.values()]]
+    for name, recipes in (groups() if chosen is None else chosen).items():
+        runs, _ = stored(recipes)
+        if runs:
+            seeds = f"{len(runs)}" if len(runs) == len(recipes) else f"{len(runs)} of {len(recipes)}"
+            numbers = [[run.metrics["test"][metric] for run in runs if metric in run.metrics["test"]] for metric in COLUMNS]
+            rows.append([name, seeds, *map(spread, numbers)])
+    return rows
+
+
+def as_text(rows: Sequence[Sequence[str]]) -> str:
+    """A table for the terminal, head first: the first column to the left, the others to the right.
+
+    >>> print(as_text([["run", "mAP"], ["a", "75.0"]]))
+    run   mAP
+    a    75.0
+    """
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return "\n".join("  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:]))])
+                     for row in rows)
+
+
+def as_markdown(rows: Sequence[Sequence[str]]) -> str:
+    """A table for Markdown, head first, numbers to the right.
+
+    >>> print(as_markdown([["run", "mAP"], ["a", "75.0"]]))
+    | run | mAP |
+    |---|--:|
+    | a | 75.0 |
+    """
+    head, *body = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([head, f"|---|{'--:|' * (len(rows[0]) - 1)}", *body])
+
+
+def lessons(folder: Path) -> list[list[str]]:
+    """Rows of the list of lessons, head first: title from the notebook's first heading, and its measured run time."""
+    rows = [["lesson", "exercises", "runs in"]]
+    for path in sorted(folder.glob("[0-9][0-9]_*.ipynb")):
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        text = "\n".join("".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "markdown")
+        heading = re.search(r"^#\s+(.+)$", text, re.M)
+        if heading is None:
+            raise ValueError(f"'{path.name}' has no heading: start its first text cell with '# Title'")
+        seconds = notebook["metadata"].get("udlib", {}).get("seconds")
+        tags = {tag for cell in notebook["cells"] for tag in cell["metadata"].get("tags", [])}
+        count = sum(tag.startswith("exercise-") for tag in tags)
+        rows.append([f"[{heading[1].strip()}]({folder.name}/{path.name})", str(count),
+                     "–" if seconds is None else f"{max(1, round(seconds))} s"])
+    return rows
+
+
+def provenance(chosen: Mapping[str, Sequence[Recipe]] | None = None) -> str:
+    """One sentence: how many runs, trained by which versions on which hardware, and how long that took."""
+    recipes = [recipe for found in (groups() if chosen is None else chosen).values() for recipe in found]
+    runs = {run.recipe.key: run for run in stored(recipes)[0]}.values()
+    if not runs:
+        return "No results are stored yet: `make runs` trains them."
+
+    def every(name: str) -> str:
+        return " and ".join(sorted({str(run.provenance[name]) for run in runs}))
+
+    minutes = sum(run.provenance["seconds"] for run in runs) / 60
+    return (f"{len(runs)} trainings, {minutes:.0f} minutes in all, on {every('hardware')} ({every('device')}, "
+            f"threads: {every('threads')}, precision: {every('precision')}), torch {every('torch')}, "
+            f"Python {every('python')}.")
+
+
+def generated(folder: Path) -> dict[str, str]:
+    """The generated parts of the README of the checkout in `folder`, by name."""
+    table = results()
+    return {
+        "lessons": as_markdown(lessons(folder / "notebooks")),
+        "results": "\n\n".join([as_markdown(table), NOTE, provenance()]) if len(table) > 1 else provenance(),
+    }
+
+
+def fill(text: str, parts: Mapping[str, str]) -> str:
+    """`text` with each part between `<!-- generated:NAME -->` and `<!-- /generated -->` replaced by `parts[NAME]`.
+
+    Raises ValueError for an unknown part and for a mark without its end.
+
+    >>> fill("<!-- generated:x -->old<!-- /generated -->", {"x": "new"})
+    '<!-- generated:x -->\\nnew\\n<!-- /generated -->'
+    """
+    marks = re.findall(r"<!-- generated:(\w+) -->", text)
+    blocks = re.compile(r"<!-- generated:(\w+) -->((?:(?!<!-- generated:).)*?)<!-- /generated -->", re.S)
+    if unknown := [name for name in marks if name not in parts]:
+        raise ValueError(f"no generated part is called '{unknown[0]}': choose among {', '.join(parts)}")
+    if len(blocks.findall(text)) != len(marks) or text.count("<!-- /generated -->") != len(marks):
+        raise ValueError(f"{len(marks)} generated parts begin and {text.count('<!-- /generated -->')} end: "
+                         "close each with <!-- /generated -->")
+    return blocks.sub(lambda found: f"<!-- generated:{found[1]} -->\n{parts[found[1]]}\n<!-- /generated -->", text)
+
+
+def size_in_megabytes(folder: Path | None = None) -> float:
+    """What the stored results weigh, the kept networks included (MB, 10^6 bytes)."""
+    folder = folder or store()
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6

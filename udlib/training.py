@@ -1,0 +1,340 @@
+"""Train, predict, evaluate: one loop for every method of the course, over `accelerate` (devices and processes).
+
+A method brings a network and `loss_fn(model, batch) -> {"total": …, named terms …}`; everything else is here.
+Randomness is a function of (seed, epoch) alone, so a run that was killed resumes as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast, set_seed
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from udlib.batches import ArrayData, Batch, as_data, load, require_positives
+from udlib.checkpoints import describe, load_checkpoint, part, require_same, restore_training, save_checkpoint
+from udlib.checkpoints import training_tensors
+from udlib.datasets.transforms import BatchAugment, normalise
+from udlib.devices import autocast, make_accelerator
+from udlib.metrics import mean_average_precision
+from udlib.progress import track
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How to train. Frozen, and part of a checkpoint's identity: another value is another training."""
+
+    epochs: int = 40  # data/README.md says how the course's regime (epochs to erase) was chosen
+    batch_size: int = 50  # per step, over all processes; divides 2,000 images, so that no epoch leaves one out
+    optimizer: str = "adam"  # "adam" trains the small nets from scratch in few epochs; "sgd" fine-tunes, as UD does
+    lr: float = 3e-3  # the schedule's peak, for Adam from scratch; 1e-3 for SGD on pretrained weights
+    weight_decay: float = 0.0  # the small nets are meant to be able to overfit; the released code has 1e-4
+    momentum: float = 0.9  # SGD only
+    schedule: str = "one-cycle"  # warm-up, then cosine to 0; "cosine" starts at the peak; "step"; or "constant"
+    warm_up: float = 0.25  # share of a one-cycle's steps with a rising rate
+    clip: float = 5.0  # largest norm of the gradient, the released code's; 0 does not clip
+    precision: str = "auto"  # "auto" is "bf16" where the processor has it: 1.2 to 1.9 times faster; else "fp32"
+    seed: int = 0
+    channels_last: bool = True  # the layout that bf16 convolutions want on a GPU; no loss on a CPU
+    flip: bool = True  # mirror images with chance 1/2
+    shift: int = 0  # largest shift in pixels; 0 leaves images where they are
+    erase: float = 0.0  # chance of random erasing (CutOut); it regularises strongly, so it is a choice
+    workers: int = 0  # processes that decode a Dataset's images; images in memory need none
+
+    def __post_init__(self):
+        least = {"epochs": 1, "batch_size": 1, "weight_decay": 0, "momentum": 0, "clip": 0, "seed": 0, "workers": 0}
+        for name, bound in least.items():
+            if not getattr(self, name) >= bound:
+                raise ValueError(f"{name} is {getattr(self, name)}: expected at least {bound}")
+        if not 0 < self.lr < math.inf:
+            raise ValueError(f"lr is {self.lr}: expected a number above 0")
+        if not 0 <= self.warm_up < 1:
+            raise ValueError(f"warm_up is {self.warm_up}: expected a share of the steps in [0, 1)")
+        for name, allowed in CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} is '{getattr(self, name)}': expected one of {', '.join(allowed)}")
+
+
+CHOICES = {
+    "optimizer": ("adam", "sgd"),
+    "schedule": ("one-cycle", "cosine", "step", "constant"),
+    "precision": ("auto", "bf16", "fp32"),
+}
+
+
+@dataclass
+class History:
+    """One row per epoch: epoch, lr, seconds, images_per_second, each loss term, and the validation numbers.
+
+    `best_epoch` has the highest selected validation number; None without validation.
+    """
+
+    rows: list[dict[str, float]] = field(default_factory=list)
+    best_epoch: int | None = None
+
+    def column(self, name: str) -> list[float]:
+        """One number through the epochs that have it, e.g. `history.column("total")`."""
+        return [row[name] for row in self.rows if name in row]
+
+    def improved(self, select: str) -> bool:
+        """Whether the last epoch has the highest `select` so far, a NaN never; if so it becomes the best epoch."""
+        last = self.rows[-1]
+        if select not in last:
+            raise ValueError(f"validate gave no '{select}' beside {', '.join(last)}: pass select= one of its numbers")
+        record = self.rows[self.best_epoch - 1][select] if self.best_epoch else -math.inf
+        if last[select] > record:
+            self.best_epoch = last["epoch"]
+        return last[select] > record
+
+
+class Predictions(NamedTuple):
+    """Both branches' logits for all N images in order, on the CPU in float32, beside the labels."""
+
+    logits: Tensor  # (N, C)
+    calibration_logits: Tensor | None  # (N, C), None without a calibration branch
+    targets: Tensor  # (N, C)
+    difficult: Tensor | None  # (N, C) bool
+
+
+def fit(
+    model: nn.Module,
+    data: ArrayData | Dataset,
+    loss_fn: Callable[[nn.Module, Batch], dict[str, Tensor]],
+    config: TrainingConfig = TrainingConfig(),
+    *,
+    augment: Callable[[Tensor, torch.Generator], Tensor] | None = None,
+    validate: Callable[[nn.Module], Mapping[str, float]] | None = None,
+    validate_every: int = 1,
+    select: str = "mAP",
+    keep: str = "last",
+    checkpoint: str | Path | None = None,
+    checkpoint_every: int = 1,
+    identity: Mapping[str, object] | None = None,
+    on_epoch: Callable[[int, nn.Module, dict[str, float]], None] | None = None,
+    max_steps: int | None = None,
+) -> History:
+    """Train `model` in place for `config.epochs` epochs, at most `max_steps` steps in all.
+
+    `loss_fn(model, batch)` returns named scalars; "total" is minimised. `augment(uint8 images, generator)` returns
+    float images; by default flips, shifts and erasing as `config` says, then normalisation. After every
+    `validate_every` epochs and after the last, `validate(model)` gives numbers for the history; the weights with the
+    highest `select` are remembered, and `keep="best"` ends with them rather than with the last. `on_epoch(epoch, model, row)` may look on.
+
+    `checkpoint` names a folder: written every `checkpoint_every` epochs and, if already there, resumed exactly (bit
+    by bit on a CPU with as many threads). `identity` is what else makes this training what it is, a loss's weight
+    say; a checkpoint of another identity, config, data or architecture is refused (ValueError).
+
+    Python's, NumPy's and torch's global random states are seeded at each epoch. Raises ValueError for a training set
+    without a positive, FloatingPointError for a loss or gradient that is not finite (with the rows of the batch),
+    KeyboardInterrupt that says how to resume.
+    """
+    at_least_one = {"checkpoint_every": checkpoint_every, "validate_every": validate_every, "max_steps": max_steps}
+    for name, value in at_least_one.items():
+        if value is not None and value < 1:
+            raise ValueError(f"{name} is {value}: expected at least 1")
+    if keep not in ("last", "best") or (keep == "best" and validate is None):
+        raise ValueError(f"keep is '{keep}': expected 'last', or 'best' together with validate")
+    data = as_data(data)
+    require_positives(data)
+    accelerator = make_accelerator()
+    device, rank, processes = accelerator.device, accelerator.process_index, accelerator.num_processes
+    batch_size = min(config.batch_size, len(data.targets))
+    if batch_size % processes:
+        raise ValueError(f"a batch of {batch_size} cannot be shared by {processes} processes: use a multiple of them")
+    steps = len(data.targets) // batch_size  # an incomplete last batch is left out: each epoch, of other images
+    total_steps = min(config.epochs * steps, max_steps or config.epochs * steps)
+
+    model.to(device, memory_format=torch.channels_last if config.channels_last else torch.preserve_format)
+    network = accelerator.prepare_model(model)
+    optimizer = make_optimizer(model, config)
+    history, best = History(), {}
+    described = describe(config, data, {**(identity or {}), "max_steps": max_steps})
+    if checkpoint is not None and (found := load_checkpoint(checkpoint)) is not None:
+        tensors, state = found
+        require_same(state["identity"], described, checkpoint)
+        restore_training(tensors, model, optimizer, checkpoint)
+        history = History(state["rows"], state["best_epoch"])
+        best = {name: value for name, value in tensors.items() if name.startswith("best/")}
+    saved = len(history.rows)
+    data = data.to(device)
+    augment = augment or BatchAugment(flip=config.flip, shift=config.shift, erase=config.erase)
+
+    with track(total=total_steps * batch_size, description="training", silent=rank > 0) as bar:
+        try:
+            bar.update(min(saved * steps, total_steps) * batch_size)
+            for epoch in range(saved, math.ceil(total_steps / steps)):
+                set_seed(mixed_seed(config.seed, epoch), device_specific=True)  # for dropout and a Dataset's transform
+                order = torch.randperm(len(data.targets), generator=generator(config.seed, epoch))
+                draws = generator(config.seed, epoch, 1 + rank)
+                schedule = range(epoch * steps, min((epoch + 1) * steps, total_steps))
+                rates = [learning_rate(step, total_steps, config) for step in schedule]
+                indices = [rows[rank::processes] for rows in order.split(batch_size)[: len(rates)]]
+                batches = load(data, indices, lambda images: augment(images, draws), device, config.workers)
+
+                started = time.perf_counter()
+                losses = train_epoch(network, optimizer, loss_fn, batches, rates, config, accelerator, epoch, bar)
+                seconds = time.perf_counter() - started
+                if processes > 1:  # all go on with the first one's batch statistics, as they do in each step
+                    for buffer in model.buffers():
+                        buffer.copy_(broadcast(buffer))
+                speed = len(rates) * batch_size / seconds
+                row = {"epoch": epoch + 1, "lr": rates[-1], "seconds": seconds, "images_per_second": speed, **losses}
+                history.rows.append(row)
+                due = (epoch + 1) % validate_every == 0 or schedule.stop == total_steps
+                if validate is not None and due:
+                    row |= {name: float(value) for name, value in validate(model).items()}
+                    if history.improved(select):
+                        best = {f"best/{name}": value.cpu().clone() for name, value in model.state_dict().items()}
+                bar.set(**{name: row[name] for name in ("epoch", "total", select) if name in row})
+                if checkpoint is not None and ((epoch + 1) % checkpoint_every == 0 or schedule.stop == total_steps):
+                    if rank == 0:
+                        state = {"identity": described, "rows": history.rows, "best_epoch": history.best_epoch}
+                        save_checkpoint(checkpoint, training_tensors(model, optimizer) | best, state)
+                    accelerator.wait_for_everyone()
+                    saved = epoch + 1
+                if on_epoch is not None:
+                    on_epoch(epoch + 1, model, row)
+        except KeyboardInterrupt:
+            kept = f"{saved} are in '{checkpoint}', and the same call resumes there"
+            if checkpoint is None:
+                kept = "none is saved, pass checkpoint= to be able to resume"
+            raise KeyboardInterrupt(f"training stopped after {len(history.rows)} epochs: {kept}") from None
+    if keep == "best":
+        if not best:
+            raise ValueError(f"validate never gave a finite '{select}', so no epoch is the best")
+        model.load_state_dict(part(best, "best"))
+    return history
+
+
+def train_epoch(
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loss_fn: Callable[[nn.Module, Batch], dict[str, Tensor]],
+    batches: Iterable[Batch],
+    rates: list[float],
+    config: TrainingConfig,
+    accelerator: Accelerator,
+    epoch: int,
+    bar: track,
+) -> dict[str, float]:
+    """One step for each batch, at its learning rate; returns the mean of each loss term."""
+    network.train()
+    sums: dict[str, Tensor] = {}
+    for step, (batch, rate) in enumerate(zip(batches, rates)):
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        with autocast(accelerator.device, config.precision):
+            terms = loss_fn(network, batch)
+        optimizer.zero_grad()
+        accelerator.backward(terms["total"])
+        norm = nn.utils.clip_grad_norm_(network.parameters(), config.clip or math.inf)
+        if not torch.isfinite(terms["total"].detach() + norm):
+            values = ", ".join(f"{name} {value.item():.4g}" for name, value in terms.items())
+            raise FloatingPointError(
+                f"epoch {epoch + 1}, step {step + 1}: {values}, gradient norm {norm.item():.4g}; lower the learning "
+                f"rate, or look at the images in rows {batch.index.tolist()} of the training set"
+            )
+        optimizer.step()
+        for name, value in terms.items():
+            sums[name] = sums.get(name, 0.0) + value.detach().float() / len(rates)
+        bar.update(len(batch.index) * accelerator.num_processes)
+    return dict(zip(sums, accelerator.reduce(torch.stack(list(sums.values())), "mean").tolist()))
+
+
+@torch.no_grad()
+def predict(
+    model: nn.Module,
+    data: ArrayData | Dataset,
+    *,
+    batch_size: int = 256,
+    precision: str = "auto",
+    calibration: bool = True,
+    prepare: Callable[[Tensor], Tensor] = normalise,
+    workers: int = 0,
+) -> Predictions:
+    """Logits of both branches for every image, in order, exact with any number of processes; `model` in eval mode.
+
+    `calibration=False` leaves the calibration branch out. `prepare` makes float images of uint8 ones.
+    """
+    data = as_data(data)
+    accelerator = make_accelerator()
+    device, rank, processes = accelerator.device, accelerator.process_index, accelerator.num_processes
+    count = len(data.targets)
+    # Every process takes an equal slice of each batch; the last batch wraps around, and its surplus is cut off below.
+    share = math.ceil(batch_size / processes)
+    padded = torch.arange(math.ceil(count / processes) * processes) % count
+    indices = [rows.chunk(processes)[rank] for rows in padded.split(share * processes)]
+    gathered = []
+    modes = {module: module.training for module in model.modules()}  # parts of a network may differ
+    model.to(device).eval()
+    try:
+        for batch in load(data, indices, prepare, device, workers):
+            with autocast(device, precision):
+                prediction = model(batch.images, calibration=calibration)
+            branches = [logits for logits in prediction[:2] if logits is not None]
+            # Gathered batch by batch: after the loop, the batches of the processes would stand one after the other.
+            gathered.append(accelerator.gather(torch.stack(branches).transpose(0, 1).float().contiguous()).cpu())
+    finally:
+        for module, training in modes.items():
+            module.training = training
+    logits = torch.cat(gathered)[:count].unbind(1)
+    return Predictions(logits[0], logits[1] if len(logits) > 1 else None, data.targets.cpu(), data.difficult)
+
+
+def evaluate(model: nn.Module, data: ArrayData | Dataset, **options) -> dict[str, float]:
+    """mAP with difficult labels ignored (VOC's protocol), and NLL, the mean log loss of a label in nats, with all.
+
+    `options` are those of `predict`. Fractions: mAP 0.8 is 80 %.
+    """
+    found = predict(model, data, calibration=False, **options)
+    nll = nn.functional.binary_cross_entropy_with_logits(found.logits, found.targets.float()).item()
+    return {"mAP": float(mean_average_precision(found.logits, found.targets, found.difficult)), "NLL": nll}
+
+
+def learning_rate(step: int, total_steps: int, config: TrainingConfig) -> float:
+    """The rate at `step` of 0 … total_steps - 1: a function, not a state, so a resumed run has nothing to restore.
+
+    "one-cycle" rises from lr/25 for the share `warm_up`, then falls to nearly 0, each on half a cosine (Smith and
+    Topin, 2018; torch's OneCycleLR without momentum cycling). "cosine" falls from lr towards 0. "step" divides lr by
+    ten for the last third of the steps, the custom before cosine decay.
+    """
+
+    def between(start: float, end: float, share: float) -> float:
+        return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
+
+    if config.schedule == "constant":
+        return config.lr
+    if config.schedule == "cosine":
+        return between(config.lr, 0.0, step / total_steps)
+    if config.schedule == "step":
+        return config.lr * (0.1 if 3 * step >= 2 * total_steps else 1.0)
+    peak = max(config.warm_up * total_steps - 1, 0)
+    if step < peak:
+        return between(config.lr / 25, config.lr, step / peak)
+    return between(config.lr, config.lr / 25e4, (step - peak) / max(total_steps - 1 - peak, 1))
+
+
+def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
+    """Fused: one pass over the parameters instead of a dozen."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if config.optimizer == "adam":
+        return torch.optim.Adam(parameters, config.lr, weight_decay=config.weight_decay, fused=True)
+    return torch.optim.SGD(parameters, config.lr, config.momentum, weight_decay=config.weight_decay, fused=True)
+
+
+def generator(*key: int) -> torch.Generator:
+    return torch.Generator().manual_seed(mixed_seed(*key))
+
+
+def mixed_seed(*key: int) -> int:
+    """One seed of 31 bits from several numbers, different for (1, 2) and (2, 1)."""
+    return int(np.random.SeedSequence(key).generate_state(1)[0]) >> 1
