@@ -8,7 +8,7 @@ from udlib.heads import DualBranchNet
 from udlib.losses import dual_branch_loss
 from udlib.training import TrainingConfig
 
-QUICK = TrainingConfig(epochs=3, batch_size=32, lr=0.01, precision="fp32", shift=1)
+QUICK = TrainingConfig(epochs=3, batch_size=32, lr=0.01, weight_decay=1e-4, precision="fp32", shift=1)
 
 
 def striped_images(count=96, classes=3, size=16, seed=0):

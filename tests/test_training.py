@@ -25,6 +25,7 @@ def test_fit_equals_a_loop_written_by_hand():
         batch_size=8,
         optimizer="sgd",
         lr=0.05,
+        weight_decay=1e-4,
         schedule="constant",
         clip=0,
         precision="fp32",
@@ -114,6 +115,15 @@ def test_history_has_a_row_per_epoch_with_terms_rate_speed_and_validation():
         assert row["total"] == pytest.approx(row["ova"] + 0.5 * row["pal_n"], rel=1e-5)
         assert row["seconds"] > 0 and row["images_per_second"] == pytest.approx(96 / row["seconds"])
     assert history.column("lr") == [learning_rate(step, 9, QUICK) for step in (2, 5, 8)]
+
+
+def test_validation_comes_at_its_interval_and_after_the_last_epoch():
+    config = dataclasses.replace(QUICK, epochs=5)
+    rising = iter([0.1, 0.2, 0.3])
+    history = fit(
+        net(), striped_images(), both_branches, config, validate=lambda _: {"mAP": next(rising)}, validate_every=2
+    )
+    assert [row.get("mAP") for row in history.rows] == [None, 0.1, None, 0.2, 0.3] and history.best_epoch == 5
 
 
 def test_ignored_labels_leave_the_loss():
@@ -207,6 +217,11 @@ def test_one_cycle_is_torchs(total, warm_up):
             torchs.step()
 
 
+def test_step_divides_the_rate_by_ten_for_the_last_third():
+    config = TrainingConfig(lr=0.3, schedule="step")
+    assert [learning_rate(step, 6, config) for step in range(6)] == pytest.approx([0.3] * 4 + [0.03] * 2)
+
+
 def test_cosine_is_torchs_and_constant_is_constant():
     config = TrainingConfig(lr=0.3, schedule="cosine")
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.3)
@@ -218,7 +233,7 @@ def test_cosine_is_torchs_and_constant_is_constant():
     assert {learning_rate(step, 50, TrainingConfig(lr=0.3, schedule="constant")) for step in range(50)} == {0.3}
 
 
-@pytest.mark.parametrize("schedule", ["one-cycle", "cosine", "constant"])
+@pytest.mark.parametrize("schedule", ["one-cycle", "cosine", "step", "constant"])
 @pytest.mark.parametrize("total", [1, 2, 3])
 @pytest.mark.parametrize("warm_up", [0.0, 0.25, 0.9])
 def test_schedules_of_a_few_steps_stay_between_zero_and_the_peak(schedule, total, warm_up):
@@ -309,7 +324,7 @@ def test_a_training_set_without_positives_is_refused_before_training():
         ({"weight_decay": math.nan}, "weight_decay is nan"),
         ({"warm_up": 1.0}, r"warm_up is 1.0: expected a share of the steps in \[0, 1\)"),
         ({"optimizer": "lion"}, "optimizer is 'lion': expected one of adam, sgd"),
-        ({"schedule": "step"}, "schedule is 'step': expected one of one-cycle, cosine, constant"),
+        ({"schedule": "linear"}, "schedule is 'linear': expected one of one-cycle, cosine, step, constant"),
         ({"precision": "fp16"}, "precision is 'fp16': expected one of auto, bf16, fp32"),
     ],
 )
@@ -325,6 +340,7 @@ def test_a_config_that_cannot_be_meant_is_refused(change, message):
         ({"keep": "first"}, "keep is 'first'"),
         ({"max_steps": 0}, "max_steps is 0: expected at least 1"),
         ({"checkpoint_every": 0}, "checkpoint_every is 0"),
+        ({"validate_every": 0}, "validate_every is 0"),
         ({"validate": lambda model: {"NLL": 1.0}}, "validate gave no 'mAP' beside .*NLL: pass select="),
         ({"validate": lambda model: {"mAP": math.nan}, "keep": "best"}, "never gave a finite 'mAP'"),
     ],

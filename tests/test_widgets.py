@@ -1,7 +1,5 @@
 """Explorers as plain Python, and one in a notebook's own kernel."""
 
-import os
-
 import nbformat
 import pytest
 from matplotlib.figure import Figure
@@ -116,7 +114,7 @@ explorer.sliders["lam"].value = 3
 assert explorer.picture.value != before
 print(explorer.readout.value)"""]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
-    NotebookClient(notebook, timeout=120, kernel_name="python3", env=os.environ | {"UDLIB_PROGRESS": "0"}).execute()
+    NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
     shown, printed = (cell.outputs[0] for cell in notebook.cells)
     assert "application/vnd.jupyter.widget-view+json" in shown.data
     assert "<b>0.30</b>" in printed.text

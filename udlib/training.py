@@ -127,7 +127,8 @@ def fit(
     `loss_fn(model, batch)` returns named scalars; "total" is minimised. `augment(uint8 images, generator)` returns
     float images; by default flips, shifts and erasing as `config` says, then normalisation. After every
     `validate_every` epochs and after the last, `validate(model)` gives numbers for the history; the weights with the
-    highest `select` are remembered, and `keep="best"` ends with them rather than with the last. `on_epoch(epoch, model, row)` may look on.
+    highest `select` are remembered, and `keep="best"` ends with them rather than with the last. After each epoch
+    `on_epoch(epoch, model, row)` may look on.
 
     `checkpoint` names a folder: written every `checkpoint_every` epochs and, if already there, resumed exactly (bit
     by bit on a CPU with as many threads). `identity` is what else makes this training what it is, a loss's weight

@@ -1,18 +1,17 @@
 """How fast the hard-label losses are: against a loop over labels, and from 1,000 to 10,000 classes.
 
-Run with `python -m benchmarks.losses`. Each time is one forward and backward pass, the median of repetitions in which
-the candidates take turns, so that a busy machine slows all of them alike. One thread: the arithmetic is measured, and
-not how two cores share it.
+Run with `python -m tests.benchmarks losses`. Each time is one forward and backward pass.
 """
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tests.benchmarks import Figure
 from udlib.losses import ova_loss, pal_n_loss
 
 IMAGES = 64
@@ -62,42 +61,26 @@ def medians(jobs: dict[str, Callable[[], Tensor]], repetitions: int) -> dict[str
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def verdict(passed: bool) -> str:
-    return "PASS" if passed else "FAIL"
-
-
-def main() -> int:
-    torch.set_num_threads(1)
+def measure() -> Iterator[Figure]:
     logits, targets = batch(80)
     expected = ova_loop(logits, targets) + pal_n_loop(logits, targets)
     torch.testing.assert_close(vectorised(logits, targets), expected)
 
     loops = medians({
-        "ova_loss": lambda: ova_loss(logits, targets),
-        "ova, loop over labels": lambda: ova_loop(logits, targets),
-        "pal_n_loss": lambda: pal_n_loss(logits, targets),
-        "pal_n, loop over positives": lambda: pal_n_loop(logits, targets),
+        "ova": lambda: ova_loss(logits, targets),
+        "ova, loop": lambda: ova_loop(logits, targets),
+        "pal_n": lambda: pal_n_loss(logits, targets),
+        "pal_n, loop": lambda: pal_n_loop(logits, targets),
         "both": lambda: vectorised(logits, targets),
-        "both, loops": lambda: ova_loop(logits, targets) + pal_n_loop(logits, targets),
+        "both, loop": lambda: ova_loop(logits, targets) + pal_n_loop(logits, targets),
     }, repetitions=7)
     small, large = batch(1_000), batch(10_000)
-    growth = medians({
-        "both, C = 1,000": lambda: vectorised(*small),
-        "both, C = 10,000": lambda: vectorised(*large),
-    }, repetitions=30)
+    growth = medians({"small": lambda: vectorised(*small), "large": lambda: vectorised(*large)}, repetitions=30)
 
-    print(f"losses: N = {IMAGES}, C = 80 unless stated, forward and backward, one thread")
-    for name, milliseconds in (loops | growth).items():
-        print(f"  {name:<28}{milliseconds:>10.2f} ms")
-    speedup = loops["both, loops"] / loops["both"]
-    pal_n_speedup = loops["pal_n, loop over positives"] / loops["pal_n_loss"]
-    ratio = growth["both, C = 10,000"] / growth["both, C = 1,000"]
-    fast, linear = speedup >= SPEEDUP_TARGET, ratio <= GROWTH_TARGET
-    print(f"  {verdict(fast)}  {speedup:.0f} times the loop's speed (target ≥ {SPEEDUP_TARGET:.0f}; "
-          f"PAL-N alone {pal_n_speedup:.0f})")
-    print(f"  {verdict(linear)}  {ratio:.1f} times the time for 10 times the classes (target ≤ {GROWTH_TARGET:.0f})")
-    return 0 if fast and linear else 1
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+    for name in ("ova", "pal_n"):
+        yield Figure(f"{name}_loss, {IMAGES} × 80", f"{loops[name]:.2f} ms, {loops[f'{name}, loop'] / loops[name]:.0f}× a loop")
+    speedup, ratio = loops["both, loop"] / loops["both"], growth["large"] / growth["small"]
+    yield Figure(f"both losses, {IMAGES} × 80", f"{loops['both']:.2f} ms, {speedup:.0f}× a loop",
+                 f"≥ {SPEEDUP_TARGET:.0f}×", speedup >= SPEEDUP_TARGET)
+    yield Figure(f"both losses, {IMAGES} × 10,000", f"{growth['large']:.1f} ms, {ratio:.1f}× the time of 1,000 classes",
+                 f"≤ {GROWTH_TARGET:.0f}×", ratio <= GROWTH_TARGET)

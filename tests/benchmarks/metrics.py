@@ -1,14 +1,17 @@
-"""mAP at the size of COCO's validation set (40,504 images × 80 labels) against a loop of scikit-learn over classes."""
+"""mAP at the size of COCO's validation set (40,504 images × 80 labels) against a loop of scikit-learn over classes.
 
-from __future__ import annotations
+Run with `python -m tests.benchmarks metrics`.
+"""
 
 import statistics
 import time
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 from sklearn.metrics import average_precision_score
 
+from tests.benchmarks import Figure
 from udlib.metrics import average_precision
 
 IMAGES, CLASSES, WANTED, ROUNDS = 40_504, 80, 10.0, 7
@@ -29,8 +32,7 @@ def seconds(function) -> tuple[float, torch.Tensor]:
     return time.perf_counter() - start, result
 
 
-def main() -> bool:
-    """Print the medians and their ratio; True where the wanted ratio is reached and both agree to 1e-6."""
+def measure() -> Iterator[Figure]:
     logits, targets = predictions()
     scores, labels = logits.numpy(), targets.numpy()
 
@@ -43,18 +45,12 @@ def main() -> bool:
 
     by_library(), ours()
     library_times, our_times = [], []
-    for _ in range(ROUNDS):  # alternating, so that a busy moment hits both
+    for _ in range(ROUNDS):
         (library_time, expected), (our_time, found) = seconds(by_library), seconds(ours)
         library_times.append(library_time)
         our_times.append(our_time)
     library, own = statistics.median(library_times), statistics.median(our_times)
     difference = (expected - found).abs().max().item()
-    passed = library / own >= WANTED and difference <= 1e-6
-    print(f"mAP {IMAGES:,} × {CLASSES}: scikit-learn loop {library * 1e3:.0f} ms, udlib {own * 1e3:.0f} ms, "
-          f"{library / own:.1f}× (wanted ≥ {WANTED:.0f}×), largest difference {difference:.1e}: "
-          f"{'PASS' if passed else 'FAIL'}")
-    return passed
-
-
-if __name__ == "__main__":
-    raise SystemExit(0 if main() else 1)
+    yield Figure(f"mAP, {IMAGES:,} × {CLASSES}", f"{own * 1e3:.0f} ms, {library / own:.1f}× scikit-learn's loop",
+                 f"≥ {WANTED:.0f}×", library / own >= WANTED)
+    yield Figure("its largest difference from scikit-learn", f"{difference:.1e}", "≤ 1e-06", difference <= 1e-6)

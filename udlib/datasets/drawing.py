@@ -42,12 +42,14 @@ class Sketch:
     channels premultiplied by the last one, the coverage."""
 
     def __init__(self, pixels: float, look: Look, offset: tuple[float, float] = (0.0, 0.0)):
-        """`pixels` is the side of the [-1, 1] square; `offset` in [0, 1)² is the sub-pixel position of its corner."""
-        count = int(np.ceil(pixels)) + 3  # a margin for sub-pixel offset, antialiasing and tilt
+        """`pixels` is the side of the [-1, 1] square; `offset` in [0, 1)² is the sub-pixel position of its corner, which
+        lies `margin` whole pixels inside the sketch: a tilted thing's corners may stick out."""
+        self.margin = 1 + int(0.045 * pixels)
+        count = int(np.ceil(pixels)) + 1 + 2 * self.margin
         step = 2.0 / pixels
-        axis = np.arange(count, dtype=np.float32) * np.float32(step) - 1
-        x = (axis + np.float32(step * (-0.5 - offset[0])))[None, :]
-        y = (axis + np.float32(step * (-0.5 - offset[1])))[:, None]
+        centres = np.arange(count, dtype=np.float32) + np.float32(0.5 - self.margin)
+        x = ((centres - np.float32(offset[0])) * np.float32(step) - 1)[None, :]
+        y = ((centres - np.float32(offset[1])) * np.float32(step) - 1)[:, None]
         if look.mirrored:
             x = -x
         if look.tilt:

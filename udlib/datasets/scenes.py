@@ -6,11 +6,9 @@ visibility alone. So P(y_i = 1 | scene) is known exactly, and stands in `truth.n
 """
 
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import nullcontext
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -137,8 +135,9 @@ def _place(item: Item, size: int, picture: np.ndarray | None, owner: np.ndarray,
     """Draws one item; returns (area of its whole silhouette, box (xmin, ymin, xmax, ymax) within the frame or None)."""
     pixels = item.size * size
     left, top = item.x * size - pixels / 2, item.y * size - pixels / 2
-    x0, y0 = int(np.floor(left)) - 1, int(np.floor(top)) - 1
+    x0, y0 = int(np.floor(left)), int(np.floor(top))
     sketch = Sketch(pixels, item.look, (left - x0, top - y0))
+    x0, y0 = x0 - sketch.margin, y0 - sketch.margin
     KINDS[item.name].paint(sketch)
     solid = sketch.rgba[..., 3] > 0.5
     count = solid.shape[0]
@@ -203,9 +202,9 @@ def record(index: int, split: str, size: int = REFERENCE_SIZE) -> SceneRecord:
 
 def _records(split: str, count: int, size: int, workers: int) -> Iterator[SceneRecord]:
     make = partial(record, split=split, size=size)
-    pool = ProcessPoolExecutor(workers, get_context("spawn")) if workers > 1 else nullcontext()
-    with pool:
-        yield from pool.map(make, range(count), chunksize=32) if workers > 1 else map(make, range(count))
+    with ThreadPoolExecutor(workers) as pool:  # at 448 px NumPy works outside the interpreter lock most of the time
+        for start in range(0, count, 64):  # in portions, or the drawn pictures would pile up before they are written
+            yield from pool.map(make, range(start, min(start + 64, count)))
 
 
 def scenes(split: str, size: int = REFERENCE_SIZE, root: str | Path | None = None, counts: dict[str, int] | None = None,

@@ -1,0 +1,20 @@
+"""Speed: `make bench`, or `python -m tests.benchmarks`, prints one table and fails where a target is missed.
+
+One thread, so that the arithmetic is measured and not how cores share it. Rivals take turns, so that a busy machine slows all of
+them alike; each time is a median.
+"""
+
+import os
+from typing import NamedTuple
+
+for _library in ("OMP", "MKL", "OPENBLAS"):  # read once, when NumPy and torch are imported
+    os.environ[f"{_library}_NUM_THREADS"] = "1"
+
+
+class Figure(NamedTuple):
+    """One line of the table; `passed` is None for a figure without a target."""
+
+    what: str
+    found: str
+    target: str = ""
+    passed: bool | None = None

@@ -1,0 +1,122 @@
+"""Every exercise of every lesson: unattempted, solved, and with each classic mistake, each of which gets its own answer."""
+
+import contextlib
+import io
+import re
+import sys
+import types
+from functools import cache
+from importlib import import_module
+
+import pytest
+from lessons import SOURCES, cells, cells_of, check_cells, exercises, name_of
+
+from udlib import exercises as checks
+
+EXERCISES = [(source, number) for source in SOURCES for number in exercises(source)]
+MISTAKES = [(source, number, k) for source, number in EXERCISES for k in range(len(cells_of(source, "mistake", number)))]
+
+
+def identify(value):
+    return name_of(value) or f"{value}"
+
+
+@cache
+def prepared(source):
+    """A module in which the cells tagged `setup` have run, once."""
+    module = types.ModuleType(f"lesson_{source.stem}")
+    sys.modules[module.__name__] = module
+    for cell in cells(source):
+        if "setup" in cell.metadata.get("tags", []):
+            exec(compile(cell.source, f"{source.stem}: setup", "exec"), vars(module))
+    return module
+
+
+def answer(source, number, cell):
+    """What the check says to the answer in this cell."""
+    names = dict(vars(prepared(source)))
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        for part in (cell, *check_cells(source, number)):
+            exec(compile(part.source, f"{source.stem}: exercise {number}", "exec"), names)
+    return re.findall(rf"^Exercise {re.escape(number)}: (.*)$", printed.getvalue(), re.M)
+
+
+@pytest.mark.parametrize("source, number", EXERCISES, ids=identify)
+def test_an_exercise_that_nobody_attempted_runs_green_and_says_so(source, number):
+    said, = answer(source, number, *cells_of(source, "exercise", number))
+    assert said.startswith("not attempted yet")
+
+
+@pytest.mark.parametrize("source, number", EXERCISES, ids=identify)
+def test_the_solution_is_correct(source, number):
+    assert answer(source, number, *cells_of(source, "solution", number)) == ["correct."]
+
+
+@pytest.mark.parametrize("source, number, k", MISTAKES, ids=identify)
+def test_a_classic_mistake_is_recognised_and_named(source, number, k):
+    mistake = cells_of(source, "mistake", number)[k]
+    said, = answer(source, number, mistake)
+    assert said.startswith("not yet, ") and mistake.metadata["says"] in said
+
+
+@pytest.mark.parametrize("source, number", EXERCISES, ids=identify)
+def test_no_two_mistakes_get_the_same_answer(source, number):
+    said = [answer(source, number, cell)[0] for cell in cells_of(source, "mistake", number)]
+    assert len(set(said)) == len(said)
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=name_of)
+def test_a_lesson_asks_about_each_exercise_that_has_a_check(source):
+    import_module(f"udlib.exercises.lesson_{source.stem[:2]}")
+    assert {number for number in checks._CHECKERS if number.startswith(source.stem[:2])} == set(exercises(source))
+
+
+@pytest.fixture
+def seven(monkeypatch):
+    """An exercise 99.1, answered by a function that returns 7."""
+    monkeypatch.setitem(sys.modules, "udlib.exercises.lesson_99", types.ModuleType("lesson_99"))
+    monkeypatch.setattr(checks, "_CHECKERS", {})
+
+    @checks.exercise("99.1")
+    def judge(function):
+        value = checks.called(function)
+        return None if value == 7 else f"{value} is not 7"
+
+
+@pytest.mark.parametrize("function, said", [
+    (lambda: 7, "correct."), (lambda: 8, "not yet, 8 is not 7"), (lambda: ..., "not attempted yet"), (..., "not attempted yet"),
+    (lambda: 1 / 0, "not yet, it stopped with ZeroDivisionError: division by zero"),
+])
+def test_a_check_tells_right_from_wrong_from_untouched_and_never_raises_for_an_answer(seven, capsys, function, said):
+    checks.check("99.1", function)
+    assert capsys.readouterr().out.startswith(f"Exercise 99.1: {said}")
+
+
+def test_a_check_of_an_unknown_exercise_names_the_known_ones(seven):
+    with pytest.raises(ValueError, match="no exercise 99.2: this lesson has 99.1"):
+        checks.check("99.2", 7)
+
+
+@pytest.mark.parametrize("guess, said", [
+    (None, "You wrote no guess"), (0.5, "very close"), (0.6, "in the right region"), (2, "far off"),
+])
+def test_a_guess_is_compared_with_what_was_measured(capsys, guess, said):
+    checks.check_guess("share", guess, 0.501)
+    assert said in capsys.readouterr().out
+
+
+def test_a_number_of_the_text_is_held_against_the_measured_one(monkeypatch):
+    monkeypatch.delenv("UDLIB_PROFILE", raising=False)
+    checks.assert_measured(0.751, stated=0.75, within=0.002)
+    with pytest.raises(AssertionError, match=r"measured 0.76, the text says 0.75"):
+        checks.assert_measured(0.76, stated=0.75, within=0.002)
+    with pytest.raises(AssertionError, match="finite"):
+        checks.assert_measured(float("nan"), stated=0.75, within=0.002)
+
+
+def test_in_the_smoke_profile_a_measured_number_must_only_be_finite(monkeypatch):
+    monkeypatch.setenv("UDLIB_PROFILE", "smoke")
+    checks.assert_measured(0.1, stated=0.75, within=0.002)
+    with pytest.raises(AssertionError, match="finite"):
+        checks.assert_measured(float("inf"), stated=0.75, within=0.002)

@@ -1,0 +1,215 @@
+"""Committed notebooks, without running them: what their sources give, executed in order, with outputs worth shipping."""
+
+import copy
+import re
+
+import nbformat
+import pytest
+from lessons import LONGEST_CELL, NOTEBOOKS, ROOT, SOURCES, build, cells_of, check_cells, code_of, complaints
+from lessons import exercises, must_show, name_of
+
+RESULTS_MB, NOTEBOOKS_MB = 60, 30
+lesson = pytest.mark.parametrize("source", SOURCES, ids=name_of)
+
+
+def test_there_are_lessons_and_each_has_its_notebooks_and_none_is_left_over():
+    assert SOURCES, "notebooks/src holds no lessons"
+    expected = {path for _, path, _ in NOTEBOOKS}
+    folder = ROOT / "notebooks"
+    assert {*folder.glob("*.ipynb"), *folder.glob("solutions/*.ipynb")} == expected
+
+
+def test_lessons_are_numbered_without_gaps():
+    assert [source.stem[:2] for source in SOURCES] == [f"{k:02d}" for k in range(len(SOURCES))]
+
+
+@pytest.mark.parametrize("source, path, solved", NOTEBOOKS, ids=name_of)
+def test_a_committed_notebook_is_what_its_source_gives_and_ready_to_be_read(source, path, solved):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    assert complaints(notebook, source, solved) == []
+
+
+@pytest.mark.parametrize("source, path, solved", NOTEBOOKS, ids=name_of)
+def test_a_committed_notebook_says_how_long_it_ran_and_stores_no_widgets(source, path, solved):
+    metadata = nbformat.read(path, as_version=4).metadata
+    assert metadata["udlib"]["seconds"] > 0
+    assert "widgets" not in metadata
+
+
+@lesson
+def test_an_exercise_has_one_stub_one_solution_a_planted_mistake_and_one_check(source):
+    numbers = exercises(source)
+    assert numbers == [f"{source.stem[:2]}.{k}" for k in range(1, len(numbers) + 1)] and numbers
+    for number in numbers:
+        assert len(cells_of(source, "exercise", number)) == len(cells_of(source, "solution", number)) == 1, number
+        assert "..." in cells_of(source, "exercise", number)[0].source, number
+        mistakes = cells_of(source, "mistake", number)
+        assert mistakes and all(cell.metadata.get("says") for cell in mistakes), number
+        assert len(check_cells(source, number)) == 1, number
+
+
+@lesson
+def test_every_check_solution_and_mistake_belongs_to_an_exercise(source):
+    text = source.read_text(encoding="utf-8")
+    named = set(re.findall(r'^check\("([\d.]+)"', text, re.M)) | set(re.findall(r'(?:solution|mistake)="([\d.]+)"', text))
+    assert named <= set(exercises(source))
+
+
+@lesson
+def test_a_lesson_has_one_title_and_a_heading_for_every_part_of_its_anatomy(source):
+    text = "\n".join(cell.source for cell in build.build(source, solved=False).cells if cell.cell_type == "markdown")
+    assert len(re.findall(r"^# ", text, re.M)) == 1 and text.startswith("# ")
+    for part in ("Aim", "Prerequisites", "Time"):
+        assert f"**{part}" in text, part
+    for heading in ("exercise", "Summary", "Further reading"):
+        assert re.search(rf"^##.*{heading}", text, re.M | re.I) or f"**{heading}" in text, heading
+
+
+def megabytes(folder, pattern):
+    return sum(path.stat().st_size for path in folder.rglob(pattern) if path.is_file()) / 1e6
+
+
+def test_results_and_notebooks_stay_within_their_budget():
+    assert megabytes(ROOT / "data" / "results", "*") <= RESULTS_MB
+    assert megabytes(ROOT / "notebooks", "*.ipynb") <= NOTEBOOKS_MB
+
+
+# The rules above, held against a small lesson that breaks each of them in turn.
+SMALL = '''# %% [markdown]
+"""
+# A small lesson
+"""
+
+# %% tags=["setup"]
+from udlib.exercises import check
+
+# %%
+print("seven")
+
+# %%
+show(figure, "a picture of seven things")
+
+# %% exercise="00.1"
+def answer():
+    return ...
+
+# %% solution="00.1"
+def answer():
+    return 7
+
+# %%
+check("00.1", answer)
+'''
+
+
+@pytest.fixture
+def small(tmp_path):
+    path = tmp_path / "00_small.py"
+    path.write_text(SMALL)
+    return path
+
+
+def played(source, solved=False):
+    """The notebook of the small lesson with the outputs that a kernel would have left."""
+    notebook = build.build(source, solved)
+    said = "correct." if solved else "not attempted yet. Replace the ... above"
+    outputs = {
+        "print": nbformat.v4.new_output("stream", name="stdout", text="seven\n"),
+        "show": nbformat.v4.new_output("display_data", {"image/png": "iVBO", "text/plain": "seven"},
+                                       metadata={"image/png": {"alt": "a picture of seven things"}}),
+        "check": nbformat.v4.new_output("stream", name="stdout", text=f"Exercise 00.1: {said}\n"),
+    }
+    for count, cell in enumerate(code_of(notebook), 1):
+        cell.execution_count = count
+        cell.outputs = [output for call, output in outputs.items() if cell.source.startswith(f"{call}(")]
+    return notebook
+
+
+@pytest.mark.parametrize("solved", [False, True])
+def test_nothing_is_wrong_with_the_small_lesson(small, solved):
+    assert complaints(played(small, solved), small, solved) == []
+
+
+def forget_outputs(notebook):
+    for cell in code_of(notebook):
+        cell.outputs = []
+
+
+def lose(kind):
+    return lambda notebook: next(c for c in code_of(notebook) if c.source.startswith(f"{kind}("))["outputs"].clear()
+
+
+def say(kind, text, stream="stdout"):
+    def change(notebook):
+        cell = next(c for c in code_of(notebook) if c.source.startswith(f"{kind}("))
+        cell.outputs.append(nbformat.v4.new_output("stream", name=stream, text=text))
+    return change
+
+
+def fail(notebook):
+    code_of(notebook)[1].outputs.append(nbformat.v4.new_output("error", ename="ValueError", evalue="no", traceback=[]))
+
+
+def edit(notebook):
+    code_of(notebook)[1].source = 'print("eight")'
+
+
+def lengthen(notebook):
+    code_of(notebook)[1].source += "\n" * LONGEST_CELL + "x = 1"
+
+
+def shuffle(notebook):
+    code_of(notebook)[1].execution_count = 9
+
+
+def blind(notebook):
+    code_of(notebook)[2].outputs[0].metadata = {}
+
+
+def untag(notebook):
+    code_of(notebook)[-1].metadata.pop("tags")
+
+
+def drop(notebook):
+    del notebook.cells[-1]
+
+
+def solve(notebook):
+    code_of(notebook)[-1].outputs[0].text = "Exercise 00.1: not yet, it is not 7\n"
+
+
+BREAKAGES = {
+    "stripped": (forget_outputs, "lost its output"), "print lost": (lose("print"), "lost its output"),
+    "figure lost": (lose("show"), "lost its output"), "check lost": (lose("check"), "no text to compare with"),
+    "path": (say("print", f"{ROOT}/data\n"), "folder of the machine"),
+    "home": (say("print", "see /home/somebody/x\n"), "folder of the machine"),
+    "warning": (say("print", "UserWarning: hm", "stderr"), "an error or a warning"), "error": (fail, "an error or a warning"),
+    "edited by hand": (edit, "not what its source gives"), "tag lost": (untag, "not what its source gives"),
+    "cell lost": (drop, "not what its source gives"), "long": (lengthen, "lines, more than"),
+    "out of order": (shuffle, "not executed in order"), "no alt text": (blind, "a picture without words"),
+    "wrong answer": (solve, "is answered 'not yet"),
+}
+
+
+@pytest.mark.parametrize("name", BREAKAGES)
+def test_a_broken_copy_of_the_small_lesson_is_noticed(small, name):
+    change, complaint = BREAKAGES[name]
+    notebook = copy.deepcopy(played(small))
+    change(notebook)
+    assert any(complaint in found for found in complaints(notebook, small, solved=False)), complaint
+
+
+@lesson
+def test_a_committed_notebook_without_its_outputs_is_noticed(source):
+    notebook = nbformat.read(next(iter(build.targets(source))), as_version=4)
+    forget_outputs(notebook)
+    assert sum("lost its output" in found for found in complaints(notebook, source, solved=False)) >= 3
+
+
+@pytest.mark.parametrize("code, shows", [
+    ("x = 1", False), ("print(1)", True), ("explorer", True), ("frame['a']", True), ("values.append(1)", False),
+    ("%matplotlib inline\nx = 1", False), ("if x:\n    print(1)", False), ("show(f, 'a')\ny = 2", True), ("assert x", False),
+])
+def test_which_cells_must_show_something(code, shows):
+    assert must_show(code) is shows
