@@ -45,7 +45,7 @@ bench: $(ENV)/ready
 	$(RUN) -m tests.benchmarks
 
 soak: $(ENV)/ready
-	$(RUN) -m pytest tests -m soak --override-ini "addopts=-ra"
+	$(RUN) -m pytest tests -m soak
 
 # For authors: notebooks from their sources, README's generated parts, and the lock.
 lessons: $(ENV)/ready

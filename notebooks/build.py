@@ -8,6 +8,7 @@ solved. Cells of a source carry what they are in their metadata:
     # %% solution="01.1"           the solved exercise
     # %% mistake="01.1" says="…"   a classic mistake, and words of the answer it must get (run by the tests only)
     # %% tags=["setup"]            what an exercise needs before it can run (imports, data)
+    # %% tags=["cover"]            its figure is the picture of the README
 
 A cell that calls `check(…)` has its output compared by nbval. `write` builds and executes, `execute` runs the committed
 notebooks without writing them, `verify` is what CI does: nbval over all of them as shipped, then trained from nothing in
@@ -15,6 +16,7 @@ the `smoke` profile.
 """
 
 import argparse
+import base64
 import os
 import re
 import subprocess
@@ -108,7 +110,16 @@ def write(only: str) -> None:
             notebook.metadata["udlib"] = {"seconds": round(seconds, 1)}
             path.parent.mkdir(exist_ok=True)
             nbformat.write(notebook, path)
+            save_cover(notebook)
             print(f"{path.relative_to(HERE.parent)}: {seconds:.0f} s", flush=True)
+
+
+def save_cover(notebook: nbformat.NotebookNode) -> None:
+    """The figure of the cell tagged `cover` becomes the picture of the README."""
+    for cell in notebook.cells:
+        if "cover" in cell.metadata.get("tags", []):
+            (HERE / "images").mkdir(exist_ok=True)
+            (HERE / "images" / "cover.png").write_bytes(base64.b64decode(cell.outputs[0].data["image/png"]))
 
 
 def notebooks(only: str = "*") -> list[Path]:

@@ -20,6 +20,8 @@ CURVES = {
     "seed_intervals": lambda n: plots.seed_intervals({f"group {k}": [k, k + 1, k + 3] for k in range(n)}, "mAP (%)"),
     "prediction": lambda n: plots.prediction(PICTURE, [f"class {k}" for k in range(n)], [0.5] * n, [1] * n, [False] * n),
     "precision_recall": lambda n: plots.precision_recall({f"net {k}": ([0, 1], [1, 0.5]) for k in range(n)}),
+    "estimates": lambda n: plots.estimates([f"class {k}" for k in range(n)],
+                                           {"train": (range(n), range(-1, n - 1), range(1, n + 1))}, "share (%)"),
     "dots": lambda n: plots.dots([f"class {k}" for k in range(n)], {"ours": range(n), "theirs": range(1, n + 1)}, "AP (%)"),
 }
 
@@ -129,6 +131,15 @@ def test_dots_put_each_groups_value_in_the_row_of_its_name_and_leave_out_nan():
     before, after = axes.get_lines()
     assert before.get_xydata()[0].tolist() == [0.5, 0] and after.get_xydata()[0].tolist() == [0.7, 0]
     assert [segment.tolist() for segment in axes.collections[0].get_segments()] == [[[0.5, 0], [0.7, 0]]]
+
+
+def test_estimates_put_value_and_interval_in_the_row_of_their_name_side_by_side_for_groups():
+    axes = plots.estimates(["cat", "dog"], {"train": ([5, 2], [4, 1], [7, 3]), "val": ([6, 1], [6, 1], [6, 1])}, "share").axes[0]
+    train, val = axes.containers
+    assert train.lines[0].get_xdata().tolist() == [5, 2] and val.lines[0].get_xdata().tolist() == [6, 1]
+    assert [segment[:, 0].tolist() for segment in train.lines[2][0].get_segments()] == [[4, 7], [1, 3]]
+    assert all(train.lines[0].get_ydata() < val.lines[0].get_ydata())
+    assert train.lines[0].get_ydata().round().tolist() == [0, 1] and val.lines[0].get_ydata().round().tolist() == [0, 1]
 
 
 def test_precision_recall_marks_the_threshold_it_is_given():

@@ -20,18 +20,8 @@ def silent(monkeypatch):
 
 def test_fit_equals_a_loop_written_by_hand():
     data = striped_images(40)
-    config = TrainingConfig(
-        epochs=2,
-        batch_size=8,
-        optimizer="sgd",
-        lr=0.05,
-        weight_decay=1e-4,
-        schedule="constant",
-        clip=0,
-        precision="fp32",
-        flip=False,
-        shift=0,
-    )
+    plain = {"optimizer": "sgd", "schedule": "constant", "clip": 0, "flip": False, "shift": 0, "precision": "fp32"}
+    config = TrainingConfig(epochs=2, batch_size=8, lr=0.05, weight_decay=1e-4, **plain)
     model, by_hand, seen = net(), net(), []
 
     def recorded(model, batch):
@@ -120,9 +110,8 @@ def test_history_has_a_row_per_epoch_with_terms_rate_speed_and_validation():
 def test_validation_comes_at_its_interval_and_after_the_last_epoch():
     config = dataclasses.replace(QUICK, epochs=5)
     rising = iter([0.1, 0.2, 0.3])
-    history = fit(
-        net(), striped_images(), both_branches, config, validate=lambda _: {"mAP": next(rising)}, validate_every=2
-    )
+    options = {"validate": lambda _: {"mAP": next(rising)}, "validate_every": 2}
+    history = fit(net(), striped_images(), both_branches, config, **options)
     assert [row.get("mAP") for row in history.rows] == [None, 0.1, None, 0.2, 0.3] and history.best_epoch == 5
 
 

@@ -93,7 +93,7 @@ def loss(model, batch):
 fit(here.net(), here.striped_images(), loss, here.QUICK, checkpoint=sys.argv[2])
 """
     arguments = [str(Path(__file__).parent), str(tmp_path), str(torch.get_num_threads())]
-    killed = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, timeout=120)
+    killed = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     whole, resumed = net(), net(seed=9)
     fit(whole, data, both_branches, QUICK)

@@ -15,6 +15,7 @@ from IPython.display import display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 
 from udlib.datasets.base import Box
 from udlib.statistics import summary
@@ -24,6 +25,7 @@ BLUE, ORANGE, GREEN, RED, PURPLE, BROWN, PINK, GREY, YELLOW, SKY = PALETTE
 MARKERS = "osD^vPX*<>"
 LINES = ("-", "--", ":", "-.")
 DPI = 110
+HALO = withStroke(linewidth=3.2, foreground="black", alpha=0.55)  # boxes must stand out from pictures of their colour
 
 
 def show(figure: Figure, alt: str) -> None:
@@ -50,7 +52,8 @@ def picture_grid(images: Sequence, titles: Sequence[str] | None = None, boxes: S
                  columns: int = 6, side: float = 1.7) -> Figure:
     """Pictures (PIL or (H, W, 3) arrays) in rows, with titles and annotated boxes; a difficult object's box is dashed."""
     rows = -(-len(images) // columns)
-    figure = Figure(figsize=(columns * side, rows * side * (1.22 if titles else 1.0)))
+    title_lines = max((title.count("\n") + 1 for title in titles), default=0) if titles else 0
+    figure = Figure(figsize=(columns * side, rows * (side + 0.17 * title_lines + 0.08)))
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in grid:
         axes.axis("off")
@@ -61,7 +64,7 @@ def picture_grid(images: Sequence, titles: Sequence[str] | None = None, boxes: S
         for box in boxes[k] if boxes else ():
             axes.add_patch(Rectangle((box.xmin - 0.5, box.ymin - 0.5), box.xmax - box.xmin, box.ymax - box.ymin, fill=False,
                                      edgecolor=ORANGE if box.difficult else SKY, linewidth=1.6,
-                                     linestyle="--" if box.difficult else "-"))
+                                     linestyle="--" if box.difficult else "-", path_effects=[HALO]))
     figure.tight_layout(pad=0.4)
     return figure
 
@@ -127,7 +130,7 @@ def seed_intervals(groups: Mapping[str, Sequence[float]], xlabel: str, title: st
 def estimates(names: Sequence[str], groups: Mapping[str, tuple[Sequence[float], Sequence[float], Sequence[float]]],
               xlabel: str, title: str = "") -> Figure:
     """One row per name: each group's (values, low, high) there as a marker with its interval, side by side."""
-    figure, axes = _axes(6.8, (0.16 + 0.12 * len(groups)) * len(names) + 1.2, title)
+    figure, axes = _axes(6.8, (0.13 + 0.08 * len(groups)) * len(names) + 1.2, title)
     rows = np.arange(len(names))
     for k, (label, (values, low, high)) in enumerate(groups.items()):
         values = np.asarray(values, float)
@@ -196,5 +199,5 @@ def dots(names: Sequence[str], groups: Mapping[str, Sequence[float]], xlabel: st
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.set_xlabel(xlabel)
     axes.grid(axis="x", alpha=0.25)
-    axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.9 / figure.get_figheight()), ncols=len(groups))
+    axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.6 / figure.get_figheight()), ncols=len(groups))
     return figure

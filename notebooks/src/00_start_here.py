@@ -98,7 +98,7 @@ def predict(scene):
     return dict(zip(CLASSES, p.tolist()))
 
 
-# %%
+# %% tags=["cover"]
 def verdict(scene, threshold=0.5):
     """The classes above the threshold, each marked as right or wrong."""
     names = {thing.name for thing in scene.objects}

@@ -45,16 +45,21 @@ everything that the annotator marked. A solid blue box is an ordinary object, a 
 """
 
 # %%
-lot = np.random.default_rng(3).permutation(N)[:18]
-titles = [", ".join(sorted({box.name for box in train.boxes(i)})) or "(no label)" for i in lot]
-titles = [title if len(title) < 24 else title[:title.rfind(",", 0, 24)] + ", …" for title in titles]
-show(picture_grid([train.image(i) for i in lot], titles, [train.boxes(i) for i in lot]),
+def label_line(boxes):
+    """The classes of these boxes in one line, cut where a title would be too long."""
+    line = ", ".join(sorted({box.name for box in boxes})) or "(no label)"
+    return line if len(line) < 24 else line[:line.rfind(",", 0, 24)] + ", …"
+
+
+lot = np.random.default_rng(4).permutation(N)[:18]
+boxes = [train.boxes(i) for i in lot]
+show(picture_grid([train.image(i) for i in lot], [label_line(b) for b in boxes], boxes),
      f"{len(lot)} training pictures with their labels and boxes; dashed boxes are difficult objects")
 
 # %% [markdown]
 """
 Take a minute. Is there something in a picture that has no box? A box where you would not have dared one? A picture without
-any label? All three will have names by the end of this lesson.
+any box? You will meet all three again.
 
 ## 2. Predict
 
@@ -89,13 +94,14 @@ $\frac1N \sum_n \sum_i y_{ni}$; the **density** is the share of ones, which is c
 cardinality = Y.sum(1).mean().item()
 density = Y.mean().item()
 assert abs(density - cardinality / C) < 1e-6
-display(Markdown(f"A picture has **{cardinality:.2f}** labels on average, from {int(Y.sum(1).min())} to "
-                 f"{int(Y.sum(1).max())}. The density is {density:.1%}: {1 - density:.0%} of all answers are *no*."))
+empty = int((Y.sum(1) == 0).sum())
+display(Markdown(f"A picture has **{cardinality:.2f}** labels on average and {int(Y.sum(1).max())} at most; {empty} pictures "
+                 f"have none. The density is {density:.1%}: {1 - density:.0%} of all answers are *no*."))
 
 # %% [markdown]
 """
 Keep the density in mind. A "model" that answers *no* to every question is right most of the time, which is why this
-course never reports plain accuracy.
+course never reports plain accuracy. Keep the empty rows in mind too: the loss of lesson 03 divides by the number of labels.
 
 Now the columns: how often does each class occur?
 """
@@ -200,7 +206,7 @@ best, low_end, high_end = (int(x[a[0], b[0]]) for x in (M, lowest, highest))
 display(Markdown(
     f"The strongest pair is **{train.classes[a[0]]} and {train.classes[b[0]]}**: {best} pictures, where luck gave {low_end} "
     f"to {high_end}; a lift of {lift[a[0], b[0]]:.1f}. Of {pairs} pairs, {above} come together more often than in any of the "
-    f"200 shuffles and {below} less often. Luck alone would put at most about {pairs * 2 / 201:.0f} pairs outside."))
+    f"200 shuffles and {below} less often. Luck alone would put about {pairs * 2 / 201:.1f} outside."))
 
 # %% [markdown]
 """
@@ -284,8 +290,9 @@ display(Markdown(f"**{D}** labels change sides: {D / int(train.targets.sum()):.1
 """
 The code that was released with the Uncertainty Distillation paper uses *all three*: difficult labels are **positive** in
 training, **ignored** in average precision, and **negative** in precision, recall and F1. So the network is rewarded for
-finding a difficult object, and then F1 calls the same answer wrong. The paper does not mention it. We take the first two as
-our headline protocol, as VOC does, and print the other choices beside it; lesson 02 measures how far they move a score.
+finding a difficult object, and then F1 calls the same answer wrong. Our headline protocol takes the first two (VOC's own
+evaluation leaves difficult objects out as well) and prints other choices beside it; lesson 02 measures how far they move a
+score.
 
 ## 6. What makes an object difficult, and how would we know?
 
@@ -354,8 +361,8 @@ margin = 1.96 * np.sqrt(bins["mean"] * (1 - bins["mean"]) / bins["count"])
 figure = lines(grid, {"π(v), the rule": pi}, "visibility v", "chance to be marked", markers=False)
 axes = figure.axes[0]
 axes.errorbar(middle, bins["mean"], yerr=margin, fmt="o", color="black", capsize=3, label="marked in the data, 95 %")
-axes.bar(middle, 0.4 * bins["count"] / bins["count"].max(), width=0.09, color="lightgrey", label="objects drawn (no scale)")
-axes.axvspan(0, DIFFICULT_BELOW, facecolor="none", edgecolor="orange", hatch="//", alpha=0.5, label="flagged difficult")
+axes.bar(middle, 0.2 * bins["count"] / bins["count"].max(), width=0.09, color="lightgrey", label="objects drawn (no scale)")
+axes.axvspan(0, DIFFICULT_BELOW, facecolor="none", edgecolor="orange", hatch="//", alpha=0.5, label="difficult, if marked")
 axes.legend(frameon=False, loc="center right")
 show(figure, f"The chance to be marked rises with visibility from {pi[0]:.0%} to {pi[-1]:.0%}; dots from the data follow it")
 
@@ -399,9 +406,10 @@ def as_box(name, box, v):
 rng = np.random.default_rng(6)
 everything = [as_box(*row) for row in here[["name", "box", "v"]].itertuples(index=False)]
 opinions = [[box for box, yes in zip(everything, annotate(here.v, rng)) if yes] for _ in range(6)]
-said = [", ".join(sorted({box.name for box in boxes})) for boxes in opinions]
-show(picture_grid([known.image(i)] * 7, ["drawn: " + ", ".join(sorted(set(here.name)))] + said, [everything] + opinions,
-                  columns=4, side=2.3), "The same picture with all drawn objects, and as six annotators would mark it")
+titles = [f"what was drawn\n{label_line(everything)}"]
+titles += [f"annotator {k}\n{label_line(boxes)}" for k, boxes in enumerate(opinions, 1)]
+show(picture_grid([known.image(i)] * 7, titles, [everything] + opinions, columns=4, side=2.3),
+     "The same picture with all drawn objects, and as six annotators would mark it: " + "; ".join(titles[1:]).replace("\n", ": "))
 
 # %% [markdown]
 """
@@ -553,8 +561,8 @@ far = [((frequency[name] - frequency["train"]).abs() / (error[name] ** 2 + error
        for name in splits if name != "train"]
 tests = sum(map(len, far))
 outside = sum(z > 1.96 for row in far for z in row)
-display(Markdown(f"Of {tests} comparisons with the training split, **{outside}** differ by more than 95 % luck allows; "
-                 f"about {0.05 * tests:.1f} should, if all splits are drawn alike."))
+display(Markdown(f"Compared with the training split {tests} times, **{outside}** frequencies lie outside what luck allows in "
+                 f"95 % of cases. If all splits are drawn alike, about {0.05 * tests:.1f} should."))
 
 # %% [markdown]
 """
@@ -570,8 +578,9 @@ pixels, which nobody here drew, with the same annotator. One argument changes.
 other_name = "scenes" if DATA == "digits" else "digits"
 other = open_dataset(other_name, "train")
 few = np.random.default_rng(0).permutation(len(other))[:12]
-show(picture_grid([other.image(i) for i in few], [", ".join(sorted({b.name for b in other.boxes(i)})) for i in few],
-                  [other.boxes(i) for i in few]), f"Twelve training pictures of {other_name} with labels and boxes")
+boxes = [other.boxes(i) for i in few]
+show(picture_grid([other.image(i) for i in few], [label_line(b) for b in boxes], boxes),
+     f"Twelve training pictures of {other_name} with labels and boxes")
 
 # %%
 n, d = other.targets.sum(0), other.difficult.sum(0)
@@ -580,9 +589,8 @@ show(bars([other.classes[c] for c in k], {"easy": (n - d)[k], "difficult": d[k]}
      f"Pictures per class of {other_name}, easy and difficult: a long tail here too")
 
 # %%
-display(Markdown(f"`{other_name}` has {other.targets.sum(1).float().mean():.2f} labels per picture, and "
-                 f"{d.sum() / n.sum():.1%} of its labels are difficult; `{'your data' if DATA not in ('scenes', 'digits') else DATA}`"
-                 f" has {cardinality:.2f} and {D / int(train.targets.sum()):.1%}."))
+display(Markdown(f"`{other_name}` has {other.targets.sum(1).float().mean():.2f} labels per picture, and {d.sum() / n.sum():.1%} "
+                 f"of them are difficult. The data of this lesson have {cardinality:.2f} and {D / Y.sum():.1%}."))
 
 # %% [markdown]
 """

@@ -2,14 +2,14 @@
 r"""
 # 02 · The baseline: binary cross-entropy
 
-**Aim.** You will know the loss that every later lesson is measured against, and every number that judges a multi-label
-classifier. You will compute each of them by hand once, and see how far a score moves when nothing changes but the rules of
-counting.
+**Aim.** You will know the loss that every later lesson is measured against, and every number that judges a
+multi-label classifier. You will compute each of them by hand once, and see how far a score moves when nothing changes
+but the rules of counting.
 
 **Prerequisites.** Lesson 01: labels, difficult labels, the simulated annotator. A little PyTorch.
 
-**Time.** About 90 minutes with the exercises. The cells run in a minute or two: networks that take minutes to train are
-loaded, not trained.
+**Time.** About 90 minutes with the exercises. The cells run in a minute or two: networks that take minutes to train
+are loaded, not trained.
 """
 
 # %% tags=["setup"]
@@ -39,13 +39,17 @@ DATA = "scenes"  # or "digits", or the path of a folder in VOC layout
 
 # %% [markdown]
 r"""
-Every number below is measured when you run the lesson, so the sentences with numbers are written by code as well. Two small
-helpers do the wording; scores are printed in per cent, and a "point" is one per cent.
+Every number below is measured when you run the lesson, so the sentences with numbers are written by code as well. A
+few small helpers do the wording; scores are printed in per cent, and a "point" is one per cent.
 """
 
 # %% tags=["setup"]
 def say(sentence):
     display(Markdown(sentence))
+
+
+def percent(value):
+    return f"{100 * value:.1f} %"
 
 
 def spread(values):
@@ -56,14 +60,15 @@ def spread(values):
 
 def in_points(difference):
     """A difference with its 95 % interval, in points."""
-    return f"{100 * difference.mean:+.2f} points [{100 * difference.low:+.2f}, {100 * difference.high:+.2f}]"
+    middle, low, high = (100 * value for value in difference[:3])
+    return f"{middle:+.2f} points [{low:+.2f}, {high:+.2f}]"
 
 # %% [markdown]
 r"""
 ## 1. First, a picture
 
-Here is a network at work before we say how it was trained. `load_or_run` finds its stored result: the **logits** of every test
-image. A sigmoid turns each logit into a probability.
+Here is a network at work before we say how it was trained. `load_or_run` finds its stored result: the **logits** of
+every test image. A sigmoid turns each logit into a probability.
 """
 
 # %%
@@ -82,25 +87,26 @@ show(plots.prediction(pictures.image(i), test.classes, p[i], test.targets[i], te
 
 # %% [markdown]
 r"""
-Each bar answers its own question, so the bars need not add up to one. The dotted line is the usual threshold: at 0.5 or above
-the network says *yes*.
+Each bar answers its own question, so the bars need not add up to one. The dotted line is the usual threshold: at 0.5
+or above the network says *yes*.
 
 ### Predict
 
-Write two guesses before you go on; they are scored further down. `mAP` is the score of the field: 100 % means that for every
-class all positives are ranked above all negatives, and a network that ranks at random gets about the share of positives.
+Write two guesses before you go on; they are scored further down. `mAP` is the score of the field: 100 % means that
+for every class all positives are ranked above all negatives, and a network that ranks at random gets about the share
+of positives.
 """
 
 # %%
 guess_map = ...  # the baseline's mAP on the test images, in per cent; for example 50
-guess_policy = ...  # by how many points does it change if difficult labels count as positives instead of being left out?
+guess_policy = ...  # and by how many points it moves if difficult labels count as positives, instead of being left out
 
 # %% [markdown]
 r"""
 ## 2. One question per class
 
-A picture can hold a car *and* a tree, so the classes do not compete. The plain way out is **one versus all** (OVA): $C$
-independent yes-or-no classifiers that share one backbone. Class $i$ has a logit $z_i$, and
+A picture can hold a car *and* a tree, so the classes do not compete. The plain way out is **one versus all** (OVA):
+$C$ independent yes-or-no classifiers that share one backbone. Class $i$ has a logit $z_i$, and
 
 $$f_i = \sigma(z_i) = \frac{1}{1 + e^{-z_i}}$$
 
@@ -111,12 +117,13 @@ is the predicted probability that label $i$ is present. Two images and three cla
 z = torch.tensor([[2.0, -1.0, 0.5], [-0.5, 1.5, -2.0]], dtype=torch.float64)  # logits (N, C)
 y = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]], dtype=torch.float64)  # targets (N, C)
 f = torch.sigmoid(z)
-pd.DataFrame(f.numpy(), index=["image 1", "image 2"], columns=["class 1", "class 2", "class 3"]).round(3)
+named = {"index": ["image 1", "image 2"], "columns": ["class 1", "class 2", "class 3"]}
+pd.DataFrame(f.numpy(), **named).round(3)
 
 # %% [markdown]
 r"""
-The loss is the binary cross-entropy of each question, summed over the questions (Eq. 3 of the uncertainty distillation paper,
-UD; the minus sign belongs to the whole sum):
+The loss is the binary cross-entropy of each question, summed over the questions (Eq. 3 of the uncertainty
+distillation paper, UD; the minus sign belongs to the whole sum):
 
 $$\ell_{\mathrm{OVA}} = - \sum_{i=1}^{C} \big[\, y_i \log f_i + (1 - y_i) \log (1 - f_i) \,\big]$$
 
@@ -130,8 +137,8 @@ print("loss of each image:", per_image.numpy().round(3), " mean:", round(by_prob
 
 # %% [markdown]
 r"""
-That line is right on paper and wrong in a computer. In single precision $\sigma(100)$ *is* 1, so $\log(1 - f)$ is $\log 0$. Look
-at what the formula makes of two very sure answers, each once right and once wrong.
+That line is right on paper and wrong in a computer. In single precision $\sigma(100)$ *is* 1, so $\log(1 - f)$ is
+$\log 0$. Look at what the formula makes of two very sure answers, each once right and once wrong.
 """
 
 # %%
@@ -145,7 +152,8 @@ pd.DataFrame({"logit": sure, "label": truth, "from probabilities": naive, "from 
 
 # %% [markdown]
 r"""
-One `nan` in one label of one image, and the whole network is lost after the next step. The way out is never to form $f$:
+One `nan` in one label of one image, and the whole network is lost after the next step. The way out is never to form
+$f$:
 
 $$-\log \sigma(z) = \log(1 + e^{-z}) = \mathrm{softplus}(-z), \qquad -\log (1 - \sigma(z)) = \mathrm{softplus}(z),$$
 
@@ -153,8 +161,8 @@ and `softplus` is computed so that it neither overflows nor rounds to zero where
 
 ### Exercise 02.1
 
-Write Eq. 3 from logits for a whole batch: `logits` and `targets` are (N, C) tensors, the answer is one number. **Sum** over the
-classes, then take the **mean** over the images. Use `F.softplus`, but no ready-made loss.
+Write Eq. 3 from logits for a whole batch: `logits` and `targets` are (N, C) tensors, the answer is one number.
+**Sum** over the classes, then take the **mean** over the images. Use `F.softplus`, but no ready-made loss.
 """
 
 # %% exercise="02.1"
@@ -186,8 +194,8 @@ check("02.1", my_ova_loss)
 
 # %% [markdown]
 r"""
-Four ways to one number: from probabilities, from logits in the shortest form ($\mathrm{softplus}(z) - y z$: convince yourself
-with $y = 0$ and $y = 1$), our library, and PyTorch's own loss.
+Four ways to one number: from probabilities, from logits in the shortest form ($\mathrm{softplus}(z) - y z$: convince
+yourself with $y = 0$ and $y = 1$), our library, and PyTorch's own loss.
 """
 
 # %%
@@ -200,9 +208,9 @@ print("all four:", round(by_torch.item(), 6))
 
 # %% [markdown]
 r"""
-PyTorch's default, `reduction="mean"`, divides by the number of classes too. The paper's released code does the same, Eq. 3 does
-not. It is only a factor $C$, but it decides what *another* loss term weighs beside this one: a weight of 0.1 next to the sum is
-as weak as $0.1 / C$ next to the mean. Lesson 03 will need this.
+PyTorch's default, `reduction="mean"`, divides by the number of classes too. The paper's released code does the same,
+Eq. 3 does not. It is only a factor $C$, but it decides what *another* loss term weighs beside this one: a weight of
+0.1 next to the sum is as weak as $0.1 / C$ next to the mean. Lesson 03 will need this.
 """
 
 # %%
@@ -226,23 +234,25 @@ Let autograd confirm it. The loss is a mean over images, hence the factor $N$.
 leaf = z.clone().requires_grad_()
 ova_loss(leaf, y).backward()
 assert torch.allclose(len(z) * leaf.grad, f - y)
-pd.DataFrame((len(z) * leaf.grad).numpy(), index=["image 1", "image 2"], columns=["class 1", "class 2", "class 3"]).round(3)
+pd.DataFrame((len(z) * leaf.grad).numpy(), **named).round(3)
 
 # %%
 axis = torch.linspace(-6, 6, 121)
+answer = torch.sigmoid(axis)
 show(plots.lines(axis, {"loss, label present": F.softplus(-axis), "loss, label absent": F.softplus(axis),
-                        "gradient, label present": torch.sigmoid(axis) - 1, "gradient, label absent": torch.sigmoid(axis)},
+                        "gradient, label present": answer - 1, "gradient, label absent": answer},
                  "logit", "nats, and nats per unit of logit", "one label's loss and its gradient", markers=False),
      "Loss falls towards zero as the logit moves to the right side; its gradient runs between -1 and 0, or 0 and 1")
 
 # %% [markdown]
 r"""
-Read it from the far ends. A confident mistake pulls with force 1, and no mistake ever pulls harder. A correct answer is pulled
-too, less and less, and the pull **never stops**: a label marked 1 is pushed towards $f = 1$ for as long as training goes on.
-That holds for the car in the middle of the picture and for the grey smudge that an annotator happened to mark. This is what the
-paper means by over-training on difficult labels.
+Read it from the far ends. A confident mistake pulls with force 1, and no mistake ever pulls harder. A correct answer
+is pulled too, less and less, and the pull **never stops**: a label marked 1 is pushed towards $f = 1$ for as long as
+training goes on. That holds for the car in the middle of the picture and for the grey smudge that an annotator
+happened to mark. This is what the paper means by over-training on difficult labels.
 
-In defence of the loss: if images that look alike are labelled 1 in seven cases of ten, the best single answer is exactly 0.7.
+In defence of the loss: if images that look alike are labelled 1 in seven cases of ten, the best single answer is
+exactly 0.7.
 """
 
 # %%
@@ -254,8 +264,9 @@ print("the expected loss is smallest at f =", round(best_answer, 2))
 
 # %% [markdown]
 r"""
-So with endless data, binary cross-entropy asks for honest probabilities. A training set shows each picture with *one* label,
-though, and a flexible network can learn that label by heart. How honest the result is, lesson 03 and 04 measure.
+So with endless data, binary cross-entropy asks for honest probabilities. A training set shows each picture with *one*
+label, though, and a flexible network can learn that label by heart. How honest the result is, lesson 03 and 04
+measure.
 
 ## 4. Training
 
@@ -286,26 +297,28 @@ assert losses[-1] < losses[0]
 # %%
 show(plots.lines(range(1, 11), {"loss": losses}, "step", "loss, nats per image", "ten steps on 64 images"),
      "The training loss of the same 64 images over ten steps of Adam")
-say(f"A network that answers ½ to every question pays $C \\log 2$ = {len(test.classes) * np.log(2):.2f} nats an image. "
-    f"Ours went from {losses[0]:.2f} to {losses[-1]:.2f}.")
+say(f"A network that answers ½ to every question pays $C \\log 2$ = {len(test.classes) * np.log(2):.2f} nats an "
+    f"image. Ours went from {losses[0]:.2f} to {losses[-1]:.2f}.")
 
 # %% [markdown]
 r"""
-The real training is the same loop with more images, flips and small shifts of the pictures, and a learning rate that warms up
-and then falls along a cosine. One training tells us little, because another random start gives another network. So the course
-trains each recipe with **five seeds** and reports the mean and the spread.
+The real training is the same loop with more images, altered a little at random each time they are seen (`scenes` are
+mirrored, `digits` shifted), and a learning rate that warms up and then falls along a cosine. One training tells us
+little, because another random start gives another network. So the course trains each recipe with **five seeds** and
+reports the mean and the spread.
 """
 
 # %%
 runs = [load_or_run(baseline(DATA, seed)) for seed in SEEDS]
 took = [r.provenance["seconds"] for r in runs]
-say(f"Each of the {len(runs)} networks saw {len(train.targets):,} images for {run.recipe.training.epochs} epochs; one training "
-    f"took {np.mean(took):.0f} seconds ({run.provenance['hardware']}, {run.provenance['precision']}).")
+say(f"Each of the {len(runs)} networks saw {len(train.targets):,} images in each of {run.recipe.training.epochs} epochs; "
+    f"one training took {np.mean(took):.0f} seconds ({run.provenance['hardware']}, {run.provenance['precision']}).")
 
 # %% [markdown]
 r"""
-Did they learn, and did they learn too much? The history has the loss on the training images, and every few epochs the loss on
-the validation images. Validation reports the mean over classes; times $C$ it is Eq. 3 and can stand beside the training loss.
+Did they learn, and did they learn too much? The history has the loss on the training images, and every few epochs the
+loss on the validation images. Validation reports the mean over classes; times $C$ it is Eq. 3 and can stand beside
+the training loss.
 """
 
 # %%
@@ -314,29 +327,31 @@ epochs = [row["epoch"] for row in measured[0]]
 curves = {"training": np.array([[row["total"] for row in rows] for rows in measured]),
           "validation": np.array([[row["NLL"] * len(test.classes) for row in rows] for rows in measured])}
 means = {name: values.mean(0) for name, values in curves.items()}
-bands = {name: (means[name] - values.std(0, ddof=1), means[name] + values.std(0, ddof=1)) for name, values in curves.items()}
+stds = {name: values.std(0, ddof=1) for name, values in curves.items()}
+bands = {name: (means[name] - stds[name], means[name] + stds[name]) for name in curves}
 show(plots.lines(epochs, means, "epoch", "loss, nats per image", "mean ± std over five seeds", bands=bands),
      "Training and validation loss over the epochs, with a band of one standard deviation over seeds")
 
 # %%
 lowest = int(means["validation"].argmin())
-gap = means["validation"][-1] - means["training"][-1]
+at_end = {name: f"{values[-1]:.2f}" for name, values in means.items()}
 turn = "is still at its lowest at the end" if lowest == len(epochs) - 1 else \
     f"was lowest after epoch {epochs[lowest]} ({means['validation'][lowest]:.2f}) and has risen since"
-say(f"At the end a training image costs {means['training'][-1]:.2f} nats and a validation image {means['validation'][-1]:.2f}, "
-    f"a gap of {gap:+.2f}. The validation loss {turn}.")
+say(f"At the end a training image costs {at_end['training']} nats and a validation image {at_end['validation']}. "
+    f"The validation loss {turn}.")
 
 # %% [markdown]
 r"""
-Mind two things when you compare the curves. The training loss is taken *while* the network changes and on shifted and mirrored
-pictures, so it reads a little high. And a gap between the curves is not yet a fault: it says that the network knows its training
-images better than others, as we all do. A validation loss that *rises* is the sign of answers that have become too sure.
+Mind two things when you compare the curves. The training loss is taken *while* the network changes and on altered
+pictures, so it reads a little high. And a gap between the curves is not yet a fault: it says that the network knows
+its training images better than others, as we all do. A validation loss that *rises* is the sign of answers that have
+become too sure.
 
 ## 5. Judging a ranking: average precision
 
-Take one class and sort the images by its score. A good network puts the positives on top. Walk down the list and at each rank
-ask two questions: how many of the images so far are right (**precision**), and how many of all positives have we met
-(**recall**)?
+Take one class and sort the images by its score. A good network puts the positives on top. Walk down the list and at
+each rank ask two questions: how many of the images so far are right (**precision**), and how many of all positives
+have we met (**recall**)?
 """
 
 # %%
@@ -350,8 +365,8 @@ ranking.round(3)
 
 # %% [markdown]
 r"""
-**Average precision** (AP) is the mean of the precision *at the positives*. The rows with label 1 have precision 1/1, 2/3, 3/4 and
-4/7; what stands at the negatives enters only through these.
+**Average precision** (AP) is the mean of the precision *at the positives*. The rows with label 1 have precision 1/1,
+2/3, 3/4 and 4/7; what stands at the negatives enters only through these.
 """
 
 # %%
@@ -362,13 +377,13 @@ print(f"AP = {ap_by_hand:.4f}")
 
 # %% [markdown]
 r"""
-AP looks at the order alone: add 3 to every logit and it stays what it was. It therefore says nothing about whether 0.9 *means*
-0.9.
+AP looks at the order alone: add 3 to every logit and it stays what it was. It therefore says nothing about whether
+0.9 *means* 0.9.
 
 ### Exercise 02.2
 
-Write AP for one class with one sort and one cumulative sum. `scores` and `targets` are tensors of shape (N,). A class without a
-positive has no AP: return NaN for it (the mean of nothing is NaN in PyTorch anyway).
+Write AP for one class with one sort and one cumulative sum. `scores` and `targets` are tensors of shape (N,). A class
+without a positive has no AP: return NaN for it (the mean of nothing is NaN in PyTorch anyway).
 """
 
 # %% exercise="02.2"
@@ -405,8 +420,9 @@ check("02.2", my_average_precision)
 
 # %% [markdown]
 r"""
-Now the whole test set. VOC's protocol leaves difficult labels out of the ranking: neither right nor wrong. We take the class with
-the middle AP and compute it three times: from the definition, word for word; with our library; with scikit-learn.
+Now the whole test set. VOC's protocol leaves difficult labels out of the ranking: neither right nor wrong. We take
+the class with the middle AP and compute it three times: from the definition, word for word; with our library; with
+scikit-learn.
 """
 
 # %%
@@ -440,9 +456,9 @@ The mean of AP over the classes is **mAP**. Every class counts the same, however
 maps = [r.metrics["test"]["mAP"] for r in runs]
 assert np.isclose(maps[0], ap[~ap.isnan()].mean())
 found = summary(maps)
-say(f"**The baseline's mAP: {spread(maps)} %** over {found.n} seeds (best {100 * found.best:.2f}, worst {100 * found.worst:.2f}). "
-    f"A ranking at random would get about {100 * test.targets.double().mean():.0f} %. Its best class is "
-    f"{test.classes[best]} ({100 * ap[best]:.1f} %), its worst {test.classes[worst]} ({100 * ap[worst]:.1f} %; seed 0).")
+say(f"**The baseline's mAP: {spread(maps)} %** over {found.n} seeds (best {percent(found.best)}, worst "
+    f"{percent(found.worst)}). A ranking at random would get about {percent(test.targets.double().mean())}. With seed 0, the "
+    f"best class is {test.classes[best]} ({percent(ap[best])}), the worst {test.classes[worst]} ({percent(ap[worst])}).")
 check_guess("mAP", guess_map, 100 * found.mean, " %")
 
 # %% [markdown]
@@ -453,15 +469,15 @@ Loss and mAP are different judges, and they need not agree on when to stop.
 # %%
 validation_map = np.array([[row["mAP"] for row in rows] for rows in measured]).mean(0)
 highest = int(validation_map.argmax())
-say(f"On validation, the loss was lowest after epoch {epochs[lowest]} and mAP highest after epoch {epochs[highest]} "
-    f"({100 * validation_map[highest]:.2f} %; at the end {100 * validation_map[-1]:.2f} %). "
-    + ("Here the two agree." if highest == lowest else "The order of the images can still improve while the probabilities get worse, "
-       "and the other way round."))
+agree = "Here the two agree." if highest == lowest else \
+    "The order of the images can still improve while the probabilities get worse, and the other way round."
+say(f"On validation, the loss was lowest after epoch {epochs[lowest]} and mAP highest after epoch {epochs[highest]}: "
+    f"{percent(validation_map[highest])}, against {percent(validation_map[-1])} at the end. {agree}")
 
 # %% [markdown]
 r"""
-A class without a single positive in the test set has nothing to rank. Our AP is NaN there, and mAP is the mean over the classes
-that have positives. Check this in any library you use: a 0 in its place silently lowers the mean.
+A class without a single positive in the test set has nothing to rank. Our AP is NaN there, and mAP is the mean over
+the classes that have positives. Check this in any library you use: a 0 in its place silently lowers the mean.
 """
 
 # %%
@@ -474,14 +490,16 @@ two_classes
 r"""
 ## 6. Judging decisions: CP, CR, CF1, OP, OR, OF1
 
-To *use* a classifier one must say yes or no, so here a threshold comes in. Four images and three classes, p ≥ 0.5 is a yes:
+To *use* a classifier one must say yes or no, so here a threshold comes in. Four images and three classes, p ≥ 0.5 is
+a yes:
 """
 
 # %%
 small_p = torch.tensor([[.9, .2, .4], [.4, .6, .1], [.3, .7, .45], [.2, .8, .3]])
 small_y = torch.tensor([[1, 0, 1], [1, 0, 0], [1, 0, 1], [0, 1, 0]])
 said_yes = small_p >= 0.5
-counts = pd.DataFrame({"right": (said_yes & small_y.bool()).sum(0), "said yes": said_yes.sum(0), "labelled": small_y.sum(0)},
+right = said_yes & small_y.bool()
+counts = pd.DataFrame({"right": right.sum(0), "said yes": said_yes.sum(0), "labelled": small_y.sum(0)},
                       index=["car", "tree", "bird"])
 counts["precision"] = (counts["right"] / counts["said yes"]).fillna(0)  # 0/0: nothing claimed, counted as 0
 counts["recall"] = counts["right"] / counts["labelled"]
@@ -489,8 +507,8 @@ counts.round(3)
 
 # %% [markdown]
 r"""
-**Per class** (C…): average the columns, then combine. **Overall** (O…): sum the counts, then divide once. F1 is the harmonic mean
-of the two numbers before it.
+**Per class** (C…): average the columns, then combine. **Overall** (O…): sum the counts, then divide once. F1 is the
+harmonic mean of the two numbers before it.
 """
 
 # %%
@@ -504,8 +522,9 @@ pd.DataFrame([by_hand]).round(3)
 
 # %% [markdown]
 r"""
-A trap: **CF1 is not the mean of the classes' F1**, which is what scikit-learn calls macro F1. Here the car is precise and misses
-much, the tree is the other way round. Each alone has a poor F1, but in CP and CR their faults make up for each other.
+A trap: **CF1 is not the mean of the classes' F1**, which is what scikit-learn calls macro F1. Here the car is precise
+and misses much, the tree is the other way round. Each alone has a poor F1, but in CP and CR their faults make up for
+each other.
 """
 
 # %%
@@ -517,7 +536,8 @@ print(f"CF1 {by_hand['CF1']:.3f}, mean of the classes' F1 {macro_f1:.3f}, OF1 {b
 r"""
 ### Exercise 02.3
 
-Write CF1 for tensors `probabilities` and `targets` of shape (N, C). A probability of exactly 0.5 counts as a yes, and 0/0 as 0.
+Write CF1 for tensors `probabilities` and `targets` of shape (N, C). A probability of exactly 0.5 counts as a yes, and
+0/0 as 0.
 """
 
 # %% exercise="02.3"
@@ -549,8 +569,9 @@ check("02.3", my_cf1)
 
 # %% [markdown]
 r"""
-The paper also reports **top-3**: of each image only the three most probable labels may be a yes, and only if they reach the
-threshold. That can only lower recall, and mostly raises precision. The baseline under both, in per cent, mean ± std over seeds:
+The paper also reports **top-3**: of each image only the three most probable labels may be a yes, and only if they
+reach the threshold. That can only lower recall, and mostly raises precision. The baseline under both, in per cent,
+mean ± std over seeds:
 """
 
 # %%
@@ -563,8 +584,8 @@ table.T
 
 # %%
 cut = ((p >= 0.5).sum(1) > 3).double().mean().item()
-say(f"Top-3 can only change images with more than three yeses: {100 * cut:.1f} % of the test images (seed 0). On MS-COCO, with its "
-    "80 classes and crowded pictures, it changes many more.")
+say(f"Top-3 can only change images with more than three yeses: {percent(cut)} of the test images (seed 0). On MS-COCO, "
+    "with its 80 classes and crowded pictures, it matters more.")
 
 # %% [markdown]
 r"""
@@ -573,11 +594,12 @@ r"""
 "mAP" is not one number. Benchmarks differ in how they read the curve:
 
 - **non-interpolated**: the precision at each positive, as above (this course, scikit-learn, COCO-style papers);
-- **voc07-11point**: at recall 0, 0.1, …, 1 take the best precision at that recall or further on, and average the eleven;
+- **voc07-11point**: at recall 0, 0.1, …, 1 take the best precision at that recall or further on, and average the
+  eleven;
 - **voc10-area**: replace each precision by the best one further on, then take the area.
 
-And they differ in what a difficult label is: left out (`ignore`, VOC's rule), a `positive`, or a `negative`. Nine scores of the
-*same* five networks:
+And they differ in what a difficult label is: left out (`ignore`, VOC's rule), a `positive`, or a `negative`. Nine
+scores of the *same* five networks:
 """
 
 # %%
@@ -594,7 +616,8 @@ pd.Series({rule: spread(values) for rule, values in grid.items()}).unstack()[lis
 
 # %% [markdown]
 r"""
-One order is certain: the best precision further on is never below the precision here, so the area variant is never below ours.
+One order is certain: the best precision further on is never below the precision here, so the area variant is never
+below ours.
 """
 
 # %%
@@ -609,16 +632,17 @@ show(plots.seed_intervals(shifts, "change of mAP, in points", "other rules, same
 # %%
 policy_shift = paired_difference(grid["non-interpolated", "positive"], grid["non-interpolated", "ignore"])
 rule, moved = max(shifts.items(), key=lambda item: abs(item[1].mean()))
-say(f"Counting difficult labels as positives moves mAP by {in_points(policy_shift)}. The largest of these moves, *{rule}*, is "
-    f"{moved.mean():+.2f} points; the standard deviation over seeds is {100 * np.std(maps, ddof=1):.2f}. "
-    + ("Rules weigh more than luck here: never" if abs(moved.mean()) > 100 * np.std(maps, ddof=1) else "Even so, never")
-    + " compare two mAPs before you know how each was counted.")
+luck = 100 * np.std(maps, ddof=1)
+weighs = "Rules weigh more than luck here" if abs(moved.mean()) > luck else "Luck weighs more than rules here"
+say(f"Counting difficult labels as positives moves mAP by {in_points(policy_shift)}. The largest of these moves is that of "
+    f"*{rule}*, {moved.mean():+.2f} points; the standard deviation over seeds is {luck:.2f}. {weighs}. Never compare two mAPs "
+    "before you know how each was counted.")
 check_guess("policy", guess_policy, 100 * abs(policy_shift.mean), " points")
 
 # %% [markdown]
 r"""
-The released code of the paper uses *positive* in training, *ignore* in AP and *negative* in F1. That is a choice, not a mistake,
-but it must be said, because F1 moves as well:
+The released code of the paper uses *positive* in training, *ignore* in AP and *negative* in F1. That is a choice, not
+a mistake, but it must be said, because F1 moves as well:
 """
 
 # %%
@@ -629,8 +653,8 @@ pd.DataFrame({policy: {name: spread([r.metrics["test"][name + suffix] for r in r
 r"""
 ## 8. Where the baseline errs
 
-The paper's *Difficult* subset holds the images with at least one difficult label. AP is computed there with difficult labels as
-positives, so we compare with the same count on all test images.
+The paper's *Difficult* subset holds the images with at least one difficult label. We compute AP there with difficult
+labels as positives, and so on all test images beside it.
 """
 
 # %%
@@ -645,33 +669,34 @@ assert np.isclose(on_hard[0].nanmean(), run.metrics["test"].get("mAP_difficult",
 
 # %%
 sorted_rows = on_all.mean(0).nan_to_num(0).argsort(descending=True).tolist()
-show(plots.dots([test.classes[k] for k in sorted_rows],
-                {"all test images": 100 * on_all.mean(0)[sorted_rows], "Difficult subset": 100 * on_hard.mean(0)[sorted_rows]},
+by_class = {"all test images": 100 * on_all.mean(0)[sorted_rows], "Difficult subset": 100 * on_hard.mean(0)[sorted_rows]}
+show(plots.dots([test.classes[k] for k in sorted_rows], by_class,
                 "AP in per cent, mean over seeds", "every class, on all images and on the Difficult subset"),
      "AP of each class on all test images and on the Difficult subset")
 
 # %%
-everywhere, there = (100 * test.targets[rows].double().mean().item() for rows in (slice(None), hard))
-endings = {"lower": "The subset starts ahead and still ends lower.", "higher": "The subset starts ahead and stays ahead.",
-           "not detected": "The subset starts ahead, and the lead is gone."}
+everywhere, there = test.targets.double().mean(), test.targets[hard].double().mean()
+endings = {"lower": "and still ends lower.", "higher": "and stays ahead.", "not detected": "and loses the lead."}
 say(f"The subset has {int(hard.sum()):,} of {len(hard):,} images. mAP is {spread(on_hard[:, both].mean(1))} % there and "
-    f"{spread(on_all[:, both].mean(1))} % on all images, {in_points(change)}: **{change.verdict}**. Mind what is compared: a random "
-    f"ranking scores about the share of positives, {there:.0f} % there and {everywhere:.0f} % on all images. "
-    + endings[change.verdict])
+    f"{spread(on_all[:, both].mean(1))} % on all images, {in_points(change)}: **{change.verdict}**. Mind what is compared: "
+    f"a random ranking scores about the share of positives, {percent(there)} there and {percent(everywhere)} on all "
+    f"images. The subset starts ahead {endings[change.verdict]}")
 
 # %% [markdown]
 r"""
-A fairer question about single labels: of all labels that are present, what share does the network find at 0.5 (their recall)? VOC
-flags each object as truncated, occluded or difficult; a label carries a flag here if *all* its objects do.
+A fairer question about single labels: of all labels that are present, what share does the network find at 0.5 (their
+recall)? VOC flags each object as truncated, occluded or difficult; a label carries a flag here if *all* its objects
+do.
 """
 
 # %%
 FLAGS = ["truncated", "occluded", "difficult"]
-objects = pd.DataFrame([{"image": n, "class": test.classes.index(box.name), **{flag: getattr(box, flag) for flag in FLAGS}}
-                        for n in range(len(pictures)) for box in pictures.boxes(n)])
+objects = pd.DataFrame([[n, test.classes.index(box.name), *(getattr(box, flag) for flag in FLAGS)]
+                        for n in range(len(pictures)) for box in pictures.boxes(n)], columns=["image", "class", *FLAGS])
 present = objects.groupby(["image", "class"])[FLAGS].all().reset_index()
 assert len(present) == int(test.targets.sum())  # one row for every positive label
-yes = np.stack([(r.probabilities() >= 0.5)[present["image"].values, present["class"].values] for r in runs])
+where = torch.tensor(present[["image", "class"]].values)
+yes = np.stack([r.probabilities()[where[:, 0], where[:, 1]] >= 0.5 for r in runs])
 
 # %%
 kinds = {"no flag": ~present[FLAGS].any(axis=1), **{flag: present[flag] for flag in FLAGS}}
@@ -684,12 +709,12 @@ say(f"The lowest recall is that of the group *{lowest_recall}*.")
 
 # %% [markdown]
 r"""
-Now the opposite error. These are the network's most confident **false positives**: a high probability for a class that is not
-among the labels. Look at the pictures before you read on. Is the network always wrong?
+Now the opposite error. These are the network's most confident **false positives**: a high probability for a class
+that is not among the labels. Look at the pictures before you read on. Is the network always wrong?
 """
 
 # %%
-wrong = (p * (test.targets == 0)).flatten().argsort(descending=True)[:200]  # the most confident ones of all (image, class)
+wrong = (p * (test.targets == 0)).flatten().argsort(descending=True)[:200]  # numbers of (image, class) pairs
 rows, columns = wrong // p.shape[1], wrong % p.shape[1]
 show(plots.picture_grid([pictures.image(int(n)) for n in rows[:12]],
                         [f"{test.classes[k]}? {p[n, k]:.2f}" for n, k in zip(rows[:12], columns[:12])]),
@@ -697,58 +722,61 @@ show(plots.picture_grid([pictures.image(int(n)) for n in rows[:12]],
 
 # %%
 if test.posterior is None:
-    say("Nobody knows what an annotator overlooked in these images, so a 'false' positive may well be an object without a label.")
+    say("Nobody knows what the annotators of these images overlooked: a false positive may be an object without a label.")
 else:
-    drawn = (test.posterior[rows, columns] > 0).double().mean().item()
-    by_chance = (test.posterior[test.targets == 0] > 0).double().mean().item()
-    say(f"In this data set the truth is known. Of the {len(wrong)} most confident false positives, **{100 * drawn:.0f} % are "
-        f"objects that were drawn but that the annotator did not mark**; among all absent labels they are {100 * by_chance:.1f} %. "
-        "The label says 0, the picture says 1. For these the network is "
+    drawn = (test.posterior[rows, columns] > 0).double().mean()
+    by_chance = (test.posterior[test.targets == 0] > 0).double().mean()
+    say(f"In this data set the truth is known. Of the {len(wrong)} most confident false positives, **{percent(drawn)} are "
+        f"objects that were drawn but that the annotator did not mark**; among all absent labels they are "
+        f"{percent(by_chance)}. The label says 0, the picture says 1: for these the network is "
         + ("punished for being right." if drawn > by_chance else "no better than chance."))
 
 # %% [markdown]
 r"""
-The others need another explanation. Two come to mind: **look-alikes** (an orange for a ball) and **context** (a cup in a kitchen
-where no cup is). The map takes only images where the row's class is truly absent, and shows the mean probability it gets when the
-column's class is there.
+The others need another explanation. Two come to mind: **look-alikes** (an orange for a ball) and **context** (a cup
+in a kitchen where no cup is). The map takes only images where the row's class is truly absent, and shows the mean
+probability it gets when the column's class is there.
 """
 
 # %%
 there = test.targets.bool() if test.posterior is None else test.posterior > 0
 given = [[p[there[:, d] & ~there[:, c], c].mean().item() for d in range(p.shape[1])] for c in range(p.shape[1])]
 false_alarm = pd.DataFrame(given, test.classes, test.classes)  # NaN on the diagonal: present and absent at once
-show(plots.heat_map(false_alarm, test.classes, "mean probability of the absent class", "row: absent class; column: what is there"),
+show(plots.heat_map(false_alarm, test.classes, "mean probability of the absent class",
+                    "row: absent class; column: what is there"),
      "How much probability each absent class gets, by the class that is present")
 
 # %%
 held = train.targets.double()
-context = pd.DataFrame((held.T @ held / held.sum(0).clamp(min=1)).numpy(), test.classes, test.classes)  # P(row | column)
+together = held.T @ held / held.sum(0).clamp(min=1)  # P(row's class | column's class) in training
+context = pd.DataFrame(together.numpy(), test.classes, test.classes)
 pairs = pd.DataFrame({"alarm": false_alarm.stack(), "context": context.stack()}).dropna()
 agreement = pairs["alarm"].corr(pairs["context"], method="spearman")
 top = pairs["alarm"].nlargest(3)
-say("The strongest false alarms: " + "; ".join(f"*{c}* where there is *{d}* ({100 * value:.0f} %)" for (c, d), value in top.items())
-    + f". Over all pairs, the rank correlation with how often the two classes share a training image is {agreement:.2f}: "
-    + ("context explains a good part of it. " if agreement > 0.3 else "context explains little of it. ")
-    + "Which of the three pairs look alike to you?")
+alarms = "; ".join(f"*{c}* where there is *{d}* ({percent(value)})" for (c, d), value in top.items())
+say(f"The strongest false alarms: {alarms}. Over all pairs, the rank correlation with how often the two classes share a "
+    f"training image is {agreement:.2f}: context explains {'a good part' if agreement > 0.3 else 'little'} of it. Which of the "
+    "three pairs look alike to you?")
 
 # %% [markdown]
 r"""
 ## 9. What are tricks worth? The paper's Table 1
 
-Before the paper adds anything of its own, it asks what two training tricks are worth: **CutOut** (random erasing: a random
-rectangle of each second picture is overwritten, so that no single detail decides) and **cosine decay** of the learning rate. In
-print, ResNet-101 on VOC2007, mAP in per cent:
+Before the paper adds anything of its own, it asks what two training tricks are worth: **CutOut** (random erasing: a
+random rectangle of each second picture is overwritten, so that no single detail decides) and **cosine decay** of the
+learning rate. In print, ResNet-101 on VOC2007, mAP in per cent:
 """
 
 # %%
-pd.DataFrame({"mAP": ["93.30 ± 0.06", "93.56 ± 0.11", "93.65 ± 0.06", "93.75 ± 0.08"], "best": [93.41, 93.74, 93.76, 93.86],
-              "worst": [93.22, 93.38, 93.56, 93.60]}, index=pd.Index(["row 1", "row 2", "row 3", "row 4"], name="UD, Table 1"))
+pd.DataFrame({"mAP": ["93.30 ± 0.06", "93.56 ± 0.11", "93.65 ± 0.06", "93.75 ± 0.08"],
+              "best": [93.41, 93.74, 93.76, 93.86], "worst": [93.22, 93.38, 93.56, 93.60]},
+             index=pd.Index([1, 2, 3, 4], name="row of Table 1"))
 
 # %% [markdown]
 r"""
-The check marks that say which row has which trick are scrambled in the text we have, so we do not guess. There are four
-combinations, and we train all of them on `scenes`, with five seeds each. Without cosine decay, the learning rate drops
-once, to a tenth for the last third of the steps; with it, a short warm-up comes first.
+The check marks that say which row has which trick are scrambled in the text we have, so we do not guess. There are
+four combinations, and we train all of them on `scenes`, with five seeds each. Without cosine decay, the learning rate
+drops once, to a tenth for the last third of the steps; with it, a short warm-up comes first.
 """
 
 # %%
@@ -766,9 +794,10 @@ show(plots.seed_intervals({name: 100 * np.array(values) for name, values in tric
 
 # %% [markdown]
 r"""
-Two intervals that overlap do not settle a comparison. Runs with the same seed share their initial weights and the order of the
-images, so the right question is about the **paired differences**, seed by seed. If the 95 % interval of their mean holds 0, we say
-*not detected*: that is not "there is none", only that five seeds cannot tell.
+Two intervals that overlap do not settle a comparison. Runs with the same seed share their initial weights and the
+order of the images, so the right question is about the **paired differences**, seed by seed. If the 95 % interval of
+their mean holds 0, we say *not detected*: that is not "there is none", only that five seeds cannot tell. And we draw
+four intervals: even if no trick did anything, now and then one of four would miss 0.
 """
 
 # %%
@@ -786,9 +815,9 @@ for name, (a, b) in contrasts.items():
 
 # %% [markdown]
 r"""
-That interval speaks of seeds: would another random start tell the same story on *these* test images? The other source of chance is
-the test set. The **bootstrap** draws test images with replacement, again and again, and looks at how much the difference between
-two given networks moves.
+That interval speaks of seeds: would another random start tell the same story on *these* test images? The other source
+of chance is the test set. The **bootstrap** draws test images with replacement, again and again, and looks at how
+much the difference between two given networks moves.
 """
 
 # %%
@@ -806,17 +835,18 @@ assert np.isclose(over_images.estimate, gains["both tricks"][0])
 
 # %%
 widths = [100 * (d.high - d.low) for d in (over_images, intervals["both tricks"])]
-say(f"Both tricks against neither, seed 0 alone: {100 * over_images.estimate:+.2f} points, and over resampled test images from "
-    f"{100 * over_images.low:+.2f} to {100 * over_images.high:+.2f}. This interval is {widths[0]:.2f} points wide, that over seeds "
-    f"{widths[1]:.2f}: here {'the choice of test images' if widths[0] > widths[1] else 'the choice of seeds'} adds more doubt.")
+doubt = "the choice of test images" if widths[0] > widths[1] else "the choice of seeds"
+say(f"Both tricks against neither, seed 0 alone: {in_points(over_images)} over resampled test images (estimate and "
+    f"interval). This interval is {widths[0]:.2f} points wide, that over seeds {widths[1]:.2f}: here {doubt} adds more doubt.")
 
 # %% [markdown]
 r"""
 ### The same four recipes, judged by their probabilities
 
-mAP sees the order only. Two numbers look at the probabilities themselves: **NLL**, the mean log loss of a label (Eq. 3 divided by
-$C$), and **ECE**, the mean gap between a predicted probability and the share of cases in which it comes true (Eq. 2; here pooled
-over all labels). *Overconfidence* is the gap among the confident yeses alone: mean probability minus share that was right.
+mAP sees the order only. Two numbers look at the probabilities themselves: **NLL**, the mean log loss of a label (Eq.
+3 divided by $C$), and **ECE**, the mean gap between a predicted probability and the share of cases in which it comes
+true (Eq. 2; here pooled over all labels). *Overconfidence* is the gap among the confident yeses alone: mean
+probability minus share that was right.
 """
 
 # %%
@@ -828,30 +858,33 @@ pd.DataFrame({name: {"NLL, nats": f"{np.mean(found['NLL']):.4f} ± {np.std(found
 
 # %%
 ece = paired_difference(calibration["both"]["ECE_pooled"], calibration["cosine decay"]["ECE_pooled"])
-say(f"With CutOut on top of cosine decay, ECE changes by {in_points(ece)} (**{ece.verdict}**), and mAP by "
-    f"{in_points(intervals['CutOut on top of cosine decay'])} (**{intervals['CutOut on top of cosine decay'].verdict}**). "
-    "A regulariser can calibrate a network without any loss made for it. Keep this in mind in lesson 03: a new loss has to be "
-    "compared with a baseline that is trained with care.")
+ranking_gain, floor = intervals["CutOut on top of cosine decay"], trick_runs["both"][0].metrics["test"]["NLL_floor"]
+say(f"With CutOut on top of cosine decay, ECE changes by {in_points(ece)} (**{ece.verdict}**) and mAP by "
+    f"{in_points(ranking_gain)} (**{ranking_gain.verdict}**). Because the annotator of `scenes` is simulated, we also know "
+    f"the best NLL that any predictor can reach on average: {floor:.4f} nats.")
 
 # %% [markdown]
 r"""
+A trick that was made for accuracy may change calibration too, with no loss made for it. Keep this in mind in lesson
+03: a new loss has to be compared with a baseline that is trained with care.
+
 ## 10. The same on pictures nobody here drew
 
-`scenes` comes from our own program, so a finding there may be a finding about our program. `digits` is composed from scanned
-handwriting. The one contrast that we repeat there is CutOut on top of cosine decay.
+`scenes` comes from our own program, so a finding there may be a finding about our program. `digits` is composed from
+scanned handwriting. The one contrast that we repeat there is CutOut on top of cosine decay.
 """
 
 # %%
-combinations = {"baseline": {}, "both": {"erase": tricks()["both"][0].training.erase}}
-digits_runs = {name: [load_or_run(baseline("digits", seed).but(**extra)) for seed in SEEDS] for name, extra in combinations.items()}
+digits_runs = {name: [load_or_run(chosen) for chosen in tricks("digits")[name]] for name in ("cosine decay", "both")}
 digits_maps = {name: [r.metrics["test"]["mAP"] for r in rs] for name, rs in digits_runs.items()}
-elsewhere, here = paired_difference(digits_maps["both"], digits_maps["baseline"]), intervals["CutOut on top of cosine decay"]
+elsewhere = paired_difference(digits_maps["both"], digits_maps["cosine decay"])
 pd.DataFrame({"mAP, %": {name: spread(values) for name, values in digits_maps.items()}})
 
 # %%
-say(f"On `digits`, CutOut changes mAP by {in_points(elsewhere)} (**{elsewhere.verdict}**); on `scenes` it was {in_points(here)} "
-    f"(**{here.verdict}**). " + ("The two data sets agree." if elsewhere.verdict == here.verdict else
-                                 "The two data sets do not agree: what a trick is worth depends on the pictures."))
+agree = "The two data sets agree." if elsewhere.verdict == ranking_gain.verdict else \
+    "The two data sets do not agree: what a trick is worth depends on the pictures."
+say(f"On `digits`, CutOut changes mAP by {in_points(elsewhere)} (**{elsewhere.verdict}**); on `scenes` it was "
+    f"{in_points(ranking_gain)} (**{ranking_gain.verdict}**). {agree}")
 
 # %% [markdown]
 r"""
@@ -872,13 +905,13 @@ show(plots.lines(fine, {name: mean_of[name] for name in ("CP", "CR", "CF1", "OF1
 
 # %%
 peak = mean_of["CF1"].idxmax()
-say(f"On the test images CF1 is highest at a threshold of {peak:.2f} ({100 * mean_of['CF1'].max():.1f} %; at 0.50 it is "
-    f"{100 * mean_of.loc[0.5, 'CF1']:.1f} %). Recall can only fall as the threshold rises; precision mostly rises, but need not.")
+say(f"On the test images CF1 is highest at a threshold of {peak:.2f} ({percent(mean_of['CF1'].max())}; at 0.50 it is "
+    f"{percent(mean_of.loc[0.5, 'CF1'])}). Recall can only fall as the threshold rises; precision mostly rises, but need not.")
 
 # %% [markdown]
 r"""
-Move the sliders. Watch how one threshold is one point on each curve: per class (CP over CR) and overall (OP over OR). Does the
-best threshold for one seed suit the others?
+Move the sliders. Watch how one threshold is one point on each curve: per class (CP over CR) and overall (OP over OR).
+Does the best threshold for one seed suit the others?
 """
 
 # %%
@@ -904,9 +937,9 @@ explorer
 r"""
 ### Exercise 02.4 (optional)
 
-The best threshold above was found on the *test* images, and then its CF1 was read off the same images: that flatters. Write a
-function that chooses the threshold with the highest CF1 on **validation** and returns it together with its CF1 on **test**. Use
-`metrics.precision_recall_f1(p, y, threshold)["CF1"]`.
+The best threshold above was found on the *test* images, and then its CF1 was read off the same images: that flatters.
+Write a function that chooses the threshold with the highest CF1 on **validation** and returns it together with its
+CF1 on **test**. Use `metrics.precision_recall_f1(p, y, threshold)["CF1"]`.
 """
 
 # %% exercise="02.4"
@@ -933,32 +966,46 @@ check("02.4", my_threshold)
 
 # %% [markdown]
 r"""
-When yours is right, try `my_threshold(run.probabilities("val"), run.labels("val").targets, p, test.targets, fine)` and compare with
-the peak above.
+When yours is right, try it here: `my_threshold(run.probabilities("val"), run.labels("val").targets, p, test.targets,
+fine)`. Difficult labels count as positives in that call, so its CF1 differs a little from the curve above.
 
 ## Summary
 
 - Binary cross-entropy asks $C$ separate questions. Its gradient is $f - y$: the error, and it never stops pulling.
 - Compute it from logits. Say whether you sum or average over the classes, since other loss terms stand beside it.
-- AP judges one class's order, CP to OF1 judge decisions at a threshold, NLL and ECE judge the probabilities. None of them stands
-  for the others.
+- AP judges one class's order, CP to OF1 judge decisions at a threshold, NLL and ECE judge the probabilities. None of
+  them stands for the others.
 - CF1 combines the means of precision and recall; it is not the mean of F1.
 - A score without its rules (AP variant, difficulty policy, threshold) is half a number.
-- "False positives" may be labels that an annotator missed; difficult labels are where recall is lost.
+- A "false positive" may be a label that the annotator missed, and a gap between two subsets may be a gap in their
+  shares of positives.
 - Compare recipes seed by seed, with an interval. "Not detected" is a result.
 
+And what we measured here:
+"""
+
+# %%
+say(f"- mAP of the baseline: {spread(maps)} %; on the *Difficult* subset {spread(on_hard[:, both].mean(1))} %.")
+say("- Recall at 0.5, per cent: " + "; ".join(f"*{name}* {spread(values)}" for name, values in recall.items()) + ".")
+say(f"- Counting difficult labels as positives moves mAP by {in_points(policy_shift)}.")
+say(f"- CutOut on top of cosine decay, on mAP: `scenes` {in_points(ranking_gain)}, `digits` {in_points(elsewhere)}.")
+
+# %% [markdown]
+r"""
 To see which of the findings are about our pictures, set `DATA = "digits"` at the top and run the lesson again.
 
 ## Further reading
 
-- L. Song et al., *Handling Difficult Labels for Multi-label Image Classification via Uncertainty Distillation*, ACM MM 2021:
-  Eq. 3, Table 1 and the *Difficult* columns of Table 2.
-- M. Everingham et al., *The Pascal Visual Object Classes (VOC) Challenge*, IJCV 2010: the protocol, its AP and its difficult objects.
+- L. Song et al., *Handling Difficult Labels for Multi-label Image Classification via Uncertainty Distillation*, ACM
+  MM 2021: Eq. 3, Table 1 and the *Difficult* columns of Table 2.
+- M. Everingham et al., *The Pascal Visual Object Classes (VOC) Challenge*, IJCV 2010: the protocol, its AP and its
+  difficult objects.
 - T.-Y. Lin et al., *Microsoft COCO: Common Objects in Context*, ECCV 2014.
-- A. K. Menon et al., *Multilabel reductions: what is my loss optimising?*, NeurIPS 2019: what one-versus-all is consistent with.
-- T. DeVries and G. W. Taylor, *Improved Regularization of Convolutional Neural Networks with Cutout*, arXiv 2017; Z. Zhong et al.,
-  *Random Erasing Data Augmentation*, arXiv 2017.
+- A. K. Menon et al., *Multilabel reductions: what is my loss optimising?*, NeurIPS 2019: what one-versus-all is
+  consistent with.
+- T. DeVries and G. W. Taylor, *Improved Regularization of Convolutional Neural Networks with Cutout*, arXiv 2017; Z.
+  Zhong et al., *Random Erasing Data Augmentation*, arXiv 2017.
 - I. Loshchilov and F. Hutter, *SGDR: Stochastic Gradient Descent with Warm Restarts*, 2016: cosine decay.
-- The documentation of scikit-learn (*Precision, recall and F-measures*; `average_precision_score`) and of torchmetrics
-  (*Multilabel average precision*).
+- The documentation of scikit-learn (*Precision, recall and F-measures*; `average_precision_score`) and of
+  torchmetrics (*Multilabel average precision*).
 """

@@ -16,13 +16,13 @@ COUNT = {64: 200, 448: 20}
 
 
 def per_second(job, count: int) -> float:
-    """Images per second: the median of rounds, after one that warms up."""
+    """Images per second of one core (its own time, whatever else the machine does): a median, after one round of warm-up."""
     job()
     times = []
     for _ in range(ROUNDS):
-        start = time.perf_counter()
+        start = time.process_time()
         job()
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     return count / statistics.median(times)
 
 

@@ -1,0 +1,197 @@
+import json
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from udlib import checkpoints, experiments, recipes
+from udlib.calibration import expected_calibration_error
+from udlib.datasets.scenes import scenes
+from udlib.experiments import Run, Split, for_profile, load, load_or_run, measure, recipe, save, train
+from udlib.metrics import mean_average_precision, precision_recall_f1
+
+TINY = {"limit": 40, "epochs": 1, "batch_size": 20, "network": "small_narrow", "embedding": 8}
+
+
+@pytest.fixture
+def own_store(tmp_path, monkeypatch):
+    """A store of its own; recipes keep their size."""
+    monkeypatch.setattr(experiments, "store", lambda: tmp_path / "results")
+    monkeypatch.setattr(experiments, "for_profile", lambda chosen: chosen)
+    monkeypatch.setattr(experiments, "data_root", lambda: tmp_path / "data")
+    monkeypatch.setenv("UDLIB_PROFILE", "course")
+    return tmp_path / "results"
+
+
+def fake_run(seed=0, **choices):
+    logits = torch.randn(6, 3, generator=torch.Generator().manual_seed(seed)).half().float()
+    return Run(recipe(seed=seed, **choices), logits, logits + 1, None, None, {"val": {"mAP": 0.5}, "test": {"mAP": 0.25}},
+               [{"epoch": 1, "total": 2.0}], {"torch": "x"})
+
+
+def test_the_key_depends_on_choices_only_not_on_their_order_or_on_defaults():
+    assert recipe(seed=3, erase=0.5).key == recipe(erase=0.5, seed=3).key != recipe(erase=0.5).key
+    assert recipe(seed=0, size=64).key == recipe().key
+
+
+def test_keys_of_shipped_recipes_stay_what_they_are():
+    assert recipe().key == "scenes-supervised-f6e2abdfad", "a default changed: shipped results would be lost"
+    assert recipes.baseline("digits").key == "digits-supervised-5da0aa612f"
+
+
+def test_a_recipe_survives_flattening():
+    chosen = recipe(lam=0.3, seed=2, erase=0.5, data="digits", pooling="max")
+    assert recipe(**chosen.choices()) == chosen
+    assert chosen.but(seed=3).choices() == {**chosen.choices(), "seed": 3}
+    assert chosen.but(lam=0.0).choices().keys() == {"seed", "erase", "data", "pooling"}
+
+
+@pytest.mark.parametrize("wrong, says", [({"lamda": 1}, "no field 'lamda'.*did you mean 'lam'"),
+                                         ({"epoch": 1}, "did you mean 'epochs'"),
+                                         ({"xyzzy": 1}, "choose among .*network")])
+def test_an_unknown_field_is_refused_with_the_nearest_name(wrong, says):
+    with pytest.raises(ValueError, match=says):
+        recipe(**wrong)
+
+
+def test_an_unknown_method_is_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match="unknown method 'distil': choose one of .*supervised"):
+        recipe("distil")
+
+
+def test_a_negative_lambda_is_refused_before_anything_is_trained(own_store):
+    with pytest.raises(ValueError, match="lam is -1"):
+        train(recipe(lam=-1.0, **TINY))
+
+
+def test_a_run_survives_the_store_in_half_precision(own_store):
+    run = fake_run()
+    save(run)
+    found = load(run.recipe)
+    assert torch.equal(found.val_logits, run.val_logits) and torch.equal(found.test_logits, run.test_logits)
+    assert found.val_calibration_logits is None
+    assert (found.metrics, found.history, found.provenance) == (run.metrics, run.history, run.provenance)
+    assert load(recipe(seed=9)) is None
+
+
+def test_the_result_of_another_recipe_is_refused(own_store):
+    folder = save(fake_run(seed=1))
+    folder.rename(folder.parent / recipe(seed=2).key)
+    with pytest.raises(ValueError, match="holds the result of .*'seed': 1.* not of .*'seed': 2"):
+        load(recipe(seed=2))
+
+
+def test_a_changed_number_or_a_cut_file_is_refused(own_store):
+    folder = save(fake_run())
+    tensors = next(folder.glob("*.safetensors"))
+    content = bytearray(tensors.read_bytes())
+    content[-1] ^= 1
+    tensors.write_bytes(content)
+    with pytest.raises(ValueError, match="damaged"):
+        load(recipe())
+    (folder / "state.json").write_text((folder / "state.json").read_text()[:-20])
+    with pytest.raises(ValueError, match="damaged"):
+        load(recipe())
+
+
+def test_a_full_disk_leaves_the_old_result_intact(own_store, monkeypatch):
+    save(fake_run())
+    def full(*_):
+        raise OSError(28, "No space left on device")
+    monkeypatch.setattr(checkpoints.os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        save(replace(fake_run(), metrics={"test": {"mAP": 0.99}}))
+    monkeypatch.undo()
+    assert json.loads((own_store / recipe().key / "state.json").read_text())["metrics"]["test"]["mAP"] == 0.25
+
+
+def test_load_or_run_trains_once_says_what_it_costs_and_then_loads(own_store, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(experiments, "dataset", cached_scenes(tmp_path))
+    experiments._images.cache_clear()
+    chosen = recipe(seed=5, **TINY)
+    first = load_or_run(chosen)
+    assert "training supervised(" in capsys.readouterr().out
+    again = load_or_run(chosen)
+    assert capsys.readouterr().out == "" and torch.equal(first.test_logits, again.test_logits)
+    assert first.metrics == again.metrics == {split: measure(getattr(again, f"{split}_logits"), again.labels(split))
+                                              for split in ("val", "test")}
+    assert again.model is None and first.model is not None
+    experiments._images.cache_clear()
+
+
+def cached_scenes(folder):
+    def dataset(data, split, size, limit=None):
+        found = scenes(split, root=folder / "scenes", counts={"train": 40, "val": 40, "test": 40})
+        return found.subset(range(min(limit or 40, 40)))
+    return dataset
+
+
+def test_the_same_recipe_runs_on_a_folder_in_voc_layout(own_store, tmp_path):
+    counts = {"train": 40, "val": 20, "test": 20}
+    root = tmp_path / "VOC2007"
+    scenes("train", root=root, counts=counts)
+    (root / "truth.npz").unlink()
+    run = train(recipe(data=str(root), **TINY))
+    assert run.test_logits.shape == (20, 16) and math.isfinite(run.metrics["test"]["mAP"])
+    assert "true_CE" not in run.metrics["test"], "no posterior, no true calibration error"
+
+
+def test_profiles_change_the_size_and_nothing_else():
+    chosen = recipe(lam=0.3, seed=2)
+    assert for_profile(chosen, "course") == chosen
+    smoke, full = for_profile(chosen, "smoke"), for_profile(chosen, "full")
+    assert smoke.settings == full.settings == chosen.settings
+    assert smoke.training.seed == full.training.seed == 2
+    assert smoke.limit < 200 and smoke.training.epochs <= 2
+    assert (full.size, full.network, full.weights) == (448, "resnet18", "IMAGENET1K_V1")
+    with pytest.raises(ValueError, match="choose one of smoke, course, full"):
+        experiments.os.environ["UDLIB_PROFILE"] = "huge"
+        try:
+            experiments.profile()
+        finally:
+            del experiments.os.environ["UDLIB_PROFILE"]
+
+
+def test_measure_is_what_the_metrics_say_under_each_policy():
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(50, 4, generator=generator)
+    targets = (torch.rand(50, 4, generator=generator) < 0.4).to(torch.uint8)
+    difficult = targets.bool() & (torch.rand(50, 4, generator=generator) < 0.3)
+    found = measure(logits, Split(tuple("abcd"), targets, difficult, None))
+    p = torch.sigmoid(logits.double())
+    assert found["mAP"] == pytest.approx(mean_average_precision(p, targets, difficult))
+    assert found["mAP_positive"] == pytest.approx(mean_average_precision(p, targets))
+    assert found["mAP_negative"] == pytest.approx(mean_average_precision(p, targets * ~difficult))
+    assert found["CF1_top3_negative"] == pytest.approx(precision_recall_f1(p, targets * ~difficult, top_k=3)["CF1"])
+    assert found["ECE_pooled"] == pytest.approx(float(expected_calibration_error(p, targets, average="pooled")))
+    rows = difficult.any(1)
+    assert found["mAP_difficult"] == pytest.approx(mean_average_precision(p[rows], targets[rows]))
+
+
+@pytest.mark.parametrize("name", recipes.groups())
+def test_every_shipped_result_is_there_and_its_metrics_follow_from_its_logits(name):
+    for chosen in recipes.groups()[name]:
+        run = load(chosen)
+        assert run is not None, f"{chosen.key} is missing: `udlib runs --only {chosen.key}`"
+        again = measure(run.test_logits, run.labels("test"))
+        assert again.keys() == run.metrics["test"].keys()
+        for metric, value in again.items():
+            assert run.metrics["test"][metric] == pytest.approx(value, abs=2e-6, nan_ok=True), metric
+        assert {"torch", "hardware", "precision", "seconds", "threads"} <= run.provenance.keys()
+        assert len(run.history) == chosen.training.epochs
+
+
+def test_a_repeated_training_lands_within_the_spread_of_the_shipped_seeds():
+    shipped = torch.tensor([load(chosen).metrics["test"]["mAP"] for chosen in recipes.quick()])
+    again = train(recipes.quick()[0]).metrics["test"]["mAP"]
+    spread = shipped.std().item()
+    assert spread > 0
+    assert abs(again - shipped.mean().item()) <= 5 * spread
+
+
+def test_patterns_select_groups_and_keys():
+    assert set(recipes.select("tricks*")) == {f"tricks/{name}" for name in recipes.TRICKS}
+    assert recipes.select(recipe().key) == {"tricks/cosine decay": [recipe()]}
+    with pytest.raises(ValueError, match="no recipe matches 'nothing'"):
+        recipes.select("nothing")

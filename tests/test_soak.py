@@ -1,0 +1,107 @@
+"""Long kill and fuzz tests: `make soak`. Seeds are printed by pytest when one fails."""
+
+import dataclasses
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from striped_images import QUICK, both_branches, net, same_weights, striped_images
+
+from udlib import experiments
+from udlib.datasets.scenes import scenes
+from udlib.datasets.voc import VOC
+from udlib.training import fit
+
+pytestmark = pytest.mark.soak
+
+EPOCHS = 60
+TRAINER = """
+import dataclasses, sys, torch
+sys.path.insert(0, sys.argv[1])
+import striped_images as here
+from udlib.training import fit
+torch.set_num_threads(1)
+print("ready", flush=True)
+config = dataclasses.replace(here.QUICK, epochs=int(sys.argv[3]))
+fit(here.net(), here.striped_images(), here.both_branches, config, checkpoint=sys.argv[2])
+print("finished", flush=True)
+"""
+
+
+def test_twenty_kills_at_random_moments_and_the_weights_are_those_of_one_quiet_run(tmp_path):
+    command, chance = [sys.executable, "-c", TRAINER, str(Path(__file__).parent), str(tmp_path), str(EPOCHS)], random.Random(0)
+    for _ in range(20):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(chance.uniform(0.02, 0.6))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert "finished" in subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+    torch.set_num_threads(1)
+    config = dataclasses.replace(QUICK, epochs=EPOCHS)
+    quiet, resumed = net(), net(seed=5)
+    fit(quiet, striped_images(), both_branches, config)
+    fit(resumed, striped_images(), both_branches, config, checkpoint=tmp_path)
+    assert same_weights(quiet, resumed)
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_a_damaged_file_of_a_data_set_is_named_or_skipped_never_a_stray_error(tmp_path, seed):
+    root = tmp_path / "voc"
+    scenes("train", root=root, counts={"train": 6, "val": 2, "test": 2})
+    chance = random.Random(seed)
+    victim = chance.choice(sorted([*root.glob("Annotations/train*"), *root.glob("JPEGImages/train*")]))
+    content = bytearray(victim.read_bytes())
+    if chance.random() < 0.4:
+        content = content[:chance.randrange(len(content))]
+    else:
+        for _ in range(chance.randrange(1, 20)):
+            content[chance.randrange(len(content))] = chance.randrange(256)
+    victim.write_bytes(content)
+    try:
+        found = VOC(root, "train")
+        for i in range(len(found)):
+            found.image(i)
+    except (ValueError, FileNotFoundError) as error:
+        assert victim.stem in str(error)
+    kept = VOC(root, "train", classes=found_classes(root), on_error="skip") if not names_changed(root) else None
+    assert kept is None or len(kept) + len(kept.skipped) == 6
+
+
+def found_classes(root):
+    return (root / "classes.txt").read_text().split()
+
+
+def names_changed(root):
+    """Whether the damage made up a class name, which is an error whatever `on_error` says."""
+    try:
+        VOC(root, "train", on_error="skip")
+    except ValueError as error:
+        return "unknown" in str(error) or "class" in str(error)
+    return False
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_a_result_with_any_byte_changed_is_refused_or_reads_the_same(tmp_path, monkeypatch, seed):
+    from test_experiments import fake_run
+
+    monkeypatch.setattr(experiments, "store", lambda: tmp_path)
+    run = fake_run()
+    folder = experiments.save(run)
+    chance = random.Random(seed)
+    victim = chance.choice(sorted(folder.iterdir()))
+    content = bytearray(victim.read_bytes())
+    content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
+    victim.write_bytes(content)
+    try:
+        found = experiments.load(run.recipe)
+    except (ValueError, KeyError):
+        return
+    assert (found.test_logits == run.test_logits).all() and (found.val_logits == run.val_logits).all()
+    shutil.rmtree(folder)
