@@ -39,7 +39,7 @@ course: $(ENV)/ready
 
 # Rebuilds the shipped results; resumable; ONLY=pattern takes a part, PLAN=1 only says what would be trained.
 runs: $(ENV)/ready
-	$(RUN) -m udlib runs $(if $(ONLY),--only "$(ONLY)") $(if $(PLAN),--plan)
+	$(RUN) -m udlib runs --jobs 0 $(if $(ONLY),--only "$(ONLY)") $(if $(PLAN),--plan)
 
 bench: $(ENV)/ready
 	$(RUN) -m tests.benchmarks

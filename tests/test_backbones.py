@@ -4,7 +4,7 @@ import pytest
 import torch
 from torchvision import models
 
-from udlib.backbones import NAMES, backbone
+from udlib.backbones import NAMES, ResidualBlock, backbone
 
 
 @pytest.mark.parametrize(
@@ -59,6 +59,17 @@ def test_a_torchvision_backbone_is_torchvisions_network_without_pooling_and_clas
         else:
             expected, found = reference.features(images), features
     torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("stride, out_channels", [(1, 5), (2, 5), (1, 7)])
+def test_a_residual_block_adds_its_branch_to_its_input_then_rectifies(stride, out_channels):
+    block = ResidualBlock(5, out_channels, stride).eval()
+    images = torch.randn(2, 5, 8, 8)
+    with torch.no_grad():
+        carried = images if (stride, out_channels) == (1, 5) else block.shortcut(images)
+        torch.testing.assert_close(block(images), (carried + block.branch(images)).clamp(min=0))
+        block.branch[-1].weight.zero_()  # a branch that adds nothing leaves the input
+        torch.testing.assert_close(block(images), carried.clamp(min=0))
 
 
 def test_the_seed_decides_the_random_start():

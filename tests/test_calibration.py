@@ -226,6 +226,9 @@ def test_the_floors_are_the_expected_scores_of_the_posterior_and_no_predictor_be
 def test_the_basic_interval_holds_the_true_error_far_more_often_than_percentiles_of_the_resamples():
     posterior, p, _ = simulated(100_000, sharpness=1.2)
     truth = true_calibration_error(p, posterior, average="pooled")
+    few = p[:50], p[:50] > 0.5
+    assert calibration_interval(brier_score, *few, samples=5) == calibration_interval(
+        brier_score, *few, samples=5, kind="basic")
     hits = {"basic": 0, "percentile": 0}
     for trial in range(10):
         _, p, y = simulated(500, seed=trial, sharpness=1.2)

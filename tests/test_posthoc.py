@@ -48,6 +48,14 @@ def test_platt_scaling_recovers_scale_and_shift():
     assert fitted.c == pytest.approx([-3 / 2, -3 / 4], abs=0.08)
 
 
+def test_platt_scaling_fits_softened_targets_so_its_mean_probability_is_their_mean():
+    logits, y = distorted([2.0], n=60)
+    positives, negatives = y.sum().item(), (1 - y).sum().item()
+    soft = positives * (positives + 1) / (positives + 2) + negatives / (negatives + 2)
+    assert fit_platt(logits, y)(logits).sum().item() == pytest.approx(soft, abs=1e-4)
+    assert abs(soft - positives) > 0.1
+
+
 def test_beta_calibration_recovers_its_three_parameters():
     generator = torch.Generator().manual_seed(0)
     z = torch.randn(100_000, 1, generator=generator, dtype=torch.float64) * 2

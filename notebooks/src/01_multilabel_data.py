@@ -2,14 +2,14 @@
 """
 # 01 · Multi-label data
 
-**Aim.** Before any network sees a picture, we look at the pictures and their labels: how many there are, which come together,
-which are *difficult*, and how sure even a perfect model could be. At the end you can read a data set in VOC's format, say what
-its three label states mean, and compute the probability that a label is there at all.
+**Aim.** Before any network sees a picture, we look at the pictures and their labels: how many there are, which come
+together, which are *difficult*, and how sure even a perfect model could be. At the end you can read a data set in VOC's
+format, say what its three label states mean, and compute the probability that a label is there at all.
 
 **Prerequisites.** Lesson 00; tensors and slicing in PyTorch; what a probability is.
 
-**Time.** About 40 minutes to read, with the exercises; the cells run in seconds. (The very first time, the pictures themselves
-are drawn and written to disk: about a minute.)
+**Time.** About 40 minutes to read, with the exercises; the cells run in seconds. (The very first time, the pictures
+themselves are drawn and written to disk: about a minute.)
 """
 
 # %% tags=["setup"]
@@ -26,7 +26,8 @@ from udlib.widgets import Explorer, Frame
 
 # %% [markdown]
 """
-One line chooses the data for the whole lesson. Read it once with `scenes`, then change the line and run everything again.
+One line chooses the data for the whole lesson. Read it once with `scenes`, then change the line and run everything
+again.
 """
 
 # %%
@@ -40,15 +41,16 @@ display(Markdown(f"The training split has **{N:,} pictures** and **{C} classes**
 """
 ## 1. Look first
 
-Habits matter more than tools here: *look at the data before you model it.* Eighteen pictures, drawn by lot, with the boxes of
-everything that the annotator marked. A solid blue box is an ordinary object, a dashed orange one is flagged **difficult**.
+Habits matter more than tools here: *look at the data before you model it.* Eighteen pictures, drawn by lot, with the
+boxes of everything that the annotator marked. A solid blue box is an ordinary object, a dashed orange one is flagged
+**difficult**.
 """
 
 # %%
-def label_line(boxes):
+def label_line(boxes, longest=24):
     """The classes of these boxes in one line, cut where a title would be too long."""
     line = ", ".join(sorted({box.name for box in boxes})) or "(no label)"
-    return line if len(line) < 24 else line[:line.rfind(",", 0, 24)] + ", …"
+    return line if len(line) <= longest else line[:line.rfind(",", 0, longest)] + ", …"
 
 
 lot = np.random.default_rng(4).permutation(N)[:18]
@@ -58,13 +60,13 @@ show(picture_grid([train.image(i) for i in lot], [label_line(b) for b in boxes],
 
 # %% [markdown]
 """
-Take a minute. Is there something in a picture that has no box? A box where you would not have dared one? A picture without
-any box? You will meet all three again.
+Take a minute. Is there something in a picture that has no box? A box where you would not have dared one? A picture
+without any box? You will meet all three again.
 
 ## 2. Predict
 
-Write your guesses into the next cell *before* you go on. A wrong guess that you wrote down teaches more than a right number
-that you only read.
+Write your guesses into the next cell *before* you go on. A wrong guess that you wrote down teaches more than a right
+number that you only read.
 """
 
 # %%
@@ -75,9 +77,9 @@ guess_ratio = None    # how many times more often does the commonest class occur
 r"""
 ## 3. The label matrix
 
-A picture has not *one* label but a set of them. With $C$ classes, write the set as a row of zeros and ones, one question per
-class: *is there a cup? is there a bird?* The rows of all $N$ pictures make the **label matrix** $Y \in \{0,1\}^{N \times C}$.
-Nothing in this course is more important than this small table.
+A picture has not *one* label but a set of them. With $C$ classes, write the set as a row of zeros and ones, one
+question per class: *is there a cup? is there a bird?* The rows of all $N$ pictures make the **label matrix** $Y \in
+\{0,1\}^{N \times C}$. Nothing in this course is more important than this small table.
 """
 
 # %%
@@ -95,13 +97,14 @@ cardinality = Y.sum(1).mean().item()
 density = Y.mean().item()
 assert abs(density - cardinality / C) < 1e-6
 empty = int((Y.sum(1) == 0).sum())
-display(Markdown(f"A picture has **{cardinality:.2f}** labels on average and {int(Y.sum(1).max())} at most; {empty} pictures "
-                 f"have none. The density is {density:.1%}: {1 - density:.0%} of all answers are *no*."))
+display(Markdown(f"A picture has **{cardinality:.2f}** labels on average and {int(Y.sum(1).max())} at most; "
+                 f"{empty} pictures have none. The density is {density:.1%}: {1 - density:.0%} of answers are *no*."))
 
 # %% [markdown]
 """
 Keep the density in mind. A "model" that answers *no* to every question is right most of the time, which is why this
-course never reports plain accuracy. Keep the empty rows in mind too: the loss of lesson 03 divides by the number of labels.
+course never reports plain accuracy. Keep the empty rows in mind too: the loss of lesson 03 divides by the number of
+labels.
 
 Now the columns: how often does each class occur?
 """
@@ -112,13 +115,13 @@ hard = train.difficult.sum(0)
 order = count.argsort(descending=True).tolist()
 names = [train.classes[k] for k in order]
 figure = bars(names, {"easy": (count - hard)[order], "difficult": hard[order]}, "training pictures with this class")
-show(figure, f"Pictures per class, from {names[0]} ({count.max()}) to {names[-1]} ({count.min()}), difficult part hatched")
+show(figure, f"Pictures per class, {names[0]} ({count.max()}) to {names[-1]} ({count.min()}), difficult part hatched")
 
 # %% [markdown]
 """
-This shape is called a **long tail**: a few classes are common, many are rare. Rare classes are learned from few examples *and*
-measured on few, so their scores are both lower and noisier. The hatched part of each bar is where the only objects of that
-class are difficult. Now your guesses:
+This shape is called a **long tail**: a few classes are common, many are rare. Rare classes are learned from few
+examples *and* measured on few, so their scores are both lower and noisier. The hatched part of each bar is where the
+only objects of that class are difficult. Now your guesses:
 """
 
 # %%
@@ -130,8 +133,8 @@ check_guess("Commonest over rarest class", guess_ratio, ratio)
 r"""
 ## 4. What comes together
 
-Labels are not independent. How many pictures have class $i$ *and* class $j$? A product $y_{ni}\,y_{nj}$ is 1 exactly when
-picture $n$ has both, so summing over pictures gives the **co-occurrence matrix**
+Labels are not independent. How many pictures have class $i$ *and* class $j$? A product $y_{ni}\,y_{nj}$ is 1 exactly
+when picture $n$ has both, so summing over pictures gives the **co-occurrence matrix**
 
 $$M = Y^\top Y .$$
 """
@@ -143,9 +146,9 @@ assert torch.equal(M.diagonal().int(), count.int())  # a class is always togethe
 
 # %% [markdown]
 r"""
-Common classes have large counts with everything. To compare fairly, ask a *conditional* question: among the pictures with
-class $i$, which share has class $j$ as well? That share estimates $P(j \mid i)$, and it can be read off without any formula:
-keep the rows that have $i$, and take the mean.
+Common classes have large counts with everything. To compare fairly, ask a *conditional* question: among the pictures
+with class $i$, which share has class $j$ as well? That share estimates $P(j \mid i)$, and it can be read off without
+any formula: keep the rows that have $i$, and take the mean.
 """
 
 # %%
@@ -156,15 +159,15 @@ show(heat_map(off_diagonal, names, "P(column | row)"),
      f"Share of pictures with the row's class that also have the column's; largest: {names[j]} given {names[i]}")
 
 # %%
-display(Markdown(f"Of the pictures with a {names[i]}, **{off_diagonal[i, j]:.0%}** have a {names[j]}; of those with a "
-                 f"{names[j]}, {off_diagonal[j, i]:.0%} have a {names[i]}. The matrix is not symmetric, though $M$ is."))
+display(Markdown(f"Of the pictures with a {names[i]}, **{off_diagonal[i, j]:.0%}** have a {names[j]}; of those "
+                 f"with a {names[j]}, {off_diagonal[j, i]:.0%} have a {names[i]}: not symmetric, though M is."))
 
 # %% [markdown]
 r"""
 ### More often than by chance?
 
-A high $P(j \mid i)$ may only mean that $j$ is common. If labels were independent, we would have $P(i, j) = P(i)\,P(j)$. The
-ratio of the two sides is called the **lift**: 1 means chance, 2 twice as often as chance.
+A high $P(j \mid i)$ may only mean that $j$ is common. If labels were independent, we would have $P(i, j) = P(i)\,P(j)$.
+The ratio of the two sides is called the **lift**: 1 means chance, 2 twice as often as chance.
 """
 
 # %%
@@ -173,9 +176,9 @@ lift = (M / N) / (p[:, None] * p[None, :])
 
 # %% [markdown]
 """
-A lift from small counts is mostly noise: two pictures where one was expected are a lift of 2, and mean nothing. So ask chance
-itself. Deal each class's labels to random pictures: the columns stay as long as they were, but whatever comes together now
-comes together by luck. Do it 200 times and see how far luck reaches.
+A lift from small counts is mostly noise: two pictures where one was expected are a lift of 2, and mean nothing. So ask
+chance itself. Deal each class's labels to random pictures: the columns stay as long as they were, but whatever comes
+together now comes together by luck. Do it 200 times and see how far luck reaches.
 """
 
 # %%
@@ -190,13 +193,14 @@ lowest, expected, highest = luck.amin(0), luck.mean(0), luck.amax(0)
 
 # %%
 a, b = torch.triu_indices(C, C, offset=1)
-surprise = (M - expected)[a, b] / luck.std(0)[a, b].clamp(min=0.5)
+surprise = (M - expected)[a, b] / luck.std(0)[a, b].clamp(min=0.5)   # in standard deviations of luck
 picked = surprise.argsort(descending=True)[[*range(7), *range(-7, 0)]]
 a, b = a[picked], b[picked]
 figure = estimates([f"{train.classes[i]} + {train.classes[j]}" for i, j in zip(a, b)], {
-    "measured": (M[a, b],) * 3, "by luck: mean and range of 200 shuffles": (expected[a, b], lowest[a, b], highest[a, b])},
+    "measured": (M[a, b], M[a, b], M[a, b]),
+    "by luck: mean and range of 200 shuffles": (expected[a, b], lowest[a, b], highest[a, b])},
     "training pictures with both classes")
-show(figure, "Seven pairs that come together more often than luck allows, and seven that do so less often")
+show(figure, "The seven pairs most above what luck gives, and the seven most below")
 
 # %%
 above = int((M > highest).triu(1).sum())
@@ -204,21 +208,22 @@ below = int((M < lowest).triu(1).sum())
 pairs = C * (C - 1) // 2
 best, low_end, high_end = (int(x[a[0], b[0]]) for x in (M, lowest, highest))
 display(Markdown(
-    f"The strongest pair is **{train.classes[a[0]]} and {train.classes[b[0]]}**: {best} pictures, where luck gave {low_end} "
-    f"to {high_end}; a lift of {lift[a[0], b[0]]:.1f}. Of {pairs} pairs, {above} come together more often than in any of the "
-    f"200 shuffles and {below} less often. Luck alone would put about {pairs * 2 / 201:.1f} outside."))
+    f"The pair furthest above luck is **{train.classes[a[0]]} and {train.classes[b[0]]}**: {best} pictures, where luck "
+    f"gave {low_end} to {high_end}; a lift of {lift[a[0], b[0]]:.1f}. Of {pairs} pairs, {above} come together more "
+    f"often than in any shuffle and {below} less often; luck alone would put about {pairs * 2 / 201:.1f} outside."))
 
 # %% [markdown]
 """
-In `scenes` the reason is simple: a picture is a place (a street, a shore, a kitchen …), and places have their things. A network
-may use that: *where there is sand, a boat is likely*. This helps on average and hurts in the one picture where the boat is
-missing. Lesson 09 cuts the classes into groups along this very matrix.
+In `scenes` the reason is simple: a picture is a place (a street, a shore, a kitchen …), and places have their things. A
+network may use that: *where there is sand, a boat is likely*. This helps on average and hurts in the one picture where
+the boat is missing. Lesson 09 cuts the classes into groups along this very matrix.
 
 ## 5. "Difficult", the third state
 
-Annotators of PASCAL VOC did more than draw boxes. An object can be **truncated** (it goes on beyond its box, for instance
-beyond the picture's edge), **occluded** (something stands before it; a flag that later years added), and **difficult**: hard
-to recognise, perhaps only by what stands around it. So a label has three states, and VOC's lists write them as
+Annotators of PASCAL VOC did more than draw boxes. An object can be **truncated** (it goes on beyond its box, for
+instance beyond the picture's edge), **occluded** (something stands before it; a flag that later years added), and
+**difficult**: hard to recognise, perhaps only by what stands around it. So a label has three states, and VOC's lists
+write them as
 
 | state | meaning |
 |---|---|
@@ -226,8 +231,8 @@ to recognise, perhaps only by what stands around it. So a label has three states
 | `0` | only difficult objects of the class |
 | `-1` | no object of the class |
 
-Careful: in these lists `0` is *not* "no". A loader that takes the sign for the label loses the difficult ones. Ours keeps two
-tables instead, `targets` (1 also where only difficult objects stand) and `difficult`.
+Careful: in these lists `0` is *not* "no". A loader that takes the sign for the label loses the difficult ones. Ours
+keeps two tables instead, `targets` (1 also where only difficult objects stand) and `difficult`.
 """
 
 # %%
@@ -269,8 +274,8 @@ table.groupby("kind").mean().map("{:.1%}".format).assign(boxes=table.kind.value_
 """
 ### Three ways to count a difficult label
 
-What should a difficult label count as? There is no right answer, only three *policies*, and a number without its policy cannot
-be compared with any other. `apply_policy` returns the labels and a mask of those to leave out.
+What should a difficult label count as? There is no right answer, only three *policies*, and a number without its policy
+cannot be compared with any other. `apply_policy` returns the labels and a mask of those to leave out.
 """
 
 # %%
@@ -288,11 +293,11 @@ display(Markdown(f"**{D}** labels change sides: {D / int(train.targets.sum()):.1
 
 # %% [markdown]
 """
-The code that was released with the Uncertainty Distillation paper uses *all three*: difficult labels are **positive** in
-training, **ignored** in average precision, and **negative** in precision, recall and F1. So the network is rewarded for
-finding a difficult object, and then F1 calls the same answer wrong. Our headline protocol takes the first two (VOC's own
-evaluation leaves difficult objects out as well) and prints other choices beside it; lesson 02 measures how far they move a
-score.
+The code that was released with the Uncertainty Distillation paper uses *all three*: difficult labels are **positive**
+in training, **ignored** in average precision, and **negative** in precision, recall and F1. So the network is rewarded
+for finding a difficult object, and then F1 calls the same answer wrong. Our headline protocol takes the first two
+(VOC's own evaluation leaves difficult objects out as well) and prints other choices beside it; lesson 02 measures how
+far they move a score.
 
 ## 6. What makes an object difficult, and how would we know?
 
@@ -316,8 +321,8 @@ drawn.drop(columns="box").head()
 
 # %% [markdown]
 r"""
-Each row is one object that was *drawn*, marked or not. Its **visibility** $v \in [0, 1]$ is a product: an object is hard to see
-as soon as *one* of four things goes wrong.
+Each row is one object that was *drawn*, marked or not. Its **visibility** $v \in [0, 1]$ is a product: an object is
+hard to see as soon as *one* of four things goes wrong.
 
 $$v = \min\!\left(1, \frac{\text{size}}{s_0}\right)^{a} \cdot \text{contrast} \cdot
 \text{share inside the frame} \cdot \text{share not occluded}$$
@@ -331,8 +336,8 @@ from udlib.datasets.scenes import visibility
 assert visibility(1.0, 1.0, 0.5, 0.5) == 0.25                    # two troubles multiply
 assert visibility(0.9, 0.8, 1, 1) == visibility(0.7, 0.8, 1, 1)  # beyond s₀, size no longer helps
 sizes = np.array([0.05, 0.10, 0.20, 0.40])
-display(Markdown("A fully visible object that is " + ", ".join(f"{s:.0%}" for s in sizes) + " of the picture's side has v = "
-                 + ", ".join(f"{v:.2f}" for v in visibility(sizes, 1, 1, 1)) + "."))
+display(Markdown("An object that is " + ", ".join(f"{s:.0%}" for s in sizes) + " of the picture's side, with nothing "
+                 "else wrong, has v = " + ", ".join(f"{v:.2f}" for v in visibility(sizes, 1, 1, 1)) + "."))
 
 # %% [markdown]
 r"""
@@ -342,8 +347,8 @@ Our annotator looks at an object and marks it with a chance that depends on its 
 
 $$\pi(v) = \pi_{\min} + \frac{\pi_{\max} - \pi_{\min}}{1 + e^{(c - v)/w}} .$$
 
-A marked object gets the flag *difficult* when its visibility is below a threshold. Here is the formula, line for line, with
-the constants that made this data:
+A marked object gets the flag *difficult* when its visibility is below a threshold. Here is the formula, line for line,
+with the constants that made this data:
 """
 
 # %%
@@ -361,28 +366,29 @@ margin = 1.96 * np.sqrt(bins["mean"] * (1 - bins["mean"]) / bins["count"])
 figure = lines(grid, {"π(v), the rule": pi}, "visibility v", "chance to be marked", markers=False)
 axes = figure.axes[0]
 axes.errorbar(middle, bins["mean"], yerr=margin, fmt="o", color="black", capsize=3, label="marked in the data, 95 %")
-axes.bar(middle, 0.2 * bins["count"] / bins["count"].max(), width=0.09, color="lightgrey", label="objects drawn (no scale)")
-axes.axvspan(0, DIFFICULT_BELOW, facecolor="none", edgecolor="orange", hatch="//", alpha=0.5, label="difficult, if marked")
+axes.bar(middle, 0.2 * bins["count"] / bins["count"].max(), width=0.09, color="lightgrey", label="objects (no scale)")
+axes.axvspan(0, DIFFICULT_BELOW, fill=False, edgecolor="orange", hatch="//", alpha=0.5, label="difficult, if marked")
 axes.legend(frameon=False, loc="center right")
-show(figure, f"The chance to be marked rises with visibility from {pi[0]:.0%} to {pi[-1]:.0%}; dots from the data follow it")
+show(figure, f"The chance to be marked rises with visibility, {pi[0]:.0%} to {pi[-1]:.0%}; the data follow the rule")
 
 # %%
 below = drawn.v < DIFFICULT_BELOW
 display(Markdown(
-    f"**{(~drawn.marked).mean():.1%}** of all drawn objects were not marked. Among those of visibility below {DIFFICULT_BELOW} "
-    f"the annotator missed {(~drawn.marked[below]).mean():.0%}, among the others {(~drawn.marked[~below]).mean():.1%}."))
+    f"**{(~drawn.marked).mean():.1%}** of all drawn objects were not marked. Among those of visibility below "
+    f"{DIFFICULT_BELOW} the annotator missed {(~drawn.marked[below]).mean():.0%}, among the others "
+    f"{(~drawn.marked[~below]).mean():.1%}."))
 
 # %% [markdown]
 r"""
 ### The known posterior
 
-A label says *at least one object of this class was marked*. Objects are marked independently, so it is easiest to ask for the
-opposite: the label is missing only if **all** objects $o$ of the class were missed. Hence
+A label says *at least one object of this class was marked*. Objects are marked independently, so it is easiest to ask
+for the opposite: the label is missing only if **all** objects $o$ of the class were missed. Hence
 
 $$P(y_i = 1 \mid \text{scene}) = 1 - \prod_{o \,\in\, \text{class } i} \bigl(1 - \pi(v_o)\bigr).$$
 
-This is the **posterior**: what someone who sees the whole scene, but not the annotator's dice, can honestly say. Take the
-picture that leaves the most room for doubt:
+This is the **posterior**: what someone who sees the whole scene, but not the annotator's dice, can honestly say. Take
+the picture that leaves the most room for doubt:
 """
 
 # %%
@@ -406,15 +412,15 @@ def as_box(name, box, v):
 rng = np.random.default_rng(6)
 everything = [as_box(*row) for row in here[["name", "box", "v"]].itertuples(index=False)]
 opinions = [[box for box, yes in zip(everything, annotate(here.v, rng)) if yes] for _ in range(6)]
-titles = [f"what was drawn\n{label_line(everything)}"]
-titles += [f"annotator {k}\n{label_line(boxes)}" for k, boxes in enumerate(opinions, 1)]
+titles = [f"what was drawn\n{label_line(everything, 36)}"]
+titles += [f"annotator {k}\n{label_line(boxes, 36)}" for k, boxes in enumerate(opinions, 1)]
 show(picture_grid([known.image(i)] * 7, titles, [everything] + opinions, columns=4, side=2.3),
-     "The same picture with all drawn objects, and as six annotators would mark it: " + "; ".join(titles[1:]).replace("\n", ": "))
+     "One picture with all drawn objects, and as six annotators mark it: " + "; ".join(titles).replace("\n", ": "))
 
 # %% [markdown]
 """
-Same pixels, different labels. The data set holds *one* such opinion, and a network is trained on it as if it were the truth.
-With a thousand annotators, the share that says *yes* should settle at the posterior:
+Same pixels, different labels. The data set holds *one* such opinion, and a network is trained on it as if it were the
+truth. With a thousand annotators, the share that says *yes* should settle at the posterior:
 """
 
 # %%
@@ -428,15 +434,16 @@ pd.DataFrame({
 
 # %% [markdown]
 r"""
-One picture convinces nobody, so annotate *all* pictures again, 200 times. If the posterior is right, the share of *yes* in $R$
-repetitions differs from $P$ only by the binomial noise $\sqrt{P(1-P)/R}$.
+One picture convinces nobody, so annotate *all* pictures again, 200 times. If the posterior is right, the share of *yes*
+in $R$ repetitions differs from $P$ only by the binomial noise $\sqrt{P(1-P)/R}$.
 """
 
 # %%
-R, pair = 200, drawn.image.to_numpy() * C + drawn.name.map(known.classes.index).to_numpy()  # which cell of the label matrix
+R = 200
+cell = drawn.image * len(known.classes) + drawn.name.map(known.classes.index)   # of the label matrix, row by row
 yes = np.zeros(known.posterior.numel())
 for _ in range(R):
-    yes[np.unique(pair[annotate(drawn.v, rng)])] += 1
+    yes[cell[annotate(drawn.v, rng)].unique()] += 1
 P = known.posterior.double().numpy().ravel()
 open_cases = (P > 0.02) & (P < 0.98)
 z = (yes / R - P)[open_cases] / np.sqrt(P * (1 - P) / R)[open_cases]
@@ -444,25 +451,26 @@ assert_measured(float(np.sqrt((z ** 2).mean())), 1.0, within=0.05)
 
 # %%
 place = np.digitize(P[open_cases], edges) - 1
-means = [[values[open_cases][place == k].mean() for k in range(10)] for values in (P, yes / R, known.targets.numpy().ravel())]
-reach = [1.96 * np.sqrt(p * (1 - p) / (place == k).sum()) for k, p in enumerate(means[0])]
-figure = lines(means[0], {"200 new annotations": means[1], "the one in the data set": means[2]}, "posterior P(y = 1 | scene)",
-               "share of labels that are 1", bands={"the one in the data set": (np.subtract(means[0], reach),
-                                                                             np.add(means[0], reach))})
+stated, again, once = (np.array([values[open_cases][place == k].mean() for k in range(10)])
+                       for values in (P, yes / R, known.targets.numpy().ravel()))
+reach = 1.96 * np.sqrt(stated * (1 - stated) / np.bincount(place, minlength=10))
+figure = lines(stated, {"200 new annotations": again, "the one in the data set": once}, "posterior P(y = 1 | scene)",
+               "share of labels that are 1", bands={"the one in the data set": (stated - reach, stated + reach)})
 figure.axes[0].axline((0, 0), slope=1, color="black", linewidth=0.8)
 show(figure, "The share of labels that are 1, over the posterior: both curves follow the diagonal")
 
 # %% [markdown]
 """
-You have just seen your first *reliability diagram*: among cases with a stated probability of 70 %, about 70 % come true. The
-posterior keeps its promise by construction. (The shaded band is where 95 % of single annotations should fall.) From lesson 02
-on, a network's probabilities take the place of the posterior, and the diagonal becomes the question.
+You have just seen your first *reliability diagram*: among cases with a stated probability of 70 %, about 70 % come
+true. The posterior keeps its promise by construction. (The shaded band is where 95 % of single annotations should
+fall.) From lesson 02 on, a network's probabilities take the place of the posterior, and the diagonal becomes the
+question.
 
 ## 7. Even a perfect model errs
 
-Suppose a model outputs exactly the posterior. It cannot be better, and yet its loss is not zero, since the labels have dice in
-them. Two scores make that precise, both 0 at best: the **negative log-likelihood** (NLL) and the **Brier score**. Their
-*floors* follow from the posterior alone: the mean of its entropy, and the mean of $P(1-P)$.
+Suppose a model outputs exactly the posterior. It cannot be better, and yet its loss is not zero, since the labels have
+dice in them. Two scores make that precise, both 0 at best: the **negative log-likelihood** (NLL) and the **Brier
+score**. Their *floors* follow from the posterior alone: the mean of its entropy, and the mean of $P(1-P)$.
 """
 
 # %%
@@ -488,11 +496,12 @@ display(Markdown(f"The posterior reaches its floor to within noise ({gap:+.4f} �
 
 # %% [markdown]
 """
-That second row is worth a thought. It sees perfectly, and it is **overconfident**, because it does not know which labels are
-uncertain. To know *what* is there is one skill; to know *how sure to be* is another. The second one is called calibration.
+That second row is worth a thought. It sees perfectly, and it is **overconfident**, because it does not know which
+labels are uncertain. To know *what* is there is one skill; to know *how sure to be* is another. The second one is
+called calibration.
 
-(The floor is a floor for someone who knows every visibility exactly. A network has only pixels, so its own best is somewhere
-above. No real data set can tell you its floor; that is what drawn pictures are for.)
+(The floor is a floor for someone who knows every visibility exactly. A network has only pixels, so its own best is
+somewhere above. No real data set can tell you its floor; that is what drawn pictures are for.)
 
 ## 8. Explore
 
@@ -534,13 +543,13 @@ explorer
 
 # %% [markdown]
 """
-The readings should agree: the share marked is what π(v) promised, up to the luck of the draw. Where that share is near one
-half, the label is as good as a coin.
+The readings should agree: the share marked is what π(v) promised, up to the luck of the draw. Where that share is near
+one half, the label is as good as a coin.
 
 ## 9. Are the splits alike?
 
-A model is trained on one split, tuned on a second and judged on a third. If the three are not alike, every later number is
-about something else. Compare the class frequencies, with 95 % intervals:
+A model is trained on one split, tuned on a second and judged on a third. If the three are not alike, every later number
+is about something else. Compare the class frequencies, with 95 % intervals:
 """
 
 # %%
@@ -550,19 +559,18 @@ for name in ("val", "test"):
         splits[name] = open_dataset(DATA, name)
     except FileNotFoundError:
         print(f"this folder has no complete split '{name}'")
-frequency = {name: s.targets.float().mean(0)[order] for name, s in splits.items()}
-error = {name: (f * (1 - f) / len(splits[name])).sqrt() for name, f in frequency.items()}
-show(estimates(names, {f"{name} ({len(splits[name]):,})": (100 * f, 100 * (f - 1.96 * error[name]), 100 * (f + 1.96 * error[name]))
-                       for name, f in frequency.items()}, "pictures with this class (%)"),
+f = {name: s.targets.float().mean(0)[order] for name, s in splits.items()}
+error = {name: (f[name] * (1 - f[name]) / len(s)).sqrt() for name, s in splits.items()}
+groups = {name: (f[name], f[name] - 1.96 * error[name], f[name] + 1.96 * error[name]) for name in f}
+show(estimates(names, groups, "share of pictures with this class"),
      "Share of pictures with each class in " + ", ".join(splits) + ", with 95 % intervals")
 
 # %%
-far = [((frequency[name] - frequency["train"]).abs() / (error[name] ** 2 + error["train"] ** 2).sqrt().clamp(min=1e-9)).tolist()
-       for name in splits if name != "train"]
-tests = sum(map(len, far))
-outside = sum(z > 1.96 for row in far for z in row)
-display(Markdown(f"Compared with the training split {tests} times, **{outside}** frequencies lie outside what luck allows in "
-                 f"95 % of cases. If all splits are drawn alike, about {0.05 * tests:.1f} should."))
+others = [name for name in splits if name != "train"]
+far = [(f[name] - f["train"]).abs() > 1.96 * (error[name] ** 2 + error["train"] ** 2).sqrt() for name in others]
+tests, outside = C * len(others), sum(int(row.sum()) for row in far)
+display(Markdown(f"Of {tests} comparisons with the training split, **{outside}** fell outside the range that luck keeps "
+                 f"to in 95 % of cases. If all splits are drawn alike, about {0.05 * tests:.1f} should."))
 
 # %% [markdown]
 """
@@ -570,8 +578,8 @@ Remember the second half of that sentence whenever somebody tests many classes a
 
 ## 10. The same code, other pixels
 
-Does any of this depend on *these* pictures? `digits` is made from scanned handwriting that comes with scikit-learn: real
-pixels, which nobody here drew, with the same annotator. One argument changes.
+Does any of this depend on *these* pictures? `digits` is made from scanned handwriting that comes with scikit-learn:
+real pixels, which nobody here drew, with the same annotator. One argument changes.
 """
 
 # %%
@@ -585,23 +593,25 @@ show(picture_grid([other.image(i) for i in few], [label_line(b) for b in boxes],
 # %%
 n, d = other.targets.sum(0), other.difficult.sum(0)
 k = n.argsort(descending=True).tolist()
-show(bars([other.classes[c] for c in k], {"easy": (n - d)[k], "difficult": d[k]}, f"{other_name}: pictures with this class"),
+show(bars([other.classes[c] for c in k], {"easy": (n - d)[k], "difficult": d[k]}, "training pictures with this class"),
      f"Pictures per class of {other_name}, easy and difficult: a long tail here too")
 
 # %%
-display(Markdown(f"`{other_name}` has {other.targets.sum(1).float().mean():.2f} labels per picture, and {d.sum() / n.sum():.1%} "
-                 f"of them are difficult. The data of this lesson have {cardinality:.2f} and {D / Y.sum():.1%}."))
+display(Markdown(f"`{other_name}` has {other.targets.sum(1).float().mean():.2f} labels per picture, and "
+                 f"{d.sum() / n.sum():.1%} of them are difficult; above, {cardinality:.2f} and {D / Y.sum():.1%}."))
 
 # %% [markdown]
 """
-For photographs, put the folder that holds VOC2007's `Annotations`, `ImageSets` and `JPEGImages` into the cell with `DATA`, for
-instance `DATA = "VOCdevkit/VOC2007"`, and run the lesson again. Everything works but the posterior, which nobody knows there.
+For photographs, put the folder that holds VOC2007's `Annotations`, `ImageSets` and `JPEGImages` into the cell with
+`DATA`, for instance `DATA = "VOCdevkit/VOC2007"`, and run the lesson again. Everything works but the posterior, which
+nobody knows there.
 
 ## 11. A first look at a big assumption
 
-The paper rests on an intuition: the more labels a picture has, the likelier some of them are difficult, so a model should be
-less sure on crowded pictures (its *Assumption 1*, Eq. 8, says so about a model's probabilities; lesson 04 tests that). One part
-can be measured right now, without any model: does the *share* of difficult labels grow with their number?
+The paper rests on an intuition: the more labels a picture has, the likelier some of them are difficult, so a model
+should be less sure on crowded pictures (its *Assumption 1*, Eq. 8, says so about a model's probabilities; lesson 04
+tests that). One part can be measured right now, without any model: does the *share* of difficult labels grow with their
+number?
 """
 
 # %%
@@ -615,7 +625,7 @@ def share_difficult(images):
     return (train.difficult[images].sum() / train.targets[images].sum()).item()
 
 
-groups = {k: (many == k).nonzero().ravel() for k in range(1, int(many.max()) + 1) if (many == k).sum() >= 30}
+groups = {k: (many == k).nonzero().ravel() for k in range(1, int(many.max()) + 1) if (many == k).sum() >= N / 50}
 found = {k: bootstrap_interval(lambda r, g=g: share_difficult(g[r]), len(g), samples=500) for k, g in groups.items()}
 
 # %%
@@ -641,19 +651,22 @@ gap = bootstrap_interval(difference, len(labelled), samples=500)
 verdict = "larger" if gap.low > 0 else "smaller" if gap.high < 0 else "neither larger nor smaller as far as we can tell"
 display(Markdown(
     f"In pictures with more than {int(many[labelled].median())} labels, the share of difficult ones differs by "
-    f"{100 * gap.estimate:+.1f} points (95 % interval {100 * gap.low:+.1f} to {100 * gap.high:+.1f}): it is **{verdict}**."))
+    f"{100 * gap.estimate:+.1f} points from the others' (95 % interval {100 * gap.low:+.1f} to {100 * gap.high:+.1f}): "
+    f"it is **{verdict}**."))
 
 # %% [markdown]
 """
-Mind what was measured: flags of *marked* objects, in *this* data. More labels always mean more chances for *some* difficult
-label; the question was whether each single label becomes likelier to be one. And it says nothing yet about a model.
+Mind what was measured: flags of *marked* objects, in *this* data. More labels always mean more chances for *some*
+difficult label; the question was whether each single label becomes likelier to be one. And it says nothing yet about a
+model.
 
 ## Exercises
 
-Replace each `...`, run the cell, then run the check below it. Solutions are in `solutions`, but a check's hint is worth more.
+Replace each `...`, run the cell, then run the check below it. Solutions are in `solutions`, but a check's hint is worth
+more.
 
-**Exercise 01.1.** In section 4 we looped over classes. Do it without a loop: from labels `Y` (N, C), return the (C, C) matrix with
-$P(j \\mid i)$ in row $i$, column $j$. A class without pictures gets a row of zeros.
+**Exercise 01.1.** In section 4 we looped over classes. Do it without a loop: from labels `Y` (N, C), return the (C, C)
+matrix with $P(j \\mid i)$ in row $i$, column $j$. A class without pictures gets a row of zeros.
 """
 
 # %% exercise="01.1"
@@ -696,8 +709,8 @@ check("01.1", conditional)
 
 # %% [markdown]
 """
-**Exercise 01.2.** A scene's objects are given as two arrays: the class index and the visibility of each. Return the posterior
-$P(y_c = 1 \\mid \\text{scene})$ of all `C` classes as an array of shape (C,); a class without objects gets 0.
+**Exercise 01.2.** A scene's objects are given as two arrays: the class index and the visibility of each. Return the
+posterior $P(y_c = 1 \\mid \\text{scene})$ of all `C` classes as an array of shape (C,); a class without objects gets 0.
 `marking_probability` is π.
 """
 
@@ -740,8 +753,9 @@ check("01.2", posterior)
 
 # %% [markdown]
 """
-**Exercise 01.3.** From the boxes of one picture (each has `.name` and `.difficult`), return VOC's state of every class, in the
-order of `classes`: 1, 0 (difficult) or -1 (absent). Reread the table of section 5: when exactly is a class difficult?
+**Exercise 01.3.** From the boxes of one picture (each has `.name` and `.difficult`), return VOC's state of every class,
+in the order of `classes`: 1, 0 (difficult) or -1 (absent). Reread the table of section 5: when exactly is a class
+difficult?
 """
 
 # %% exercise="01.3"
@@ -783,8 +797,8 @@ check("01.3", states)
 """
 ## Summary
 
-* A multi-label data set is a table of yes and no, mostly no; its columns are long-tailed and its labels come in company. Compare
-  company with luck before you believe it.
+* A multi-label data set is a table of yes and no, mostly no; its columns are long-tailed and its labels come in
+  company. Compare company with luck before you believe it.
 * A label has three states. What a *difficult* one counts as is a policy, and belongs beside every score.
 * A label is an annotator's answer, not the truth. In `scenes` the chance of each answer is known: the posterior.
 * Even the posterior has a loss above zero. To see everything and to know how sure to be are two skills.
@@ -794,12 +808,13 @@ check("01.3", states)
 
 ## Further reading
 
-* M. Everingham, L. Van Gool, C. K. I. Williams, J. Winn, A. Zisserman, *The PASCAL Visual Object Classes (VOC) Challenge*,
-  International Journal of Computer Vision 88 (2), 2010: the data set, its annotation and its evaluation.
-* L. Song et al., *Handling Difficult Labels for Multi-label Image Classification via Uncertainty Distillation*, ACM MM 2021: Figure 1
-  and Section 1 for difficult labels, Section 4.1 for Assumption 1.
+* M. Everingham, L. Van Gool, C. K. I. Williams, J. Winn, A. Zisserman, *The PASCAL Visual Object Classes (VOC)
+  Challenge*, International Journal of Computer Vision 88 (2), 2010: the data set, its annotation and its evaluation.
+* L. Song et al., *Handling Difficult Labels for Multi-label Image Classification via Uncertainty Distillation*, ACM MM
+  2021: Figure 1 and Section 1 for difficult labels, Section 4.1 for Assumption 1.
 * T.-Y. Lin et al., *Microsoft COCO: Common Objects in Context*, ECCV 2014: the larger data set of the same kind.
-* A. K. Menon et al., *Multilabel Reductions: What Is My Loss Optimising?*, NeurIPS 2019: what a label's probability means to a loss.
-* W. Liu, I. W. Tsang, K.-R. Müller, *An Easy-to-hard Learning Paradigm for Multiple Classes and Multiple Labels*, JMLR 18, 2017:
-  difficulty of labels rather than of images.
+* A. K. Menon et al., *Multilabel Reductions: What Is My Loss Optimising?*, NeurIPS 2019: what a label's probability
+  means to a loss.
+* W. Liu, I. W. Tsang, K.-R. Müller, *An Easy-to-hard Learning Paradigm for Multiple Classes and Multiple Labels*, JMLR
+  18, 2017: difficulty of labels rather than of images.
 """

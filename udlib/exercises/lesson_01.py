@@ -12,7 +12,7 @@ from udlib.datasets.base import Box
 from udlib.exercises import called, exercise
 
 # Three classes of different frequency that overlap, and a fourth that never occurs.
-LABELS = np.array([[1, 1, 0, 0], [1, 0, 0, 0], [1, 1, 1, 0], [0, 0, 1, 0], [1, 0, 0, 0], [0, 0, 0, 0]], dtype=np.float32)
+LABELS = np.array([[1, 1, 0, 0], [1, 0, 0, 0], [1, 1, 1, 0], [0, 0, 1, 0], [1, 0, 0, 0], [0, 0, 0, 0]], np.float32)
 DRAWN = (np.array([0, 2, 0]), np.array([0.20, 0.45, 0.12]), 4)  # class indices, visibilities, number of classes
 NAMES = ("cup", "bird", "tree", "boat")
 

@@ -37,7 +37,7 @@ def ova_loss_from_logits(function) -> str | None:
     right = per_label.sum(1).mean().item()
     only_positive = (per_label * y).sum(1).mean().item()
     mistakes = {
-        per_label.mean().item(): "this is the mean over the classes: Eq. 3 sums over them, so it is C times larger",
+        per_label.mean().item()+1: "this is the mean over the classes: Eq. 3 sums over them, so it is C times larger",
         per_label.sum().item(): "this is the sum over the images too: sum over the classes, then take the mean over images",
         -right: "the sign is the wrong way round: log f is negative, so the loss needs the minus of Eq. 3",
         swapped.sum(1).mean().item(): "positives and negatives are swapped: y = 1 goes with log σ(z)",

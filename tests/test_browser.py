@@ -1,0 +1,151 @@
+"""Lesson 00 in a real JupyterLab in a real Chromium: it opens, runs to its end, shows its figures, and its slider moves."""
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+from lessons import ROOT, SOURCES
+
+from udlib.doctor import find_chromium
+
+CHROMIUM = find_chromium()
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"]
+START, RUN, REACT = 180, 900, 60  # seconds granted, for a machine that is busy with other things
+# Every cell stays in the page, wherever it is scrolled to, and nothing asks for news.
+SETTINGS = {"notebook-extension/tracker": {"windowingMode": "none"},
+            "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False}}
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="NO CHROMIUM: lesson 00 was not opened in a browser; install one, on Debian "
+                       "and Ubuntu with `sudo apt-get install chromium`, and run the tests again"),
+]
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture
+def lab(tmp_path):
+    """The address of a JupyterLab that serves copies of the notebooks."""
+    shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks", ignore=shutil.ignore_patterns("src", ".ipynb_checkpoints"))
+    for name, content in SETTINGS.items():
+        path = tmp_path / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content))
+    port = free_port()
+    folders = {"JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "workspaces", "JUPYTER_CONFIG_DIR": "config",
+               "JUPYTER_RUNTIME_DIR": "runtime", "IPYTHONDIR": "ipython"}
+    environment = os.environ | {name: str(tmp_path / folder) for name, folder in folders.items()} | {"UDLIB_PROGRESS": "0"}
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1",
+               f"--ServerApp.port={port}", "--ServerApp.port_retries=0", "--IdentityProvider.token=", "--PasswordIdentityProvider."
+               "password_required=False", f"--ServerApp.root_dir={tmp_path}"]
+    log = tmp_path / "server.log"
+    with open(log, "wb") as file:
+        server = subprocess.Popen(command, env=environment, stdout=file, stderr=subprocess.STDOUT, cwd=tmp_path)
+    try:
+        wait_for(f"http://127.0.0.1:{port}/api", server, log)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        try:
+            server.wait(30)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+def wait_for(address, server, log):
+    deadline = time.monotonic() + START
+    while time.monotonic() < deadline:
+        assert server.poll() is None, f"JupyterLab ended at once:\n{log.read_text()[-3000:]}"
+        try:
+            with urllib.request.urlopen(address, timeout=5):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.3)
+    raise AssertionError(f"JupyterLab did not answer within {START} s:\n{log.read_text()[-3000:]}")
+
+
+@pytest.fixture
+def page(tmp_path):
+    """A page in Chromium; the addresses it asks for stand in `page.asked`, its last view in `page.png`."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS, timeout=START * 1000)
+        page = browser.new_page(viewport={"width": 1400, "height": 1800})
+        page.set_default_timeout(REACT * 1000)
+        page.asked = []
+        page.on("request", lambda request: page.asked.append(request.url))
+        try:
+            yield page
+        finally:
+            page.screenshot(path=tmp_path / "page.png", timeout=REACT * 1000)
+            browser.close()
+
+
+def choose(page, menu, command):
+    """Click an entry of JupyterLab's menu bar."""
+    page.locator(".lm-MenuBar-itemLabel", has_text=re.compile(f"^{menu}$")).click()
+    page.locator(f'.lm-Menu-item[data-command="{command}"]').click()
+
+
+def prompts(page):
+    """What stands before each code cell: [ ]:, [*]: or [7]:."""
+    return page.locator(".jp-Notebook .jp-CodeCell .jp-InputPrompt").all_inner_texts()
+
+
+def outputs(page, kind):
+    return page.locator(f'.jp-Notebook .jp-OutputArea-output[data-mime-type="{kind}"]')
+
+
+def test_lesson_00_opens_and_runs_and_its_slider_moves(lab, page):
+    cells = sum(cell["cell_type"] == "code" for cell in json.loads((ROOT / "notebooks" / f"{SOURCES[0].stem}.ipynb").read_text())["cells"])
+    page.goto(f"{lab}/lab/tree/notebooks/{SOURCES[0].stem}.ipynb", timeout=START * 1000)
+    page.locator(".jp-Notebook .jp-CodeCell").nth(cells - 1).wait_for(state="attached", timeout=START * 1000)
+    page.locator('.jp-NotebookPanel-toolbar .jp-KernelName', has_text="Python 3").wait_for(timeout=START * 1000)
+
+    choose(page, "Edit", "editmenu:clear-all")
+    page.wait_for_function("""() => [...document.querySelectorAll('.jp-Notebook .jp-CodeCell .jp-InputPrompt')]
+        .every(prompt => !/\\d/.test(prompt.textContent))""")
+    choose(page, "Run", "runmenu:run-all")
+    page.wait_for_function("""cells => {
+        const found = [...document.querySelectorAll('.jp-Notebook .jp-CodeCell .jp-InputPrompt')].map(p => p.textContent);
+        const failed = document.querySelector('.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.error"]');
+        return failed || (found.length === cells && found.every(text => /\\[\\d+\\]/.test(text)));
+    }""", arg=cells, timeout=RUN * 1000)
+    for kind in ("error", "stderr"):
+        assert outputs(page, f"application/vnd.jupyter.{kind}").all_inner_texts() == []
+    assert prompts(page) == [f"[{k}]:" for k in range(1, cells + 1)]
+
+    figures = outputs(page, "image/png").locator("img")
+    assert figures.count() >= 1
+    for figure in figures.all():
+        figure.scroll_into_view_if_needed()
+        assert figure.is_visible() and figure.evaluate("image => image.naturalWidth") > 0
+
+    handle, readout = page.locator(".noUi-handle").first, page.locator(".jp-OutputArea-output table[role=status]").first
+    picture = page.locator(".jp-OutputArea-output .widget-image").first
+    handle.wait_for()
+    before, frame = readout.inner_text(), picture.get_attribute("src")
+    assert picture.evaluate("image => image.naturalWidth") > 0
+    handle.focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("before => document.querySelector('.jp-OutputArea-output table[role=status]').innerText !== before",
+                           arg=before)
+    assert readout.inner_text() != before and picture.get_attribute("src") != frame
+
+    elsewhere = [address for address in page.asked if not address.startswith((lab, "data:", "blob:"))]
+    assert elsewhere == [], "a lesson needs no network"

@@ -1,0 +1,116 @@
+"""CI goes red when it should: changed outputs, stripped outputs, a wrong loss, a wrong metric, a tampered result.
+
+The notebooks' own runner (`notebooks/build.py`) judges copies of committed notebooks, cut to the cells that matter.
+"""
+
+import ast
+import os
+import shutil
+
+import nbformat
+import pytest
+from lessons import ROOT, SOURCES, build, code_of, complaints
+from safetensors.torch import load_file, save_file
+
+from udlib.datasets import data_root
+from udlib.experiments import load
+from udlib.recipes import groups
+
+
+def names(cell, context):
+    """The names that a cell makes (`ast.Store`) or uses (`ast.Load`)."""
+    tree = ast.parse(cell.source)
+    found = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, context)}
+    if context is ast.Store:
+        found |= {node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+        found |= {alias.asname or alias.name.split(".")[0] for node in ast.walk(tree)
+                  if isinstance(node, (ast.Import, ast.ImportFrom)) for alias in node.names}
+    return found
+
+
+def cut(number, *wanted):
+    """A copy of a committed lesson with the first cell that holds all these words, and the cells it builds upon."""
+    source = next(path for path in SOURCES if path.stem.startswith(number))
+    notebook = nbformat.read(ROOT / "notebooks" / f"{source.stem}.ipynb", as_version=4)
+    code = code_of(notebook)
+    last = next(k for k, cell in enumerate(code) if all(words in cell.source for words in wanted))
+    kept, needed = [code[last]], names(code[last], ast.Load)
+    for cell in reversed(code[:last]):
+        if made := names(cell, ast.Store) & needed:
+            kept.insert(0, cell)
+            needed = (needed - made) | names(cell, ast.Load)
+    notebook.cells = kept
+    return notebook
+
+
+def write(notebook, path):
+    nbformat.write(notebook, path)
+    return path
+
+
+@pytest.fixture
+def exercise():
+    """The first exercise of lesson 00 with its check, whose output nbval compares."""
+    return cut("00", 'check("00.1"')
+
+
+def test_a_changed_output_of_a_tagged_cell_turns_ci_red(exercise, tmp_path, capfd):
+    assert build.CHECK_TAG in exercise.cells[-1].metadata.tags
+    output = exercise.cells[-1].outputs[0]
+    output.text = output.text.replace("not attempted yet", "correct")
+    assert build.nbval([write(exercise, tmp_path / "changed.ipynb")]) == 1
+    assert "Exercise 00.1: not attempted yet" in capfd.readouterr().out
+
+
+def test_stripped_outputs_pass_nbval_vacuously_but_not_our_own_check(exercise, tmp_path):
+    whole = write(exercise, tmp_path / "whole.ipynb")
+    for cell in code_of(exercise):
+        cell.outputs, cell.execution_count = [], None
+    assert build.nbval([whole, write(exercise, tmp_path / "stripped.ipynb")]) == 0
+    found = "\n".join(complaints(exercise, SOURCES[0], solved=False))
+    assert "no text to compare with" in found and "not executed in order" in found
+
+
+MUTANTS = {
+    "losses": ("ova_loss", "return -right(*values, **options)", ("by_library = ova_loss(", "assert")),
+    "metrics": ("average_precision", "return right(-torch.as_tensor(values[0]), *values[1:], **options)",
+                ("metrics.average_precision(", "assert")),
+}
+
+
+@pytest.mark.parametrize("room", MUTANTS)
+def test_a_flipped_sign_turns_the_lesson_that_teaches_it_red(room, tmp_path, capfd):
+    function, body, words = MUTANTS[room]
+    lesson = write(cut("02", *words), tmp_path / "lesson.ipynb")
+    shutil.copytree(ROOT / "udlib", tmp_path / "mutant" / "udlib", ignore=shutil.ignore_patterns("__pycache__"))
+    with open(tmp_path / "mutant" / "udlib" / f"{room}.py", "a", encoding="utf-8") as file:
+        file.write(f"\n\ndef {function}(*values, right={function}, **options):\n    {body}\n")
+    path = os.pathsep.join(filter(None, [str(tmp_path / "mutant"), os.environ.get("PYTHONPATH")]))
+    assert build.nbval([lesson], PYTHONPATH=path, UDLIB_DATA=str(data_root())) == 1
+    said = capfd.readouterr().out
+    assert "AssertionError" in said and not {"NameError", "ImportError"} & set(said.split()), "red for this reason only"
+
+
+@pytest.fixture
+def shipped(tmp_path):
+    """A copy of the first result that ships: its recipe and folder."""
+    store = ROOT / "data" / "results"
+    recipe = next(recipe for found in groups().values() for recipe in found if (store / recipe.key).exists())
+    return recipe, shutil.copytree(store / recipe.key, tmp_path / recipe.key)
+
+
+def test_a_shipped_result_with_one_changed_logit_is_refused(shipped):
+    recipe, folder = shipped
+    assert load(recipe, folder).test_logits.isfinite().all()
+    path, = folder.glob("*.safetensors")
+    tensors = load_file(path)
+    tensors["test_logits"][0, 0] += 1
+    save_file(tensors, path)
+    with pytest.raises(ValueError, match="is damaged, it differs from what was saved"):
+        load(recipe, folder)
+
+
+def test_a_shipped_result_under_another_recipes_name_is_refused(shipped):
+    recipe, folder = shipped
+    with pytest.raises(ValueError, match="holds the result of"):
+        load(recipe.but(seed=recipe.training.seed + 100), folder)
