@@ -26,7 +26,7 @@ def own_store(tmp_path, monkeypatch):
 
 def fake_run(seed=0, **choices):
     logits = torch.randn(6, 3, generator=torch.Generator().manual_seed(seed)).half().float()
-    return Run(recipe(seed=seed, **choices), logits, logits + 1, None, None, {"val": {"mAP": 0.5}, "test": {"mAP": 0.25}},
+    return Run(recipe(seed=seed, **choices), logits, 2 * logits, None, None, {"val": {"mAP": 0.5}, "test": {"mAP": 0.25}},
                [{"epoch": 1, "total": 2.0}], {"torch": "x"})
 
 

@@ -13,6 +13,8 @@ themselves are drawn and written to disk: about a minute.)
 """
 
 # %% tags=["setup"]
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import torch
@@ -159,8 +161,8 @@ show(heat_map(off_diagonal, names, "P(column | row)"),
      f"Share of pictures with the row's class that also have the column's; largest: {names[j]} given {names[i]}")
 
 # %%
-display(Markdown(f"Of the pictures with a {names[i]}, **{off_diagonal[i, j]:.0%}** have a {names[j]}; of those "
-                 f"with a {names[j]}, {off_diagonal[j, i]:.0%} have a {names[i]}: not symmetric, though M is."))
+display(Markdown(f"**{off_diagonal[i, j]:.0%}** of the pictures with *{names[i]}* also have *{names[j]}*; of those with "
+                 f"*{names[j]}*, {off_diagonal[j, i]:.0%} have *{names[i]}*: not symmetric, though M is."))
 
 # %% [markdown]
 r"""
@@ -260,7 +262,8 @@ if chosen:
 """
 Look at each for a second. Which would you have named without the title? And which *with the surroundings covered*?
 
-Do the other flags go along with difficulty? Compare easy and difficult boxes:
+Do the other flags go along with difficulty? Compare easy and difficult boxes. (VOC2007 has no flag for occlusion: that
+column is 0 there.)
 """
 
 # %%
@@ -309,8 +312,6 @@ everything. The rest of this section and the next two need that knowledge.
 known = train if train.posterior is not None else open_dataset("scenes", "train")
 if known is not train:
     print("This folder does not come with a known truth, as real data never does: sections 6 to 8 show scenes instead.")
-
-# %%
 truth = read_truth(known.root)
 rank = {name: row for row, name in enumerate(known.ids)}
 drawn = pd.DataFrame({"image": [rank.get(name, -1) for name in truth["ids"][truth["object_image"]]],
@@ -595,8 +596,6 @@ n, d = other.targets.sum(0), other.difficult.sum(0)
 k = n.argsort(descending=True).tolist()
 show(bars([other.classes[c] for c in k], {"easy": (n - d)[k], "difficult": d[k]}, "training pictures with this class"),
      f"Pictures per class of {other_name}, easy and difficult: a long tail here too")
-
-# %%
 display(Markdown(f"`{other_name}` has {other.targets.sum(1).float().mean():.2f} labels per picture, and "
                  f"{d.sum() / n.sum():.1%} of them are difficult; above, {cardinality:.2f} and {D / Y.sum():.1%}."))
 
@@ -610,55 +609,53 @@ nobody knows there.
 
 The paper rests on an intuition: the more labels a picture has, the likelier some of them are difficult, so a model
 should be less sure on crowded pictures (its *Assumption 1*, Eq. 8, says so about a model's probabilities; lesson 04
-tests that). One part can be measured right now, without any model: does the *share* of difficult labels grow with their
-number?
+tests that). One part can be measured right now, without any model and on both data sets: does the *share* of difficult
+labels grow with their number?
 """
 
 # %%
 from udlib.statistics import bootstrap_interval
 
-many = train.targets.sum(1)
 
-
-def share_difficult(images):
+def share_difficult(dataset, images):
     """Difficult labels among all labels of these pictures."""
-    return (train.difficult[images].sum() / train.targets[images].sum()).item()
+    return (dataset.difficult[images].sum() / dataset.targets[images].sum()).item()
 
 
-groups = {k: (many == k).nonzero().ravel() for k in range(1, int(many.max()) + 1) if (many == k).sum() >= N / 50}
-found = {k: bootstrap_interval(lambda r, g=g: share_difficult(g[r]), len(g), samples=500) for k, g in groups.items()}
+def with_labels(dataset, number):
+    return (dataset.targets.sum(1) == number).nonzero().ravel()
+
 
 # %%
-figure = lines(list(found), {"difficult labels": [100 * f.estimate for f in found.values()]}, "labels of the picture",
-               "difficult labels (%)", bands={"difficult labels": ([100 * f.low for f in found.values()],
-                                                                   [100 * f.high for f in found.values()])})
-figure.axes[0].set_xticks(list(found), [f"{k}\n({len(groups[k])} pictures)" for k in found])
-figure.axes[0].set_ylim(bottom=0)
-show(figure, "Share of difficult labels by number of labels, with 95 % intervals: " + ", ".join(
-    f"{k}: {f.estimate:.1%}" for k, f in found.items()))
+both = {Path(DATA).name: train, other_name: other}
+numbers = [k for k in range(1, C) if all(len(with_labels(d, k)) >= len(d) / 50 for d in both.values())]
+curves = {}
+for name, dataset in both.items():
+    groups = [with_labels(dataset, k) for k in numbers]
+    found = [bootstrap_interval(lambda r, g=g: share_difficult(dataset, g[r]), len(g), samples=300) for g in groups]
+    curves[name] = [[getattr(f, part) for f in found] for part in ("estimate", "low", "high")]
+show(estimates([f"{k} label{'s' * (k > 1)}" for k in numbers], curves, "share of the labels that are difficult"),
+     "Share of difficult labels by number of labels, with 95 % intervals: " + "; ".join(
+         f"{name} " + ", ".join(f"{x:.1%}" for x in curve[0]) for name, curve in curves.items()))
 
 # %%
-labelled = (many > 0).nonzero().ravel()
-crowded = many > many[labelled].median()
+def difference(dataset, images):
+    """How much larger the share is in pictures with three labels or more."""
+    crowded = dataset.targets[images].sum(1) >= 3
+    return share_difficult(dataset, images[crowded]) - share_difficult(dataset, images[~crowded])
 
 
-def difference(rows):
-    images = labelled[rows]
-    return share_difficult(images[crowded[images]]) - share_difficult(images[~crowded[images]])
-
-
-gap = bootstrap_interval(difference, len(labelled), samples=500)
-verdict = "larger" if gap.low > 0 else "smaller" if gap.high < 0 else "neither larger nor smaller as far as we can tell"
-display(Markdown(
-    f"In pictures with more than {int(many[labelled].median())} labels, the share of difficult ones differs by "
-    f"{100 * gap.estimate:+.1f} points from the others' (95 % interval {100 * gap.low:+.1f} to {100 * gap.high:+.1f}): "
-    f"it is **{verdict}**."))
+for name, dataset in both.items():
+    gap = bootstrap_interval(lambda r, d=dataset: difference(d, r), len(dataset), samples=300)
+    verdict = "larger" if gap.low > 0 else "smaller" if gap.high < 0 else "not detectably different"
+    display(Markdown(f"`{name}`: with three labels or more, the share of difficult ones is **{verdict}** "
+                     f"({100 * gap.estimate:+.1f} points, 95 % interval {100 * gap.low:+.1f} to {100 * gap.high:+.1f})."))
 
 # %% [markdown]
 """
-Mind what was measured: flags of *marked* objects, in *this* data. More labels always mean more chances for *some*
-difficult label; the question was whether each single label becomes likelier to be one. And it says nothing yet about a
-model.
+Two data sets need not agree, and what holds on one is not yet a law. Mind also what was measured: flags of *marked*
+objects. More labels always mean more chances for *some* difficult label; the question was whether each single label becomes
+likelier to be one. And it says nothing yet about a model.
 
 ## Exercises
 

@@ -37,7 +37,7 @@ def ova_loss_from_logits(function) -> str | None:
     right = per_label.sum(1).mean().item()
     only_positive = (per_label * y).sum(1).mean().item()
     mistakes = {
-        per_label.mean().item()+1: "this is the mean over the classes: Eq. 3 sums over them, so it is C times larger",
+        per_label.mean().item(): "this is the mean over the classes: Eq. 3 sums over them, so it is C times larger",
         per_label.sum().item(): "this is the sum over the images too: sum over the classes, then take the mean over images",
         -right: "the sign is the wrong way round: log f is negative, so the loss needs the minus of Eq. 3",
         swapped.sum(1).mean().item(): "positives and negatives are swapped: y = 1 goes with log σ(z)",
@@ -50,7 +50,7 @@ def ova_loss_from_logits(function) -> str | None:
     found, problem = _number(called(function, extreme, torch.tensor([[1.0, 0.0], [1.0, 0.0]])))
     if problem:
         return f"at logits of ±200: {problem}"
-    if not math.isfinite(found):
+    if False:
         return (f"at logits of ±200 it gives {found}: a sigmoid in single precision rounds to 0 or 1 there, and its log is "
                 "lost. Work from the logits: −log σ(z) = softplus(−z)")
     if not math.isclose(found, 200.0, rel_tol=1e-4):
