@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import os
 import re
 import tempfile
 from functools import cache
@@ -14,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LONGEST_CELL = 15  # lines
 SHOWS = {"show", "print", "display", "check", "check_guess"}  # calls that must leave an output
 # An output may name no folder of the machine it was made on.
-MACHINE = re.compile("|".join([re.escape(str(ROOT)), re.escape(str(Path.home())), re.escape(tempfile.gettempdir()) + "/",
+MACHINE = re.compile("|".join([*map(re.escape, (str(ROOT), str(Path.home()), tempfile.gettempdir() + os.sep)),
                                r"/tmp/\w", r"/home/\w", r"/Users/\w", r"/root\b", r"[A-Z]:\\+Users"]))
 
 _spec = importlib.util.spec_from_file_location("build_lessons", ROOT / "notebooks" / "build.py")
@@ -48,7 +49,9 @@ def cells_of(source, role, number):
 
 
 def check_cells(source, number):
-    return [cell for cell in cells(source) if cell.cell_type == "code" and re.search(rf'^check\("{re.escape(number)}"', cell.source, re.M)]
+    """The cells that ask about an exercise: check("01.1", …)."""
+    asks = re.compile(rf'^check\("{re.escape(number)}"', re.M)
+    return [cell for cell in cells(source) if cell.cell_type == "code" and asks.search(cell.source)]
 
 
 def code_of(notebook):
@@ -73,14 +76,15 @@ def must_show(code):
     statements = ast.parse(re.sub(r"^[%!].*$", "", code, flags=re.M)).body
     values = [statement.value for statement in statements if isinstance(statement, ast.Expr)]
     calls = {value.func.id for value in values if isinstance(value, ast.Call) and isinstance(value.func, ast.Name)}
-    displayed = isinstance(statements[-1], ast.Expr) and isinstance(values[-1], (ast.Name, ast.Attribute, ast.Subscript))
+    shown = (ast.Name, ast.Attribute, ast.Subscript)
+    displayed = isinstance(statements[-1], ast.Expr) and isinstance(values[-1], shown)
     return bool(calls & SHOWS) or displayed
 
 
 def complaints(notebook, source, solved):
     """Everything that is wrong with an executed notebook of this source; an empty list for a good one."""
-    return [*differences(notebook, build.build(source, solved)), *faults_of_code(notebook), *faults_of_outputs(notebook),
-            *faults_of_answers(notebook, source, solved)]
+    return [*differences(notebook, build.build(source, solved)), *faults_of_code(notebook),
+            *faults_of_outputs(notebook), *faults_of_answers(notebook, source, solved)]
 
 
 def differences(notebook, expected):

@@ -1,4 +1,4 @@
-"""Lesson 00 in a real JupyterLab in a real Chromium: it opens, runs to its end, shows its figures, and its slider moves."""
+"""Lesson 00 in a real JupyterLab in a real Chromium: it opens, runs to its end, shows its figures, its slider moves."""
 
 import json
 import os
@@ -11,12 +11,14 @@ import time
 import urllib.error
 import urllib.request
 
+import nbformat
 import pytest
-from lessons import ROOT, SOURCES
+from lessons import ROOT, SOURCES, code_of
 
 from udlib.doctor import find_chromium
 
 CHROMIUM = find_chromium()
+LESSON = ROOT / "notebooks" / f"{SOURCES[0].stem}.ipynb"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"]
 START, RUN, REACT = 180, 900, 60  # seconds granted, for a machine that is busy with other things
@@ -26,8 +28,8 @@ SETTINGS = {"notebook-extension/tracker": {"windowingMode": "none"},
 
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="NO CHROMIUM: lesson 00 was not opened in a browser; install one, on Debian "
-                       "and Ubuntu with `sudo apt-get install chromium`, and run the tests again"),
+    pytest.mark.skipif(CHROMIUM is None, reason="NO CHROMIUM: lesson 00 was not opened in a browser; install one, on "
+                       "Debian and Ubuntu with `sudo apt-get install chromium`, and run the tests again"),
 ]
 
 
@@ -40,21 +42,23 @@ def free_port():
 @pytest.fixture
 def lab(tmp_path):
     """The address of a JupyterLab that serves copies of the notebooks."""
-    shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks", ignore=shutil.ignore_patterns("src", ".ipynb_checkpoints"))
+    (tmp_path / "notebooks").mkdir()
+    shutil.copy(LESSON, tmp_path / "notebooks")
     for name, content in SETTINGS.items():
         path = tmp_path / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(content))
     port = free_port()
-    folders = {"JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "workspaces", "JUPYTER_CONFIG_DIR": "config",
-               "JUPYTER_DATA_DIR": "data", "JUPYTER_RUNTIME_DIR": "runtime", "IPYTHONDIR": "ipython"}
-    environment = os.environ | {name: str(tmp_path / folder) for name, folder in folders.items()} | {"UDLIB_PROGRESS": "0"}
+    folders = {"JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
+               "JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "data", "JUPYTER_RUNTIME_DIR": "runtime",
+               "IPYTHONDIR": "ipython"}
+    own = {name: str(tmp_path / folder) for name, folder in folders.items()}
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1",
-               f"--ServerApp.port={port}", "--ServerApp.port_retries=0", "--IdentityProvider.token=", "--PasswordIdentityProvider."
-               "password_required=False", f"--ServerApp.root_dir={tmp_path}"]
+               f"--ServerApp.port={port}", "--ServerApp.port_retries=0", "--IdentityProvider.token=",
+               f"--ServerApp.root_dir={tmp_path}"]
     log = tmp_path / "server.log"
     with open(log, "wb") as file:
-        server = subprocess.Popen(command, env=environment, stdout=file, stderr=subprocess.STDOUT, cwd=tmp_path)
+        server = subprocess.Popen(command, env=os.environ | own, stdout=file, stderr=subprocess.STDOUT, cwd=tmp_path)
     try:
         wait_for(f"http://127.0.0.1:{port}/api", server, log)
         yield f"http://127.0.0.1:{port}"
@@ -112,8 +116,8 @@ def outputs(page, kind):
 
 
 def test_lesson_00_opens_and_runs_and_its_slider_moves(lab, page):
-    cells = sum(cell["cell_type"] == "code" for cell in json.loads((ROOT / "notebooks" / f"{SOURCES[0].stem}.ipynb").read_text())["cells"])
-    page.goto(f"{lab}/lab/tree/notebooks/{SOURCES[0].stem}.ipynb", timeout=START * 1000)
+    cells = len(code_of(nbformat.read(LESSON, as_version=4)))
+    page.goto(f"{lab}/lab/tree/notebooks/{LESSON.name}", timeout=START * 1000)
     page.locator(".jp-Notebook .jp-CodeCell").nth(cells - 1).wait_for(state="attached", timeout=START * 1000)
     page.locator('.jp-NotebookPanel-toolbar .jp-KernelName', has_text="Python 3").wait_for(timeout=START * 1000)
 
@@ -122,7 +126,8 @@ def test_lesson_00_opens_and_runs_and_its_slider_moves(lab, page):
         .every(prompt => !/\\d/.test(prompt.textContent))""")
     choose(page, "Run", "runmenu:run-all")
     page.wait_for_function("""cells => {
-        const found = [...document.querySelectorAll('.jp-Notebook .jp-CodeCell .jp-InputPrompt')].map(p => p.textContent);
+        const prompts = document.querySelectorAll('.jp-Notebook .jp-CodeCell .jp-InputPrompt');
+        const found = [...prompts].map(prompt => prompt.textContent);
         const failed = document.querySelector('.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.error"]');
         return failed || (found.length === cells && found.every(text => /\\[\\d+\\]/.test(text)));
     }""", arg=cells, timeout=RUN * 1000)
@@ -146,7 +151,8 @@ def test_lesson_00_opens_and_runs_and_its_slider_moves(lab, page):
     page.keyboard.press("ArrowRight")
     page.wait_for_function("""([before, frame]) => {
         const place = document.querySelector('.jp-OutputArea-output .widget-image').closest('.jp-OutputArea-output');
-        return place.querySelector('table[role=status]').innerText !== before && place.querySelector('.widget-image').src !== frame;
+        return place.querySelector('table[role=status]').innerText !== before
+            && place.querySelector('.widget-image').src !== frame;
     }""", arg=[before, frame])
     assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
 

@@ -1,4 +1,4 @@
-"""Every exercise of every lesson: unattempted, solved, and with each classic mistake, each of which gets its own answer."""
+"""Every exercise of every lesson: untouched, solved, and with each classic mistake, each with an answer of its own."""
 
 import contextlib
 import io
@@ -14,7 +14,8 @@ from lessons import SOURCES, cells, cells_of, check_cells, exercises, name_of
 from udlib import exercises as checks
 
 EXERCISES = [(source, number) for source in SOURCES for number in exercises(source)]
-MISTAKES = [(source, number, k) for source, number in EXERCISES for k in range(len(cells_of(source, "mistake", number)))]
+MISTAKES = [(source, number, k) for source, number in EXERCISES
+            for k, _ in enumerate(cells_of(source, "mistake", number))]
 
 
 def identify(value):
@@ -85,7 +86,8 @@ def seven(monkeypatch):
 
 
 @pytest.mark.parametrize("function, said", [
-    (lambda: 7, "correct."), (lambda: 8, "not yet, 8 is not 7"), (lambda: ..., "not attempted yet"), (..., "not attempted yet"),
+    (lambda: 7, "correct."), (lambda: 8, "not yet, 8 is not 7"),
+    (lambda: ..., "not attempted yet"), (..., "not attempted yet"),
     (lambda: 1 / 0, "not yet, it stopped with ZeroDivisionError: division by zero"),
 ])
 def test_a_check_tells_right_from_wrong_from_untouched_and_never_raises_for_an_answer(seven, capsys, function, said):

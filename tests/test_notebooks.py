@@ -1,4 +1,4 @@
-"""Committed notebooks, without running them: what their sources give, executed in order, with outputs worth shipping."""
+"""Committed notebooks, without running them: what their sources give, executed in order, with outputs to ship."""
 
 import copy
 import re
@@ -52,8 +52,8 @@ def test_an_exercise_has_one_stub_one_solution_a_planted_mistake_and_one_check(s
 @lesson
 def test_every_check_solution_and_mistake_belongs_to_an_exercise(source):
     text = source.read_text(encoding="utf-8")
-    named = set(re.findall(r'^check\("([\d.]+)"', text, re.M)) | set(re.findall(r'(?:solution|mistake)="([\d.]+)"', text))
-    assert named <= set(exercises(source))
+    named = re.findall(r'^check\("([\d.]+)"', text, re.M) + re.findall(r'(?:solution|mistake)="([\d.]+)"', text)
+    assert set(named) <= set(exercises(source))
 
 
 @lesson
@@ -184,7 +184,8 @@ BREAKAGES = {
     "figure lost": (lose("show"), "lost its output"), "check lost": (lose("check"), "no text to compare with"),
     "path": (say("print", f"{ROOT}/data\n"), "folder of the machine"),
     "home": (say("print", "see /home/somebody/x\n"), "folder of the machine"),
-    "warning": (say("print", "UserWarning: hm", "stderr"), "an error or a warning"), "error": (fail, "an error or a warning"),
+    "warning": (say("print", "UserWarning: hm", "stderr"), "an error or a warning"),
+    "error": (fail, "an error or a warning"),
     "edited by hand": (edit, "not what its source gives"), "tag lost": (untag, "not what its source gives"),
     "cell lost": (drop, "not what its source gives"), "long": (lengthen, "lines, more than"),
     "out of order": (shuffle, "not executed in order"), "no alt text": (blind, "a picture without words"),
@@ -209,7 +210,8 @@ def test_a_committed_notebook_without_its_outputs_is_noticed(source):
 
 @pytest.mark.parametrize("code, shows", [
     ("x = 1", False), ("print(1)", True), ("explorer", True), ("frame['a']", True), ("values.append(1)", False),
-    ("%matplotlib inline\nx = 1", False), ("if x:\n    print(1)", False), ("show(f, 'a')\ny = 2", True), ("assert x", False),
+    ("%matplotlib inline\nx = 1", False), ("if x:\n    print(1)", False), ("show(f, 'a')\ny = 2", True),
+    ("assert x", False),
 ])
 def test_which_cells_must_show_something(code, shows):
     assert must_show(code) is shows

@@ -13,16 +13,22 @@ from udlib import plots
 from udlib.datasets.base import Box
 
 PICTURE = np.zeros((8, 8, 3), np.uint8)
+
+
+def classes(n):
+    return [f"class {k}" for k in range(n)]
+
+
 CURVES = {
-    "bars": lambda n: plots.bars([f"class {k}" for k in range(n)], {"plain": range(n), "difficult": range(n)}, "images"),
-    "heat_map": lambda n: plots.heat_map(np.eye(n), [f"class {k}" for k in range(n)], "share"),
+    "bars": lambda n: plots.bars(classes(n), {"plain": range(n), "difficult": range(n)}, "images"),
+    "heat_map": lambda n: plots.heat_map(np.eye(n), classes(n), "share"),
     "lines": lambda n: plots.lines([1, 2], {f"curve {k}": [k, k + 1] for k in range(n)}, "epoch", "mAP (%)"),
     "seed_intervals": lambda n: plots.seed_intervals({f"group {k}": [k, k + 1, k + 3] for k in range(n)}, "mAP (%)"),
-    "prediction": lambda n: plots.prediction(PICTURE, [f"class {k}" for k in range(n)], [0.5] * n, [1] * n, [False] * n),
+    "prediction": lambda n: plots.prediction(PICTURE, classes(n), [0.5] * n, [1] * n, [False] * n),
     "precision_recall": lambda n: plots.precision_recall({f"net {k}": ([0, 1], [1, 0.5]) for k in range(n)}),
     "estimates": lambda n: plots.estimates([f"class {k}" for k in range(n)],
                                            {"train": (range(n), range(-1, n - 1), range(1, n + 1))}, "share (%)"),
-    "dots": lambda n: plots.dots([f"class {k}" for k in range(n)], {"ours": range(n), "theirs": range(1, n + 1)}, "AP (%)"),
+    "dots": lambda n: plots.dots(classes(n), {"ours": range(n), "theirs": range(1, n + 1)}, "AP (%)"),
 }
 
 
@@ -134,7 +140,8 @@ def test_dots_put_each_groups_value_in_the_row_of_its_name_and_leave_out_nan():
 
 
 def test_estimates_put_value_and_interval_in_the_row_of_their_name_side_by_side_for_groups():
-    axes = plots.estimates(["cat", "dog"], {"train": ([5, 2], [4, 1], [7, 3]), "val": ([6, 1], [6, 1], [6, 1])}, "share").axes[0]
+    groups = {"train": ([5, 2], [4, 1], [7, 3]), "val": ([6, 1], [6, 1], [6, 1])}
+    axes = plots.estimates(["cat", "dog"], groups, "share").axes[0]
     train, val = axes.containers
     assert train.lines[0].get_xdata().tolist() == [5, 2] and val.lines[0].get_xdata().tolist() == [6, 1]
     assert [segment[:, 0].tolist() for segment in train.lines[2][0].get_segments()] == [[4, 7], [1, 3]]
@@ -149,10 +156,11 @@ def test_precision_recall_marks_the_threshold_it_is_given():
 
 def test_show_puts_the_words_beside_the_picture(monkeypatch):
     seen = {}
-    monkeypatch.setattr(plots, "display", lambda data, metadata, raw: seen.update(data=data, metadata=metadata, raw=raw))
-    plots.show(CURVES["lines"](1), "mAP rises with the epochs")
-    assert seen["data"]["image/png"].startswith(b"\x89PNG") and seen["data"]["text/plain"] == "mAP rises with the epochs"
-    assert seen["metadata"] == {"image/png": {"alt": "mAP rises with the epochs"}} and seen["raw"] is True
+    words = "mAP rises with the epochs"
+    monkeypatch.setattr(plots, "display", lambda data, **rest: seen.update(data=data, **rest))
+    plots.show(CURVES["lines"](1), words)
+    assert seen["data"]["image/png"].startswith(b"\x89PNG") and seen["data"]["text/plain"] == words
+    assert seen["metadata"] == {"image/png": {"alt": words}} and seen["raw"] is True
 
 
 def test_show_has_no_picture_without_words():

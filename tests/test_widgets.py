@@ -97,7 +97,8 @@ def test_the_slider_has_no_positions_between_the_values():
 def test_a_screen_reader_finds_names_readings_and_a_description():
     explorer = Explorer({"height": [1]}, Line(), note="measured < 10 times")
     assert explorer.sliders["height"].description == "height"
-    assert "role='status'" in explorer.readout.value and "aria-label='a line at &quot;1&quot;'" in explorer.readout.value
+    assert "role='status'" in explorer.readout.value
+    assert "aria-label='a line at &quot;1&quot;'" in explorer.readout.value
     assert "measured &lt; 10 times" in explorer.message.value
 
 

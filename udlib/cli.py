@@ -13,11 +13,11 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Calibration and distillation for multi-label images: the course's command.", no_args_is_help=True,
-                  add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(help="Calibration and distillation for multi-label images: the course's command.",
+                  no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 OURS = (ValueError, TypeError, OSError, RuntimeError, ArithmeticError)
 
-Only = Annotated[str | None, typer.Option(metavar="PATTERN", help="Groups whose name matches, e.g. digits* (or a run's key).")]
+Only = Annotated[str | None, typer.Option(metavar="PATTERN", help="Groups by name, e.g. digits* (or the key of a run).")]
 
 
 def main() -> None:
@@ -70,9 +70,9 @@ def prepare(size: Annotated[int, typer.Option(help="Side of the pictures in pixe
 @app.command()
 def runs(
     only: Only = None,
-    plan: Annotated[bool, typer.Option("--plan", help="Only say what would be trained, and how long that takes.")] = False,
-    retrain: Annotated[bool, typer.Option("--retrain", help="Train what is stored or damaged too, and replace it.")] = False,
-    jobs: Annotated[int, typer.Option(help="Trainings side by side; 0: one per core without a GPU, else one.", min=0)] = 1,
+    plan: Annotated[bool, typer.Option("--plan", help="Only say what would be trained, and how long it takes.")] = False,
+    retrain: Annotated[bool, typer.Option("--retrain", help="Train what is stored or damaged too; replace it.")] = False,
+    jobs: Annotated[int, typer.Option(help="Trainings side by side; 0: one per core, or one on a GPU.", min=0)] = 1,
 ) -> None:
     """Train the course's recipes that are not stored yet; after an interruption the same command goes on.
 
@@ -110,13 +110,15 @@ def _train_all(waiting, pace: float, only: str | None) -> int:
     left, spent, expected, failed = list(waiting), 0.0, 0.0, 0
     for k, (recipe, group) in enumerate(waiting.items(), 1):
         chosen = for_profile(recipe)
-        print(f"[{k} of {len(waiting)}] {group}: {chosen}; all that is left takes {_duration(_forecast(left, pace))}", flush=True)
+        print(f"[{k} of {len(waiting)}] {group}: {chosen}; "
+              f"all that is left takes {_duration(_forecast(left, pace))}", flush=True)
         start = time.perf_counter()
         try:
             _train(chosen)
         except KeyboardInterrupt:
-            print(f"\nstopped: {k - 1} of {len(waiting)} are trained and stored. `udlib runs{f' --only {only!r}' if only else ''}` "
-                  "goes on from here, this training from its last checkpoint.", file=sys.stderr)
+            again = f"udlib runs --only {only!r}" if only else "udlib runs"
+            print(f"\nstopped: {k - 1} of {len(waiting)} are trained and stored. `{again}` goes on from here, "
+                  "this training from its last checkpoint.", file=sys.stderr)
             raise typer.Exit(130) from None
         except FloatingPointError as error:
             print(f"failed: {chosen.key}: {error}", file=sys.stderr)
@@ -135,7 +137,7 @@ def _cores() -> int:
 
 
 def _train_side_by_side(waiting, jobs: int, retrain: bool) -> int:
-    """Train each recipe in a process of its own, `jobs` at a time, each with its share of the cores; counts failures."""
+    """Train each recipe in its own process, `jobs` at a time, each with its share of the cores; counts failures."""
     threads = str(max((os.cpu_count() or 1) // jobs, 1))
     environment = os.environ | {"OMP_NUM_THREADS": threads, "UDLIB_PROGRESS": "0"}
     command = [sys.executable, "-m", "udlib", "runs", *(["--retrain"] if retrain else []), "--only"]
@@ -156,8 +158,8 @@ def _train_side_by_side(waiting, jobs: int, retrain: bool) -> int:
     except KeyboardInterrupt:
         for process in running:  # they got the Ctrl-C too, and end with a checkpoint
             process.wait()
-        print(f"\nstopped: {finished} of {len(waiting)} are trained and stored. The same command goes on from here, these "
-              "trainings from their last checkpoints.", file=sys.stderr)
+        print(f"\nstopped: {finished} of {len(waiting)} are trained and stored. The same command goes on from here, "
+              "these trainings from their last checkpoints.", file=sys.stderr)
         raise typer.Exit(130) from None
     return failed
 
@@ -220,8 +222,9 @@ def results(only: Only = None) -> None:
 
 
 @app.command()
-def readme(check: Annotated[bool, typer.Option("--check", help="Change nothing; exit code 1 when it is out of date.")] = False,
-           ) -> None:
+def readme(
+    check: Annotated[bool, typer.Option("--check", help="Change nothing; exit code 1 when it is out of date.")] = False,
+) -> None:
     """Write the generated parts of README.md anew: the list of lessons and the table of results."""
     from udlib.checkpoints import atomic_write
     from udlib.datasets import checkout
@@ -229,7 +232,7 @@ def readme(check: Annotated[bool, typer.Option("--check", help="Change nothing; 
 
     folder = checkout()
     if folder is None or not (folder / "README.md").exists():
-        raise FileNotFoundError("there is no README.md: run this in a checkout that is installed with `pip install -e .`")
+        raise FileNotFoundError("there is no README.md: run this in a checkout, installed with `pip install -e .`")
     old = (folder / "README.md").read_text(encoding="utf-8")
     new = fill(old, generated(folder))
     if old == new:

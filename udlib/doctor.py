@@ -34,7 +34,8 @@ def findings() -> Iterator[Finding]:
         import torch
         import torchvision
     except Exception as error:  # a broken wheel raises OSError or RuntimeError rather than ImportError
-        yield Finding("torch", "cannot be imported", f"{type(error).__name__}: {error}; install both with `make lab`", True)
+        remedy = "install torch and torchvision as one pair, with `make lab`"
+        yield Finding("torch", "cannot be imported", f"{type(error).__name__}: {error}; {remedy}", True)
         return
     yield Finding("torch", f"{torch.__version__}, torchvision {torchvision.__version__}")
     yield from _compute()
@@ -149,7 +150,8 @@ def _data_sets(root: Path) -> Iterator[Finding]:
             else:
                 made.append(f"{state['size']} px ({sum(state['counts'].values()):,} pictures)")
         problem = f"{shown(broken[0])} has no VERSION file: delete that folder, it is made again" if broken else None
-        yield Finding(name, f"version {version}, " + (" and ".join(made) or "not made yet: on first use, in seconds"), problem)
+        sizes = " and ".join(made) or "not made yet: on first use, in seconds"
+        yield Finding(name, f"version {version}, {sizes}", problem)
     for found in sorted([*root.glob("*/ImageSets/Main"), *root.glob("*/*/ImageSets/Main")]):
         if not (found.parents[1] / "VERSION").exists():
             yield Finding("VOC folder", shown(found.parents[1]))

@@ -25,7 +25,7 @@ BLUE, ORANGE, GREEN, RED, PURPLE, BROWN, PINK, GREY, YELLOW, SKY = PALETTE
 MARKERS = "osD^vPX*<>"
 LINES = ("-", "--", ":", "-.")
 DPI = 110
-HALO = withStroke(linewidth=3.2, foreground="black", alpha=0.55)  # boxes must stand out from pictures of their colour
+HALO = withStroke(linewidth=2.8, foreground="black", alpha=0.45)  # boxes must stand out from pictures of their colour
 
 
 def show(figure: Figure, alt: str) -> None:

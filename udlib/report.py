@@ -58,8 +58,8 @@ def results(chosen: Mapping[str, Sequence[Recipe]] | None = None) -> list[list[s
         runs, _ = stored(recipes)
         if runs:
             seeds = f"{len(runs)}" if len(runs) == len(recipes) else f"{len(runs)} of {len(recipes)}"
-            numbers = [[run.metrics["test"][metric] for run in runs if metric in run.metrics["test"]] for metric in COLUMNS]
-            rows.append([name, seeds, *map(spread, numbers)])
+            tests = [run.metrics["test"] for run in runs]
+            rows.append([name, seeds, *(spread([test[metric] for test in tests if metric in test]) for metric in COLUMNS)])
     return rows
 
 

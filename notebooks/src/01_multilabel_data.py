@@ -161,8 +161,8 @@ show(heat_map(off_diagonal, names, "P(column | row)"),
      f"Share of pictures with the row's class that also have the column's; largest: {names[j]} given {names[i]}")
 
 # %%
-display(Markdown(f"**{off_diagonal[i, j]:.0%}** of the pictures with *{names[i]}* also have *{names[j]}*; of those with "
-                 f"*{names[j]}*, {off_diagonal[j, i]:.0%} have *{names[i]}*: not symmetric, though M is."))
+display(Markdown(f"**{off_diagonal[i, j]:.0%}** of the pictures with *{names[i]}* also have *{names[j]}*; of those "
+                 f"with *{names[j]}*, {off_diagonal[j, i]:.0%} have *{names[i]}*: not symmetric, though M is."))
 
 # %% [markdown]
 r"""
@@ -570,8 +570,8 @@ show(estimates(names, groups, "share of pictures with this class"),
 others = [name for name in splits if name != "train"]
 far = [(f[name] - f["train"]).abs() > 1.96 * (error[name] ** 2 + error["train"] ** 2).sqrt() for name in others]
 tests, outside = C * len(others), sum(int(row.sum()) for row in far)
-display(Markdown(f"Of {tests} comparisons with the training split, **{outside}** fell outside the range that luck keeps "
-                 f"to in 95 % of cases. If all splits are drawn alike, about {0.05 * tests:.1f} should."))
+display(Markdown(f"Of {tests} comparisons with the training split, **{outside}** fell outside the range that luck "
+                 f"keeps to in 95 % of cases. If all splits are drawn alike, about {0.05 * tests:.1f} should."))
 
 # %% [markdown]
 """
@@ -649,13 +649,13 @@ for name, dataset in both.items():
     gap = bootstrap_interval(lambda r, d=dataset: difference(d, r), len(dataset), samples=300)
     verdict = "larger" if gap.low > 0 else "smaller" if gap.high < 0 else "not detectably different"
     display(Markdown(f"`{name}`: with three labels or more, the share of difficult ones is **{verdict}** "
-                     f"({100 * gap.estimate:+.1f} points, 95 % interval {100 * gap.low:+.1f} to {100 * gap.high:+.1f})."))
+                     f"({100 * gap.estimate:+.1f} points; 95 % interval {100 * gap.low:+.1f}, {100 * gap.high:+.1f})"))
 
 # %% [markdown]
 """
 Two data sets need not agree, and what holds on one is not yet a law. Mind also what was measured: flags of *marked*
-objects. More labels always mean more chances for *some* difficult label; the question was whether each single label becomes
-likelier to be one. And it says nothing yet about a model.
+objects. More labels always mean more chances for *some* difficult label; the question was whether each single label
+becomes likelier to be one. And it says nothing yet about a model.
 
 ## Exercises
 

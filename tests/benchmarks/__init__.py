@@ -1,7 +1,7 @@
 """Speed: `make bench`, or `python -m tests.benchmarks`, prints one table and fails where a target is missed.
 
-One thread, so that the arithmetic is measured and not how cores share it. Rivals take turns, so that a busy machine slows all of
-them alike; each time is a median.
+One thread, so that the arithmetic is measured and not how cores share it. Rivals take turns, so that a busy machine
+slows all of them alike; each time is a median.
 """
 
 import os

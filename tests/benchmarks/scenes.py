@@ -16,7 +16,7 @@ COUNT = {64: 200, 448: 20}
 
 
 def per_second(job, count: int) -> float:
-    """Images per second of one core (its own time, whatever else the machine does): a median, after one round of warm-up."""
+    """Images per second of one core (its own time, whatever else the machine does): a median, after a warm-up."""
     job()
     times = []
     for _ in range(ROUNDS):
