@@ -185,6 +185,31 @@ def test_a_finished_training_leaves_no_checkpoint_and_an_interrupted_one_does(ho
     assert [path.name for path in (house / "data" / "checkpoints").iterdir()] == [baseline(seed=2).key]
 
 
+def test_trainings_side_by_side_are_processes_of_their_own_that_share_the_cores(house, udlib_command, monkeypatch):
+    started, at_once = [], []
+
+    class Process:
+        returncode = None
+
+        def __init__(self, command, env, stdout):
+            started.append((command, env))
+            at_once.append(sum(process.returncode is None for process in alive) + 1)
+            alive.append(self)
+
+        def poll(self):
+            self.returncode = int(baseline(seed=1).key in started[alive.index(self)][0])  # this one fails
+            return self.returncode
+
+    alive = []
+    monkeypatch.setattr(cli.subprocess, "Popen", Process)
+    monkeypatch.setattr(cli.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(cli.os, "cpu_count", lambda: 4)
+    code, out, _ = udlib_command("runs", "--jobs", "2")
+    assert code == 1 and "[5 of 5]" in out and out.count("FAILED") == 1
+    assert [command[-1] for command, _ in started] == [chosen.key for found in GROUPS.values() for chosen in found]
+    assert {env["OMP_NUM_THREADS"] for _, env in started} == {"2"} and max(at_once) == 2
+
+
 # results
 
 def test_results_shows_mean_and_standard_deviation_over_the_stored_seeds(house, udlib_command):

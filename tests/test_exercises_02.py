@@ -130,6 +130,10 @@ def test_garbage_gets_a_sentence_that_says_what_is_expected(check_of, value, wor
     assert words in check_of(lambda *arguments: value)
 
 
+def test_a_forgotten_return_is_named():
+    assert "end it with return" in ova_loss_from_logits(lambda z, y: None)
+
+
 @pytest.mark.parametrize("number", ["02.1", "02.2", "02.3", "02.4"])
 def test_check_says_whether_an_exercise_was_attempted_and_survives_an_exception(number, capsys):
     check(number, ...)

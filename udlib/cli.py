@@ -17,7 +17,7 @@ app = typer.Typer(help="Calibration and distillation for multi-label images: the
                   no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 OURS = (ValueError, TypeError, OSError, RuntimeError, ArithmeticError)
 
-Only = Annotated[str | None, typer.Option(metavar="PATTERN", help="Groups by name, e.g. digits* (or the key of a run).")]
+Only = Annotated[str | None, typer.Option(metavar="PATTERN", help="Groups by name, e.g. digits* (or one run's key).")]
 
 
 def main() -> None:
@@ -70,8 +70,8 @@ def prepare(size: Annotated[int, typer.Option(help="Side of the pictures in pixe
 @app.command()
 def runs(
     only: Only = None,
-    plan: Annotated[bool, typer.Option("--plan", help="Only say what would be trained, and how long it takes.")] = False,
-    retrain: Annotated[bool, typer.Option("--retrain", help="Train what is stored or damaged too; replace it.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Only say what would be trained and how long it takes.")] = False,
+    retrain: Annotated[bool, typer.Option("--retrain", help="Train stored and damaged ones too, in their place.")] = False,
     jobs: Annotated[int, typer.Option(help="Trainings side by side; 0: one per core, or one on a GPU.", min=0)] = 1,
 ) -> None:
     """Train the course's recipes that are not stored yet; after an interruption the same command goes on.

@@ -59,7 +59,8 @@ def results(chosen: Mapping[str, Sequence[Recipe]] | None = None) -> list[list[s
         if runs:
             seeds = f"{len(runs)}" if len(runs) == len(recipes) else f"{len(runs)} of {len(recipes)}"
             tests = [run.metrics["test"] for run in runs]
-            rows.append([name, seeds, *(spread([test[metric] for test in tests if metric in test]) for metric in COLUMNS)])
+            cells = (spread([test[metric] for test in tests if metric in test]) for metric in COLUMNS)
+            rows.append([name, seeds, *cells])
     return rows
 
 

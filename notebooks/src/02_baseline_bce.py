@@ -51,7 +51,7 @@ def say(sentence):
 def percent(value):
     return f"{100 * value:.1f} %"
 
-
+# %% tags=["setup"]
 def spread(values):
     """Mean ± standard deviation over seeds, in per cent."""
     percent = 100 * np.asarray(values)
