@@ -94,8 +94,8 @@ def test_every_public_function_and_class_says_what_it_does(path):
     assert ast.get_docstring(tree) or not tree.body, f"{path.name} has no docstring"
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
     public = [node for node in tree.body if isinstance(node, kinds) and not node.name.startswith("_")]
-    # the check of an exercise is called by its number: the exercise itself says what it does
-    spoken_for = [node for node in public if "exercise" in map(decorator, node.decorator_list)]
+    # The check of an exercise is called by its number, and the exercise says what it does; a painter's name says it.
+    spoken_for = [node for node in public if "exercise" in map(decorator, node.decorator_list) or paints(node)]
     assert [node.name for node in public if not ast.get_docstring(node) and node not in spoken_for] == []
 
 
@@ -103,6 +103,11 @@ def decorator(node):
     """`exercise` for `@exercise("01.1")`."""
     called = node.func if isinstance(node, ast.Call) else node
     return getattr(called, "id", "")
+
+
+def paints(node):
+    """Whether a function draws one kind of thing on a sketch."""
+    return isinstance(node, ast.FunctionDef) and [ast.unparse(a.annotation) for a in node.args.args if a.annotation] == ["Sketch"]
 
 
 def test_the_rules_themselves_notice_an_import_that_runs_upwards(tmp_path):

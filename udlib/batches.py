@@ -51,6 +51,8 @@ class ArrayData:
 
 
 class Batch(NamedTuple):
+    """What one step sees: B images with their labels."""
+
     images: Tensor  # (B, 3, H, W) float32
     targets: Tensor  # (B, C) float32
     ignore: Tensor | None  # (B, C) bool, True = left out of the loss
@@ -65,6 +67,7 @@ def as_data(data: ArrayData | Dataset) -> ArrayData:
 
 
 def require_positives(data: ArrayData) -> None:
+    """Refuse a training set in which no label that counts is positive (ValueError)."""
     counted = data.targets.bool() if data.ignore is None else data.targets.bool() & ~data.ignore
     if not counted.any():
         raise ValueError(

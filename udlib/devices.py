@@ -25,4 +25,5 @@ def resolve_precision(precision: str, device: torch.device) -> str:
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """The context in which a network computes in this precision ("auto", "bf16" or "fp32") on this device."""
     return torch.autocast(device.type, torch.bfloat16, enabled=resolve_precision(precision, device) == "bf16")

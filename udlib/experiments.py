@@ -25,8 +25,7 @@ from torch import Tensor, nn
 
 import udlib
 from udlib.batches import ArrayData
-from udlib.calibration import (confident_calibration_error, expected_calibration_error, expected_nll_floor,
-                               negative_log_likelihood, brier_score, true_calibration_error)
+from udlib import calibration
 from udlib.checkpoints import load_checkpoint, save_checkpoint
 from udlib.datasets import open_dataset
 from udlib.datasets.base import apply_policy, checkout, data_root, to_memory
@@ -84,8 +83,6 @@ class Recipe:
 def recipe(method: str = "supervised", **choices) -> Recipe:
     """A recipe from flat fields: those of `Recipe`, of `TrainingConfig`, and of the method's own `Settings`.
 
-    >>> recipe(erase=0.5, seed=3).but(seed=4)
-    Recipe(...) # doctest: +SKIP
     >>> str(recipe(erase=0.5, seed=3).but(seed=4))
     'supervised(erase=0.5, seed=4)'
 
@@ -191,17 +188,17 @@ def measure(logits: Tensor, found: Split) -> dict[str, float]:
         numbers["mAP_difficult"] = mean_average_precision(p[hard], y[hard])
     confident = p >= 0.5
     numbers |= {
-        "ECE": expected_calibration_error(p, y),
-        "ECE_pooled": expected_calibration_error(p, y, average="pooled"),
-        "ECE_confident": confident_calibration_error(p, y, average="pooled") if confident.any() else math.nan,
+        "ECE": calibration.expected_calibration_error(p, y),
+        "ECE_pooled": calibration.expected_calibration_error(p, y, average="pooled"),
+        "ECE_confident": calibration.confident_calibration_error(p, y, average="pooled") if confident.any() else math.nan,
         "overconfidence": (p[confident].mean() - y[confident].double().mean()).item() if confident.any() else math.nan,
-        "NLL": negative_log_likelihood(p, y),
-        "Brier": brier_score(p, y),
+        "NLL": calibration.negative_log_likelihood(p, y),
+        "Brier": calibration.brier_score(p, y),
     }
     if found.posterior is not None:
-        numbers["true_CE"] = true_calibration_error(p, found.posterior)
-        numbers["true_CE_pooled"] = true_calibration_error(p, found.posterior, average="pooled")
-        numbers["NLL_floor"] = expected_nll_floor(found.posterior)
+        numbers["true_CE"] = calibration.true_calibration_error(p, found.posterior)
+        numbers["true_CE_pooled"] = calibration.true_calibration_error(p, found.posterior, average="pooled")
+        numbers["NLL_floor"] = calibration.expected_nll_floor(found.posterior)
     return {name: float(value) for name, value in numbers.items()}
 
 

@@ -333,6 +333,7 @@ def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Opti
 
 
 def generator(*key: int) -> torch.Generator:
+    """A generator of its own for each key, e.g. (seed, epoch)."""
     return torch.Generator().manual_seed(mixed_seed(*key))
 
 

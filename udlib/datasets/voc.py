@@ -121,10 +121,12 @@ class VOC(MultiLabelDataset):
 
 
 def annotation_path(root: Path, name: str) -> Path:
+    """Where VOC keeps the annotation of an image."""
     return root / "Annotations" / f"{name}.xml"
 
 
 def image_path(root: Path, name: str) -> Path:
+    """Where VOC keeps the pixels of an image."""
     return root / "JPEGImages" / f"{name}.jpg"
 
 
@@ -285,6 +287,7 @@ def _header_size(path: Path) -> tuple[int, int]:
 
 
 def unknown_class(path: Path, name: str, classes: Sequence[str]) -> str:
+    """The sentence about a class name that nobody announced, with the nearest known one."""
     close = difflib.get_close_matches(name, classes, n=1)
     hint = f"did you mean {close[0]!r}?" if close else "pass classes= with all names of this folder"
     return f"annotation '{path}' names the class {name!r}: known are {', '.join(classes)}; {hint}"
