@@ -8,6 +8,8 @@ BIN := $(ENV)/bin
 endif
 RUN := $(BIN)/python
 ONLY ?=
+# In a container the user often is root, whom Jupyter refuses unless told.
+AS_ROOT := $(if $(filter 0,$(shell id -u 2>/dev/null)),--allow-root)
 
 .PHONY: lab test tests notebooks course runs bench soak lessons readme lock clean
 
@@ -21,7 +23,7 @@ $(ENV)/ready: requirements.lock pyproject.toml
 
 lab: $(ENV)/ready
 	$(RUN) -m udlib doctor
-	$(RUN) -m jupyterlab notebooks/00_start_here.ipynb
+	$(RUN) -m jupyterlab $(AS_ROOT) notebooks/00_start_here.ipynb
 
 # The two halves run side by side, each on a core of its own; the data sets are made first, once.
 test: export OMP_NUM_THREADS = 1

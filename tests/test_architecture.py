@@ -107,7 +107,7 @@ def decorator(node):
 
 def paints(node):
     """Whether a function draws one kind of thing on a sketch."""
-    return isinstance(node, ast.FunctionDef) and [ast.unparse(a.annotation) for a in node.args.args if a.annotation] == ["Sketch"]
+    return isinstance(node, ast.FunctionDef) and ast.unparse(node.args) == "s: Sketch"
 
 
 def test_the_rules_themselves_notice_an_import_that_runs_upwards(tmp_path):

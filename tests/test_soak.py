@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from lessons import build
 from striped_images import QUICK, both_branches, net, same_weights, striped_images
 
 from udlib import experiments
@@ -105,3 +106,20 @@ def test_a_result_with_any_byte_changed_is_refused_or_reads_the_same(tmp_path, m
         return
     assert (found.test_logits == run.test_logits).all() and (found.val_logits == run.val_logits).all()
     shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("lesson", ["01", "02"])
+@pytest.mark.parametrize("data", ["digits", "a folder"])
+def test_a_lesson_runs_on_other_data_with_one_changed_line(tmp_path, monkeypatch, lesson, data):
+    monkeypatch.setenv("UDLIB_PROFILE", "smoke")
+    monkeypatch.setenv("UDLIB_SMOKE_STORE", str(tmp_path / "results"))
+    if data == "a folder":
+        root = tmp_path / "VOCdevkit" / "VOC2007"
+        scenes("train", root=root, counts={"train": 120, "val": 60, "test": 120})
+        for ours in ("truth.npz", "classes.txt", "VERSION"):  # what VOC does not have
+            (root / ours).unlink()
+        data = str(tmp_path / "VOCdevkit")
+    notebook = build.build(build.sources(lesson)[0], solved=False)
+    cell = next(cell for cell in notebook.cells if cell.source.startswith('DATA = "scenes"'))
+    cell.source = cell.source.replace('"scenes"', repr(data), 1)
+    build.execute(notebook, tmp_path)

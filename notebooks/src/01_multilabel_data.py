@@ -80,8 +80,8 @@ r"""
 ## 3. The label matrix
 
 A picture has not *one* label but a set of them. With $C$ classes, write the set as a row of zeros and ones, one
-question per class: *is there a cup? is there a bird?* The rows of all $N$ pictures make the **label matrix** $Y \in
-\{0,1\}^{N \times C}$. Nothing in this course is more important than this small table.
+question per class: *is there a cup? is there a bird?* The rows of all $N$ pictures make the **label matrix**
+$Y \in \{0,1\}^{N \times C}$. Nothing in this course is more important than this small table.
 """
 
 # %%
@@ -135,7 +135,7 @@ check_guess("Commonest over rarest class", guess_ratio, ratio)
 r"""
 ## 4. What comes together
 
-Labels are not independent. How many pictures have class $i$ *and* class $j$? A product $y_{ni}\,y_{nj}$ is 1 exactly
+Labels need not be independent. How many pictures have class $i$ *and* class $j$? A product $y_{ni}\,y_{nj}$ is 1 exactly
 when picture $n$ has both, so summing over pictures gives the **co-occurrence matrix**
 
 $$M = Y^\top Y .$$
@@ -328,12 +328,16 @@ hard to see as soon as *one* of four things goes wrong.
 $$v = \min\!\left(1, \frac{\text{size}}{s_0}\right)^{a} \cdot \text{contrast} \cdot
 \text{share inside the frame} \cdot \text{share not occluded}$$
 
-A product means that troubles multiply: an object half outside the frame *and* half hidden keeps a quarter.
+A product means that troubles multiply: an object half outside the frame *and* half hidden keeps a quarter. The equation
+is one line of code:
 """
 
 # %%
+import inspect
+
 from udlib.datasets.scenes import visibility
 
+print(inspect.getsource(visibility).splitlines()[-1].strip())
 assert visibility(1.0, 1.0, 0.5, 0.5) == 0.25                    # two troubles multiply
 assert visibility(0.9, 0.8, 1, 1) == visibility(0.7, 0.8, 1, 1)  # beyond s₀, size no longer helps
 sizes = np.array([0.05, 0.10, 0.20, 0.40])
