@@ -135,8 +135,8 @@ check_guess("Commonest over rarest class", guess_ratio, ratio)
 r"""
 ## 4. What comes together
 
-Labels need not be independent. How many pictures have class $i$ *and* class $j$? A product $y_{ni}\,y_{nj}$ is 1 exactly
-when picture $n$ has both, so summing over pictures gives the **co-occurrence matrix**
+Labels need not be independent. How many pictures have class $i$ *and* class $j$? A product $y_{ni}\,y_{nj}$ is 1
+exactly when picture $n$ has both, so summing over pictures gives the **co-occurrence matrix**
 
 $$M = Y^\top Y .$$
 """
@@ -506,7 +506,7 @@ labels are uncertain. To know *what* is there is one skill; to know *how sure to
 called calibration.
 
 (The floor is a floor for someone who knows every visibility exactly. A network has only pixels, so its own best is
-somewhere above. No real data set can tell you its floor; that is what drawn pictures are for.)
+no lower, and in practice higher. No real data set can tell you its floor; that is what drawn pictures are for.)
 
 ## 8. Explore
 
