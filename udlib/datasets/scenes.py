@@ -8,7 +8,7 @@ visibility alone. So P(y_i = 1 | scene) is known exactly, and stands in `truth.n
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -78,15 +78,26 @@ def _generator(split: str, index: int, stream: int) -> np.random.Generator:
     return np.random.default_rng([VERSION, list(SPLITS).index(split), index, stream])
 
 
+@cache
+def _cumulative(weights: tuple[float, ...]) -> np.ndarray:
+    shares = np.asarray(weights, float)
+    total = (shares / shares.sum()).cumsum()
+    return total / total[-1]
+
+
+def _pick(rng: np.random.Generator, weights: tuple[float, ...]) -> int:
+    """What `rng.choice(len(weights), p=…)` draws, without its checks, which take longer than the draw."""
+    return int(_cumulative(weights).searchsorted(rng.random(), side="right"))
+
+
 def layout(rng: np.random.Generator) -> Layout:
     """Draws a scene: a context, then objects that belong there, long-tailed in class and varied in size and contrast."""
-    names = list(CONTEXTS)
-    context_name = names[rng.choice(len(names), p=[CONTEXTS[n].chance for n in names])]
+    context_name = list(CONTEXTS)[_pick(rng, tuple(context.chance for context in CONTEXTS.values()))]
     context = CONTEXTS[context_name]
-    weights = np.array(list(context.objects.values()))
+    names, weights = tuple(context.objects), tuple(context.objects.values())
     items = []
-    for _ in range(rng.choice(len(COUNTS), p=COUNTS)):
-        name = list(context.objects)[rng.choice(len(weights), p=weights / weights.sum())]
+    for _ in range(_pick(rng, tuple(COUNTS))):
+        name = names[_pick(rng, weights)]
         kind = KINDS[name]
         look = Look(kind.colour(rng.standard_normal(4)), float(rng.random()), bool(rng.random() < 0.5),
                     float(rng.uniform(-1, 1)) * kind.tilt)
