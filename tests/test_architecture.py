@@ -12,7 +12,7 @@ FLOORS = [
     ["datasets", "backbones", "heads"],
     ["devices", "batches", "checkpoints", "training"],
     ["methods"],
-    ["experiments", "recipes"],
+    ["measures", "experiments", "recipes", "verdicts"],
     # On the top floor and inside a folder a later file may use an earlier one, never the other way round.
     ["plots", "widgets", "exercises", "report", "doctor", "cli", "__main__"],
 ]

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from importlib import metadata
 
 import numpy as np
@@ -16,6 +17,7 @@ import udlib.datasets
 from udlib import cli, doctor, experiments, recipes, report
 from udlib.experiments import Run
 from udlib.recipes import baseline
+from udlib.verdicts import Claim
 
 GROUPS = {
     "tricks/cosine decay": [baseline(seed=seed) for seed in range(3)],
@@ -210,6 +212,17 @@ def test_trainings_side_by_side_are_processes_of_their_own_that_share_the_cores(
     assert {env["OMP_NUM_THREADS"] for _, env in started} == {"2"} and max(at_once) == 2
 
 
+def test_only_the_sweeps_runs_keep_the_calibration_branch(house, trainer, udlib_command, monkeypatch):
+    branch = torch.ones(4, 3)
+    monkeypatch.setattr(experiments, "train", lambda chosen, checkpoint=None: replace(
+        fake_run(chosen), val_calibration_logits=branch, test_calibration_logits=branch))
+    of_sweep, other = baseline(seed=1).but(lam=0.3), baseline(seed=1).but(lam=0.3, pooling="max")
+    monkeypatch.setattr(recipes, "groups", lambda: {"both": [of_sweep, other]})
+    assert udlib_command("runs")[0] == 0
+    assert torch.equal(experiments.load(of_sweep).test_calibration_logits, branch)
+    assert experiments.load(other).test_calibration_logits is None is experiments.load(other).val_calibration_logits
+
+
 # results
 
 def test_results_shows_mean_and_standard_deviation_over_the_stored_seeds(house, udlib_command):
@@ -230,6 +243,18 @@ def test_a_metric_that_a_data_set_lacks_is_a_dash(house):
     assert report.results()[1][-1] == "–"
 
 
+def test_a_verdict_stands_in_the_table_in_points_or_nats(house):
+    two = [baseline(seed=seed) for seed in range(2)]
+    for chosen in two:
+        run = fake_run(chosen)
+        run.metrics["test"]["NLL"] = 0.2 + 0.001 * chosen.training.seed
+        experiments.save(run)
+    claims = [Claim("a", "b", (metric,), [two[1], two[1]], two, "higher") for metric in ("mAP", "NLL")]
+    head, in_points, in_nats = report.verdicts(claims)
+    assert in_points == ["a", "b", "scenes", "+0.50 points", "[-5.85, +6.85]", "**not detected**"] and len(head) == 6
+    assert in_nats[3:5] == ["+0.0005 nats", "[-0.0059, +0.0069]"]
+
+
 def test_results_of_an_empty_store_says_how_to_fill_it(house, udlib_command):
     code, out, _ = udlib_command("results")
     assert code == 0 and "`make runs` trains them" in out
@@ -244,6 +269,9 @@ old
 <!-- /generated -->
 
 text
+
+<!-- generated:verdicts -->
+<!-- /generated -->
 
 <!-- generated:results -->
 <!-- /generated -->
@@ -266,6 +294,7 @@ def test_readme_writes_its_generated_parts_and_nothing_else(house, udlib_command
     new = (house / "README.md").read_text()
     assert "| [00 · Start here](notebooks/00_start_here.ipynb) | 1 | 12 s |" in new and "old" not in new
     assert "| tricks/cosine decay | 1 of 3 | 70.0 |" in new
+    assert "Not judged yet: no result of supervised(lam=0.03) is stored" in new
     kept = re.compile(r"(<!-- generated:\w+ -->).*?(<!-- /generated -->)", re.S)
     assert kept.sub(r"\1\2", new) == kept.sub(r"\1\2", README)
     assert udlib_command("readme", "--check")[0] == 0

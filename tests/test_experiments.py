@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from udlib import checkpoints, experiments, recipes
+from udlib import checkpoints, experiments, posthoc, recipes
 from udlib.calibration import expected_calibration_error
 from udlib.datasets.scenes import scenes
 from udlib.experiments import Run, Split, for_profile, load, load_or_run, measure, recipe, save, train
@@ -169,15 +169,19 @@ def test_measure_is_what_the_metrics_say_under_each_policy():
     assert found["mAP_difficult"] == pytest.approx(mean_average_precision(p[rows], targets[rows]))
 
 
-@pytest.mark.parametrize("name", recipes.groups())
+SHIPPED = {chosen: name for name, found in reversed(recipes.groups().items()) for chosen in found}
+
+
+@pytest.mark.parametrize("name", sorted(set(SHIPPED.values())))
 def test_every_shipped_result_is_there_and_its_metrics_follow_from_its_logits(name):
-    for chosen in recipes.groups()[name]:
+    for chosen in (chosen for chosen, group in SHIPPED.items() if group == name):
         run = load(chosen)
         assert run is not None, f"{chosen.key} is missing: `udlib runs --only {chosen.key}`"
         again = measure(run.test_logits, run.labels("test"))
         assert again.keys() == run.metrics["test"].keys()
         for metric, value in again.items():
             assert run.metrics["test"][metric] == pytest.approx(value, abs=2e-6, nan_ok=True), metric
+        assert (run.test_calibration_logits is not None) == (recipes.keeps_branch(chosen) and chosen.settings.lam > 0)
         assert {"torch", "hardware", "precision", "seconds", "threads"} <= run.provenance.keys()
         assert len(run.history) == chosen.training.epochs
 
@@ -192,6 +196,62 @@ def test_a_repeated_training_lands_within_the_spread_of_the_shipped_seeds():
 
 def test_patterns_select_groups_and_keys():
     assert set(recipes.select("tricks*")) == {f"tricks/{name}" for name in recipes.TRICKS}
-    assert recipes.select(recipe().key) == {"tricks/cosine decay": [recipe()]}
+    assert set(recipes.select("lambda")) == {f"lambda/{lam:g}" for lam in recipes.LAMBDAS}
+    assert recipes.select(recipe(seed=1, erase=0.5, schedule="step").key) == {
+        "tricks/CutOut": [recipe(seed=1, erase=0.5, schedule="step")]}
     with pytest.raises(ValueError, match="no recipe matches 'nothing'"):
         recipes.select("nothing")
+
+
+def test_the_sweep_pairs_up_by_seed_and_starts_at_the_baseline():
+    found = recipes.sweep()
+    assert found[0.0] == recipes.tricks()["cosine decay"]
+    for lam, of_lam in found.items():
+        assert [chosen.but(lam=0.0) for chosen in of_lam] == found[0.0] and {c.settings.lam for c in of_lam} == {lam}
+    assert set(recipes.sweep("digits")) == {0.0, 0.1, 1.0}
+    assert recipes.sweep("digits")[0.0][2] == recipes.baseline("digits", 2)
+
+
+def test_splits_that_share_images_are_refused_before_training(own_store, tmp_path):
+    root = tmp_path / "VOC2007"
+    scenes("train", root=root, counts={"train": 20, "val": 10, "test": 10})
+    lists = root / "ImageSets" / "Main"
+    held_out = (lists / "val.txt").read_text().split()
+    (lists / "test.txt").write_text("\n".join(held_out) + "\n")
+    (root / "truth.npz").unlink()
+    with pytest.raises(ValueError, match=f"'val' and 'test' share 10 images, '{min(held_out)}' first"):
+        train(recipe(data=str(root), **TINY))
+
+
+@pytest.fixture
+def shipped():
+    return load(recipes.baseline())
+
+
+def test_recalibration_is_fitted_on_validation_and_leaves_a_ranking_alone(shipped):
+    found = shipped.recalibrated("temperature")
+    expected = posthoc.fit_temperature(shipped.val_logits, shipped.labels("val").targets)(shipped.test_logits)
+    assert torch.equal(found, expected)
+    targets = shipped.labels().targets
+    assert mean_average_precision(found, targets) == pytest.approx(mean_average_precision(shipped.test_logits, targets))
+    assert expected_calibration_error(found, targets) < expected_calibration_error(shipped.probabilities(), targets)
+
+
+def test_a_split_reused_is_refused(shipped):
+    with pytest.raises(ValueError, match="fitted on 'test' and judged on the same images: fit it on 'val'"):
+        shipped.recalibrated("platt", fit_on="test")
+    with pytest.raises(ValueError, match="fitted on 'val' and judged on the same images"):
+        shipped.recalibrated("platt", report_on="val")
+
+
+def test_an_unknown_calibrator_is_refused(shipped):
+    with pytest.raises(ValueError, match="unknown kind 'spline' of calibrator: choose one of temperature, "):
+        shipped.recalibrated("spline")
+
+
+def test_a_run_without_its_branch_is_otherwise_the_same():
+    logits = torch.ones(2, 3)
+    run = replace(fake_run(), val_calibration_logits=logits, test_calibration_logits=logits)
+    bare = run.without_branch()
+    assert bare.test_calibration_logits is None is bare.val_calibration_logits
+    assert torch.equal(bare.test_logits, run.test_logits) and bare.metrics == run.metrics

@@ -165,30 +165,32 @@ def _train_side_by_side(waiting, jobs: int, retrain: bool) -> int:
 
 
 def _train(chosen) -> None:
-    from udlib.experiments import profile, save, save_model, train
+    from udlib import recipes
     from udlib.datasets import data_root
+    from udlib.experiments import profile, save, save_model, train
 
     checkpoint = data_root() / "checkpoints" / chosen.key if profile() != "smoke" else None
     run = train(chosen, checkpoint)
-    save(run)
-    if _ships_network(chosen):
+    save(run if _ships(chosen, recipes.keeps_branch) else run.without_branch())
+    if _ships(chosen, recipes.keeps_weights):
         save_model(run)
     if checkpoint is not None:  # or a later --retrain would resume at the end of this one
         shutil.rmtree(checkpoint, ignore_errors=True)
 
 
-def _ships_network(chosen) -> bool:
-    """Whether the network of a recipe, at the size of the profile, is one of those that are kept."""
+def _ships(chosen, keeps) -> bool:
+    """Whether `keeps` says so of a recipe, which is given at the size of the profile."""
     from udlib import experiments, recipes
 
-    return any(recipes.keeps_weights(recipe) and experiments.for_profile(recipe) == chosen
+    return any(keeps(recipe) and experiments.for_profile(recipe) == chosen
                for found in recipes.groups().values() for recipe in found)
 
 
 def _lacks_network(chosen) -> bool:
     from udlib.experiments import store
+    from udlib.recipes import keeps_weights
 
-    return _ships_network(chosen) and not (store() / "models" / chosen.key / "state.json").exists()
+    return _ships(chosen, keeps_weights) and not (store() / "models" / chosen.key / "state.json").exists()
 
 
 def _forecast(recipes, pace: float = 1.0) -> float:

@@ -18,19 +18,19 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 import udlib
 from udlib.batches import ArrayData
-from udlib import calibration
 from udlib.checkpoints import load_checkpoint, save_checkpoint
 from udlib.datasets import open_dataset
-from udlib.datasets.base import apply_policy, checkout, data_root, to_memory
-from udlib.metrics import difficult_subset, mean_average_precision, precision_recall_f1
+from udlib.datasets.base import apply_policy, checkout, data_root, require_disjoint, to_memory
+from udlib.measures import Split, measure
 from udlib.devices import make_accelerator, resolve_precision
+from udlib.posthoc import CALIBRATORS
 from udlib.training import TrainingConfig, predict
 
 PROFILES = ("smoke", "course", "full")
@@ -111,20 +111,15 @@ def _method(name: str):
         raise ValueError(f"unknown method '{name}': choose one of {', '.join(known)}") from None
 
 
-class Split(NamedTuple):
-    """The labels of one split, as a run's logits are to be compared with."""
-
-    classes: tuple[str, ...]
-    targets: Tensor  # uint8 (N, C)
-    difficult: Tensor  # bool (N, C)
-    posterior: Tensor | None  # float32 (N, C)
-
-
 @cache
 def dataset(data: str, split: str, size: int, limit: int | None = None):
     """The data set of a recipe; the last few stay open."""
     found = open_dataset(data, split, size)
     return found if limit is None else found.subset(range(min(limit, len(found))))
+
+
+def _dataset(chosen: Recipe, split: str):
+    return dataset(chosen.data, split, chosen.size, chosen.limit)
 
 
 @cache
@@ -134,7 +129,7 @@ def _images(data: str, split: str, size: int, limit: int | None) -> Tensor:
 
 def labels(chosen: Recipe, split: str) -> Split:
     """The labels of a recipe's split ("train", "val" or "test")."""
-    found = dataset(chosen.data, split, chosen.size, chosen.limit)
+    found = _dataset(chosen, split)
     return Split(found.classes, found.targets, found.difficult, found.posterior)
 
 
@@ -167,39 +162,24 @@ class Run:
         """Sigmoid of the classification logits, float64 (N, C)."""
         return torch.sigmoid({"val": self.val_logits, "test": self.test_logits}[split].double())
 
+    def recalibrated(self, kind: str, fit_on: str = "val", report_on: str = "test") -> Tensor:
+        """Probabilities after post-hoc calibration, float64 (N, C): `posthoc.CALIBRATORS[kind]` fitted on one split.
 
-def measure(logits: Tensor, found: Split) -> dict[str, float]:
-    """Every number the course reports of one split, as fractions.
+        A map fitted on the labels that judge it looks better than it is: raises ValueError where `fit_on` is `report_on`,
+        and where the two splits share images; also for an unknown kind.
+        """
+        if kind not in CALIBRATORS:
+            raise ValueError(f"unknown kind '{kind}' of calibrator: choose one of {', '.join(CALIBRATORS)}")
+        if fit_on == report_on:
+            raise ValueError(f"the calibrator would be fitted on '{fit_on}' and judged on the same images: "
+                             "fit it on 'val' and report on 'test'")
+        require_disjoint({split: _dataset(self.recipe, split).ids for split in (fit_on, report_on)})
+        logits = {"val": self.val_logits, "test": self.test_logits}
+        return CALIBRATORS[kind](logits[fit_on], self.labels(fit_on).targets)(logits[report_on])
 
-    AP and F1 ignore difficult labels (VOC's protocol), except where the name says how they count. Calibration counts
-    every marked label: ignoring those that are positive and difficult would condition on the outcome.
-    """
-    p, y = torch.sigmoid(logits.double()), found.targets
-    numbers = {}
-    for policy in ("ignore", "positive", "negative"):
-        targets, ignore = apply_policy(y, found.difficult, policy)
-        suffix = "" if policy == "ignore" else f"_{policy}"
-        numbers[f"mAP{suffix}"] = mean_average_precision(p, targets, ignore)
-        for top, k in (("", None), ("_top3", min(3, p.shape[1]))):
-            scores = precision_recall_f1(p, targets, top_k=k, ignore=ignore)
-            numbers |= {f"{name}{top}{suffix}": value for name, value in scores.items()}
-    hard = difficult_subset(found.difficult)
-    if hard.any():
-        numbers["mAP_difficult"] = mean_average_precision(p[hard], y[hard])
-    confident = p >= 0.5
-    numbers |= {
-        "ECE": calibration.expected_calibration_error(p, y),
-        "ECE_pooled": calibration.expected_calibration_error(p, y, average="pooled"),
-        "ECE_confident": calibration.confident_calibration_error(p, y, average="pooled") if confident.any() else math.nan,
-        "overconfidence": (p[confident].mean() - y[confident].double().mean()).item() if confident.any() else math.nan,
-        "NLL": calibration.negative_log_likelihood(p, y),
-        "Brier": calibration.brier_score(p, y),
-    }
-    if found.posterior is not None:
-        numbers["true_CE"] = calibration.true_calibration_error(p, found.posterior)
-        numbers["true_CE_pooled"] = calibration.true_calibration_error(p, found.posterior, average="pooled")
-        numbers["NLL_floor"] = calibration.expected_nll_floor(found.posterior)
-    return {name: float(value) for name, value in numbers.items()}
+    def without_branch(self) -> Run:
+        """The run without the calibration branch's logits, half as large to store."""
+        return replace(self, val_calibration_logits=None, test_calibration_logits=None)
 
 
 def profile() -> str:
@@ -290,7 +270,11 @@ def seconds(chosen: Recipe) -> float:
 
 
 def train(chosen: Recipe, checkpoint: Path | None = None) -> Run:
-    """Train a recipe and measure it. With `checkpoint`, a folder, it resumes after a kill."""
+    """Train a recipe and measure it. With `checkpoint`, a folder, it resumes after a kill.
+
+    Raises ValueError where two of the three splits share images.
+    """
+    require_disjoint({split: _dataset(chosen, split).ids for split in ("train", "val", "test")})
     data = arrays(chosen, "train", chosen.policy)
     val = arrays(chosen, "val")
     model, history = _method(chosen.method).train(chosen, data, val, checkpoint=checkpoint)

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
+from udlib.calibration import ReliabilityCurve
 from udlib.datasets.base import Box
 from udlib.statistics import summary
 
@@ -143,6 +144,70 @@ def estimates(names: Sequence[str], groups: Mapping[str, tuple[Sequence[float], 
     axes.grid(axis="x", alpha=0.25)
     if len(groups) > 1:
         axes.legend(frameon=False, fontsize=9, loc="best")
+    return figure
+
+
+def panels(names: Sequence, measured: Mapping[str, Mapping[str, Sequence[Sequence[float]]]], xlabel: str,
+           references: Mapping[str, Mapping[str, float]] | None = None, columns: int = 3) -> Figure:
+    """One panel per quantity over the same settings `names`: `measured[panel][curve]` holds the seeds' values per setting.
+
+    Means are joined, with 95 % t intervals over seeds; each seed is a faint tick. The settings stand at equal distances:
+    0 has no place on a logarithmic axis. `references[panel]` draws named dotted lines, of another recipe say.
+    """
+    rows = -(-len(measured) // columns)
+    figure = Figure(figsize=(3.7 * min(columns, len(measured)), 2.7 * rows))
+    grid = figure.subplots(rows, columns if len(measured) > columns else len(measured), squeeze=False).ravel()
+    for axes in grid[len(measured):]:
+        axes.axis("off")
+    for axes, (title, curves) in zip(grid, measured.items()):
+        for k, (label, values) in enumerate(curves.items()):
+            place = np.arange(len(names)) + 0.14 * (k - (len(curves) - 1) / 2)
+            found = [summary(seeds) for seeds in values]
+            reach = [[s.mean - s.low for s in found], [s.high - s.mean for s in found]]
+            axes.plot(np.repeat(place, [len(seeds) for seeds in values]), np.concatenate([np.asarray(v, float) for v in values]),
+                      "_", color=GREY, markersize=7, alpha=0.7)
+            axes.errorbar(place, [s.mean for s in found], yerr=reach, color=PALETTE[k], fmt=MARKERS[k], markersize=4,
+                          linestyle=LINES[k % len(LINES)], linewidth=1, capsize=2, label=label)
+        for k, (label, value) in enumerate((references or {}).get(title, {}).items()):
+            axes.axhline(value, color=PALETTE[7 + k % 3], linestyle=":", linewidth=1.4, label=label)
+        axes.set_title(title, loc="left", fontsize=10)
+        axes.set_xticks(range(len(names)), [f"{name:g}" if isinstance(name, float) else str(name) for name in names])
+        axes.tick_params(labelsize=8)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", alpha=0.25)
+    for axes in grid[max(len(measured) - len(grid) // rows, 0):len(measured)]:
+        axes.set_xlabel(xlabel)
+    handles, labels = grid[0].get_legend_handles_labels()
+    if len(labels) > 1:
+        figure.legend(handles, labels, frameon=False, loc="upper center", ncols=len(labels), fontsize=9, bbox_to_anchor=(0.5, 0))
+    figure.tight_layout()
+    return figure
+
+
+def reliability(curves: Mapping[str, ReliabilityCurve], title: str = "", xlabel: str = "predicted probability",
+                ylabel: str = "share of positives", smallest: int = 1) -> Figure:
+    """Reliability diagram of pooled curves: share of positives over mean probability, and how many entries each bin has.
+
+    The diagonal is perfect calibration; points below it are too confident. Bins of fewer than `smallest` entries are
+    left out above, never below. The counts stand on a logarithmic axis.
+    """
+    figure = Figure(figsize=(5.2, 5.6))
+    axes, below = figure.subplots(2, 1, height_ratios=(3, 1), sharex=True)
+    axes.plot([0, 1], [0, 1], color="black", linewidth=0.8)
+    for k, (name, curve) in enumerate(curves.items()):
+        seen = curve.count.numpy() >= max(smallest, 1)
+        axes.plot(curve.confidence.numpy()[seen], curve.frequency.numpy()[seen], color=PALETTE[k], marker=MARKERS[k],
+                  linestyle=LINES[k % len(LINES)], markersize=5, label=name)
+        below.stairs(np.maximum(curve.count.numpy(), 0.5), curve.edges.numpy(), color=PALETTE[k], linewidth=1.6,
+                     linestyle=LINES[k % len(LINES)])
+    axes.set(ylabel=ylabel, xlim=(0, 1), ylim=(0, 1))
+    axes.set_title(title, loc="left", fontsize=11)
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False, loc="upper left", fontsize=9)
+    below.set(xlabel=xlabel, ylabel="entries", yscale="log", ylim=(0.5, None))
+    for each in (axes, below):
+        each.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
     return figure
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from udlib.experiments import Recipe, Run, for_profile, load, store
 from udlib.recipes import groups
 from udlib.statistics import summary
+from udlib.verdicts import Claim, calibration_claims, judge
 
 # Metrics of the test split, as `experiments.measure` names them, and the heads of their columns.
 COLUMNS = {
@@ -121,11 +122,32 @@ def provenance(chosen: Mapping[str, Sequence[Recipe]] | None = None) -> str:
             f"Python {every('python')}.")
 
 
+def verdicts(claims: Sequence[Claim]) -> list[list[str]]:
+    """Rows of the table of verdicts, head first: each claim, what was measured, and what becomes of the claim."""
+    rows = [["claim", "from", "data", "difference", "95 % interval", "verdict"]]
+    for claim in claims:
+        (mean, low, high, n), verdict = judge(claim)
+        unit, factor, digits = ("nats", 1, 4) if claim.metric[0] == "NLL" else ("points", 100, 2)
+        ends = f"[{factor * low:+.{digits}f}, {factor * high:+.{digits}f}]"
+        rows.append([claim.question, claim.source, claim.data, f"{factor * mean:+.{digits}f} {unit}", ends, f"**{verdict}**"])
+    return rows
+
+
+VERDICT_NOTE = ("Paired differences over five seeds on the test split, with t intervals. A 95 % interval misses zero by chance "
+                "once in twenty times, and these are {count}. \"Not detected\" says that five seeds cannot tell.")
+
+
 def generated(folder: Path) -> dict[str, str]:
     """The generated parts of the README of the checkout in `folder`, by name."""
     # "quick" answers no question: it is what the tests train again
     table = results({name: found for name, found in groups().items() if name != "quick"})
+    try:
+        judged = verdicts(calibration_claims())
+        judgement = f"{as_markdown(judged)}\n\n{VERDICT_NOTE.format(count=len(judged) - 1)}"
+    except FileNotFoundError as error:
+        judgement = f"Not judged yet: {error}."
     return {
+        "verdicts": judgement,
         "lessons": as_markdown(lessons(folder / "notebooks")),
         "results": "\n\n".join([as_markdown(table), NOTE, provenance()]) if len(table) > 1 else provenance(),
     }

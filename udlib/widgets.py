@@ -7,6 +7,7 @@ tested alone. A value that was never computed is never shown: the sliders have n
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cache
 from typing import NamedTuple
@@ -14,7 +15,13 @@ from typing import NamedTuple
 import ipywidgets
 from matplotlib.figure import Figure
 
+from udlib import plots
+from udlib.calibration import calibration_interval, calibration_noise, confident_calibration_error
+from udlib.calibration import expected_calibration_error, reliability_curve, true_calibration_error
+from udlib.experiments import Run
+from udlib.metrics import average_precision
 from udlib.plots import png
+from udlib.statistics import Interval
 
 
 class Frame(NamedTuple):
@@ -23,6 +30,7 @@ class Frame(NamedTuple):
     figure: Figure
     alt: str
     readings: Mapping[str, str]
+    table: Sequence[Sequence[str]] = ()  # rows, head first, to stand below the picture
 
 
 class Explorer(ipywidgets.VBox):
@@ -33,6 +41,8 @@ class Explorer(ipywidgets.VBox):
     of the picture, with its message, and leaves the sliders working.
     """
 
+    made = "computed"  # what a value without a position was not
+
     def __init__(self, controls: Mapping[str, Sequence[Hashable]], frame: Callable[..., Frame], note: str = "",
                  start: Mapping[str, Hashable] | None = None, warm: bool = False):
         for name, values in controls.items():
@@ -40,8 +50,7 @@ class Explorer(ipywidgets.VBox):
                 raise ValueError(f"control '{name}' has no values: give at least one")
         chosen = {name: (start or {}).get(name, values[0]) for name, values in controls.items()}
         for name, value in chosen.items():
-            if value not in controls[name]:
-                raise ValueError(f"{name} = {value} was not computed: choose one of {', '.join(map(str, controls[name]))}")
+            self._require(name, value, controls[name])
         self._render = cache(lambda *values: _rendered(frame(*values)))
         self.sliders = {name: ipywidgets.SelectionSlider(
             options=list(values), value=chosen[name], description=name, continuous_update=True,
@@ -49,8 +58,9 @@ class Explorer(ipywidgets.VBox):
             for name, values in controls.items()}
         self.picture = ipywidgets.Image(format="png", layout=ipywidgets.Layout(max_width="100%", object_fit="contain"))
         self.readout = ipywidgets.HTML()
+        self.table = ipywidgets.HTML()
         self.message = ipywidgets.HTML(f"<small>{html.escape(note)}</small>" if note else "")
-        super().__init__([*self.sliders.values(), self.readout, self.picture, self.message])
+        super().__init__([*self.sliders.values(), self.readout, self.picture, self.table, self.message])
         for slider in self.sliders.values():
             slider.observe(lambda _: self._show(), names="value")
         if warm:
@@ -68,9 +78,21 @@ class Explorer(ipywidgets.VBox):
         """The present setting, one value per slider."""
         return tuple(slider.value for slider in self.sliders.values())
 
+    def move(self, **values: Hashable) -> None:
+        """Set sliders by name, as a hand would; raises ValueError for a name or a value that has no position."""
+        for name, value in values.items():
+            if name not in self.sliders:
+                raise ValueError(f"there is no slider '{name}': this explorer has {', '.join(self.sliders)}")
+            self._require(name, value, self.sliders[name].options)
+            self.sliders[name].value = value
+
+    def _require(self, name: str, value: Hashable, values: Sequence[Hashable]) -> None:
+        if value not in values:
+            raise ValueError(f"{name} = {value} was not {self.made}: choose one of {', '.join(map(str, values))}")
+
     def _show(self) -> None:
         try:
-            picture, readout = self._render(*self.value)
+            picture, readout, table = self._render(*self.value)
         except Exception as error:  # a callback's exception would otherwise be lost in the server's log
             where = ", ".join(f"{name} = {slider.value}" for name, slider in self.sliders.items())
             self.readout.value = (f"<pre style='color:#b00'>{html.escape(where)}: {type(error).__name__}: "
@@ -78,10 +100,88 @@ class Explorer(ipywidgets.VBox):
             return
         self.picture.value = picture
         self.readout.value = readout
+        self.table.value = table
 
 
-def _rendered(frame: Frame) -> tuple[bytes, str]:
+class LambdaExplorer(Explorer):
+    """λ and the seed under two sliders: calibration and accuracy of the run that was trained with them.
+
+    `runs[λ]` lists that λ's runs, the same seeds in the same order for each; the smallest λ is drawn beside the chosen
+    one, for comparison. All pictures are drawn at once (`warm`), so every move is instant. `samples` is the number of
+    bootstrap samples of test images behind each interval. A λ that was not trained has no position and is refused.
+    """
+
+    made = "trained"
+
+    def __init__(self, runs: Mapping[float, Sequence[Run]], start: Mapping[str, Hashable] | None = None,
+                 samples: int = 100, warm: bool = True):
+        named = {lam: {run.recipe.training.seed: run for run in found} for lam, found in runs.items()}
+        seeds = list(next(iter(named.values()), {}))
+        if not seeds or any(list(found) != seeds for found in named.values()):
+            raise ValueError(f"the runs have the seeds { {lam: list(found) for lam, found in named.items()} }: "
+                             "expected the same ones for every λ, and at least one")
+        self.runs, self.samples = named, samples
+        super().__init__({"λ": sorted(named), "seed": seeds}, self.frame, start=start, warm=warm,
+                         note="Trained at these λ and nowhere between. Test images; difficult labels count as marked. "
+                              "Intervals: 95 %, over resampled images.")
+
+    def measure(self, lam: float, seed: int) -> dict[str, Interval]:
+        """The readings as fractions; `low` and `high` are NaN where a reading has no interval."""
+        run = self.runs[lam][seed]
+        p, found = run.probabilities(), run.labels()
+        known = run.metrics["test"]
+        readings = {name: Interval(known.get(key, math.nan), math.nan, math.nan)
+                    for name, key in (("mAP", "mAP"), ("mAP, Difficult", "mAP_difficult"))}
+        variants = {"ECE, class-wise": (expected_calibration_error, found.targets, {}),
+                    "ECE, pooled": (expected_calibration_error, found.targets, {"average": "pooled"}),
+                    "ECE, p ≥ 0.5": (confident_calibration_error, found.targets, {"average": "pooled"})}
+        if found.posterior is not None:
+            variants["true error, pooled"] = (true_calibration_error, found.posterior, {"average": "pooled"})
+        for name, (error, against, options) in variants.items():
+            readings[name] = calibration_interval(error, p, against, samples=self.samples, **options)
+        noise = calibration_noise(p, samples=10)
+        return readings | {"ECE, class-wise, if perfect": Interval(noise, math.nan, math.nan)}
+
+    def frame(self, lam: float, seed: int) -> Frame:
+        """The picture, the readings and the table of one run."""
+        run, least = self.runs[lam][seed], min(self.runs)
+        found = run.labels()
+        curves = {f"λ = {value:g}": reliability_curve(self.runs[value][seed].probabilities(), found.targets, average="pooled")
+                  for value in dict.fromkeys((least, lam))}
+        readings = {name: _in_percent(reading) for name, reading in self.measure(lam, seed).items()}
+        said = ", ".join(f"{name} {value}" for name, value in readings.items())
+        return Frame(plots.reliability(curves, f"trained at λ = {lam:g}, seed {seed}"), f"λ = {lam:g}, seed {seed}: {said}",
+                     readings, self._classes(run))
+
+    def _classes(self, run: Run) -> list[list[str]]:
+        p, found = run.probabilities(), run.labels()
+        precision = average_precision(p, found.targets, found.difficult)
+        curve = reliability_curve(p, found.targets)
+        error = (curve.count * curve.gap.nan_to_num(0)).sum(1) / curve.count.sum(1)
+        excess = p.mean(0) - found.targets.double().mean(0)
+        return [["class", "positives", "AP, %", "ECE, %", "mean p − share, points"],
+                *[[name, str(int(count)), f"{100 * ap:.1f}", f"{100 * e:.1f}", f"{100 * over:+.1f}"] for name, count, ap, e, over
+                  in zip(found.classes, found.targets.sum(0), precision, error, excess)]]
+
+
+def _in_percent(reading: Interval) -> str:
+    ends = "" if math.isnan(reading.low) else f" [{100 * reading.low:.1f}, {100 * reading.high:.1f}]"
+    return f"{100 * reading.estimate:.1f}{ends} %"
+
+
+def _rendered(frame: Frame) -> tuple[bytes, str, str]:
     cells = "".join(f"<td style='padding:2px 14px 2px 0'>{html.escape(name)}<br><b>{html.escape(value)}</b></td>"
                     for name, value in frame.readings.items())
     return png(frame.figure), (f"<table role='status' aria-label='{html.escape(frame.alt, quote=True)}'>"
-                               f"<tr>{cells}</tr></table>")
+                               f"<tr>{cells}</tr></table>"), _table(frame.table)
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows as an HTML table, head first: the first column to the left, numbers to the right."""
+    if not rows:
+        return ""
+    def line(cells: Sequence[str], tag: str) -> str:
+        align = ["left"] + ["right"] * (len(cells) - 1)
+        return "<tr>" + "".join(f"<{tag} style='text-align:{side};padding:0 12px 0 0'>{html.escape(str(cell))}</{tag}>"
+                                for cell, side in zip(cells, align)) + "</tr>"
+    return f"<table>{line(rows[0], 'th')}{''.join(line(row, 'td') for row in rows[1:])}</table>"

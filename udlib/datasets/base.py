@@ -4,8 +4,9 @@ import copy
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
-from typing import Callable, Iterable, Literal, Sequence
+from typing import Callable, Iterable, Literal, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -124,6 +125,21 @@ def check_trainable(targets: Tensor, classes: Sequence[str]) -> list[str]:
             "there is nothing to learn; check the class names, the split, and the policy for difficult labels"
         )
     return [name for name, count in zip(classes, counts) if count == 0]
+
+
+def require_disjoint(ids: Mapping[str, Sequence[str]]) -> None:
+    """Refuse splits that share images: `ids` gives the image ids of each split by its name; raises ValueError.
+
+    >>> require_disjoint({"val": ["a"], "test": ["b", "a"]})
+    Traceback (most recent call last):
+    ...
+    ValueError: 'val' and 'test' share 1 image, 'a' first: what is chosen or fitted on one must be judged on other images
+    """
+    for (first, a), (second, b) in combinations(ids.items(), 2):
+        if shared := sorted(set(a) & set(b)):
+            images = "1 image" if len(shared) == 1 else f"{len(shared)} images"
+            raise ValueError(f"'{first}' and '{second}' share {images}, '{shared[0]}' first: what is chosen or fitted on "
+                             "one must be judged on other images")
 
 
 class MultiLabelDataset(Dataset):

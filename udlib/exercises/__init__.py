@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
+
+from udlib.statistics import paired_difference
 
 Checker = Callable[..., str | None]
 _CHECKERS: dict[str, Checker] = {}
@@ -61,6 +63,31 @@ def check_guess(name: str, guess, measured: float, unit: str = "") -> None:
     verdict = "very close" if distance <= 0.05 * abs(measured) else \
         "in the right region" if distance <= 0.25 * abs(measured) else "far off: what did you expect, and why?"
     print(f"{name}: you guessed {float(guess):.3g}{unit}, measured is {measured:.3g}{unit}: {verdict}")
+
+
+def check_choice(name: str, guess, measured: Mapping[float, Sequence[float]], higher_is_better: bool = True) -> None:
+    """Scores a prediction of which setting wins: `measured` holds each setting's values, paired by seed.
+
+    Says which setting has the best mean, and whether the guessed one can be told from it: a paired t interval over seeds.
+    """
+    sign = 1 if higher_is_better else -1
+    ranked = sorted(measured, key=lambda setting: -sign * sum(measured[setting]) / len(measured[setting]))
+    best = ranked[0]
+    if guess is None or guess is ...:
+        print(f"{name}: best on average is {best:g}. You wrote no guess; next time, write one first.")
+    elif guess not in measured:
+        print(f"{name}: {guess} was not trained: guess one of {', '.join(f'{setting:g}' for setting in sorted(measured))}")
+    elif guess == best:
+        print(f"{name}: {best:g} has the best mean, as you said.")
+    else:
+        found = paired_difference(measured[best], measured[guess])
+        told = "and five seeds cannot tell the two apart: your guess stands" if found.verdict == "not detected" else \
+            "and the interval leaves no doubt about the sign"
+        told = told.replace("five seeds", f"{found.n} seed{'s' * (found.n > 1)}")
+        if found.n < 2:
+            told = "but one seed has no interval, so nobody can tell"
+        print(f"{name}: best on average is {best:g}; you said {guess:g}, rank {ranked.index(guess) + 1} of {len(ranked)}, "
+              f"{told}")
 
 
 def assert_measured(value: float, stated: float, within: float) -> None:

@@ -1,0 +1,87 @@
+"""Claims against stored runs: which difference is meant, in which direction, and what becomes of the claim."""
+
+import pytest
+import torch
+
+from udlib import experiments, recipes
+from udlib.experiments import Run, recipe, save
+from udlib.verdicts import Claim, best_lambda, calibration_claims, judge, measured
+
+
+@pytest.fixture
+def stored(tmp_path, monkeypatch):
+    """A function that stores runs of the given seeds' test (and validation) metrics, in an empty store."""
+    monkeypatch.setattr(experiments, "store", lambda: tmp_path)
+    monkeypatch.delenv("UDLIB_PROFILE", raising=False)
+
+    def store(chosen, val=None, **test):
+        logits = torch.zeros(2, 3)
+        for k, one in enumerate(chosen):
+            of_seed = {name: values[k] for name, values in test.items()}
+            save(Run(one, logits, logits, None, None, {"test": of_seed, "val": {"mAP": val} if val else of_seed}, [], {}))
+        return chosen
+    return store
+
+
+def seeds(**choices):
+    return [recipe(seed=seed, **choices) for seed in range(3)]
+
+
+@pytest.fixture
+def pair(stored):
+    return (stored(seeds(lam=1.0), mAP=[0.72, 0.73, 0.74], hard=[0.60, 0.62, 0.61]),
+            stored(seeds(), mAP=[0.70, 0.71, 0.72], hard=[0.55, 0.56, 0.55]))
+
+
+@pytest.mark.parametrize("expected, verdict", [("higher", "holds"), ("lower", "reversed")])
+def test_a_difference_that_every_seed_shows_holds_or_reverses_the_claim(pair, expected, verdict):
+    found = judge(Claim("?", "?", ("mAP",), *pair, expected))
+    assert found.verdict == verdict
+    assert found.difference.mean == pytest.approx(0.02) and found.difference.n == 3
+
+
+def test_seeds_that_disagree_detect_nothing(stored):
+    pair = stored(seeds(lam=1.0), mAP=[0.70, 0.75, 0.69]), stored(seeds(), mAP=[0.71, 0.70, 0.71])
+    assert judge(Claim("?", "?", ("mAP",), *pair, "higher")).verdict == "not detected"
+
+
+def test_two_metrics_compare_one_gain_with_the_other(pair):
+    found = judge(Claim("?", "?", ("hard", "mAP"), *pair, "higher"))
+    assert found.difference.mean == pytest.approx((0.05 + 0.06 + 0.06) / 3 - 0.02) and found.verdict == "holds"
+
+
+def test_runs_are_paired_by_seed_in_the_order_of_the_recipes(pair):
+    ours, theirs = pair
+    swapped = judge(Claim("?", "?", ("mAP",), ours[::-1], theirs[::-1], "higher")).difference
+    assert swapped == judge(Claim("?", "?", ("mAP",), ours, theirs, "higher")).difference
+    assert judge(Claim("?", "?", ("mAP",), ours[::-1], theirs, "higher")).difference.low < swapped.low
+
+
+def test_a_claim_without_a_direction_is_refused(pair):
+    with pytest.raises(ValueError, match="expected is 'better': a claim says 'higher' or 'lower'"):
+        judge(Claim("?", "?", ("mAP",), *pair, "better"))
+
+
+def test_a_missing_run_is_named_with_the_command_that_trains_it(pair):
+    missing = recipe(seed=7)
+    with pytest.raises(FileNotFoundError, match=f"udlib runs --only {missing.key}"):
+        measured([missing], "mAP")
+
+
+def test_lambda_is_chosen_on_validation_and_0_is_no_candidate(stored):
+    for lam, found in recipes.sweep("digits").items():
+        stored(found, val={0.0: 0.9, 0.1: 0.6, 1.0: 0.7}[lam], mAP=[1 - lam / 2] * 5)
+    assert best_lambda(data="digits") == 1.0, "0.1 is better on test, 0 on validation"
+    assert best_lambda(data="digits", higher_is_better=False) == 0.1
+
+
+def test_every_claim_of_the_course_is_judged_by_what_ships():
+    claims = calibration_claims()
+    assert {claim.data for claim in claims} == {"scenes", "digits"} and len(claims) >= 15
+    for claim in claims:
+        found = judge(claim)
+        assert found.verdict in ("holds", "not detected", "reversed") and found.difference.n == len(recipes.SEEDS)
+        assert found.difference.low <= found.difference.mean <= found.difference.high
+        seeds = [[chosen.training.seed for chosen in side] for side in (claim.recipes, claim.against)]
+        assert seeds[0] == seeds[1]
+        assert {chosen.data for chosen in (*claim.recipes, *claim.against)} == {claim.data}
