@@ -13,7 +13,7 @@ import nbformat
 
 ROOT = Path(__file__).resolve().parents[1]
 LONGEST_CELL = 15  # lines
-SHOWS = {"show", "print", "display", "check", "check_guess"}  # calls that must leave an output
+SHOWS = {"show", "print", "display", "check", "check_guess", "check_choice"}  # calls that must leave an output
 # An output may name no folder of the machine it was made on.
 MACHINE = re.compile("|".join([*map(re.escape, (str(ROOT), str(Path.home()), tempfile.gettempdir() + os.sep)),
                                r"/tmp/\w", r"/home/\w", r"/Users/\w", r"/root\b", r"[A-Z]:\\+Users"]))
@@ -128,3 +128,29 @@ def faults_of_answers(notebook, source, solved):
         wanted = "correct" if solved else "not attempted yet"
         if not said.get(number, "").startswith(wanted):
             yield f"exercise {number} is answered {said.get(number)!r}, expected is {wanted!r}"
+
+
+def names(cell, context):
+    """The names that a cell makes (`ast.Store`) or uses (`ast.Load`)."""
+    tree = ast.parse(cell.source)
+    found = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, context)}
+    if context is ast.Store:
+        found |= {node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+        found |= {alias.asname or alias.name.split(".")[0] for node in ast.walk(tree)
+                  if isinstance(node, (ast.Import, ast.ImportFrom)) for alias in node.names}
+    return found
+
+
+def cut(number, *wanted):
+    """A copy of a committed lesson with the first cell that holds all these words, and the cells it builds upon."""
+    source = next(path for path in SOURCES if path.stem.startswith(number))
+    notebook = nbformat.read(ROOT / "notebooks" / f"{source.stem}.ipynb", as_version=4)
+    code = code_of(notebook)
+    last = next(k for k, cell in enumerate(code) if all(words in cell.source for words in wanted))
+    kept, needed = [code[last]], names(code[last], ast.Load)
+    for cell in reversed(code[:last]):
+        if made := names(cell, ast.Store) & needed:
+            kept.insert(0, cell)
+            needed = (needed - made) | names(cell, ast.Load)
+    notebook.cells = kept
+    return notebook

@@ -1,4 +1,7 @@
-"""Lesson 00 in a real JupyterLab in a real Chromium: it opens, runs to its end, shows its figures, its slider moves."""
+"""A real JupyterLab in a real Chromium: lesson 00 opens, runs to its end and shows its figures, and sliders move.
+
+Lesson 03's λ explorer is opened too, with the cells that it builds upon.
+"""
 
 import json
 import os
@@ -13,9 +16,11 @@ import urllib.request
 
 import nbformat
 import pytest
-from lessons import ROOT, SOURCES, code_of
+from lessons import ROOT, SOURCES, code_of, cut
 
 from udlib.doctor import find_chromium
+from udlib.experiments import load
+from udlib.recipes import sweep
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is missing: install the extra `test`")
 CHROMIUM = find_chromium()
@@ -29,7 +34,7 @@ SETTINGS = {"notebook-extension/tracker": {"windowingMode": "none"},
 
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="NO CHROMIUM: lesson 00 was not opened in a browser; install one, on "
+    pytest.mark.skipif(CHROMIUM is None, reason="NO CHROMIUM: no lesson was opened in a browser; install one, on "
                        "Debian and Ubuntu with `sudo apt-get install chromium`, and run the tests again"),
 ]
 
@@ -41,10 +46,17 @@ def free_port():
 
 
 @pytest.fixture
-def lab(tmp_path):
+def served(tmp_path):
+    """The folder that JupyterLab serves, with a copy of lesson 00 in it."""
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    shutil.copy(LESSON, folder)
+    return folder
+
+
+@pytest.fixture
+def lab(tmp_path, served):
     """The address of a JupyterLab that serves copies of the notebooks."""
-    (tmp_path / "notebooks").mkdir()
-    shutil.copy(LESSON, tmp_path / "notebooks")
     for name, content in SETTINGS.items():
         path = tmp_path / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -115,9 +127,10 @@ def outputs(page, kind):
     return page.locator(f'.jp-Notebook .jp-OutputArea-output[data-mime-type="{kind}"]')
 
 
-def test_lesson_00_opens_and_runs_and_its_slider_moves(lab, page):
-    cells = len(code_of(nbformat.read(LESSON, as_version=4)))
-    page.goto(f"{lab}/lab/tree/notebooks/{LESSON.name}", timeout=START * 1000)
+def run_all(page, lab, notebook):
+    """Open a served notebook, forget its outputs, run it, and see every cell end well."""
+    cells = len(code_of(nbformat.read(notebook, as_version=4)))
+    page.goto(f"{lab}/lab/tree/notebooks/{notebook.name}", timeout=START * 1000)
     page.locator(".jp-Notebook .jp-CodeCell").nth(cells - 1).wait_for(state="attached", timeout=START * 1000)
     page.locator('.jp-NotebookPanel-toolbar .jp-KernelName', has_text="Python 3").wait_for(timeout=START * 1000)
 
@@ -134,23 +147,58 @@ def test_lesson_00_opens_and_runs_and_its_slider_moves(lab, page):
     assert outputs(page, "application/vnd.jupyter.stderr").all_inner_texts() == []  # JupyterLab's kind for errors too
     assert prompts(page) == [f"[{k}]:" for k in range(1, cells + 1)]
 
+
+def move(page, explorer, slider, key="ArrowRight", times=1):
+    """Press a key on a slider's handle; after each press the readings must be others."""
+    readout = explorer.locator("table[role=status]")
+    explorer.locator(".noUi-handle").nth(slider).focus()
+    for _ in range(times):
+        before = readout.text_content()
+        page.keyboard.press(key)
+        playwright.expect(readout).not_to_have_text(before, timeout=REACT * 1000)
+    return readout.text_content()
+
+
+def only_explorer(page):
+    return page.locator(".jp-OutputArea-output", has=page.locator(".noUi-handle")).first
+
+
+def test_lesson_00_opens_and_runs_and_its_slider_moves(lab, page):
+    run_all(page, lab, LESSON)
     figures = outputs(page, "image/png").locator("img")
     assert figures.count() >= 1
     for figure in figures.all():
         figure.scroll_into_view_if_needed()
         assert figure.is_visible() and figure.evaluate("image => image.naturalWidth") > 0
 
-    explorer = page.locator(".jp-OutputArea-output", has=page.locator(".noUi-handle")).first
-    readout, picture = explorer.locator("table[role=status]"), explorer.locator("img")
+    explorer = only_explorer(page)
+    picture = explorer.locator("img")
     assert picture.evaluate("image => image.naturalWidth") > 0
     first = picture.get_attribute("src")
-    explorer.locator(".noUi-handle").focus()
-    for _ in range(4):  # neighbouring settings may give the same picture, never the same reading
-        before = readout.text_content()
-        page.keyboard.press("ArrowRight")
-        playwright.expect(readout).not_to_have_text(before, timeout=REACT * 1000)
+    move(page, explorer, 0, times=4)  # neighbouring settings may give the same picture, never the same reading
     playwright.expect(picture).not_to_have_attribute("src", first, timeout=REACT * 1000)
     assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
 
     elsewhere = [address for address in page.asked if not address.startswith((lab, "data:", "blob:"))]
     assert elsewhere == [], "a lesson needs no network"
+
+
+def test_the_lambda_explorer_of_lesson_03_moves_by_keyboard(lab, page, served):
+    """The cell of the explorer, and the cells it builds upon, as a notebook of their own."""
+    notebook = served / "explorer.ipynb"
+    nbformat.write(cut("03", "LambdaExplorer("), notebook)
+    run_all(page, lab, notebook)
+    explorer = only_explorer(page)
+    picture, table = explorer.locator("img"), explorer.locator("table").last
+    start, start_table = picture.get_attribute("src"), table.text_content()
+    lam = explorer.locator(".widget-readout").nth(0)
+    assert lam.text_content() == "0.0"
+    move(page, explorer, 0)
+    playwright.expect(lam).to_have_text("0.03")
+    move(page, explorer, 1)
+    playwright.expect(explorer.locator(".widget-readout").nth(1)).to_have_text("1")
+    playwright.expect(picture).not_to_have_attribute("src", start, timeout=REACT * 1000)
+    playwright.expect(table).not_to_have_text(start_table, timeout=REACT * 1000)
+    shown = load(sweep()[0.03][1]).metrics["test"]
+    readings = explorer.locator("table[role=status]").text_content()
+    assert f"mAP{100 * shown['mAP']:.1f} %" in readings and f"ECE, pooled{100 * shown['ECE_pooled']:.1f} [" in readings

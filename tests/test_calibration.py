@@ -234,7 +234,7 @@ def test_the_basic_interval_holds_the_true_error_far_more_often_than_percentiles
         _, p, y = simulated(500, seed=trial, sharpness=1.2)
         for kind in hits:
             found = calibration_interval(expected_calibration_error, p, y, samples=60, kind=kind, average="pooled")
-            assert found.estimate == expected_calibration_error(p, y, average="pooled")
+            assert found.estimate == pytest.approx(expected_calibration_error(p, y, average="pooled"), abs=1e-12)
             hits[kind] += found.low <= truth <= found.high
     assert hits["basic"] >= 8 > 5 >= hits["percentile"]
 
@@ -297,3 +297,44 @@ def test_a_bad_posterior_and_a_wholly_ignored_set_are_refused():
         brier_score([[0.5]], [[1]], ignore=np.array([[True]]))
     with pytest.raises(ValueError, match="clip is 0"):
         negative_log_likelihood([[0.5]], [[1]], clip=0)
+
+
+BINNED = [
+    (expected_calibration_error, {}), (expected_calibration_error, {"average": "pooled", "bins": 7}),
+    (confident_calibration_error, {"average": "pooled"}), (confident_calibration_error, {}),
+    (true_calibration_error, {"minimum": 0.3}), (expected_calibration_error, {"average": "pooled", "minimum": 1.0}),
+]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("measure, options", BINNED)
+def test_binning_each_image_once_gives_the_interval_of_binning_every_sample_anew(measure, options, masked, dtype):
+    g = torch.Generator().manual_seed(0)
+    p = (torch.rand(80, 4, generator=g) * 21).floor().clamp(max=20).to(dtype) / 20  # on the edges of bins, 0 and 1 too
+    y = torch.rand(80, 4, generator=g).double() if measure is true_calibration_error else torch.rand(80, 4, generator=g) < p
+    ignore = torch.rand(80, 4, generator=g) < 0.3 if masked else None
+    if masked:
+        ignore[:, 2] = True  # a class without an entry
+    fast = calibration_interval(measure, p, y, ignore, samples=25, **options)
+    slow = calibration_interval(lambda *values, **named: measure(*values, **named), p, y, ignore, samples=25, **options)
+    assert fast == pytest.approx(slow, abs=1e-12)
+
+
+def test_an_interval_refuses_what_its_measure_refuses():
+    p, y = torch.full((4, 2), 0.5), torch.zeros(4, 2)
+    for options, says in [({"bins": 0}, "bins is 0"), ({"average": "micro"}, "unknown average"), ({"minimum": 2}, "minimum is 2")]:
+        with pytest.raises(ValueError, match=says):
+            calibration_interval(expected_calibration_error, p, y, **options)
+    with pytest.raises(ValueError, match="1.5"):
+        calibration_interval(expected_calibration_error, p + 1, y)
+
+
+def test_one_class_only_makes_class_wise_and_pooled_the_same():
+    g = torch.Generator().manual_seed(0)
+    p = torch.rand(60, 1, generator=g)
+    y = (torch.rand(60, 1, generator=g) < p).int()
+    for error in ERRORS:
+        assert error(p, y) == pytest.approx(error(p, y, average="pooled"))
+    assert calibration_interval(expected_calibration_error, p, y, samples=20) == pytest.approx(
+        calibration_interval(expected_calibration_error, p, y, samples=20, average="pooled"), abs=1e-12)

@@ -108,6 +108,26 @@ def test_a_guess_is_compared_with_what_was_measured(capsys, guess, said):
     assert said in capsys.readouterr().out
 
 
+SWEEP = {0.0: [0.70, 0.71, 0.70], 0.1: [0.74, 0.75, 0.74], 1.0: [0.73, 0.76, 0.74]}
+
+
+@pytest.mark.parametrize("guess, said", [
+    (..., "best on average is 0.1. You wrote no guess"), (None, "You wrote no guess"),
+    (0.1, "0.1 has the best mean, as you said"), (1.0, "rank 2 of 3, and 3 seeds cannot tell the two apart"),
+    (0.0, "rank 3 of 3, and the interval leaves no doubt"), (0.2, "0.2 was not trained: guess one of 0, 0.1, 1"),
+])
+def test_a_choice_is_scored_by_its_rank_and_by_whether_the_best_can_be_told_from_it(capsys, guess, said):
+    checks.check_choice("mAP", guess, SWEEP)
+    assert said in capsys.readouterr().out
+
+
+def test_a_choice_among_errors_is_best_where_it_is_lowest(capsys):
+    checks.check_choice("ECE", 0.0, SWEEP, higher_is_better=False)
+    checks.check_choice("ECE", 1.0, {0.0: [0.2], 1.0: [0.3]}, higher_is_better=False)
+    first, second = capsys.readouterr().out.splitlines()
+    assert "0 has the best mean" in first and "but one seed has no interval" in second
+
+
 def test_a_number_of_the_text_is_held_against_the_measured_one(monkeypatch):
     monkeypatch.delenv("UDLIB_PROFILE", raising=False)
     checks.assert_measured(0.751, stated=0.75, within=0.002)

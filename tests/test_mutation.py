@@ -3,44 +3,17 @@
 The notebooks' own runner (`notebooks/build.py`) judges copies of committed notebooks, cut to the cells that matter.
 """
 
-import ast
 import os
 import shutil
 
 import nbformat
 import pytest
-from lessons import ROOT, SOURCES, build, code_of, complaints
+from lessons import ROOT, SOURCES, build, code_of, complaints, cut
 from safetensors.torch import load_file, save_file
 
 from udlib.datasets import data_root
 from udlib.experiments import load
 from udlib.recipes import groups
-
-
-def names(cell, context):
-    """The names that a cell makes (`ast.Store`) or uses (`ast.Load`)."""
-    tree = ast.parse(cell.source)
-    found = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, context)}
-    if context is ast.Store:
-        found |= {node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
-        found |= {alias.asname or alias.name.split(".")[0] for node in ast.walk(tree)
-                  if isinstance(node, (ast.Import, ast.ImportFrom)) for alias in node.names}
-    return found
-
-
-def cut(number, *wanted):
-    """A copy of a committed lesson with the first cell that holds all these words, and the cells it builds upon."""
-    source = next(path for path in SOURCES if path.stem.startswith(number))
-    notebook = nbformat.read(ROOT / "notebooks" / f"{source.stem}.ipynb", as_version=4)
-    code = code_of(notebook)
-    last = next(k for k, cell in enumerate(code) if all(words in cell.source for words in wanted))
-    kept, needed = [code[last]], names(code[last], ast.Load)
-    for cell in reversed(code[:last]):
-        if made := names(cell, ast.Store) & needed:
-            kept.insert(0, cell)
-            needed = (needed - made) | names(cell, ast.Load)
-    notebook.cells = kept
-    return notebook
 
 
 def write(notebook, path):

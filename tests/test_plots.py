@@ -10,7 +10,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from udlib import plots
+from udlib.calibration import reliability_curve
 from udlib.datasets.base import Box
+from udlib.statistics import summary
 
 PICTURE = np.zeros((8, 8, 3), np.uint8)
 
@@ -28,6 +30,9 @@ CURVES = {
     "precision_recall": lambda n: plots.precision_recall({f"net {k}": ([0, 1], [1, 0.5]) for k in range(n)}),
     "estimates": lambda n: plots.estimates([f"class {k}" for k in range(n)],
                                            {"train": (range(n), range(-1, n - 1), range(1, n + 1))}, "share (%)"),
+    "panels": lambda n: plots.panels(classes(n), {f"score {k}": {"scenes": [[1, 2, 4]] * n} for k in range(n)}, "λ"),
+    "reliability": lambda n: plots.reliability({f"class {k}": reliability_curve([[0.2], [0.9]], [[0], [1]], average="pooled")
+                                                for k in range(n)}),
     "dots": lambda n: plots.dots(classes(n), {"ours": range(n), "theirs": range(1, n + 1)}, "AP (%)"),
 }
 
@@ -53,7 +58,8 @@ def test_every_figure_stands_alone_is_drawn_and_names_its_axes(name, count):
         if name == "heat_map":
             assert named_rows and [label.get_text() for label in axes.get_xticklabels()] == named_rows
         else:
-            assert axes.get_xlabel() and (axes.get_ylabel() or len(named_rows) == count)
+            named = axes.get_xlabel() or figure.axes[-1].get_xlabel()  # what stands in one column is named below
+            assert named and (axes.get_ylabel() or axes.get_title("left") or len(named_rows) == count)
 
 
 @pytest.mark.parametrize("name", CURVES)
@@ -137,6 +143,32 @@ def test_dots_put_each_groups_value_in_the_row_of_its_name_and_leave_out_nan():
     before, after = axes.get_lines()
     assert before.get_xydata()[0].tolist() == [0.5, 0] and after.get_xydata()[0].tolist() == [0.7, 0]
     assert [segment.tolist() for segment in axes.collections[0].get_segments()] == [[[0.5, 0], [0.7, 0]]]
+
+
+def test_panels_join_the_means_over_seeds_show_every_seed_and_a_reference():
+    seeds = [[1.0, 2.0, 6.0], [4.0, 4.5, 5.0]]
+    figure = plots.panels([0.0, 0.1], {"mAP": {"scenes": seeds}, "ECE": {"scenes": seeds, "digits": seeds}}, "λ",
+                          {"mAP": {"CutOut": 4.2}})
+    left, right = figure.axes
+    ticks, means = left.lines[0], left.containers[0].lines[0]
+    assert ticks.get_ydata().tolist() == [1, 2, 6, 4, 4.5, 5] and means.get_ydata().tolist() == [3, 4.5]
+    reach = [segment[:, 1] for segment in left.containers[0].lines[2][0].get_segments()]
+    expected = summary(seeds[0])
+    assert reach[0].tolist() == pytest.approx([expected.low, expected.high])
+    assert left.lines[-1].get_label() == "CutOut" and set(left.lines[-1].get_ydata()) == {4.2}
+    assert [label.get_text() for label in left.get_xticklabels()] == ["0", "0.1"]
+    assert left.get_title("left") == "mAP" and len(right.containers) == 2 and right.get_xlabel() == "λ"
+
+
+def test_reliability_draws_shares_over_confidences_and_counts_and_leaves_out_sparse_bins():
+    curve = reliability_curve([[0.1], [0.1], [0.7], [0.9]], [[0], [1], [1], [1]], bins=2, average="pooled")
+    upper, lower = plots.reliability({"net": curve}, smallest=2).axes
+    diagonal, drawn = upper.lines
+    assert diagonal.get_xdata().tolist() == diagonal.get_ydata().tolist() == [0, 1]
+    assert drawn.get_xdata() == pytest.approx([0.1, 0.8]) and drawn.get_ydata() == pytest.approx([0.5, 1.0])
+    assert lower.patches[0].get_data().values.tolist() == [2, 2] and lower.get_yscale() == "log"
+    sparse = plots.reliability({"net": curve}, smallest=3).axes[0].lines[1]
+    assert len(sparse.get_xdata()) == 0
 
 
 def test_estimates_put_value_and_interval_in_the_row_of_their_name_side_by_side_for_groups():

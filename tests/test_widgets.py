@@ -1,12 +1,20 @@
 """Explorers as plain Python, and one in a notebook's own kernel."""
 
+import html
+import re
+
 import nbformat
 import pytest
+import torch
 from matplotlib.figure import Figure
 from nbclient import NotebookClient
 
-from udlib.widgets import Explorer, Frame
-
+from udlib import experiments
+from udlib.calibration import calibration_interval, expected_calibration_error
+from udlib.experiments import Run, recipe
+from udlib.measures import Split, measure
+from udlib.metrics import average_precision
+from udlib.widgets import Explorer, Frame, LambdaExplorer
 
 
 def picture(explorer):
@@ -100,6 +108,96 @@ def test_a_screen_reader_finds_names_readings_and_a_description():
     assert "role='status'" in explorer.readout.value
     assert "aria-label='a line at &quot;1&quot;'" in explorer.readout.value
     assert "measured &lt; 10 times" in explorer.message.value
+
+
+def test_a_table_stands_below_the_picture_as_text_not_markup():
+    def frame(height):
+        return Frame(Figure(figsize=(1, 1)), "x", {}, [["class", "AP"], ["<boat>", f"{height}"]])
+    explorer = Explorer({"height": [1, 2]}, frame)
+    explorer.sliders["height"].value = 2
+    assert "<th" in explorer.table.value and "&lt;boat&gt;" in explorer.table.value and ">2</td>" in explorer.table.value
+
+
+def test_move_sets_sliders_by_name_and_refuses_other_names_and_values():
+    explorer = Explorer({"height": [1, 2], "colour": ["red", "blue"]}, Line())
+    explorer.move(height=2, colour="blue")
+    assert explorer.value == (2, "blue") and "2 m" in explorer.readout.value
+    with pytest.raises(ValueError, match="height = 1.5 was not computed: choose one of 1, 2"):
+        explorer.move(height=1.5)
+    with pytest.raises(ValueError, match="no slider 'width': this explorer has height, colour"):
+        explorer.move(width=1)
+    assert explorer.value == (2, "blue")
+
+
+CLASSES, POSTERIOR = ("boat", "fish"), torch.tensor([[0.9, 0.1], [0.2, 0.7], [0.6, 0.5], [0.1, 0.4]] * 20)
+TARGETS = (torch.rand(80, 2, generator=torch.Generator().manual_seed(0)) < POSTERIOR).to(torch.uint8)
+
+
+def trained(lam, seed, sharper=1.0):
+    """A run whose logits are those of the posterior, sharpened."""
+    logits = sharper * torch.logit(POSTERIOR) + 0.01 * seed
+    found = Split(CLASSES, TARGETS, torch.zeros_like(TARGETS, dtype=torch.bool), POSTERIOR)
+    return Run(recipe(lam=lam, seed=seed), logits, logits, None, None, {"test": measure(logits, found)}, [], {})
+
+
+@pytest.fixture
+def sweep(monkeypatch):
+    monkeypatch.setattr(experiments, "labels", lambda chosen, split: Split(
+        CLASSES, TARGETS, torch.zeros_like(TARGETS, dtype=torch.bool), POSTERIOR))
+    return {lam: [trained(lam, seed, sharper) for seed in (0, 3)] for lam, sharper in ((1.0, 1.0), (0.0, 3.0), (0.1, 2.0))}
+
+
+def test_the_lambda_explorer_shows_the_run_of_its_sliders(sweep):
+    explorer = LambdaExplorer(sweep, samples=20)
+    assert list(explorer.sliders["λ"].options) == [0.0, 0.1, 1.0] and list(explorer.sliders["seed"].options) == [0, 3]
+    assert explorer.value == (0.0, 0)
+    pictures = set()
+    for lam in (0.0, 0.1, 1.0):
+        explorer.move(λ=lam, seed=3)
+        run = sweep[lam][1]
+        for name, key in (("mAP", "mAP"), ("ECE, class-wise", "ECE"), ("ECE, pooled", "ECE_pooled"),
+                          ("ECE, p ≥ 0.5", "ECE_confident"), ("true error, pooled", "true_CE_pooled")):
+            assert explorer.measure(lam, 3)[name].estimate == pytest.approx(run.metrics["test"][key], abs=1e-9), name
+            assert re.search(rf"{re.escape(name)}<br><b>{100 * run.metrics['test'][key]:.1f}\b", html.unescape(
+                explorer.readout.value)), name
+        pictures.add(picture(explorer))
+    assert len(pictures) == 3
+
+
+def test_the_lambda_explorers_intervals_and_class_table_are_those_of_the_run(sweep):
+    explorer = LambdaExplorer(sweep, samples=20, warm=False)
+    p = sweep[0.1][1].probabilities()
+    found = explorer.measure(0.1, 3)["ECE, pooled"]
+    assert found == calibration_interval(expected_calibration_error, p, TARGETS, samples=20, average="pooled")
+    explorer.move(λ=0.1, seed=3)
+    ap, share = average_precision(p, TARGETS), TARGETS.double().mean(0)
+    for k, name in enumerate(CLASSES):
+        row = [name, str(int(TARGETS[:, k].sum())), f"{100 * ap[k]:.1f}",
+               f"{100 * expected_calibration_error(p[:, [k]], TARGETS[:, [k]]):.1f}",
+               f"{100 * (p[:, k].mean() - share[k]):+.1f}"]
+        assert re.sub("<[^>]*>", " ", explorer.table.value).split(name)[1].split()[:4] == row[1:]
+
+
+def test_the_lambda_explorer_refuses_a_lambda_that_was_not_trained(sweep):
+    with pytest.raises(ValueError, match="λ = 0.2 was not trained: choose one of 0.0, 0.1, 1.0"):
+        LambdaExplorer(sweep, start={"λ": 0.2}, warm=False)
+    explorer = LambdaExplorer(sweep, warm=False)
+    with pytest.raises(ValueError, match="λ = 3 was not trained"):
+        explorer.move(λ=3)
+
+
+@pytest.mark.parametrize("broken", [{}, {0.0: []}, {0.0: [trained(0.0, 0)], 1.0: [trained(1.0, 1)]}])
+def test_the_lambda_explorer_wants_the_same_seeds_for_every_lambda(broken):
+    with pytest.raises(ValueError, match="the same ones for every λ, and at least one"):
+        LambdaExplorer(broken)
+
+
+def test_without_a_posterior_the_lambda_explorer_shows_no_true_error(sweep, monkeypatch):
+    monkeypatch.setattr(experiments, "labels", lambda chosen, split: Split(
+        CLASSES, TARGETS, torch.zeros_like(TARGETS, dtype=torch.bool), None))
+    explorer = LambdaExplorer(sweep, samples=20, warm=False)
+    assert "mAP, Difficult<br><b>–</b>" in explorer.readout.value, "nothing is difficult here"
+    assert "true error" not in explorer.readout.value and "ECE, pooled" in explorer.readout.value
 
 
 def test_an_explorer_works_in_a_notebooks_own_kernel():

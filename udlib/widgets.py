@@ -156,15 +156,16 @@ class LambdaExplorer(Explorer):
     def _classes(self, run: Run) -> list[list[str]]:
         p, found = run.probabilities(), run.labels()
         precision = average_precision(p, found.targets, found.difficult)
-        curve = reliability_curve(p, found.targets)
-        error = (curve.count * curve.gap.nan_to_num(0)).sum(1) / curve.count.sum(1)
+        errors = (expected_calibration_error(p[:, [k]], found.targets[:, [k]]) for k in range(p.shape[1]))
         excess = p.mean(0) - found.targets.double().mean(0)
         return [["class", "positives", "AP, %", "ECE, %", "mean p − share, points"],
                 *[[name, str(int(count)), f"{100 * ap:.1f}", f"{100 * e:.1f}", f"{100 * over:+.1f}"] for name, count, ap, e, over
-                  in zip(found.classes, found.targets.sum(0), precision, error, excess)]]
+                  in zip(found.classes, found.targets.sum(0), precision, errors, excess)]]
 
 
 def _in_percent(reading: Interval) -> str:
+    if math.isnan(reading.estimate):
+        return "–"
     ends = "" if math.isnan(reading.low) else f" [{100 * reading.low:.1f}, {100 * reading.high:.1f}]"
     return f"{100 * reading.estimate:.1f}{ends} %"
 
