@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from udlib.attention import POOLINGS
+
 
 class Prediction(NamedTuple):
     """What a network says about N images: both branches, and the features they stand on."""
@@ -83,7 +85,7 @@ class DualBranchNet(nn.Module):
         bias: bool = True,
     ):
         super().__init__()
-        if pooling not in ("avg", "max"):
+        if pooling not in POOLINGS:
             raise ValueError(f"pooling is '{pooling}': expected 'avg' or 'max'")
         self.backbone = backbone
         self.pooling = pooling
@@ -91,6 +93,5 @@ class DualBranchNet(nn.Module):
 
     def forward(self, images: Tensor, calibration: bool = True) -> Prediction:
         features = self.backbone(images)
-        cells = features.flatten(2).to(self.head.classification.weight.dtype)
-        pooled = cells.mean(2) if self.pooling == "avg" else cells.amax(2)
+        pooled = POOLINGS[self.pooling](features.to(self.head.classification.weight.dtype))
         return Prediction(*self.head(pooled, calibration), features, pooled)

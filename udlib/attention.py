@@ -1,0 +1,142 @@
+"""Where a network looks: the uncertainty attention of UD (Eq. 15–16), Grad-CAM of a class, and how well maps locate.
+
+Both maps weigh the channels of the last feature map Z (N, D, h, w) by a gradient summed over its cells. Under global
+pooling p = pool(Z), average or max, Σ_hw ∂p_c/∂Z_chw = 1, so that Σ_hw ∂f/∂Z_chw = ∂f/∂p_c: the gradient need only go
+through the head, to the pooled vector, and costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+POOLINGS: dict[str, Callable[[Tensor], Tensor]] = {
+    "avg": lambda features: features.flatten(2).mean(2),
+    "max": lambda features: features.flatten(2).amax(2),
+}
+
+
+def uncertainty_attention(head: nn.Module, features: Tensor, pooling: str = "avg", create_graph: bool = False) -> Tensor:
+    """Where the two branches of one network disagree: A_hw = Σ_c w_c Z_chw (UD, Eq. 15–16), no ReLU, no normalisation.
+
+    w_c = Σ_hw ∂KL/∂Z_chw with KL = KL(softmax(calibration logits) ‖ softmax(logits)) of each image, the gradient taken
+    through both branches. Eq. 15 prints teacher against student; the text speaks of one network's two branches.
+
+    Args:
+        head: maps pooled features (N, D) to `(logits, calibration_logits)`, a `heads.DualBranchHead`. Evaluated in eval
+            mode; its mode, its running statistics and its parameters' gradients are left as they were.
+        features: (N, D, h, w), the backbone's last map. A map made under `inference_mode` or `no_grad` will do.
+        pooling: "avg" or "max", the network's own.
+        create_graph: whether the result can be differentiated through w too, and not only through Z.
+
+    Returns:
+        (N, h, w), at least float32, in nats; of either sign. Differentiable in `features` where these are.
+
+    Raises:
+        ValueError: features that are not (N, D, h, w), an unknown pooling, a head without a calibration branch.
+    """
+    def divergence(pooled: Tensor) -> Tensor:
+        logits, calibration_logits = head(pooled)
+        if calibration_logits is None:
+            raise ValueError("the head has no calibration branch: uncertainty attention needs both, train with λ > 0")
+        log_p, log_q = F.log_softmax(calibration_logits, dim=1), F.log_softmax(logits, dim=1)
+        return (log_p.exp() * (log_p - log_q)).sum()
+
+    return _attention(head, features, pooling, divergence, create_graph)
+
+
+def class_attention(head: nn.Module, features: Tensor, classes: Tensor | int, pooling: str = "avg",
+                    branch: str = "classification", relu: bool = True) -> Tensor:
+    """Grad-CAM (Selvaraju et al., 2017) of one class per image: ReLU(Σ_c α_c Z_chw), α_c the mean over cells of ∂z_k/∂Z_chw.
+
+    Args:
+        head, features, pooling: as in `uncertainty_attention`.
+        classes: the class k of each image, an int or an int64 tensor (N,).
+        branch: whose logit z_k, "classification" or "calibration".
+        relu: False keeps what speaks against the class, too.
+
+    Returns:
+        (N, h, w), at least float32, in units of the logit; of sum z_k minus its bias for average pooling without ReLU
+        and a linear branch. Raises ValueError as `uncertainty_attention` does, and for an unknown branch or class.
+    """
+    if branch not in ("classification", "calibration"):
+        raise ValueError(f"branch is '{branch}': expected 'classification' or 'calibration'")
+    wanted = torch.as_tensor(classes, device=features.device).expand(len(features))
+
+    def score(pooled: Tensor) -> Tensor:
+        logits = head(pooled)[branch == "calibration"]
+        if logits is None:
+            raise ValueError("the head has no calibration branch: choose branch='classification'")
+        if not ((wanted >= 0) & (wanted < logits.shape[1])).all():
+            raise ValueError(f"classes run from {wanted.min()} to {wanted.max()}: expected 0 to {logits.shape[1] - 1}")
+        return logits.gather(1, wanted[:, None]).sum()
+
+    maps = _attention(head, features, pooling, score, create_graph=False) / features[0, 0].numel()
+    return maps.relu() if relu else maps
+
+
+def energy_inside(maps: Tensor, masks: Tensor) -> Tensor:
+    """Share of a map's positive part that lies inside a mask (the energy-based pointing game, Wang et al., 2020).
+
+    `maps` (N, h, w) are resized bilinearly to `masks` (N, H, W), bool. Returns (N,) in [0, 1]; NaN where a map has no
+    positive part. A flat map scores the share of the mask in the picture, the level of chance.
+
+    >>> energy_inside(torch.tensor([[[3.0, 1.0]]]), torch.tensor([[[True, False]]]))
+    tensor([0.7500])
+    """
+    positive = _resized(maps, masks).relu()
+    return (positive * masks).sum((1, 2)) / positive.sum((1, 2))
+
+
+def pointing_game(maps: Tensor, masks: Tensor) -> Tensor:
+    """Whether a map's highest cell lies inside the mask (Zhang et al., 2016): bool (N,); shapes as `energy_inside`.
+
+    >>> pointing_game(torch.tensor([[[3.0, 1.0]]]), torch.tensor([[[False, True]]]))
+    tensor([False])
+    """
+    highest = _resized(maps, masks).flatten(1).argmax(1)
+    return masks.flatten(1).gather(1, highest[:, None])[:, 0]
+
+
+def _attention(head: nn.Module, features: Tensor, pooling: str, score: Callable[[Tensor], Tensor],
+               create_graph: bool) -> Tensor:
+    """Σ_c w_c Z_c with w the gradient of `score`, a sum over images, at the pooled features."""
+    if features.ndim != 4 or features.numel() == 0:
+        raise ValueError(f"features have shape {tuple(features.shape)}: expected (images, channels, height, width)")
+    if pooling not in POOLINGS:
+        raise ValueError(f"pooling is '{pooling}': expected 'avg' or 'max'")
+    features = features.to(torch.promote_types(features.dtype, torch.float32))
+    # In half precision the sum over channels would be rounded, and the backward pass with it.
+    exactly = torch.autocast(features.device.type, enabled=False)
+    with torch.inference_mode(False), torch.enable_grad(), exactly, _in_eval_mode(head):
+        pooled = POOLINGS[pooling](features if create_graph else features.detach())
+        if not pooled.requires_grad:
+            pooled = pooled.clone().requires_grad_()
+        weights, = torch.autograd.grad(score(pooled), pooled, create_graph=create_graph)
+    with exactly:
+        return torch.einsum("nc,nchw->nhw", weights.to(features.dtype), features)
+
+
+@contextmanager
+def _in_eval_mode(module: nn.Module):
+    """Eval mode inside, whatever each part's mode was afterwards."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
+
+
+def _resized(maps: Tensor, masks: Tensor) -> Tensor:
+    if maps.ndim != 3 or masks.ndim != 3 or len(maps) != len(masks) or masks.dtype != torch.bool:
+        raise ValueError(f"maps {tuple(maps.shape)} and masks {tuple(masks.shape)} of {masks.dtype}: expected (N, h, w) and "
+                         "bool (N, H, W) of the same images")
+    if maps.shape == masks.shape:
+        return maps
+    return F.interpolate(maps[:, None], size=masks.shape[1:], mode="bilinear", align_corners=False)[:, 0]
