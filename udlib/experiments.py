@@ -196,8 +196,9 @@ def for_profile(chosen: Recipe, name: str | None = None) -> Recipe:
     if name == "smoke":
         return chosen.but(limit=96, epochs=2, batch_size=32)
     if name == "full":
-        return chosen.but(size=448, network=FULL_SIZE.get(chosen.network, chosen.network), weights="IMAGENET1K_V1",
-                          embedding=512, epochs=20, batch_size=32, optimizer="sgd", lr=0.01, weight_decay=1e-4)
+        named = {part: value for part, value in chosen.flat().items() if part in ("network", "teacher")}
+        return chosen.but(**{part: FULL_SIZE.get(value, value) for part, value in named.items()}, size=448, embedding=512,
+                          weights="IMAGENET1K_V1", epochs=20, batch_size=32, optimizer="sgd", lr=0.01, weight_decay=1e-4)
     return chosen
 
 
@@ -241,22 +242,26 @@ def load(chosen: Recipe, folder: Path | None = None) -> Run | None:
     return Run(chosen, **logits, metrics=state["metrics"], history=state["history"], provenance=state["provenance"])
 
 
-def save_model(run: Run) -> Path:
-    """Store the trained network of a fresh run beside its results."""
+def save_model(run: Run, keep: bool = True) -> Path:
+    """Store the trained network of a fresh run: beside the results, or with keep=False among the data that do not ship."""
     if run.model is None:
         raise ValueError(f"the run of {run.recipe} was loaded and holds no network: train it with retrain=True")
-    folder = store() / "models" / run.recipe.key
+    folder = _networks(keep) / run.recipe.key
     save_checkpoint(folder, run.model.state_dict(), {"recipe": {"method": run.recipe.method} | run.recipe.choices()})
     return folder
 
 
+def _networks(keep: bool) -> Path:
+    return (store() if keep or profile() == "smoke" else data_root()) / "models"
+
+
 def load_model(chosen: Recipe) -> nn.Module:
-    """The trained network of a recipe, in eval mode: stored, or (in the smoke profile, or if it does not ship) trained."""
+    """The trained network of a recipe, in eval mode: stored, or else trained now, and stored for the next time."""
     chosen = for_profile(chosen)
-    found = load_checkpoint(store() / "models" / chosen.key)
+    found = load_checkpoint(_networks(True) / chosen.key) or load_checkpoint(_networks(False) / chosen.key)
     if found is None:
         run = load_or_run(chosen, retrain=True)
-        save_model(run)
+        save_model(run, keep=False)
         return run.model.eval()
     model = _method(chosen.method).build(chosen, len(labels(chosen, "val").classes))
     model.load_state_dict(found[0])
@@ -269,6 +274,12 @@ def seconds(chosen: Recipe) -> float:
     return images * chosen.training.epochs / SPEED.get(chosen.network, 400)
 
 
+def needed(chosen: Recipe) -> dict[str, dict[str, Any]]:
+    """The choices of the recipes whose networks a recipe needs, by the name they have for its method; often none."""
+    method = _method(chosen.method)
+    return method.needs(chosen) if hasattr(method, "needs") else {}
+
+
 def train(chosen: Recipe, checkpoint: Path | None = None) -> Run:
     """Train a recipe and measure it. With `checkpoint`, a folder, it resumes after a kill.
 
@@ -277,7 +288,9 @@ def train(chosen: Recipe, checkpoint: Path | None = None) -> Run:
     require_disjoint({split: _dataset(chosen, split).ids for split in ("train", "val", "test")})
     data = arrays(chosen, "train", chosen.policy)
     val = arrays(chosen, "val")
-    model, history = _method(chosen.method).train(chosen, data, val, checkpoint=checkpoint)
+    method = _method(chosen.method)
+    given = {name: load_model(recipe(**choices)) for name, choices in needed(chosen).items()}
+    model, history = method.train(chosen, data, val, checkpoint=checkpoint, **given)
     logits: dict[str, Tensor | None] = {}
     metrics = {}
     for split in ("val", "test"):

@@ -1,0 +1,191 @@
+"""Learning from a teacher: the loss is Eq. 18 of the two networks' answers, and the teacher is left as it was."""
+
+import dataclasses
+
+import pytest
+import torch
+from striped_images import QUICK, striped_images
+
+from udlib import experiments
+from udlib.attention import uncertainty_attention
+from udlib.backbones import backbone
+from udlib.batches import ArrayData, Batch
+from udlib.experiments import for_profile, needed, recipe
+from udlib.heads import DualBranchNet
+from udlib.losses import uncertainty_distillation_loss
+from udlib.methods import distillation
+from udlib.methods.distillation import distillation_loss, require_same_classes, train_distilled
+from udlib.methods.supervised import train_supervised
+from udlib.training import evaluate
+
+CONFIG = dataclasses.replace(QUICK, epochs=6, batch_size=16)
+
+
+@pytest.fixture(autouse=True)
+def silent(monkeypatch):
+    monkeypatch.setenv("UDLIB_PROGRESS", "0")
+
+
+def network(name="small_narrow", seed=0, classes=3, **options):
+    torch.manual_seed(seed)
+    return DualBranchNet(backbone(name), classes, embedding=8, **options).eval()
+
+
+def batch(images=4, classes=3):
+    draw = torch.Generator().manual_seed(0)
+    return Batch(torch.randn(images, 3, 32, 32, generator=draw), torch.zeros(images, classes), None, torch.arange(images) + 10)
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    return train_supervised(striped_images(128), CONFIG, lam=0.5, network="small_narrow", embedding=16)[0].eval()
+
+
+@pytest.mark.parametrize("options", [{}, {"alpha": 2.0, "beta": 0.0, "temperature": 3.0}, {"beta": 4.0, "normalize": True},
+                                     {"scale": "released", "alpha": 1.0, "beta": 0.1, "temperature": 3.0}])
+@pytest.mark.parametrize("pooling", ["avg", "max"])
+def test_the_loss_is_eq_18_of_both_networks_answers_and_maps(options, pooling):
+    master, student, given = network(seed=1), network(seed=2, pooling=pooling), batch()
+    found = distillation_loss(master, **options)(student, given)
+    taught, told = master(given.images), student(given.images)
+    maps = {"teacher_map": uncertainty_attention(master.head, taught.features, "avg"),
+            "student_map": uncertainty_attention(student.head, told.features, pooling)}
+    expected = uncertainty_distillation_loss(taught, told, **({"alpha": 0.5, "beta": 0.5} | options), **maps)
+    assert found.keys() == {"total", "classification", "calibration", "attention"}
+    for name in ("total", "classification", "calibration"):
+        torch.testing.assert_close(found[name], expected[name])
+    assert found["attention"].item() == pytest.approx(expected["attention"].item() if options.get("beta") != 0 else 0)
+
+
+def test_alpha_and_beta_0_are_plain_kd_for_which_neither_network_needs_a_calibration_branch():
+    master, student = network(seed=1, calibration=False), network(seed=2, calibration=False)
+    found = distillation_loss(master, alpha=0, beta=0)(student, batch())
+    assert found["total"] == found["classification"] > 0 and found["calibration"] == found["attention"] == 0
+
+
+def test_a_student_equal_to_its_teacher_has_nothing_to_learn():
+    found = distillation_loss(network(seed=1))(network(seed=1), batch())
+    assert all(value.abs() < 1e-5 for value in found.values())
+
+
+def test_hard_labels_take_no_part():
+    master, student, given = network(seed=1), network(seed=2), batch()
+    other = given._replace(targets=1 - given.targets)
+    assert distillation_loss(master)(student, given) == distillation_loss(master)(student, other)
+
+
+def test_a_student_learns_from_the_teachers_answers_though_its_labels_are_noise(teacher):
+    seen = striped_images(128)
+    noise = (torch.rand(seen.targets.shape, generator=torch.Generator().manual_seed(3)) < 0.5).to(seen.targets.dtype)
+    student, history = train_distilled(ArrayData(seen.images, noise), teacher, CONFIG, network="small_narrow", embedding=16)
+    assert evaluate(student, striped_images(64, seed=1), precision="fp32")["mAP"] > 0.97
+    for term in ("classification", "calibration", "attention"):
+        assert history.column(term)[-1] < history.column(term)[0], term
+
+
+def test_the_teacher_is_left_as_it_was(teacher):
+    teacher.zero_grad()  # forget its own training
+    before = {name: value.clone() for name, value in teacher.state_dict().items()}
+    train_distilled(striped_images(32), teacher, dataclasses.replace(CONFIG, epochs=1), network="small_narrow")
+    assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
+    assert not any(part.training for part in teacher.modules())
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in teacher.parameters())
+
+
+@pytest.mark.parametrize("name, pooling", [("small", "avg"), ("small_narrow", "max"), ("resnet18", "avg")])
+def test_students_of_another_width_depth_pooling_or_map_size_can_learn(teacher, name, pooling):
+    data = striped_images(16)
+    student, history = train_distilled(data, teacher, dataclasses.replace(CONFIG, epochs=1), network=name, pooling=pooling)
+    assert all(value > 0 and value < 1e4 for term in ("classification", "calibration", "attention")
+               for value in history.column(term))
+
+
+def test_the_attention_may_train_the_student_through_its_weights_too():
+    master, given = network(seed=1), batch()
+    for through_weights in (False, True):
+        student = network(seed=2)
+        distillation_loss(master, through_weights=through_weights)(student, given)["attention"].backward()
+        moved = student.head.classification.weight.grad is not None and student.head.classification.weight.grad.any()
+        assert bool(moved) == through_weights and student.backbone[0].weight.grad.any()
+
+
+def test_a_killed_training_resumes_to_the_same_student(teacher, tmp_path):
+    data, options = striped_images(32), {"network": "small_narrow", "embedding": 8}
+    config = dataclasses.replace(CONFIG, epochs=3)
+    whole, _ = train_distilled(data, teacher, config, **options)
+
+    def stop(epoch, model, row):
+        if epoch == 2:
+            raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt, match="2 are in"):
+        train_distilled(data, teacher, config, checkpoint=tmp_path, on_epoch=stop, **options)
+    resumed, _ = train_distilled(data, teacher, config, checkpoint=tmp_path, **options)
+    assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), resumed.state_dict().values()))
+    with pytest.raises(ValueError, match="beta: saved 0.5, now 1.0"):
+        train_distilled(data, teacher, config, checkpoint=tmp_path, beta=1.0, **options)
+
+
+@pytest.mark.parametrize("weights", [{"alpha": -0.1}, {"beta": -1.0}, {"alpha": float("nan")}])
+def test_negative_weights_are_refused(weights):
+    (name, value), = weights.items()
+    with pytest.raises(ValueError, match=f"{name} is {value}: expected at least 0"):
+        distillation_loss(network(), **weights)
+
+
+def test_a_teacher_without_a_calibration_branch_is_refused_where_one_is_needed():
+    with pytest.raises(ValueError, match="the teacher has no calibration branch: train it with λ > 0"):
+        distillation_loss(network(calibration=False), alpha=0.0, beta=0.5)
+
+
+def test_another_number_of_classes_is_refused():
+    with pytest.raises(ValueError, match="the teacher knows 4 classes and the student 3"):
+        distillation_loss(network(classes=4))(network(classes=3), batch())
+
+
+@pytest.mark.parametrize("teacher_classes, says", [
+    (["cat", "dog", "owl"], None), (["cat", "owl", "dog"], "class 1 is 'owl' to the teacher and 'dog' to the student"),
+    (["cat", "dog"], "the teacher does not know 'owl'"), (["cat", "dog", "elk", "owl"], "the student does not know 'elk'"),
+])
+def test_classes_are_compared_by_name_and_order(teacher, teacher_classes, says):
+    if says is None:
+        return require_same_classes(teacher_classes, ["cat", "dog", "owl"])
+    with pytest.raises(ValueError, match=says):
+        train_distilled(striped_images(16), teacher, CONFIG, classes=["cat", "dog", "owl"], teacher_classes=teacher_classes)
+
+
+@pytest.mark.parametrize("branch", ["classification", "calibration"])
+def test_a_teacher_whose_answer_is_not_finite_is_named_with_the_images(branch):
+    master = network(seed=1)
+    part = master.head.classification if branch == "classification" else master.head.calibration[3]
+    torch.nn.init.constant_(part.bias, float("nan"))
+    with pytest.raises(FloatingPointError, match=r"the teacher's answer is not finite for the images in rows \[10, 11, 12, 13\]"):
+        distillation_loss(master)(network(seed=2), batch())
+
+
+def test_a_batch_of_one_cannot_train_the_students_batch_normalisation_and_says_so():
+    student = network(seed=2).train()
+    with pytest.raises(ValueError, match="cannot train on a batch of 1 image"):
+        distillation_loss(network(seed=1))(student, batch(images=1))
+
+
+def test_a_recipe_names_its_teacher_trained_alike_with_the_same_seed():
+    chosen = recipe("distillation", seed=3, data="digits", flip=False, network="small_narrow", alpha=1.0, teacher="small")
+    assert needed(chosen) == {"teacher": {"seed": 3, "data": "digits", "flip": False, "network": "small", "lam": 0.1}}
+    assert recipe(**needed(recipe("distillation"))["teacher"]).network == "small_wide"
+    full = for_profile(chosen, "full")
+    assert (full.network, full.settings.teacher, full.size) == ("mobilenet_v2", "resnet18", 448)
+
+
+def test_a_recipe_trains_its_teacher_first_and_only_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("UDLIB_PROFILE", "smoke")
+    monkeypatch.setattr(experiments, "store", lambda: tmp_path)
+    trained = []
+    plain = experiments.train
+    monkeypatch.setattr(experiments, "train", lambda chosen, checkpoint=None: trained.append(chosen) or plain(chosen, checkpoint))
+    for beta in (0.0, 0.5):
+        chosen = recipe("distillation", network="small_narrow", teacher="small_narrow", beta=beta, epochs=1)
+        run = experiments.load_or_run(chosen)
+        assert run.metrics["test"]["mAP"] > 0 and {"classification", "calibration", "attention"} <= run.history[0].keys()
+    assert [chosen.method for chosen in trained] == ["distillation", "supervised", "distillation"]
+    again = experiments.load_model(for_profile(chosen))
+    assert isinstance(again, DualBranchNet) and not again.training

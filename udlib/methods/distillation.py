@@ -1,0 +1,181 @@
+"""Learning from a teacher: KD (UD, Eq. 13), its prediction distribution (Eq. 14) and its attention (Eq. 17): UD, Eq. 18.
+
+Trained: a student with both heads, on the teacher's answers alone; hard labels take no part, as in Eq. 18. The teacher
+is a trained two-branch network of any width, depth and map size, in eval mode and left as it is. α = β = 0 is plain
+KD on the sigmoids; the student then has no calibration branch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from accelerate.utils import set_seed
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from udlib.attention import uncertainty_attention
+from udlib.batches import ArrayData, Batch, as_data
+from udlib.devices import make_accelerator
+from udlib.heads import DualBranchNet, Prediction
+from udlib.losses import uncertainty_distillation_loss
+from udlib.methods.supervised import make_network
+from udlib.training import History, TrainingConfig, evaluate, fit
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a recipe of this method may choose beyond data, network and training."""
+
+    teacher: str = "small_wide"  # the teacher's network; it is trained like the student, on hard labels
+    teacher_lam: float = 0.1  # the teacher's λ (Eq. 12); 0 has no calibration branch and can teach by KD only
+    alpha: float = 0.5  # weight of the prediction distribution, Eq. 14
+    beta: float = 0.5  # weight of the attention, Eq. 17
+    temperature: float = 1.0  # of both divergences; the released code's is 3
+    normalize: bool = False  # standardise both maps before they are compared
+    through_weights: bool = False  # let the attention's gradient flow through w (Eq. 15) too, not only through Z
+    scale: str = "paper"  # or "released", the repaired factors of the released code
+
+
+def needs(recipe) -> dict[str, dict]:
+    """The networks that must be trained before this recipe: {"teacher": choices of its recipe}, of the same seed."""
+    own = set(Settings.__dataclass_fields__)
+    shared = {name: value for name, value in recipe.choices().items() if name not in own | {"network"}}
+    return {"teacher": shared | {"network": recipe.settings.teacher, "lam": recipe.settings.teacher_lam}}
+
+
+def build(recipe, num_classes: int) -> DualBranchNet:
+    """The student of a recipe (see `experiments.Recipe`) from a random start, for trained weights to be loaded into."""
+    return make_network(num_classes, _branch(recipe.settings), recipe.network, None, recipe.pooling, recipe.embedding)
+
+
+def train(recipe, data: ArrayData, validation: ArrayData, checkpoint=None, *,
+          teacher: DualBranchNet) -> tuple[DualBranchNet, History]:
+    """Train a recipe of this method, with validation and a checkpoint every five epochs."""
+    chosen = recipe.settings
+    return train_distilled(
+        data, teacher, recipe.training, alpha=chosen.alpha, beta=chosen.beta, temperature=chosen.temperature,
+        normalize=chosen.normalize, through_weights=chosen.through_weights, scale=chosen.scale, network=recipe.network,
+        weights=recipe.weights, pooling=recipe.pooling, embedding=recipe.embedding, validation=validation,
+        validate_every=5, keep=recipe.keep, checkpoint=checkpoint, checkpoint_every=5, identity=recipe.flat(),
+    )
+
+
+def distillation_loss(
+    teacher: DualBranchNet,
+    alpha: float = 0.5,
+    beta: float = 0.5,
+    temperature: float = 1.0,
+    normalize: bool = False,
+    through_weights: bool = False,
+    scale: str = "paper",
+) -> Callable[[DualBranchNet, Batch], dict[str, Tensor]]:
+    """`loss_fn(model, batch)` for `training.fit`: Eq. 18 with the terms "classification", "calibration", "attention".
+
+    What the terms are and what `temperature`, `normalize` and `scale` do to them: `losses.uncertainty_distillation_loss`.
+    `through_weights` is `create_graph` of `attention.uncertainty_attention` for the student's map. The teacher is put in
+    eval mode. A term whose weight is 0 is not computed.
+
+    Raises ValueError for α < 0 or β < 0, for a teacher without a calibration branch where α or β needs one, for a student
+    of another number of classes; FloatingPointError for a teacher whose answer is not finite, naming the images' rows.
+    """
+    for name, value in {"alpha": alpha, "beta": beta}.items():
+        if not value >= 0:
+            raise ValueError(f"{name} is {value}: expected at least 0")
+    branch = alpha > 0 or beta > 0
+    if branch and teacher.head.calibration is None:
+        raise ValueError(f"alpha is {alpha} and beta is {beta}, but the teacher has no calibration branch: train it with "
+                         "λ > 0, or set both to 0 for plain KD")
+    teacher.eval()
+
+    def loss_fn(model: DualBranchNet, batch: Batch) -> dict[str, Tensor]:
+        taught, teacher_map = answer(batch)
+        prediction = model(batch.images, calibration=branch)
+        if prediction.logits.shape != taught.logits.shape:
+            raise ValueError(f"the teacher knows {taught.logits.shape[1]} classes and the student "
+                             f"{prediction.logits.shape[1]}: both must name the same ones, in the same order")
+        student_map = None
+        if beta > 0:
+            student = getattr(model, "module", model)  # within a wrapper for many processes
+            student_map = uncertainty_attention(student.head, prediction.features, student.pooling, through_weights)
+        return uncertainty_distillation_loss(
+            taught, prediction, alpha, beta, teacher_map, student_map, temperature, batch.ignore, normalize, scale)
+
+    def answer(batch: Batch) -> tuple[Prediction, Tensor | None]:
+        with torch.inference_mode():
+            seen = teacher(batch.images, calibration=branch)
+            finite = seen.logits.isfinite().all(1)
+            if branch:
+                finite &= seen.calibration_logits.isfinite().all(1)
+            if not finite.all():
+                rows = batch.index[(~finite).cpu()].tolist()
+                raise FloatingPointError(f"the teacher's answer is not finite for the images in rows {rows} of the "
+                                         "training set: check its weights, and its precision")
+            teacher_map = uncertainty_attention(teacher.head, seen.features, teacher.pooling) if beta > 0 else None
+        # Copies, since tensors made in inference mode may not take part in the student's backward pass.
+        logits, calibration_logits, teacher_map = (
+            None if part is None else part.clone() for part in (seen.logits, seen.calibration_logits, teacher_map))
+        return Prediction(logits, calibration_logits, seen.features, seen.pooled), teacher_map
+
+    return loss_fn
+
+
+def train_distilled(
+    data: ArrayData | Dataset,
+    teacher: DualBranchNet,
+    config: TrainingConfig = TrainingConfig(),
+    *,
+    alpha: float = 0.5,
+    beta: float = 0.5,
+    temperature: float = 1.0,
+    normalize: bool = False,
+    through_weights: bool = False,
+    scale: str = "paper",
+    network: str = "small",
+    weights=None,
+    pooling: str = "avg",
+    embedding: int = 512,
+    classes: Sequence[str] | None = None,
+    teacher_classes: Sequence[str] | None = None,
+    validation: ArrayData | Dataset | None = None,
+    **options,
+) -> tuple[DualBranchNet, History]:
+    """Train a student `network` on the teacher's answers; the same seed gives the same student.
+
+    `alpha` to `scale` are those of `distillation_loss`; the others are as in `supervised.train_supervised`. Where both
+    `classes` and `teacher_classes` are given, they must be the same names in the same order (ValueError).
+    """
+    if classes is not None and teacher_classes is not None:
+        require_same_classes(teacher_classes, classes)
+    data = as_data(data)
+    set_seed(config.seed)
+    model = make_network(data.targets.shape[1], max(alpha, beta), network, weights, pooling, embedding)
+    teacher.to(make_accelerator().device)
+    terms = {"alpha": alpha, "beta": beta, "temperature": temperature, "normalize": normalize,
+             "through_weights": through_weights, "scale": scale}
+    if validation is not None:
+        held_out = as_data(validation)
+        options["validate"] = lambda model: evaluate(
+            model, held_out, precision=config.precision, workers=config.workers
+        )
+    identity = terms | {"network": network, "weights": str(weights), "pooling": pooling} | (options.pop("identity", None) or {})
+    history = fit(model, data, distillation_loss(teacher, **terms), config, identity=identity, **options)
+    return model, history
+
+
+def require_same_classes(teacher: Sequence[str], student: Sequence[str]) -> None:
+    """Refuse a teacher of other classes, or of the same ones in another order: ValueError that names the first difference."""
+    teacher, student = tuple(teacher), tuple(student)
+    if teacher == student:
+        return
+    for whose, missing in (("teacher", set(student) - set(teacher)), ("student", set(teacher) - set(student))):
+        if missing:
+            raise ValueError(f"the {whose} does not know '{min(missing)}': teacher and student must name the same classes")
+    at = next(k for k, (a, b) in enumerate(zip(teacher, student)) if a != b)
+    raise ValueError(f"class {at} is '{teacher[at]}' to the teacher and '{student[at]}' to the student: use one order")
+
+
+def _branch(settings: Settings) -> float:
+    """Above 0 where the student has a calibration branch, as `make_network` asks."""
+    return max(settings.alpha, settings.beta)
