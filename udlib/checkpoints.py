@@ -148,6 +148,12 @@ def restore_training(
         optimizer.state[parameter][key] = value
 
 
+def fingerprint(tensors: Mapping[str, Tensor]) -> str:
+    """Twelve hexadecimal digits that stand for these tensors, bit by bit."""
+    content = safetensors.torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    return hashlib.sha256(content).hexdigest()[:12]
+
+
 def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The tensors whose name starts with `prefix/`, without it."""
     start = f"{prefix}/"

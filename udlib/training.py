@@ -75,11 +75,13 @@ CHOICES = {
 class History:
     """One row per epoch: epoch, lr, seconds, images_per_second, each loss term, and the validation numbers.
 
-    `best_epoch` has the highest selected validation number; None without validation.
+    `best_epoch` has the highest selected validation number, and `best_weights` is the network's state then; None and
+    empty without validation.
     """
 
     rows: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int | None = None
+    best_weights: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
     def column(self, name: str) -> list[float]:
         """One number through the epochs that have it, e.g. `history.column("total")`."""
@@ -209,10 +211,11 @@ def fit(
             if checkpoint is None:
                 kept = "none is saved, pass checkpoint= to be able to resume"
             raise KeyboardInterrupt(f"training stopped after {len(history.rows)} epochs: {kept}") from None
+    history.best_weights = part(best, "best")
     if keep == "best":
         if not best:
             raise ValueError(f"validate never gave a finite '{select}', so no epoch is the best")
-        model.load_state_dict(part(best, "best"))
+        model.load_state_dict(history.best_weights)
     return history
 
 
