@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 import udlib.datasets
-from udlib import cli, doctor, experiments, recipes, report
+from udlib import cli, devices, doctor, experiments, recipes, report
 from udlib.experiments import Run
 from udlib.recipes import baseline
 from udlib.verdicts import Claim
@@ -130,7 +130,7 @@ def test_a_plan_goes_by_what_stored_trainings_took_on_this_processor(house, monk
     runs = [fake_run(baseline(seed=seed)) for seed in range(2)]
     forecast = experiments.seconds(baseline())
     assert cli._pace(runs) == 1.0
-    monkeypatch.setattr(experiments, "processor", lambda: "a processor")
+    monkeypatch.setattr(devices, "processor", lambda: "a processor")
     assert cli._pace(runs) == pytest.approx(60 / forecast)
 
 

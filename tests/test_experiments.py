@@ -177,7 +177,7 @@ def test_every_shipped_result_is_there_and_its_metrics_follow_from_its_logits(na
     for chosen in (chosen for chosen, group in SHIPPED.items() if group == name):
         run = load(chosen)
         assert run is not None, f"{chosen.key} is missing: `udlib runs --only {chosen.key}`"
-        again = measure(run.test_logits, run.labels("test"))
+        again = measure(run.test_logits, run.labels("test"), experiments.read_as(chosen))
         assert again.keys() == run.metrics["test"].keys()
         for metric, value in again.items():
             assert run.metrics["test"][metric] == pytest.approx(value, abs=2e-6, nan_ok=True), metric
@@ -255,3 +255,19 @@ def test_a_run_without_its_branch_is_otherwise_the_same():
     bare = run.without_branch()
     assert bare.test_calibration_logits is None is bare.val_calibration_logits
     assert torch.equal(bare.test_logits, run.test_logits) and bare.metrics == run.metrics
+
+
+def test_a_softmax_alone_has_a_ranking_and_no_calibration(own_store, monkeypatch, tmp_path):
+    monkeypatch.setattr(experiments, "dataset", cached_scenes(tmp_path))
+    experiments._images.cache_clear()
+    for loss in ("softmax", "one-over-k"):
+        run = train(recipe(loss=loss, **TINY))
+        found = run.labels("test")
+        expected = mean_average_precision(run.test_logits.double().softmax(1), found.targets, found.difficult)
+        assert run.metrics["test"]["mAP"] == pytest.approx(expected)
+        assert set(run.metrics["test"]) <= {"mAP", "mAP_positive", "mAP_negative", "mAP_difficult"}
+        assert "NLL" not in run.history[-1] and run.history[-1]["mAP"] == pytest.approx(run.metrics["val"]["mAP"], abs=0.02)
+        with pytest.raises(ValueError, match="have no level: rank by their softmax"):
+            run.probabilities()
+    assert "NLL" in train(recipe(loss="label-smoothing", **TINY)).metrics["test"]
+    experiments._images.cache_clear()

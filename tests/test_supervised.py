@@ -4,6 +4,7 @@ import pytest
 import torch
 from striped_images import QUICK, striped_images
 
+from udlib import losses
 from udlib.backbones import backbone
 from udlib.batches import ArrayData, Batch
 from udlib.heads import DualBranchNet
@@ -43,6 +44,26 @@ def test_at_lambda_0_the_loss_is_bce_and_the_calibration_branch_stays_out_of_it(
     torch.testing.assert_close(found["total"], ova_loss(model(given.images).logits, given.targets, given.ignore))
     found["total"].backward()
     assert all(parameter.grad is None for parameter in model.head.calibration.parameters())
+
+
+@pytest.mark.parametrize("loss, literal", [
+    ("softmax", lambda z, y: losses.pal_n_loss(z, y, temperature=3.0)),
+    ("label-smoothing", lambda z, y: 3 * losses.label_smoothing_loss(z, y, target_logit=9.0)),
+    ("one-over-k", losses.one_over_k_softmax_loss),
+])
+def test_the_rows_of_table_5_train_the_classifier_alone(loss, literal):
+    torch.manual_seed(0)
+    model, given = DualBranchNet(backbone("small_narrow"), 3, calibration=False).eval(), batch()._replace(ignore=None)
+    found = supervised_loss(lam=0.0, loss=loss)(model, given)
+    assert found.keys() == {"total"}
+    torch.testing.assert_close(found["total"], literal(model(given.images).logits, given.targets))
+
+
+def test_other_losses_do_not_stand_beside_the_calibration_branch():
+    with pytest.raises(ValueError, match="loss is 'softmax' with lam 0.1"):
+        supervised_loss(lam=0.1, loss="softmax")
+    with pytest.raises(ValueError, match="loss is 'focal': choose one of ova, label-smoothing, softmax, one-over-k"):
+        supervised_loss(lam=0.0, loss="focal")
 
 
 @pytest.mark.parametrize("lam", [-0.1, float("nan")])

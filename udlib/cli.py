@@ -202,7 +202,8 @@ def _forecast(recipes, pace: float = 1.0) -> float:
 
 def _pace(present) -> float:
     """How much slower than forecast the stored trainings of this very processor were; 1 where there are none."""
-    from udlib.experiments import processor, seconds
+    from udlib.devices import processor
+    from udlib.experiments import seconds
 
     here = [run for run in present if run.provenance["hardware"] == processor()]
     return sum(run.provenance["seconds"] for run in here) / sum(seconds(run.recipe) for run in here) if here else 1.0

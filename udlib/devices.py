@@ -1,9 +1,14 @@
-"""Where the numbers are computed, and how precisely."""
+"""Where the numbers are computed, and how precisely; and a record of it, to stand beside every result."""
 
 from __future__ import annotations
 
+import platform
+from pathlib import Path
+
 import torch
 from accelerate import Accelerator
+
+import udlib
 
 
 def make_accelerator() -> Accelerator:
@@ -27,3 +32,26 @@ def resolve_precision(precision: str, device: torch.device) -> str:
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     """The context in which a network computes in this precision ("auto", "bf16" or "fp32") on this device."""
     return torch.autocast(device.type, torch.bfloat16, enabled=resolve_precision(precision, device) == "bf16")
+
+
+def provenance(precision: str, rows: list[dict[str, float]]) -> dict[str, object]:
+    """Where a training's numbers come from: versions, hardware, precision, threads, and what it took (a history's rows)."""
+    device = make_accelerator().device
+    hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+    spent = sum(row["seconds"] for row in rows)
+    images = sum(row["seconds"] * row["images_per_second"] for row in rows)
+    return {
+        "udlib": udlib.__version__, "python": platform.python_version(), "torch": torch.__version__,
+        "hardware": hardware, "device": device.type, "threads": torch.get_num_threads(),
+        "precision": resolve_precision(precision, device),
+        "seconds": round(spent, 1), "images_per_second": round(images / spent, 1),
+    }
+
+
+def processor() -> str:
+    """The processor's name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

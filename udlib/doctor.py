@@ -98,8 +98,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 def _compute() -> Iterator[Finding]:
     import torch
 
-    from udlib.devices import make_accelerator, resolve_precision
-    from udlib.experiments import processor
+    from udlib.devices import make_accelerator, processor, resolve_precision
 
     device = make_accelerator().device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()

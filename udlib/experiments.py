@@ -12,7 +12,6 @@ import hashlib
 import json
 import math
 import os
-import platform
 import tempfile
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
@@ -23,13 +22,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-import udlib
 from udlib.batches import ArrayData
 from udlib.checkpoints import load_checkpoint, save_checkpoint
 from udlib.datasets import open_dataset
 from udlib.datasets.base import apply_policy, checkout, data_root, require_disjoint, to_memory
 from udlib.measures import Split, measure
-from udlib.devices import make_accelerator, resolve_precision
+from udlib.devices import provenance
 from udlib.posthoc import CALIBRATORS
 from udlib.training import TrainingConfig, predict
 
@@ -159,7 +157,9 @@ class Run:
         return labels(self.recipe, split)
 
     def probabilities(self, split: str = "test") -> Tensor:
-        """Sigmoid of the classification logits, float64 (N, C)."""
+        """Sigmoid of the classification logits, float64 (N, C); raises ValueError where these have no level."""
+        if read_as(self.recipe) != "sigmoid":
+            raise ValueError(f"the logits of {self.recipe} were trained by a softmax and have no level: rank by their softmax")
         return torch.sigmoid({"val": self.val_logits, "test": self.test_logits}[split].double())
 
     def recalibrated(self, kind: str, fit_on: str = "val", report_on: str = "test") -> Tensor:
@@ -274,6 +274,12 @@ def seconds(chosen: Recipe) -> float:
     return images * chosen.training.epochs / SPEED.get(chosen.network, 400)
 
 
+def read_as(chosen: Recipe) -> str:
+    """How a recipe's logits are to be read: "sigmoid", or "softmax" where only their differences mean anything."""
+    method = _method(chosen.method)
+    return method.scores(chosen) if hasattr(method, "scores") else "sigmoid"
+
+
 def needed(chosen: Recipe) -> dict[str, dict[str, Any]]:
     """The choices of the recipes whose networks a recipe needs, by the name they have for its method; often none."""
     method = _method(chosen.method)
@@ -299,32 +305,9 @@ def train(chosen: Recipe, checkpoint: Path | None = None) -> Run:
         logits[f"{split}_logits"] = found.logits.half().float()
         logits[f"{split}_calibration_logits"] = None if found.calibration_logits is None else \
             found.calibration_logits.half().float()
-        metrics[split] = measure(logits[f"{split}_logits"], labels(chosen, split))
-    return Run(chosen, **logits, metrics=metrics, history=history.rows, provenance=provenance(chosen, history.rows),
+        metrics[split] = measure(logits[f"{split}_logits"], labels(chosen, split), read_as(chosen))
+    return Run(chosen, **logits, metrics=metrics, history=history.rows, provenance=provenance(chosen.training.precision, history.rows),
                model=model)
-
-
-def provenance(chosen: Recipe, rows: list[dict[str, float]]) -> dict[str, Any]:
-    """Where a number comes from: versions, hardware, precision, threads, and what the training took."""
-    device = make_accelerator().device
-    hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
-    spent = sum(row["seconds"] for row in rows)
-    images = sum(row["seconds"] * row["images_per_second"] for row in rows)
-    return {
-        "udlib": udlib.__version__, "python": platform.python_version(), "torch": torch.__version__,
-        "hardware": hardware, "device": device.type, "threads": torch.get_num_threads(),
-        "precision": resolve_precision(chosen.training.precision, device),
-        "seconds": round(spent, 1), "images_per_second": round(images / spent, 1),
-    }
-
-
-def processor() -> str:
-    """The processor's name."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def load_or_run(chosen: Recipe, retrain: bool = False) -> Run:

@@ -22,24 +22,30 @@ class Split(NamedTuple):
     posterior: Tensor | None  # float32 (N, C)
 
 
-def measure(logits: Tensor, found: Split) -> dict[str, float]:
+def measure(logits: Tensor, found: Split, scores: str = "sigmoid") -> dict[str, float]:
     """Every number the course reports of one split, as fractions.
 
     AP and F1 ignore difficult labels (VOC's protocol), except where the name says how they count. Calibration counts
     every marked label: ignoring those that are positive and difficult would condition on the outcome.
+
+    `scores="softmax"` is for logits without a level, of a network trained on softmax alone: mAP of the softmax, no F1, no
+    calibration.
     """
-    p, y = torch.sigmoid(logits.double()), found.targets
+    y, leveled = found.targets, scores == "sigmoid"
+    p = torch.sigmoid(logits.double()) if leveled else logits.double().softmax(1)
     numbers = {}
     for policy in ("ignore", "positive", "negative"):
         targets, ignore = apply_policy(y, found.difficult, policy)
         suffix = "" if policy == "ignore" else f"_{policy}"
         numbers[f"mAP{suffix}"] = mean_average_precision(p, targets, ignore)
-        for top, k in (("", None), ("_top3", min(3, p.shape[1]))):
+        for top, k in (("", None), ("_top3", min(3, p.shape[1]))) if leveled else ():
             scores = precision_recall_f1(p, targets, top_k=k, ignore=ignore)
             numbers |= {f"{name}{top}{suffix}": value for name, value in scores.items()}
     hard = difficult_subset(found.difficult)
     if hard.any():
         numbers["mAP_difficult"] = mean_average_precision(p[hard], y[hard])
+    if not leveled:
+        return {name: float(value) for name, value in numbers.items()}
     confident = p >= 0.5
     numbers |= {
         "ECE": calibration.expected_calibration_error(p, y),

@@ -294,12 +294,15 @@ def predict(
     return Predictions(logits[0], logits[1] if len(logits) > 1 else None, data.targets.cpu(), data.difficult)
 
 
-def evaluate(model: nn.Module, data: ArrayData | Dataset, **options) -> dict[str, float]:
+def evaluate(model: nn.Module, data: ArrayData | Dataset, scores: str = "sigmoid", **options) -> dict[str, float]:
     """mAP with difficult labels ignored (VOC's protocol), and NLL, the mean log loss of a label in nats, with all.
 
-    `options` are those of `predict`. Fractions: mAP 0.8 is 80 %.
+    `options` are those of `predict`. Fractions: mAP 0.8 is 80 %. `scores="softmax"` is for logits without a level: images
+    are ranked by softmax, and there is no NLL.
     """
     found = predict(model, data, calibration=False, **options)
+    if scores == "softmax":
+        return {"mAP": float(mean_average_precision(found.logits.softmax(1), found.targets, found.difficult))}
     nll = nn.functional.binary_cross_entropy_with_logits(found.logits, found.targets.float()).item()
     return {"mAP": float(mean_average_precision(found.logits, found.targets, found.difficult)), "NLL": nll}
 

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 from udlib.backbones import backbone
 from udlib.batches import ArrayData, Batch, as_data
 from udlib.heads import DualBranchNet
-from udlib.losses import dual_branch_loss
+from udlib.losses import dual_branch_loss, label_smoothing_loss, one_over_k_softmax_loss, pal_n_loss
 from udlib.training import History, TrainingConfig, evaluate, fit
 
 
@@ -27,6 +27,18 @@ class Settings:
 
     lam: float = 0.0  # λ of Eq. 12; 0 is the baseline, the paper's choice is 0.1
     scale: str = "paper"  # or "released", the repaired sums and means of the released code
+    loss: str = "ova"  # of the classifier; the others are the hard-label rows of Table 5
+    temperature: float = 3.0  # of the partial softmax in loss="softmax"
+    smoothing: float = 9.0  # target logits ±9 of loss="label-smoothing"
+
+
+SOFTMAX = ("softmax", "one-over-k")  # losses that leave the level of the logits free
+LOSSES = ("ova", "label-smoothing", *SOFTMAX)
+
+
+def scores(recipe) -> str:
+    """How a recipe's logits are to be read: "sigmoid", or "softmax" where only differences of logits mean anything."""
+    return "softmax" if recipe.settings.loss in SOFTMAX else "sigmoid"
 
 
 def build(recipe, num_classes: int) -> DualBranchNet:
@@ -37,9 +49,10 @@ def build(recipe, num_classes: int) -> DualBranchNet:
 def train(recipe, data: ArrayData, validation: ArrayData, checkpoint=None) -> tuple[DualBranchNet, History]:
     """Train a recipe of this method, with validation and a checkpoint every five epochs."""
     return train_supervised(
-        data, recipe.training, lam=recipe.settings.lam, scale=recipe.settings.scale, network=recipe.network,
-        weights=recipe.weights, pooling=recipe.pooling, embedding=recipe.embedding, validation=validation,
-        validate_every=5, keep=recipe.keep, checkpoint=checkpoint, checkpoint_every=5, identity=recipe.flat(),
+        data, recipe.training, lam=recipe.settings.lam, scale=recipe.settings.scale, loss=recipe.settings.loss,
+        temperature=recipe.settings.temperature, smoothing=recipe.settings.smoothing, network=recipe.network,
+        weights=recipe.weights, pooling=recipe.pooling, embedding=recipe.embedding, validation=validation, validate_every=5,
+        keep=recipe.keep, checkpoint=checkpoint, checkpoint_every=5, identity=recipe.flat(),
     )
 
 
@@ -50,16 +63,31 @@ def make_network(
     return DualBranchNet(backbone(network, weights), num_classes, pooling, embedding, calibration=lam > 0)
 
 
-def supervised_loss(lam: float = 0.1, scale: str = "paper") -> Callable[[DualBranchNet, Batch], dict[str, Tensor]]:
+def supervised_loss(lam: float = 0.1, scale: str = "paper", loss: str = "ova", temperature: float = 3.0,
+                    smoothing: float = 9.0) -> Callable[[DualBranchNet, Batch], dict[str, Tensor]]:
     """`loss_fn(model, batch)` for `training.fit`: L_b + λ L_ps (UD, Eq. 12), with the terms "ova" and "pal_n".
 
-    `scale` is that of `losses.dual_branch_loss`. Raises ValueError for λ < 0.
+    `scale` is that of `losses.dual_branch_loss`. A `loss` other than "ova" stands alone, at λ = 0, on the classifier
+    (UD, Table 5): "softmax", the partial softmax with this `temperature`; "label-smoothing", towards logits of
+    ±`smoothing`, summed over classes as Eq. 3 is; "one-over-k", the full softmax of Eq. 4. Raises ValueError for λ < 0,
+    an unknown loss, or another loss than "ova" beside λ > 0.
     """
     if not lam >= 0:
         raise ValueError(f"lam is {lam}: expected at least 0")
+    if loss not in LOSSES:
+        raise ValueError(f"loss is '{loss}': choose one of {', '.join(LOSSES)}")
+    if loss != "ova" and lam > 0:
+        raise ValueError(f"loss is '{loss}' with lam {lam}: the calibration branch stands beside 'ova' only")
+    alone = {
+        "softmax": lambda z, y, ignore: pal_n_loss(z, y, ignore, temperature=temperature),
+        "label-smoothing": lambda z, y, ignore: z.shape[1] * label_smoothing_loss(z, y, ignore, target_logit=smoothing),
+        "one-over-k": one_over_k_softmax_loss,
+    }
 
     def loss_fn(model: DualBranchNet, batch: Batch) -> dict[str, Tensor]:
         prediction = model(batch.images, calibration=lam > 0)
+        if loss != "ova":
+            return {"total": alone[loss](prediction.logits, batch.targets, batch.ignore)}
         return dual_branch_loss(prediction, batch.targets, lam=lam, ignore=batch.ignore, scale=scale)
 
     return loss_fn
@@ -71,6 +99,9 @@ def train_supervised(
     *,
     lam: float = 0.1,
     scale: str = "paper",
+    loss: str = "ova",
+    temperature: float = 3.0,
+    smoothing: float = 9.0,
     network: str = "small",
     weights=None,
     pooling: str = "avg",
@@ -84,14 +115,16 @@ def train_supervised(
     if given, each epoch is evaluated (`training.evaluate`). `options` go to `training.fit` (checkpoint, keep, …).
     """
     data = as_data(data)
+    loss_fn = supervised_loss(lam, scale, loss, temperature, smoothing)
     set_seed(config.seed)
     model = make_network(data.targets.shape[1], lam, network, weights, pooling, embedding)
     if validation is not None:
         held_out = as_data(validation)
         options["validate"] = lambda model: evaluate(
-            model, held_out, precision=config.precision, workers=config.workers
+            model, held_out, scores="softmax" if loss in SOFTMAX else "sigmoid", precision=config.precision,
+            workers=config.workers
         )
-    identity = {"lam": lam, "scale": scale, "network": network, "weights": str(weights), "pooling": pooling}
+    identity = {"lam": lam, "scale": scale, "loss": loss, "temperature": temperature, "smoothing": smoothing, "network": network, "weights": str(weights), "pooling": pooling}
     identity |= options.pop("identity", None) or {}
-    history = fit(model, data, supervised_loss(lam, scale), config, identity=identity, **options)
+    history = fit(model, data, loss_fn, config, identity=identity, **options)
     return model, history
