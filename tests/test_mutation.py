@@ -43,24 +43,46 @@ def test_stripped_outputs_pass_nbval_vacuously_but_not_our_own_check(exercise, t
     assert "no text to compare with" in found and "not executed in order" in found
 
 
+# What is broken, and words of the first cell that must notice: lesson, room, function, the body that takes its place.
 MUTANTS = {
-    "losses": ("ova_loss", "return -right(*values, **options)", ("by_library = ova_loss(", "assert")),
-    "metrics": ("average_precision", "return right(-torch.as_tensor(values[0]), *values[1:], **options)",
-                ("metrics.average_precision(", "assert")),
+    "BCE, flipped": ("02", "losses", "ova_loss", "return -right(*values, **options)", ("by_library = ova_loss(", "assert")),
+    "AP, upside down": ("02", "metrics", "average_precision",
+                        "return right(-torch.as_tensor(values[0]), *values[1:], **options)",
+                        ("metrics.average_precision(", "assert")),
+    "PAL-N, summed over positives": ("03", "losses", "pal_n_loss",
+                                     "return right(*values, **options) * values[1].sum(1).clamp(min=1).float().mean()",
+                                     ("pal_n_loss(z, y)", "assert")),
+    "partial softmax, full": ("03", "losses", "partial_softmax", "return values[0].softmax(1) * values[1]",
+                              ("partial_softmax(z, y)", "assert")),
+    "z', marginals": ("03", "losses", "pick_all_labels_marginals", "return values[1] @ values[0].double()",
+                      ("pick_all_labels_marginals(LABELS", "assert")),
+    "ECE, too small": ("04", "calibration", "expected_calibration_error", "return 0.9 * right(*values, **options)",
+                       ("pooled_by_hand", "assert")),
+    "true error, too large": ("04", "calibration", "true_calibration_error", "return 1.1 * right(*values, **options)",
+                              ("true_calibration_error(p, truth)", "assert")),
+    "temperature, of other logits": ("04", "posthoc", "fit_temperature",
+                                     "return right(2 * values[0], *values[1:], **options)",
+                                     ("posthoc.fit_temperature(r.val_logits", "assert")),
 }
 
 
-@pytest.mark.parametrize("room", MUTANTS)
-def test_a_flipped_sign_turns_the_lesson_that_teaches_it_red(room, tmp_path, capfd):
-    function, body, words = MUTANTS[room]
-    lesson = write(cut("02", *words), tmp_path / "lesson.ipynb")
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_broken_function_turns_the_lesson_that_teaches_it_red(name, tmp_path, capfd):
+    number, room, function, body, words = MUTANTS[name]
+    lesson = write(cut(number, *words), tmp_path / "lesson.ipynb")
     shutil.copytree(ROOT / "udlib", tmp_path / "mutant" / "udlib", ignore=shutil.ignore_patterns("__pycache__"))
     with open(tmp_path / "mutant" / "udlib" / f"{room}.py", "a", encoding="utf-8") as file:
         file.write(f"\n\ndef {function}(*values, right={function}, **options):\n    {body}\n")
+    # The mutant is no checkout, and finds data and results where it is told.
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "results").symlink_to(ROOT / "data" / "results")
+    for found in data_root().glob("*-v*"):
+        (tmp_path / "data" / found.name).symlink_to(found)
     path = os.pathsep.join(filter(None, [str(tmp_path / "mutant"), os.environ.get("PYTHONPATH")]))
-    assert build.nbval([lesson], PYTHONPATH=path, UDLIB_DATA=str(data_root())) == 1
+    assert build.nbval([lesson], PYTHONPATH=path, UDLIB_DATA=str(tmp_path / "data")) == 1
     said = capfd.readouterr().out
     assert "AssertionError" in said and not {"NameError", "ImportError"} & set(said.split()), "red for this reason only"
+    assert "training " not in said, "the shipped runs were not found"
 
 
 @pytest.fixture
