@@ -33,6 +33,8 @@ CURVES = {
     "panels": lambda n: plots.panels(classes(n), {f"score {k}": {"scenes": [[1, 2, 4]] * n} for k in range(n)}, "λ"),
     "reliability": lambda n: plots.reliability({f"class {k}": reliability_curve([[0.2], [0.9]], [[0], [1]], average="pooled")
                                                 for k in range(n)}),
+    "scatter": lambda n: plots.scatter({f"class {k}": ([k, k + 1], [k, k + 2]) for k in range(n)}, "truth (%)", "estimate (%)"),
+    "interval_bars": lambda n: plots.interval_bars(classes(n), {"said": [[k, k + 1, k + 3] for k in range(n)]}, "per cent"),
     "dots": lambda n: plots.dots(classes(n), {"ours": range(n), "theirs": range(1, n + 1)}, "AP (%)"),
 }
 
@@ -169,6 +171,25 @@ def test_reliability_draws_shares_over_confidences_and_counts_and_leaves_out_spa
     assert lower.patches[0].get_data().values.tolist() == [2, 2] and lower.get_yscale() == "log"
     sparse = plots.reliability({"net": curve}, smallest=3).axes[0].lines[1]
     assert len(sparse.get_xdata()) == 0
+
+
+def test_scatter_draws_the_points_and_the_diagonal():
+    axes, = plots.scatter({"a": ([1, 2], [2, 5]), "b": ([3, 4], [3, math.nan])}, "x", "y").axes
+    diagonal, first, second = axes.lines
+    low, high = diagonal.get_xdata()
+    assert list(diagonal.get_ydata()) == [low, high] and low < 1 and high > 5
+    assert (list(first.get_xdata()), list(first.get_ydata())) == ([1, 2], [2, 5])
+    assert first.get_marker() != second.get_marker()
+
+
+def test_interval_bars_are_as_long_as_the_mean_and_carry_its_interval():
+    seeds = {"said": [[1.0, 2.0, 6.0], [4.0, 4.0, 4.0]], "right": [[2.0, 2.0, 2.0], [math.nan, 1.0, 1.0]]}
+    axes, = plots.interval_bars(["net", "other"], seeds, "per cent").axes
+    widths = [bar.get_width() for bar in axes.patches]
+    assert widths == pytest.approx([3, 4, 2, 1]), "NaN is left out"
+    reach = axes.collections[0].get_segments()[0][:, 0]
+    assert reach.tolist() == pytest.approx([summary(seeds["said"][0]).low, summary(seeds["said"][0]).high])
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["net", "other"]
 
 
 def test_estimates_put_value_and_interval_in_the_row_of_their_name_side_by_side_for_groups():

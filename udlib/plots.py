@@ -266,3 +266,39 @@ def dots(names: Sequence[str], groups: Mapping[str, Sequence[float]], xlabel: st
     axes.grid(axis="x", alpha=0.25)
     axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.6 / figure.get_figheight()), ncols=len(groups))
     return figure
+
+
+def scatter(groups: Mapping[str, tuple[Sequence[float], Sequence[float]]], xlabel: str, ylabel: str, title: str = "") -> Figure:
+    """Points (x, y), one colour and marker per group, beside the diagonal x = y: an estimate against the truth, say."""
+    figure, axes = _axes(4.6, 4.2, title)
+    values = np.concatenate([np.asarray(part, float).ravel() for pair in groups.values() for part in pair])
+    low, high = np.nanmin(values), np.nanmax(values)
+    room = 0.06 * (high - low) or 1.0
+    axes.plot([low - room, high + room], [low - room, high + room], color="black", linewidth=0.8)
+    for k, (name, (x, y)) in enumerate(groups.items()):
+        axes.plot(x, y, MARKERS[k % 10], color=PALETTE[k % 10], markersize=6, markerfacecolor="none", label=name)
+    axes.set(xlabel=xlabel, ylabel=ylabel, xlim=(low - room, high + room), ylim=(low - room, high + room))
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def interval_bars(names: Sequence[str], groups: Mapping[str, Sequence[Sequence[float]]], xlabel: str, title: str = "") -> Figure:
+    """Bars side by side in the row of each name, with 95 % t intervals: `groups[label]` holds the seeds' values per name.
+
+    Values that are NaN are left out.
+    """
+    figure, axes = _axes(6.8, (0.22 + 0.22 * len(groups)) * len(names) + 1.2, title)
+    height = 0.8 / len(groups)
+    for k, ((label, rows), hatch) in enumerate(zip(groups.items(), ("", "///", "...", "xx"))):
+        kept = [np.asarray(seeds, float)[np.isfinite(seeds)] for seeds in rows]
+        found = {row: summary(seeds) for row, seeds in enumerate(kept) if len(seeds)}
+        place = np.array(list(found)) + height * (k - (len(groups) - 1) / 2)
+        axes.barh(place, [s.mean for s in found.values()], 0.9 * height, color=PALETTE[k], hatch=hatch, edgecolor="white",
+                  label=label, xerr=[[s.mean - s.low for s in found.values()], [s.high - s.mean for s in found.values()]],
+                  error_kw={"capsize": 3, "elinewidth": 1.2})
+    axes.set_yticks(range(len(names)), list(names))
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.set_xlabel(xlabel)
+    axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
