@@ -2,6 +2,7 @@
 
 import html
 import re
+from dataclasses import replace
 
 import nbformat
 import pytest
@@ -190,6 +191,13 @@ def test_the_lambda_explorer_refuses_a_lambda_that_was_not_trained(sweep):
 def test_the_lambda_explorer_wants_the_same_seeds_for_every_lambda(broken):
     with pytest.raises(ValueError, match="the same ones for every λ, and at least one"):
         LambdaExplorer(broken)
+
+
+def test_a_network_that_never_says_yes_has_no_confident_answers(sweep):
+    shy = {lam: [replace(run, test_logits=run.test_logits - 9) for run in runs] for lam, runs in sweep.items()}
+    explorer = LambdaExplorer(shy, samples=20, warm=False)
+    assert "p ≥ 0.5" not in explorer.readout.value and "Error" not in explorer.readout.value
+    assert "ECE, pooled" in explorer.readout.value
 
 
 def test_without_a_posterior_the_lambda_explorer_shows_no_true_error(sweep, monkeypatch):

@@ -135,6 +135,8 @@ class LambdaExplorer(Explorer):
         variants = {"ECE, class-wise": (expected_calibration_error, found.targets, {}),
                     "ECE, pooled": (expected_calibration_error, found.targets, {"average": "pooled"}),
                     "ECE, p ≥ 0.5": (confident_calibration_error, found.targets, {"average": "pooled"})}
+        if not (p >= 0.5).any():  # a network that never says yes has no confident answers to measure
+            del variants["ECE, p ≥ 0.5"]
         if found.posterior is not None:
             variants["true error, pooled"] = (true_calibration_error, found.posterior, {"average": "pooled"})
         for name, (error, against, options) in variants.items():
