@@ -185,8 +185,9 @@ def test_lesson_00_opens_and_runs_and_its_slider_moves(lab, page):
 
 def test_the_lambda_explorer_of_lesson_03_moves_by_keyboard(lab, page, served):
     """The cell of the explorer, and the cells it builds upon, as a notebook of their own."""
-    notebook = served / "explorer.ipynb"
-    nbformat.write(cut("03", "LambdaExplorer("), notebook)
+    notebook, lesson = served / "explorer.ipynb", cut("03", "LambdaExplorer(")
+    lesson.cells.append(nbformat.v4.new_code_cell("explorer"))
+    nbformat.write(lesson, notebook)
     run_all(page, lab, notebook)
     explorer = only_explorer(page)
     picture, table = explorer.locator("img"), explorer.locator("table").last
