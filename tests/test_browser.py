@@ -200,6 +200,8 @@ def test_the_lambda_explorer_of_lesson_03_moves_by_keyboard(lab, page, served):
     playwright.expect(explorer.locator(".widget-readout").nth(1)).to_have_text("1")
     playwright.expect(picture).not_to_have_attribute("src", start, timeout=REACT * 1000)
     playwright.expect(table).not_to_have_text(start_table, timeout=REACT * 1000)
+    width, natural = picture.evaluate("image => [image.clientWidth, image.naturalWidth]")
+    assert 0 < width <= natural, "a stretched picture is blurred"
     shown = load(sweep()[0.03][1]).metrics["test"]
     readings = explorer.locator("table[role=status]").text_content()
     assert f"mAP{100 * shown['mAP']:.1f} %" in readings and f"ECE, pooled{100 * shown['ECE_pooled']:.1f} [" in readings

@@ -56,7 +56,8 @@ class Explorer(ipywidgets.VBox):
             options=list(values), value=chosen[name], description=name, continuous_update=True,
             style={"description_width": "initial"}, layout=ipywidgets.Layout(width="480px"))
             for name, values in controls.items()}
-        self.picture = ipywidgets.Image(format="png", layout=ipywidgets.Layout(max_width="100%", object_fit="contain"))
+        # flex-start: a box stretches its children to its own width, and a stretched picture is blurred
+        self.picture = ipywidgets.Image(format="png", layout=ipywidgets.Layout(max_width="100%", align_self="flex-start"))
         self.readout = ipywidgets.HTML()
         self.table = ipywidgets.HTML()
         self.message = ipywidgets.HTML(f"<small>{html.escape(note)}</small>" if note else "")
