@@ -6,12 +6,12 @@ attention by autograd to every cell of the feature map. All three use the same n
 """
 
 import os
-import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -79,6 +79,14 @@ def peer(teacher: DualBranchNet, student: DualBranchNet, images: Tensor) -> None
     (total / len(images)).backward()
 
 
+STATUS = Path("/proc/self/status")  # getrusage will not do: a child's peak begins at its parent's
+
+
+def resident(which: str) -> float:
+    """MB of memory this process holds ("VmRSS") or has held at most ("VmHWM")."""
+    return next(int(line.split()[1]) for line in STATUS.read_text().splitlines() if line.startswith(which)) / 1024
+
+
 def peak_memory(kind: str) -> float:
     """MB that one step takes beyond the networks, in a process of its own."""
     command = [sys.executable, "-m", "tests.benchmarks.distillation", kind]
@@ -128,13 +136,15 @@ def measure() -> Iterator[Figure]:
                  share <= LARGEST_SHARE)
     yield Figure("against the peer", f"{speedup:.1f}×", f"≥ {SPEEDUP}× (bf16 hardware)",
                  speedup >= SPEEDUP if precision == "bf16" else None)
+    torch.set_num_threads(1)
+    if not STATUS.exists():
+        return
     memory = {name: peak_memory(name) for name in ("bare", "ours", "peer")}
     yield Figure("peak memory of a step", ", ".join(f"{name} {value:.0f} MB" for name, value in memory.items()))
-    torch.set_num_threads(1)
 
 
 if __name__ == "__main__":
     job = jobs()[sys.argv[1]]
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = resident("VmRSS")
     job()
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    print(resident("VmHWM") - before)
