@@ -73,6 +73,15 @@ def test_a_lesson_asks_about_each_exercise_that_has_a_check(source):
     assert {number for number in checks._CHECKERS if number.startswith(source.stem[:2])} == set(exercises(source))
 
 
+@pytest.mark.parametrize("source, number", EXERCISES, ids=identify)
+def test_a_check_says_whether_an_exercise_was_attempted_and_survives_an_exception(source, number, capsys):
+    for untouched in (..., lambda *arguments: ...):
+        checks.check(number, untouched)
+        assert "not attempted yet" in capsys.readouterr().out
+    checks.check(number, lambda *arguments: 1 / 0)
+    assert "ZeroDivisionError" in capsys.readouterr().out
+
+
 @pytest.fixture
 def seven(monkeypatch):
     """An exercise 99.1, answered by a function that returns 7."""

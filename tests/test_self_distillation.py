@@ -8,7 +8,7 @@ from striped_images import QUICK, same_weights, striped_images
 
 from udlib import experiments
 from udlib.experiments import recipe
-from udlib.methods import self_distillation
+from udlib.methods import self_distillation, supervised
 from udlib.methods.self_distillation import train_self_distilled
 from udlib.methods.supervised import train_supervised
 from udlib.training import evaluate, fit
@@ -47,7 +47,7 @@ def test_the_teacher_of_the_second_half_is_the_best_of_the_first(splits, monkeyp
         return plain(teacher, *values)
     monkeypatch.setattr(self_distillation, "distillation_loss", watched)
     maps = iter([0.2, 0.9, 0.4, 0.5, 0.3, 0.1])  # the second epoch is the best of the first half, the fourth of the other
-    monkeypatch.setattr(self_distillation, "evaluate", lambda *_, **__: {"mAP": next(maps)})
+    monkeypatch.setattr(supervised, "evaluate", lambda *_, **__: {"mAP": next(maps)})
     _, history = train_self_distilled(data, held_out, CONFIG, lam=0.5, **SMALL)
     states = []
     train_supervised(data, CONFIG, lam=0.5, on_epoch=lambda epoch, model, row: states.append(

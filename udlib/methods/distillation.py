@@ -20,8 +20,8 @@ from udlib.batches import ArrayData, Batch, as_data
 from udlib.devices import make_accelerator
 from udlib.heads import DualBranchNet, Prediction
 from udlib.losses import uncertainty_distillation_loss
-from udlib.methods.supervised import make_network
-from udlib.training import History, TrainingConfig, evaluate, fit
+from udlib.methods.supervised import make_network, on_validation
+from udlib.training import History, TrainingConfig, fit
 
 
 @dataclass(frozen=True)
@@ -155,10 +155,7 @@ def train_distilled(
     terms = {"alpha": alpha, "beta": beta, "temperature": temperature, "normalize": normalize,
              "through_weights": through_weights, "scale": scale}
     if validation is not None:
-        held_out = as_data(validation)
-        options["validate"] = lambda model: evaluate(
-            model, held_out, precision=config.precision, workers=config.workers
-        )
+        options["validate"] = on_validation(validation, config)
     identity = terms | {"network": network, "weights": str(weights), "pooling": pooling} | (options.pop("identity", None) or {})
     history = fit(model, data, distillation_loss(teacher, **terms), config, identity=identity, **options)
     return model, history

@@ -18,8 +18,8 @@ from udlib.batches import ArrayData, as_data
 from udlib.checkpoints import fingerprint
 from udlib.heads import DualBranchNet
 from udlib.methods.distillation import distillation_loss
-from udlib.methods.supervised import make_network, supervised_loss
-from udlib.training import History, TrainingConfig, evaluate, fit, mixed_seed
+from udlib.methods.supervised import make_network, on_validation, supervised_loss
+from udlib.training import History, TrainingConfig, fit, mixed_seed
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,8 @@ def train_self_distilled(
     included, is resumed to the same network. Batches of the second half come in another order than those of the first.
     Other arguments and errors are those of `supervised.train_supervised`.
     """
-    data, held_out = as_data(data), as_data(validation)
-    options["validate"] = lambda model: evaluate(model, held_out, precision=config.precision, workers=config.workers)
+    data = as_data(data)
+    options["validate"] = on_validation(validation, config)
     settings = {"lam": lam, "distil": distil, "alpha": alpha, "beta": beta, "temperature": temperature,
                 "normalize": normalize, "network": network, "weights": str(weights), "pooling": pooling}
     identity = settings | (options.pop("identity", None) or {})

@@ -93,6 +93,13 @@ def supervised_loss(lam: float = 0.1, scale: str = "paper", loss: str = "ova", t
     return loss_fn
 
 
+def on_validation(data: ArrayData | Dataset, config: TrainingConfig, scores: str = "sigmoid"
+                  ) -> Callable[[DualBranchNet], dict[str, float]]:
+    """`validate(model)` for `training.fit`: `training.evaluate` on these images, as `config` computes."""
+    held_out = as_data(data)
+    return lambda model: evaluate(model, held_out, scores, precision=config.precision, workers=config.workers)
+
+
 def train_supervised(
     data: ArrayData | Dataset,
     config: TrainingConfig = TrainingConfig(),
@@ -119,11 +126,7 @@ def train_supervised(
     set_seed(config.seed)
     model = make_network(data.targets.shape[1], lam, network, weights, pooling, embedding)
     if validation is not None:
-        held_out = as_data(validation)
-        options["validate"] = lambda model: evaluate(
-            model, held_out, scores="softmax" if loss in SOFTMAX else "sigmoid", precision=config.precision,
-            workers=config.workers
-        )
+        options["validate"] = on_validation(validation, config, "softmax" if loss in SOFTMAX else "sigmoid")
     identity = {"lam": lam, "scale": scale, "loss": loss, "temperature": temperature, "smoothing": smoothing, "network": network, "weights": str(weights), "pooling": pooling}
     identity |= options.pop("identity", None) or {}
     history = fit(model, data, loss_fn, config, identity=identity, **options)
