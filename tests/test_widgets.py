@@ -200,6 +200,15 @@ def test_a_network_that_never_says_yes_has_no_confident_answers(sweep):
     assert "ECE, pooled" in explorer.readout.value
 
 
+def test_a_class_nobody_has_is_a_dash_in_the_explorers_table(sweep, monkeypatch):
+    nobody = TARGETS.clone()
+    nobody[:, 1] = 0
+    monkeypatch.setattr(experiments, "labels", lambda chosen, split: Split(
+        CLASSES, nobody, torch.zeros_like(nobody, dtype=torch.bool), None))
+    table = LambdaExplorer(sweep, samples=20, warm=False).table.value
+    assert re.sub("<[^>]*>", " ", table).split("fish")[1].split()[:2] == ["0", "–"]
+
+
 def test_without_a_posterior_the_lambda_explorer_shows_no_true_error(sweep, monkeypatch):
     monkeypatch.setattr(experiments, "labels", lambda chosen, split: Split(
         CLASSES, TARGETS, torch.zeros_like(TARGETS, dtype=torch.bool), None))

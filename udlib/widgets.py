@@ -162,8 +162,8 @@ class LambdaExplorer(Explorer):
         errors = (expected_calibration_error(p[:, [k]], found.targets[:, [k]]) for k in range(p.shape[1]))
         excess = p.mean(0) - found.targets.double().mean(0)
         return [["class", "positives", "AP, %", "ECE, %", "mean p − share, points"],
-                *[[name, str(int(count)), f"{100 * ap:.1f}", f"{100 * e:.1f}", f"{100 * over:+.1f}"] for name, count, ap, e, over
-                  in zip(found.classes, found.targets.sum(0), precision, errors, excess)]]
+                *[[name, str(int(count)), "–" if ap.isnan() else f"{100 * ap:.1f}", f"{100 * error:.1f}", f"{100 * over:+.1f}"]
+                  for name, count, ap, error, over in zip(found.classes, found.targets.sum(0), precision, errors, excess)]]
 
 
 def _in_percent(reading: Interval) -> str:
