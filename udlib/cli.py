@@ -145,8 +145,8 @@ def _train_side_by_side(waiting, jobs: int, retrain: bool) -> int:
     left, running, finished, failed = list(waiting), {}, 0, 0
     try:
         while left or running:
-            while left and len(running) < jobs:
-                recipe = left.pop(0)
+            while len(running) < jobs and (recipe := _next(left, running.values())):
+                left.remove(recipe)
                 running[subprocess.Popen([*command, recipe.key], env=environment, stdout=subprocess.DEVNULL)] = recipe
             time.sleep(0.2)
             for process in [process for process in running if process.poll() is not None]:
@@ -164,6 +164,18 @@ def _train_side_by_side(waiting, jobs: int, retrain: bool) -> int:
     return failed
 
 
+def _next(left, running):
+    """The first of the recipes left that waits for no network which another one makes; None where all wait."""
+    from udlib.experiments import has_model, needed, recipe
+
+    def missing(chosen):
+        found = [recipe(**choices) for choices in needed(chosen).values()]
+        return [teacher for teacher in found if not has_model(teacher)]
+
+    coming = {*left, *running, *(teacher for chosen in running for teacher in missing(chosen))}
+    return next((chosen for chosen in left if not coming.intersection(missing(chosen))), None)
+
+
 def _train(chosen) -> None:
     from udlib import recipes
     from udlib.datasets import data_root
@@ -174,6 +186,8 @@ def _train(chosen) -> None:
     save(run if _ships(chosen, recipes.keeps_branch) else run.without_branch())
     if _ships(chosen, recipes.keeps_weights):
         save_model(run)
+    elif _ships(chosen, recipes.teaches):
+        save_model(run, keep=False)
     if checkpoint is not None:  # or a later --retrain would resume at the end of this one
         shutil.rmtree(checkpoint, ignore_errors=True)
 

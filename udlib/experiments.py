@@ -255,6 +255,11 @@ def _networks(keep: bool) -> Path:
     return (store() if keep or profile() == "smoke" else data_root()) / "models"
 
 
+def has_model(chosen: Recipe) -> bool:
+    """Whether the trained network of a recipe is stored, at the size of the profile."""
+    return any((_networks(keep) / for_profile(chosen).key / "state.json").exists() for keep in (True, False))
+
+
 def load_model(chosen: Recipe) -> nn.Module:
     """The trained network of a recipe, in eval mode: stored, or else trained now, and stored for the next time."""
     chosen = for_profile(chosen)

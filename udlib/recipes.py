@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fnmatch import fnmatch
 
-from udlib.experiments import Recipe, recipe
+from udlib.experiments import Recipe, needed, recipe
 
 SEEDS = range(5)
 
@@ -24,6 +24,22 @@ TRICKS = {
 # How much a network can overfit decides what there is to calibrate: the course's regime, and one on either side of it.
 REGIMES = {"no augmentation": {"flip": False}, "flips": {}, "CutOut": {"erase": 0.5}}
 REGIME_LAMBDAS = (0.0, 1.0)
+
+# Table 2 of UD asks networks of several sizes; Table 3 teaches two students by two teachers.
+NETWORKS = ("small_narrow", "small", "small_wide")
+TEACHERS = ("small_wide", "small")
+STUDENTS = ("small", "small_narrow")
+
+# What a student learns from: the teacher's sigmoids alone (Eq. 13), its calibration branch too (Eq. 14), or all of Eq. 18.
+TERMS = {"KD": {"alpha": 0.0, "beta": 0.0}, "KD + distribution": {"beta": 0.0}, "UD": {}}
+METHODS = ("KD", "UD")
+TEMPERATURES = (1.0, 3.0, 5.0)
+WEIGHTS = (0.0, 0.5, 2.0)  # of α and of β, around the paper's 0.5
+SWEEP_SEEDS = range(3)
+
+# The hard-label rows of Table 5.
+HARD_LABELS = {"softmax, T = 3": {"loss": "softmax"}, "label smoothing": {"loss": "label-smoothing"},
+               "1/k softmax": {"loss": "one-over-k"}}
 
 
 def baseline(data: str = "scenes", seed: int = 0) -> Recipe:
@@ -65,6 +81,53 @@ def scales() -> dict[str, list[Recipe]]:
             **{f"{name}, no clipping": two_branch(**choices, clip=0.0) for name, choices in alike.items()}}
 
 
+def by_size() -> dict[tuple[str, float], list[Recipe]]:
+    """Table 2: networks of three sizes, without the calibration branch and with it."""
+    return {(network, lam): two_branch(lam, network=network) for network in NETWORKS for lam in (0.0, 0.1)}
+
+
+def hard_labels() -> dict[str, list[Recipe]]:
+    """Table 5's other ways to learn from hard labels."""
+    return {name: [baseline(seed=seed).but(**changes) for seed in SEEDS] for name, changes in HARD_LABELS.items()}
+
+
+def distilled(terms: str = "UD", data: str = "scenes", seeds=SEEDS, **changes) -> list[Recipe]:
+    """A student of a teacher (see `methods.distillation.Settings`) on some of the `TERMS`, with every seed.
+
+    Student and teacher have the same seed, and train as the baseline does.
+    """
+    return [recipe("distillation", **{**baseline(data, seed).choices(), **TERMS[terms], **changes}) for seed in seeds]
+
+
+def pairs() -> dict[tuple[str, str, str], list[Recipe]]:
+    """Table 3: each student of each teacher, by KD and by UD."""
+    return {(teacher, student, terms): distilled(terms, teacher=teacher, network=student)
+            for teacher in TEACHERS for student in STUDENTS for terms in METHODS}
+
+
+def restarted() -> dict[str, list[Recipe]]:
+    """Table 4: twice the epochs with one restart, on hard labels throughout or by UD from the network's best self."""
+    return {name: [recipe("self_distillation", **baseline(seed=seed).choices(), distil=distil) for seed in SEEDS]
+            for name, distil in (("hard labels", False), ("UD", True))}
+
+
+def temperatures() -> dict[tuple[str, float], list[Recipe]]:
+    """KD at several temperatures from each teacher; three seeds."""
+    return {(teacher, T): distilled("KD", seeds=SWEEP_SEEDS, teacher=teacher, temperature=T)
+            for teacher in TEACHERS for T in TEMPERATURES}
+
+
+def weights() -> dict[tuple[str, float], list[Recipe]]:
+    """UD with one of its weights ("alpha", "beta") changed, the other as in the paper; three seeds."""
+    return {(name, value): distilled(seeds=SWEEP_SEEDS, **{name: value}) for name in ("alpha", "beta") for value in WEIGHTS}
+
+
+def regimes_distilled() -> dict[tuple[str, str], list[Recipe]]:
+    """The teacher and its students by KD and by UD, all in one regime of training."""
+    return {(regime, who): two_branch(0.1, network="small_wide", **changes) if who == "teacher" else distilled(who, **changes)
+            for regime, changes in REGIMES.items() for who in ("teacher", *METHODS)}
+
+
 def quick() -> list[Recipe]:
     """Trainings of seconds, which the tests repeat and hold against what ships."""
     return [baseline(seed=seed).but(network="small_narrow", limit=600, epochs=10) for seed in SEEDS]
@@ -79,12 +142,32 @@ def groups() -> dict[str, list[Recipe]]:
     named |= {f"regimes/{name}, lambda {lam:g}": recipes for (name, lam), recipes in regimes().items()}
     named |= {f"pooling/max, lambda {lam:g}": two_branch(lam, pooling="max") for lam in (0.0, 0.1)}
     named |= {f"scale/{name}": recipes for name, recipes in scales().items()}
+    named |= {f"size/{network}, lambda {lam:g}": recipes for (network, lam), recipes in by_size().items()}
+    named |= {f"hard labels/{name}": recipes for name, recipes in hard_labels().items()}
+    named |= {f"distilled/{teacher} to {student}, {terms}": recipes for (teacher, student, terms), recipes in pairs().items()}
+    named |= {"distilled/small_wide to small, KD + distribution": distilled("KD + distribution")}
+    named |= {"distilled/small_wide to small, UD, maps standardised": distilled(normalize=True)}
+    named |= {f"restart/{name}": recipes for name, recipes in restarted().items()}
+    named |= {f"temperature/{teacher}, T = {T:g}": recipes for (teacher, T), recipes in temperatures().items()}
+    named |= {f"{name}/{value:g}": recipes for (name, value), recipes in weights().items()}
+    named |= {f"regimes/{regime}, {who}": recipes for (regime, who), recipes in regimes_distilled().items()}
+    named |= {"digits/teacher": two_branch(0.1, "digits", network="small_wide")}
+    named |= {f"digits/{terms}": distilled(terms, "digits") for terms in METHODS}
     return named | {"quick": quick()}
 
 
 def keeps_weights(chosen: Recipe) -> bool:
-    """Whether the trained network itself ships: seed 0 of each baseline and of the paper's λ, for looking inside one."""
-    return chosen in (baseline("scenes"), baseline("digits"), baseline("scenes").but(lam=0.1))
+    """Whether the trained network itself ships, for looking inside one: seed 0 of each baseline, of the paper's λ, of the
+    teacher, and of its students with and without the attention term."""
+    branched = baseline().but(lam=0.1)
+    return chosen in (baseline(), baseline("digits"), branched, branched.but(network="small_wide"),
+                      distilled("KD + distribution")[0], distilled()[0])
+
+
+def teaches(chosen: Recipe) -> bool:
+    """Whether a recipe of the course needs the trained network of this one."""
+    return any(chosen == recipe(**choices) for found in groups().values() for other in found
+               for choices in needed(other).values())
 
 
 def keeps_branch(chosen: Recipe) -> bool:
