@@ -26,6 +26,7 @@ from udlib.batches import ArrayData
 from udlib.checkpoints import load_checkpoint, save_checkpoint
 from udlib.datasets import open_dataset
 from udlib.datasets.base import apply_policy, checkout, data_root, require_disjoint, to_memory
+from udlib.localisation import localisation
 from udlib.measures import Split, measure
 from udlib.devices import provenance
 from udlib.posthoc import CALIBRATORS
@@ -311,6 +312,9 @@ def train(chosen: Recipe, checkpoint: Path | None = None) -> Run:
         logits[f"{split}_calibration_logits"] = None if found.calibration_logits is None else \
             found.calibration_logits.half().float()
         metrics[split] = measure(logits[f"{split}_logits"], labels(chosen, split), read_as(chosen))
+    if any(_dataset(chosen, "test").objects):
+        metrics["test"] |= localisation(model, arrays(chosen, "test"), _dataset(chosen, "test"),
+                                        precision=chosen.training.precision)
     return Run(chosen, **logits, metrics=metrics, history=history.rows, provenance=provenance(chosen.training.precision, history.rows),
                model=model)
 

@@ -7,8 +7,9 @@ KD on the sigmoids; the student then has no calibration branch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from accelerate.utils import set_seed
@@ -17,8 +18,9 @@ from torch.utils.data import Dataset
 
 from udlib.attention import uncertainty_attention
 from udlib.batches import ArrayData, Batch, as_data
-from udlib.devices import make_accelerator
-from udlib.heads import DualBranchNet, Prediction
+from udlib.datasets.transforms import normalise
+from udlib.devices import autocast, make_accelerator
+from udlib.heads import DualBranchNet
 from udlib.losses import uncertainty_distillation_loss
 from udlib.methods.supervised import make_network, on_validation
 from udlib.training import History, TrainingConfig, fit
@@ -70,12 +72,13 @@ def distillation_loss(
     normalize: bool = False,
     through_weights: bool = False,
     scale: str = "paper",
+    stored: tuple[ArrayData, str] | None = None,
 ) -> Callable[[DualBranchNet, Batch], dict[str, Tensor]]:
     """`loss_fn(model, batch)` for `training.fit`: Eq. 18 with the terms "classification", "calibration", "attention".
 
     What the terms are and what `temperature`, `normalize` and `scale` do to them: `losses.uncertainty_distillation_loss`.
     `through_weights` is `create_graph` of `attention.uncertainty_attention` for the student's map. The teacher is put in
-    eval mode. A term whose weight is 0 is not computed.
+    eval mode. A term whose weight is 0 is not computed. `stored`, data and precision, asks by `stored_answers`.
 
     Raises ValueError for α < 0 or β < 0, for a teacher without a calibration branch where α or β needs one, for a student
     of another number of classes; FloatingPointError for a teacher whose answer is not finite, naming the images' rows.
@@ -88,9 +91,12 @@ def distillation_loss(
         raise ValueError(f"alpha is {alpha} and beta is {beta}, but the teacher has no calibration branch: train it with "
                          "λ > 0, or set both to 0 for plain KD")
     teacher.eval()
+    ask = answers(teacher, branch, beta > 0)
+    if stored is not None:
+        ask = stored_answers(ask, *stored)
 
     def loss_fn(model: DualBranchNet, batch: Batch) -> dict[str, Tensor]:
-        taught, teacher_map = answer(batch)
+        taught = ask(batch)
         prediction = model(batch.images, calibration=branch)
         if prediction.logits.shape != taught.logits.shape:
             raise ValueError(f"the teacher knows {taught.logits.shape[1]} classes and the student "
@@ -100,25 +106,74 @@ def distillation_loss(
             student = getattr(model, "module", model)  # within a wrapper for many processes
             student_map = uncertainty_attention(student.head, prediction.features, student.pooling, through_weights)
         return uncertainty_distillation_loss(
-            taught, prediction, alpha, beta, teacher_map, student_map, temperature, batch.ignore, normalize, scale)
+            taught, prediction, alpha, beta, taught.attention, student_map, temperature, batch.ignore, normalize, scale)
 
-    def answer(batch: Batch) -> tuple[Prediction, Tensor | None]:
+    return loss_fn
+
+
+class Taught(NamedTuple):
+    """What a teacher says about N images: constants, through which no gradient flows."""
+
+    logits: Tensor  # (N, C)
+    calibration_logits: Tensor | None  # (N, C), None where no term needs them
+    attention: Tensor | None  # (N, h, w), likewise
+
+
+Ask = Callable[[Batch], Taught]
+
+
+def answers(teacher: DualBranchNet, calibration: bool = True, attention: bool = True) -> Ask:
+    """`ask(batch)`: the teacher's answers to the images of a batch, in inference mode."""
+    def ask(batch: Batch) -> Taught:
         with torch.inference_mode():
-            seen = teacher(batch.images, calibration=branch)
+            seen = teacher(batch.images, calibration=calibration)
             finite = seen.logits.isfinite().all(1)
-            if branch:
+            if calibration:
                 finite &= seen.calibration_logits.isfinite().all(1)
             if not finite.all():
                 rows = batch.index[(~finite).cpu()].tolist()
                 raise FloatingPointError(f"the teacher's answer is not finite for the images in rows {rows} of the "
                                          "training set: check its weights, and its precision")
-            teacher_map = uncertainty_attention(teacher.head, seen.features, teacher.pooling) if beta > 0 else None
+            maps = uncertainty_attention(teacher.head, seen.features, teacher.pooling) if attention else None
         # Copies, since tensors made in inference mode may not take part in the student's backward pass.
-        logits, calibration_logits, teacher_map = (
-            None if part is None else part.clone() for part in (seen.logits, seen.calibration_logits, teacher_map))
-        return Prediction(logits, calibration_logits, seen.features, seen.pooled), teacher_map
+        return Taught(*(None if part is None else part.clone() for part in (seen.logits, seen.calibration_logits, maps)))
 
-    return loss_fn
+    return ask
+
+
+def stored_answers(ask: Ask, data: ArrayData, precision: str = "auto", batch_size: int = 256) -> Ask:
+    """`ask`, with its answers to every image of `data` and to its mirror image computed now, once and for all.
+
+    A trained teacher gives the same answer to the same picture, and with flips alone each image has two: over forty epochs
+    it is asked a twentieth as often. A batch that holds any other view of an image is passed on to `ask`. `data` has its
+    uint8 images in memory; `precision` is that of the training.
+    """
+    def views(rows: Tensor) -> tuple[Tensor, Tensor]:
+        plain = normalise(data.images[rows.to(data.images.device)])
+        return plain, plain.flip(3)
+
+    parts = ([], [])
+    for rows in torch.arange(len(data.targets)).split(batch_size):
+        for said, images in zip(parts, views(rows)):
+            with autocast(images.device, precision):
+                said.append(ask(Batch(images.contiguous(memory_format=torch.channels_last), None, None, rows)))
+    plain, mirrored = (Taught(*(None if part[0] is None else torch.cat(part) for part in zip(*said))) for said in parts)
+
+    def look_up(batch: Batch) -> Taught:
+        same, flipped = ((batch.images == view).flatten(1).all(1) for view in views(batch.index))
+        if not (same | flipped).all():
+            return ask(batch)
+        rows = batch.index.to(same.device)
+        return Taught(*(None if p is None else torch.where(same.view(-1, *[1] * (p.ndim - 1)), p[rows], m[rows])
+                        for p, m in zip(plain, mirrored)))
+
+    return look_up
+
+
+def few_views(data: ArrayData, config: TrainingConfig, options: Mapping) -> bool:
+    """Whether a training shows each image as it is or mirrored, and nothing else, often enough to store answers."""
+    plain = not config.shift and not config.erase and options.get("augment") is None
+    return plain and config.epochs > 2 and isinstance(data.images, Tensor)
 
 
 def train_distilled(
@@ -148,16 +203,18 @@ def train_distilled(
     """
     if classes is not None and teacher_classes is not None:
         require_same_classes(teacher_classes, classes)
-    data = as_data(data)
+    device = make_accelerator().device
+    data = as_data(data).to(device)
     set_seed(config.seed)
     model = make_network(data.targets.shape[1], max(alpha, beta), network, weights, pooling, embedding)
-    teacher.to(make_accelerator().device)
+    teacher.to(device)
     terms = {"alpha": alpha, "beta": beta, "temperature": temperature, "normalize": normalize,
              "through_weights": through_weights, "scale": scale}
     if validation is not None:
         options["validate"] = on_validation(validation, config)
     identity = terms | {"network": network, "weights": str(weights), "pooling": pooling} | (options.pop("identity", None) or {})
-    history = fit(model, data, distillation_loss(teacher, **terms), config, identity=identity, **options)
+    stored = (data, config.precision) if few_views(data, config, options) else None
+    history = fit(model, data, distillation_loss(teacher, **terms, stored=stored), config, identity=identity, **options)
     return model, history
 
 

@@ -16,8 +16,9 @@ from torch.utils.data import Dataset
 
 from udlib.batches import ArrayData, as_data
 from udlib.checkpoints import fingerprint
+from udlib.devices import make_accelerator
 from udlib.heads import DualBranchNet
-from udlib.methods.distillation import distillation_loss
+from udlib.methods.distillation import distillation_loss, few_views
 from udlib.methods.supervised import make_network, on_validation, supervised_loss
 from udlib.training import History, TrainingConfig, fit, mixed_seed
 
@@ -76,7 +77,7 @@ def train_self_distilled(
     included, is resumed to the same network. Batches of the second half come in another order than those of the first.
     Other arguments and errors are those of `supervised.train_supervised`.
     """
-    data = as_data(data)
+    data = as_data(data).to(make_accelerator().device)
     options["validate"] = on_validation(validation, config)
     settings = {"lam": lam, "distil": distil, "alpha": alpha, "beta": beta, "temperature": temperature,
                 "normalize": normalize, "network": network, "weights": str(weights), "pooling": pooling}
@@ -94,7 +95,8 @@ def train_self_distilled(
     if distil:
         teacher = copy.deepcopy(model)
         teacher.load_state_dict(first.best_weights)
-        loss_fn = distillation_loss(teacher, alpha, beta, temperature, normalize)
+        stored = (data, config.precision) if few_views(data, config, options) else None
+        loss_fn = distillation_loss(teacher, alpha, beta, temperature, normalize, stored=stored)
     # A checkpoint of the second half belongs to this first half and no other.
     found = {"last": model.state_dict(), "best": first.best_weights}
     identity |= {"first half": fingerprint({f"{which}/{k}": v for which, part in found.items() for k, v in part.items()})}
