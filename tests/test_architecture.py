@@ -10,9 +10,9 @@ PACKAGE = ROOT / "udlib"
 FLOORS = [
     ["losses", "attention", "metrics", "calibration", "posthoc", "statistics", "progress"],
     ["datasets", "backbones", "heads"],
-    ["devices", "batches", "checkpoints", "training"],
+    ["devices", "batches", "checkpoints", "localisation", "training"],
     ["methods"],
-    ["measures", "experiments", "recipes", "verdicts"],
+    ["measures", "experiments", "recipes", "verdicts", "ledger"],
     # On the top floor and inside a folder a later file may use an earlier one, never the other way round.
     ["plots", "widgets", "exercises", "report", "doctor", "cli", "__main__"],
 ]

@@ -212,6 +212,27 @@ def test_trainings_side_by_side_are_processes_of_their_own_that_share_the_cores(
     assert {env["OMP_NUM_THREADS"] for _, env in started} == {"2"} and max(at_once) == 2
 
 
+def test_a_student_waits_for_a_teacher_that_another_training_makes(house, monkeypatch):
+    teachers = [baseline(seed=seed).but(network="small_wide", lam=0.1) for seed in range(2)]
+    students = [student for seed in range(2) for terms in ("KD", "UD") for student in [recipes.distilled(terms)[seed]]]
+    assert cli._next([*students, *teachers], []) == teachers[0], "its result is to be trained anyway"
+    assert cli._next([*students, teachers[1]], [teachers[0]]) == teachers[1]
+    assert cli._next(students[2:], [teachers[1]]) is None
+    assert cli._next(students, []) == students[0], "a student trains a teacher that nobody else does"
+    assert cli._next(students[1:], [students[0]]) == students[2], "and the other students wait for it"
+    experiments.save_model(fake_run(teachers[0]), keep=False)
+    assert cli._next(students[1:], [students[0]]) == students[1]
+    assert cli._next([], students) is None
+
+
+def test_teachers_are_kept_among_the_data_that_do_not_ship(house, trainer, udlib_command, monkeypatch):
+    teacher, student = baseline(seed=1).but(network="small_wide", lam=0.1), recipes.distilled()[1]
+    monkeypatch.setattr(recipes, "groups", lambda: {"both": [teacher, student]})
+    assert udlib_command("runs")[0] == 0
+    assert [path.name for path in (house / "data" / "models").iterdir()] == [teacher.key]
+    assert experiments.has_model(teacher) and not experiments.has_model(student)
+
+
 def test_only_the_sweeps_runs_keep_the_calibration_branch(house, trainer, udlib_command, monkeypatch):
     branch = torch.ones(4, 3)
     monkeypatch.setattr(experiments, "train", lambda chosen, checkpoint=None: replace(

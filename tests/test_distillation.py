@@ -1,6 +1,8 @@
 """Learning from a teacher: the loss is Eq. 18 of the two networks' answers, and the teacher is left as it was."""
 
 import dataclasses
+import hashlib
+import json
 
 import pytest
 import torch
@@ -10,11 +12,13 @@ from udlib import experiments
 from udlib.attention import uncertainty_attention
 from udlib.backbones import backbone
 from udlib.batches import ArrayData, Batch
+from udlib.checkpoints import save_checkpoint
+from udlib.datasets.transforms import normalise
 from udlib.experiments import for_profile, needed, recipe
 from udlib.heads import DualBranchNet
 from udlib.losses import uncertainty_distillation_loss
 from udlib.methods import distillation
-from udlib.methods.distillation import distillation_loss, require_same_classes, train_distilled
+from udlib.methods.distillation import answers, distillation_loss, require_same_classes, stored_answers, train_distilled
 from udlib.methods.supervised import train_supervised
 from udlib.training import evaluate
 
@@ -109,6 +113,41 @@ def test_the_attention_may_train_the_student_through_its_weights_too():
         assert bool(moved) == through_weights and student.backbone[0].weight.grad.any()
 
 
+def views(data, rows, mirrored):
+    pixels = normalise(data.images[rows])
+    return Batch(torch.where(mirrored[:, None, None, None], pixels.flip(3), pixels), data.targets[rows], None, rows)
+
+
+def test_stored_answers_are_those_of_the_teacher_for_an_image_and_for_its_mirror_image(teacher):
+    data, asked = striped_images(32), []
+    live = answers(teacher)
+    ask = stored_answers(lambda given: asked.append(len(given.index)) or live(given), data, "fp32", batch_size=20)
+    assert asked == [20, 20, 12, 12]
+    rows, mirrored = torch.tensor([3, 31, 3, 0]), torch.tensor([True, False, False, True])
+    given = views(data, rows, mirrored)
+    for found, expected in zip(ask(given), live(given)):
+        torch.testing.assert_close(found, expected)
+    assert len(asked) == 4, "nothing was asked again"
+    moved = given._replace(images=given.images.roll(1, 2))
+    for found, expected in zip(ask(moved), live(moved)):
+        torch.testing.assert_close(found, expected)
+    assert asked[4:] == [4], "another view is asked about"
+
+
+@pytest.mark.parametrize("changes, stored", [({}, True), ({"flip": False}, True), ({"shift": 1}, False), ({"erase": 0.5}, False),
+                                             ({"epochs": 2}, False)])
+def test_answers_are_stored_where_each_image_has_two_views_at_most(teacher, monkeypatch, changes, stored):
+    config = dataclasses.replace(CONFIG, **{"epochs": 3, "shift": 0, "erase": 0.0} | changes)
+    used = []
+    monkeypatch.setattr(distillation, "stored_answers", lambda *given: used.append(given) or stored_answers(*given))
+    student, _ = train_distilled(striped_images(32), teacher, config, network="small_narrow", embedding=8)
+    assert bool(used) == stored
+    monkeypatch.setattr(distillation, "few_views", lambda *_: False)
+    again, _ = train_distilled(striped_images(32), teacher, config, network="small_narrow", embedding=8)
+    for a, b in zip(student.parameters(), again.parameters()):
+        torch.testing.assert_close(a, b, atol=1e-3, rtol=1e-2)
+
+
 def test_a_killed_training_resumes_to_the_same_student(teacher, tmp_path):
     data, options = striped_images(32), {"network": "small_narrow", "embedding": 8}
     config = dataclasses.replace(CONFIG, epochs=3)
@@ -189,3 +228,40 @@ def test_a_recipe_trains_its_teacher_first_and_only_once(tmp_path, monkeypatch):
     assert [chosen.method for chosen in trained] == ["distillation", "supervised", "distillation"]
     again = experiments.load_model(for_profile(chosen))
     assert isinstance(again, DualBranchNet) and not again.training
+
+
+@pytest.fixture
+def stored_teacher(tmp_path, monkeypatch):
+    """A recipe, and the folder of its stored network."""
+    monkeypatch.setenv("UDLIB_PROFILE", "smoke")
+    monkeypatch.setattr(experiments, "store", lambda: tmp_path)
+    chosen = for_profile(recipe(network="small_narrow", lam=0.1))
+    folder = tmp_path / "models" / chosen.key
+    save_checkpoint(folder, network(classes=16).state_dict(), {})
+    return chosen, folder
+
+
+def test_a_truncated_teacher_is_refused(stored_teacher):
+    chosen, folder = stored_teacher
+    file, = folder.glob("*.safetensors")
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="is damaged, it differs from what was saved"):
+        experiments.load_model(chosen)
+
+
+def test_a_teacher_of_another_architecture_is_refused_with_the_first_tensor_that_differs(stored_teacher):
+    chosen, folder = stored_teacher
+    with pytest.raises(ValueError, match=r"belongs to another architecture \(head.calibration.0.bias: saved \(8,\), now \(128,\)\)"):
+        experiments.load_model(chosen)
+
+
+def test_a_pickled_teacher_is_never_opened(stored_teacher):
+    chosen, folder = stored_teacher
+    bomb = b"cos\nsystem\n(S'touch " + str(folder / "opened").encode() + b"'\ntR."
+    file, = folder.glob("*.safetensors")
+    file.write_bytes(bomb)
+    state = json.loads((folder / "state.json").read_text())
+    (folder / "state.json").write_text(json.dumps(state | {"sha256": hashlib.sha256(bomb).hexdigest()}))
+    with pytest.raises(ValueError, match="is no safetensors file .* pickled ones are never opened"):
+        experiments.load_model(chosen)
+    assert not (folder / "opened").exists()

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
+import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
@@ -87,7 +88,11 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict] | None:
     content = file.read_bytes()
     if hashlib.sha256(content).hexdigest() != digest:
         raise ValueError(f"checkpoint file '{file}' is damaged, it differs from what was saved: {again}")
-    return safetensors.torch.load(content), state
+    try:
+        return safetensors.torch.load(content), state
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"checkpoint file '{file}' is no safetensors file ({error}); pickled ones are never opened: "
+                         f"convert it, or {again}") from error
 
 
 def require_same(saved: Mapping, current: Mapping, folder: Path) -> None:
@@ -123,11 +128,8 @@ def training_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict
     return tensors
 
 
-def restore_training(
-    tensors: Mapping[str, Tensor], model: nn.Module, optimizer: torch.optim.Optimizer, folder: Path
-) -> None:
-    """Put `training_tensors` back; ValueError that names the first tensor which the model has not, or lacks."""
-    weights = part(tensors, "model")
+def load_weights(model: nn.Module, weights: Mapping[str, Tensor], folder: Path) -> None:
+    """Put a network's state back; ValueError that names the first tensor which the model has not, or lacks."""
     expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in weights.items()}
     for name in sorted({*expected, *found}):
@@ -137,6 +139,13 @@ def restore_training(
                 f"now {expected.get(name)}): use the same network or another folder"
             )
     model.load_state_dict(weights)
+
+
+def restore_training(
+    tensors: Mapping[str, Tensor], model: nn.Module, optimizer: torch.optim.Optimizer, folder: Path
+) -> None:
+    """Put `training_tensors` back; ValueError as `load_weights`."""
+    load_weights(model, part(tensors, "model"), folder)
     parameters = dict(model.named_parameters())
     for name, value in part(tensors, "optimizer").items():
         key, _, owner = name.partition("/")

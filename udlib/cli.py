@@ -196,7 +196,7 @@ def _ships(chosen, keeps) -> bool:
     """Whether `keeps` says so of a recipe, which is given at the size of the profile."""
     from udlib import experiments, recipes
 
-    return any(keeps(recipe) and experiments.for_profile(recipe) == chosen
+    return any(experiments.for_profile(recipe) == chosen and keeps(recipe)
                for found in recipes.groups().values() for recipe in found)
 
 
@@ -240,23 +240,27 @@ def results(only: Only = None) -> None:
 
 @app.command()
 def readme(
-    check: Annotated[bool, typer.Option("--check", help="Change nothing; exit code 1 when it is out of date.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Change nothing; exit code 1 when one is out of date.")] = False,
 ) -> None:
-    """Write the generated parts of README.md anew: the list of lessons and the table of results."""
+    """Write what is generated anew: parts of README.md (lessons, verdicts, results) and the page of equations."""
     from udlib.checkpoints import atomic_write
     from udlib.datasets import checkout
-    from udlib.report import fill, generated
+    from udlib.report import equations, fill, generated
 
     folder = checkout()
     if folder is None or not (folder / "README.md").exists():
         raise FileNotFoundError("there is no README.md: run this in a checkout, installed with `pip install -e .`")
-    old = (folder / "README.md").read_text(encoding="utf-8")
-    new = fill(old, generated(folder))
-    if old == new:
-        print("README.md is up to date")
-    elif check:
-        print("README.md is out of date: `make readme` writes it", file=sys.stderr)
-        raise typer.Exit(1)
-    else:
-        atomic_write(folder / "README.md", new.encode())
-        print("README.md is written")
+    texts = {"README.md": fill((folder / "README.md").read_text(encoding="utf-8"), generated(folder)),
+             "notebooks/equations.md": equations(folder)}
+    stale = False
+    for name, text in texts.items():
+        path = folder / name
+        if path.exists() and path.read_text(encoding="utf-8") == text:
+            print(f"{name} is up to date")
+        elif check:
+            print(f"{name} is out of date: `make readme` writes it", file=sys.stderr)
+            stale = True
+        else:
+            atomic_write(path, text.encode())
+            print(f"{name} is written")
+    raise typer.Exit(int(stale))

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from udlib.batches import ArrayData
-from udlib.checkpoints import load_checkpoint, save_checkpoint
+from udlib.checkpoints import load_checkpoint, load_weights, save_checkpoint
 from udlib.datasets import open_dataset
 from udlib.datasets.base import apply_policy, checkout, data_root, require_disjoint, to_memory
 from udlib.localisation import localisation
@@ -256,21 +256,29 @@ def _networks(keep: bool) -> Path:
     return (store() if keep or profile() == "smoke" else data_root()) / "models"
 
 
+def _stored_model(chosen: Recipe) -> Path | None:
+    folders = [_networks(keep) / chosen.key for keep in (True, False)]
+    return next((folder for folder in folders if (folder / "state.json").exists()), None)
+
+
 def has_model(chosen: Recipe) -> bool:
     """Whether the trained network of a recipe is stored, at the size of the profile."""
-    return any((_networks(keep) / for_profile(chosen).key / "state.json").exists() for keep in (True, False))
+    return _stored_model(for_profile(chosen)) is not None
 
 
 def load_model(chosen: Recipe) -> nn.Module:
-    """The trained network of a recipe, in eval mode: stored, or else trained now, and stored for the next time."""
+    """The trained network of a recipe, in eval mode: stored, or else trained now, and stored for the next time.
+
+    Raises ValueError for a stored one that is damaged, of another architecture, or no safetensors file.
+    """
     chosen = for_profile(chosen)
-    found = load_checkpoint(_networks(True) / chosen.key) or load_checkpoint(_networks(False) / chosen.key)
-    if found is None:
+    folder = _stored_model(chosen)
+    if folder is None:
         run = load_or_run(chosen, retrain=True)
         save_model(run, keep=False)
         return run.model.eval()
     model = _method(chosen.method).build(chosen, len(labels(chosen, "val").classes))
-    model.load_state_dict(found[0])
+    load_weights(model, load_checkpoint(folder)[0], folder)
     return model.eval()
 
 

@@ -7,10 +7,11 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from udlib import ledger
 from udlib.experiments import Recipe, Run, for_profile, load, store
 from udlib.recipes import groups
 from udlib.statistics import summary
-from udlib.verdicts import Claim, calibration_claims, judge
+from udlib.verdicts import Claim, calibration_claims, distillation_claims, judge
 
 # Metrics of the test split, as `experiments.measure` names them, and the heads of their columns.
 COLUMNS = {
@@ -142,7 +143,7 @@ def generated(folder: Path) -> dict[str, str]:
     # "quick" answers no question: it is what the tests train again
     table = results({name: found for name, found in groups().items() if name != "quick"})
     try:
-        judged = verdicts(calibration_claims())
+        judged = verdicts([*calibration_claims(), *distillation_claims()])
         judgement = f"{as_markdown(judged)}\n\n{VERDICT_NOTE.format(count=len(judged) - 1)}"
     except FileNotFoundError as error:
         judgement = f"Not judged yet: {error}."
@@ -151,6 +152,15 @@ def generated(folder: Path) -> dict[str, str]:
         "lessons": as_markdown(lessons(folder / "notebooks")),
         "results": "\n\n".join([as_markdown(table), NOTE, provenance()]) if len(table) > 1 else provenance(),
     }
+
+
+def equations(folder: Path) -> str:
+    """The page of the equation ledger, for the checkout in `folder`."""
+    try:
+        table = as_markdown(ledger.rows(folder / "notebooks")).replace("--:", "---")
+    except LookupError as error:
+        table = f"Not complete yet: {error.args[0]}."
+    return f"{ledger.PAGE}\n{table}\n"
 
 
 def fill(text: str, parts: Mapping[str, str]) -> str:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from udlib.experiments import Recipe, for_profile, load
-from udlib.recipes import sweep, tricks
+from udlib.recipes import (STUDENTS, TEACHERS, distilled, hard_labels, pairs, regimes, regimes_distilled, restarted, sweep,
+                            tricks, two_branch)
 from udlib.statistics import PairedDifference, paired_difference
 
 HOLDS = {"higher": {"higher": "holds", "lower": "reversed"}, "lower": {"lower": "holds", "higher": "reversed"}}
@@ -95,4 +96,49 @@ def calibration_claims() -> list[Claim]:
                        Claim(f"{name} lowers the pooled ECE", "ours", ("ECE_pooled",), runs[chosen], runs[0.0], "lower", data)]
     claims.append(Claim("CutOut alone lowers the pooled ECE more than λ = 0.1 does", "ours", ("ECE_pooled",), tricks()["both"],
                         sweep()[0.1], "lower"))
+    return claims
+
+
+def distillation_claims() -> list[Claim]:
+    """What the paper says of distillation (Tables 3-5, Fig. 4), and calibration beside it, of which the paper says nothing."""
+    of, hard = pairs(), two_branch(0.0)
+    wide, restart = {terms: of["small_wide", "small", terms] for terms in ("KD", "UD")}, restarted()
+    without_maps = distilled("KD + distribution")
+    claims = []
+    for teacher in TEACHERS:
+        for student in STUDENTS:
+            kd, ud, alone = of[teacher, student, "KD"], of[teacher, student, "UD"], two_branch(0.0, network=student)
+            claims += [Claim(f"{teacher} teaches {student}: KD raises mAP", "UD, Table 3", ("mAP",), kd, alone, "higher"),
+                       Claim(f"{teacher} teaches {student}: UD has a higher mAP than KD", "UD, Table 3", ("mAP",), ud, kd, "higher")]
+    claims += [Claim("UD: the better teacher (small_wide, not small) makes the better student", "UD, section 5.3.1", ("mAP",),
+                     wide["UD"], of["small", "small", "UD"], "higher"),
+               Claim("UD raises mAP over hard labels", "UD, Table 3", ("mAP",), wide["UD"], hard, "higher"),
+               Claim("UD helps the *Difficult* images more than all", "ours", ("mAP_difficult", "mAP"), wide["UD"], hard, "higher")]
+    claims += [Claim(f"{name} raises mAP over BCE", "UD, Table 5", ("mAP",), recipes, hard, "higher")
+               for name, recipes in hard_labels().items()]
+    claims += [Claim("the calibration branch's distribution (Eq. 14) raises mAP over KD", "ours", ("mAP",), without_maps, wide["KD"],
+                     "higher"),
+               Claim("the attention term (Eq. 17) raises mAP", "UD, Table 5", ("mAP",), wide["UD"], without_maps, "higher"),
+               Claim("standardised maps raise the mAP of UD", "ours", ("mAP",), distilled(normalize=True), wide["UD"], "higher"),
+               Claim("UD from itself after a restart beats hard labels after it", "UD, Table 4", ("mAP",), restart["UD"],
+                     restart["hard labels"], "higher"),
+               Claim("the restart alone raises mAP", "ours", ("mAP",), restart["hard labels"], two_branch(0.1), "higher"),
+               Claim("UD moves the uncertainty map onto difficult objects", "UD, Fig. 4", ("uncertainty_energy_difficult",),
+                     wide["UD"], two_branch(0.1), "higher")]
+    for name, ours, theirs in (("KD", wide["KD"], hard), ("UD", wide["UD"], hard), ("UD, against KD,", wide["UD"], wide["KD"]),
+                               ("UD after a restart, against hard labels,", restart["UD"], restart["hard labels"])):
+        claims += [Claim(f"{name} lowers {what}", "ours", (metric,), ours, theirs, "lower")
+                   for metric, what in (("ECE_pooled", "the pooled ECE"), ("true_CE_pooled", "the true calibration error"),
+                                        ("NLL", "the NLL"))]
+    unlearned = regimes()["no augmentation", 0.0]
+    claims += [Claim("without augmentation, where the teacher overfits, KD raises mAP", "ours", ("mAP",),
+                     regimes_distilled()["no augmentation", "KD"], unlearned, "higher")]
+    digits = two_branch(0.0, "digits")
+    for terms in ("KD", "UD"):
+        claims += [Claim(f"{terms} raises mAP over hard labels", "UD, Table 3", ("mAP",), distilled(terms, "digits"), digits,
+                         "higher", "digits"),
+                   Claim(f"{terms} lowers the pooled ECE", "ours", ("ECE_pooled",), distilled(terms, "digits"), digits, "lower",
+                         "digits")]
+    claims += [Claim("UD has a higher mAP than KD", "UD, Table 3", ("mAP",), distilled("UD", "digits"), distilled("KD", "digits"),
+                     "higher", "digits")]
     return claims
