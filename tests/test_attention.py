@@ -4,10 +4,12 @@ import pytest
 import torch
 from captum.attr import LayerGradCam
 from torch import nn
+from torch.nn import functional as F
 
-from udlib.attention import class_attention, energy_inside, pointing_game, uncertainty_attention
+from udlib.attention import (class_attention, energy_inside, pointing_game, uncertainty_attention,
+                             uncertainty_attention_of)
 from udlib.backbones import backbone
-from udlib.heads import DualBranchHead, DualBranchNet
+from udlib.heads import DualBranchHead, DualBranchNet, Prediction
 
 POOLINGS = pytest.mark.parametrize("pooling", ["avg", "max"])
 
@@ -217,3 +219,53 @@ def test_a_small_map_is_judged_at_the_size_of_the_mask():
 def test_maps_and_masks_of_other_shapes_are_refused(maps, masks):
     with pytest.raises(ValueError, match="of the same images"):
         energy_inside(maps, masks)
+
+
+def a_pass(head, features, pooling="avg"):
+    pooled = features.flatten(2).mean(2) if pooling == "avg" else features.flatten(2).amax(2)
+    return Prediction(*head(pooled), features, pooled)
+
+
+@pytest.fixture
+def trained_pass():
+    """A head in train mode in double precision, and features that want a gradient."""
+    draw = torch.Generator().manual_seed(3)
+    head = DualBranchHead(5, 4, embedding=6).double().train()
+    for weights in head.parameters():
+        weights.data = torch.randn(weights.shape, generator=draw, dtype=torch.float64)
+    return head, torch.randn(6, 5, 2, 3, generator=draw, dtype=torch.float64).requires_grad_()
+
+
+@pytest.mark.parametrize("pooling", ["avg", "max"])
+def test_in_eval_mode_the_map_of_a_forward_pass_is_that_of_the_head(trained_pass, pooling):
+    head, features = trained_pass
+    head.eval()
+    torch.testing.assert_close(uncertainty_attention_of(a_pass(head, features, pooling)),
+                               uncertainty_attention(head, features, pooling, create_graph=True))
+
+
+@pytest.mark.parametrize("pooling", ["avg", "max"])
+def test_in_train_mode_it_is_full_autograd_with_the_batchs_statistics(trained_pass, pooling):
+    head, features = trained_pass
+    found = uncertainty_attention_of(a_pass(head, features, pooling))
+    said = a_pass(head, features, pooling)
+    divergence = F.kl_div(said.logits.log_softmax(1), said.calibration_logits.softmax(1), reduction="sum")
+    slope, = torch.autograd.grad(divergence, features)
+    torch.testing.assert_close(found, (slope.sum((2, 3), keepdim=True) * features).sum(1))
+    assert not torch.allclose(found, uncertainty_attention(head, features), rtol=0.01), "eval mode has other statistics"
+
+
+def test_the_gradient_of_a_loss_on_the_map_is_its_gradient_only_through_the_weights_too(trained_pass):
+    head, features = trained_pass
+
+    def distance(values, create_graph=True):
+        return uncertainty_attention_of(a_pass(head, values), create_graph).square().sum()
+    assert torch.autograd.gradcheck(distance, (features,))
+    with pytest.raises(RuntimeError, match="Jacobian mismatch"):
+        torch.autograd.gradcheck(lambda values: distance(values, create_graph=False), (features,))
+
+
+def test_a_forward_pass_without_a_calibration_branch_has_no_uncertainty_map(trained_pass):
+    head, features = trained_pass
+    with pytest.raises(ValueError, match="the head has no calibration branch"):
+        uncertainty_attention_of(a_pass(head, features)._replace(calibration_logits=None))

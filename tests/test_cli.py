@@ -230,7 +230,7 @@ def test_teachers_are_kept_among_the_data_that_do_not_ship(house, trainer, udlib
     monkeypatch.setattr(recipes, "groups", lambda: {"both": [teacher, student]})
     assert udlib_command("runs")[0] == 0
     assert [path.name for path in (house / "data" / "models").iterdir()] == [teacher.key]
-    assert experiments.has_model(teacher) and not experiments.has_model(student)
+    assert experiments.model_folder(teacher) and experiments.model_folder(student) is None
 
 
 def test_only_the_sweeps_runs_keep_the_calibration_branch(house, trainer, udlib_command, monkeypatch):
@@ -242,6 +242,15 @@ def test_only_the_sweeps_runs_keep_the_calibration_branch(house, trainer, udlib_
     assert udlib_command("runs")[0] == 0
     assert torch.equal(experiments.load(of_sweep).test_calibration_logits, branch)
     assert experiments.load(other).test_calibration_logits is None is experiments.load(other).val_calibration_logits
+
+
+def test_runs_of_which_only_the_metrics_are_read_ship_without_logits(house, trainer, udlib_command, monkeypatch):
+    read, other = recipes.distilled()[1], recipes.distilled(network="small_narrow")[1]
+    monkeypatch.setattr(recipes, "groups", lambda: {"distilled/small_wide to small, UD": [read],
+                                                    "distilled/small_wide to small_narrow, UD": [other]})
+    assert udlib_command("runs")[0] == 0
+    assert experiments.load(read).test_logits is not None
+    assert experiments.load(other).test_logits is None and experiments.load(other).metrics["test"]["mAP"] == pytest.approx(0.71)
 
 
 # results

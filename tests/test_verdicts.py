@@ -5,7 +5,8 @@ import torch
 
 from udlib import experiments, recipes
 from udlib.experiments import Run, recipe, save
-from udlib.verdicts import Claim, best_lambda, calibration_claims, judge, measured
+from udlib.report import verdicts
+from udlib.verdicts import Claim, best_beta, best_lambda, calibration_claims, distillation_claims, judge, measured
 
 
 @pytest.fixture
@@ -82,6 +83,27 @@ def test_every_claim_of_the_course_is_judged_by_what_ships():
         found = judge(claim)
         assert found.verdict in ("holds", "not detected", "reversed") and found.difference.n == len(recipes.SEEDS)
         assert found.difference.low <= found.difference.mean <= found.difference.high
-        seeds = [[chosen.training.seed for chosen in side] for side in (claim.recipes, claim.against)]
-        assert seeds[0] == seeds[1]
+
+
+def test_beta_is_chosen_on_validation_and_0_is_no_candidate(stored):
+    for (name, value), found in recipes.weights().items():
+        if name == "beta":
+            stored(found, val={0.0: 0.9, 0.005: 0.6, 0.05: 0.7, 0.5: 0.1}[value], mAP=[1 - value] * 5)
+    assert best_beta() == 0.05
+
+
+def test_every_claim_about_distillation_pairs_its_runs_by_seed_on_one_data_set():
+    claims = distillation_claims()
+    known = {chosen for found in recipes.groups().values() for chosen in found}
+    assert len(claims) >= 30 and len({claim.question + claim.data for claim in claims}) == len(claims)
+    for claim in [*claims, *calibration_claims()]:
+        ours, theirs = ([chosen.training.seed for chosen in side] for side in (claim.recipes, claim.against))
+        assert ours == theirs == list(recipes.SEEDS)
         assert {chosen.data for chosen in (*claim.recipes, *claim.against)} == {claim.data}
+        assert known.issuperset(claim.recipes) and known.issuperset(claim.against)
+
+
+def test_a_claim_whose_runs_are_not_stored_stands_in_the_table_without_a_verdict(pair):
+    missing = Claim("one day", "ours", ("mAP",), seeds(lam=0.7), pair[1], "higher")
+    judged, waiting = verdicts([Claim("today", "ours", ("mAP",), *pair, "higher"), missing])[1:]
+    assert judged[-1] == "**holds**" and waiting == ["one day", "ours", "scenes", "–", "–", "not trained yet"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -39,14 +40,29 @@ def uncertainty_attention(head: nn.Module, features: Tensor, pooling: str = "avg
     Raises:
         ValueError: features that are not (N, D, h, w), an unknown pooling, a head without a calibration branch.
     """
-    def divergence(pooled: Tensor) -> Tensor:
-        logits, calibration_logits = head(pooled)
-        if calibration_logits is None:
-            raise ValueError("the head has no calibration branch: uncertainty attention needs both, train with λ > 0")
-        log_p, log_q = F.log_softmax(calibration_logits, dim=1), F.log_softmax(logits, dim=1)
-        return (log_p.exp() * (log_p - log_q)).sum()
+    return _attention(head, features, pooling, lambda pooled: _divergence(*head(pooled)), create_graph)
 
-    return _attention(head, features, pooling, divergence, create_graph)
+
+def uncertainty_attention_of(prediction: Any, create_graph: bool = True) -> Tensor:
+    """The uncertainty map of a forward pass at hand, in the mode of that pass: what a student in training is judged by.
+
+    In eval mode it is that of `uncertainty_attention`. In train mode the calibration branch normalises by the batch, as in
+    the very forward pass that is trained; running statistics, which lag behind, take no part.
+
+    Args:
+        prediction: has `.features` (N, D, h, w), `.pooled` (N, D), which the logits were computed from, and `.logits` and
+            `.calibration_logits` (N, C), with their graph.
+        create_graph: whether the map can be differentiated through w too. Only then is the gradient of a loss on the map
+            the gradient of that loss: with w held constant, steps against it can, and do, raise the loss.
+
+    Returns:
+        (N, h, w), at least float32, in nats. Raises ValueError for a prediction without a calibration branch.
+    """
+    with torch.autocast(prediction.features.device.type, enabled=False):
+        score = _divergence(prediction.logits, prediction.calibration_logits)
+        weights, = torch.autograd.grad(score, prediction.pooled, create_graph=create_graph, retain_graph=True)
+        features = prediction.features.to(torch.promote_types(prediction.features.dtype, torch.float32))
+        return torch.einsum("nc,nchw->nhw", weights.to(features.dtype), features)
 
 
 def class_attention(head: nn.Module, features: Tensor, classes: Tensor | int, pooling: str = "avg",
@@ -100,6 +116,14 @@ def pointing_game(maps: Tensor, masks: Tensor) -> Tensor:
     """
     highest = _resized(maps, masks).flatten(1).argmax(1)
     return masks.flatten(1).gather(1, highest[:, None])[:, 0]
+
+
+def _divergence(logits: Tensor, calibration_logits: Tensor | None) -> Tensor:
+    """KL(softmax(calibration logits) ‖ softmax(logits)), summed over images."""
+    if calibration_logits is None:
+        raise ValueError("the head has no calibration branch: uncertainty attention needs both, train with λ > 0")
+    log_p, log_q = F.log_softmax(calibration_logits, dim=1), F.log_softmax(logits, dim=1)
+    return (log_p.exp() * (log_p - log_q)).sum()
 
 
 def _attention(head: nn.Module, features: Tensor, pooling: str, score: Callable[[Tensor], Tensor],

@@ -166,11 +166,11 @@ def _train_side_by_side(waiting, jobs: int, retrain: bool) -> int:
 
 def _next(left, running):
     """The first of the recipes left that waits for no network which another one makes; None where all wait."""
-    from udlib.experiments import has_model, needed, recipe
+    from udlib.experiments import model_folder, needed, recipe
 
     def missing(chosen):
         found = [recipe(**choices) for choices in needed(chosen).values()]
-        return [teacher for teacher in found if not has_model(teacher)]
+        return [teacher for teacher in found if model_folder(teacher) is None]
 
     coming = {*left, *running, *(teacher for chosen in running for teacher in missing(chosen))}
     return next((chosen for chosen in left if not coming.intersection(missing(chosen))), None)
@@ -183,7 +183,8 @@ def _train(chosen) -> None:
 
     checkpoint = data_root() / "checkpoints" / chosen.key if profile() != "smoke" else None
     run = train(chosen, checkpoint)
-    save(run if _ships(chosen, recipes.keeps_branch) else run.without_branch())
+    shipped = run if _ships(chosen, recipes.keeps_logits) else run.without_logits()
+    save(shipped if _ships(chosen, recipes.keeps_branch) else shipped.without_branch())
     if _ships(chosen, recipes.keeps_weights):
         save_model(run)
     elif _ships(chosen, recipes.teaches):

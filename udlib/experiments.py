@@ -142,11 +142,12 @@ def arrays(chosen: Recipe, split: str, policy: str = "positive") -> ArrayData:
 
 @dataclass(frozen=True)
 class Run:
-    """A trained recipe: float32 logits (N, C) per branch on both splits, metrics, history rows, and provenance."""
+    """A trained recipe: float32 logits (N, C) per branch on both splits (None where they do not ship), metrics, history rows,
+    and provenance."""
 
     recipe: Recipe
-    val_logits: Tensor = field(repr=False)
-    test_logits: Tensor = field(repr=False)
+    val_logits: Tensor | None = field(repr=False)
+    test_logits: Tensor | None = field(repr=False)
     val_calibration_logits: Tensor | None = field(repr=False)
     test_calibration_logits: Tensor | None = field(repr=False)
     metrics: dict[str, dict[str, float]] = field(repr=False)
@@ -158,10 +159,17 @@ class Run:
         return labels(self.recipe, split)
 
     def probabilities(self, split: str = "test") -> Tensor:
-        """Sigmoid of the classification logits, float64 (N, C); raises ValueError where these have no level."""
+        """Sigmoid of the classification logits, float64 (N, C); raises ValueError where these have no level, or do not ship."""
         if read_as(self.recipe) != "sigmoid":
             raise ValueError(f"the logits of {self.recipe} were trained by a softmax and have no level: rank by their softmax")
-        return torch.sigmoid({"val": self.val_logits, "test": self.test_logits}[split].double())
+        return torch.sigmoid(self._logits(split).double())
+
+    def _logits(self, split: str) -> Tensor:
+        logits = {"val": self.val_logits, "test": self.test_logits}[split]
+        if logits is None:
+            raise ValueError(f"the logits of {self.recipe} do not ship, only its metrics: "
+                             "load_or_run(recipe, retrain=True) trains it again and has them")
+        return logits
 
     def recalibrated(self, kind: str, fit_on: str = "val", report_on: str = "test") -> Tensor:
         """Probabilities after post-hoc calibration, float64 (N, C): `posthoc.CALIBRATORS[kind]` fitted on one split.
@@ -175,12 +183,15 @@ class Run:
             raise ValueError(f"the calibrator would be fitted on '{fit_on}' and judged on the same images: "
                              "fit it on 'val' and report on 'test'")
         require_disjoint({split: _dataset(self.recipe, split).ids for split in (fit_on, report_on)})
-        logits = {"val": self.val_logits, "test": self.test_logits}
-        return CALIBRATORS[kind](logits[fit_on], self.labels(fit_on).targets)(logits[report_on])
+        return CALIBRATORS[kind](self._logits(fit_on), self.labels(fit_on).targets)(self._logits(report_on))
 
     def without_branch(self) -> Run:
         """The run without the calibration branch's logits, half as large to store."""
         return replace(self, val_calibration_logits=None, test_calibration_logits=None)
+
+    def without_logits(self) -> Run:
+        """The run's metrics, history and provenance alone: a few kilobytes."""
+        return replace(self.without_branch(), val_logits=None, test_logits=None)
 
 
 def profile() -> str:
@@ -256,23 +267,17 @@ def _networks(keep: bool) -> Path:
     return (store() if keep or profile() == "smoke" else data_root()) / "models"
 
 
-def _stored_model(chosen: Recipe) -> Path | None:
-    folders = [_networks(keep) / chosen.key for keep in (True, False)]
+def model_folder(chosen: Recipe) -> Path | None:
+    """The folder of a recipe's trained network, at the size of the profile; None where it is not stored."""
+    folders = [_networks(keep) / for_profile(chosen).key for keep in (True, False)]
     return next((folder for folder in folders if (folder / "state.json").exists()), None)
 
 
-def has_model(chosen: Recipe) -> bool:
-    """Whether the trained network of a recipe is stored, at the size of the profile."""
-    return _stored_model(for_profile(chosen)) is not None
-
-
 def load_model(chosen: Recipe) -> nn.Module:
-    """The trained network of a recipe, in eval mode: stored, or else trained now, and stored for the next time.
-
-    Raises ValueError for a stored one that is damaged, of another architecture, or no safetensors file.
-    """
+    """The trained network of a recipe, in eval mode: stored, or else trained now, and stored for the next time. Raises
+    ValueError for a stored one that is damaged, of another architecture, or no safetensors file."""
     chosen = for_profile(chosen)
-    folder = _stored_model(chosen)
+    folder = model_folder(chosen)
     if folder is None:
         run = load_or_run(chosen, retrain=True)
         save_model(run, keep=False)
@@ -316,9 +321,8 @@ def train(chosen: Recipe, checkpoint: Path | None = None) -> Run:
     for split in ("val", "test"):
         found = predict(model, arrays(chosen, split), precision=chosen.training.precision)
         # Half precision is what is stored: measure what a later reader will have.
-        logits[f"{split}_logits"] = found.logits.half().float()
-        logits[f"{split}_calibration_logits"] = None if found.calibration_logits is None else \
-            found.calibration_logits.half().float()
+        for name, value in (("logits", found.logits), ("calibration_logits", found.calibration_logits)):
+            logits[f"{split}_{name}"] = None if value is None else value.half().float()
         metrics[split] = measure(logits[f"{split}_logits"], labels(chosen, split), read_as(chosen))
     if any(_dataset(chosen, "test").objects):
         metrics["test"] |= localisation(model, arrays(chosen, "test"), _dataset(chosen, "test"),

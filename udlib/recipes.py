@@ -34,7 +34,8 @@ STUDENTS = ("small", "small_narrow")
 TERMS = {"KD": {"alpha": 0.0, "beta": 0.0}, "KD + distribution": {"beta": 0.0}, "UD": {}}
 METHODS = ("KD", "UD")
 TEMPERATURES = (1.0, 3.0, 5.0)
-WEIGHTS = (0.0, 0.5, 2.0)  # of α and of β, around the paper's 0.5
+ALPHAS = (0.0, 0.5, 2.0)  # the paper has 0.5
+BETAS = (0.0, 0.005, 0.05, 0.5)  # likewise, and far below it: Eq. 17 is a norm over cells, beside a mean over classes
 SWEEP_SEEDS = range(3)
 
 # The hard-label rows of Table 5.
@@ -118,8 +119,9 @@ def temperatures() -> dict[tuple[str, float], list[Recipe]]:
 
 
 def weights() -> dict[tuple[str, float], list[Recipe]]:
-    """UD with one of its weights ("alpha", "beta") changed, the other as in the paper; three seeds."""
-    return {(name, value): distilled(seeds=SWEEP_SEEDS, **{name: value}) for name in ("alpha", "beta") for value in WEIGHTS}
+    """UD with other weights: α of Eq. 14 where there is no attention term (three seeds), and β of Eq. 17 with every seed."""
+    return {("alpha", value): distilled("KD + distribution", seeds=SWEEP_SEEDS, alpha=value) for value in ALPHAS} | {
+        ("beta", value): distilled(beta=value) for value in BETAS}
 
 
 def regimes_distilled() -> dict[tuple[str, str], list[Recipe]]:
@@ -147,6 +149,7 @@ def groups() -> dict[str, list[Recipe]]:
     named |= {f"distilled/{teacher} to {student}, {terms}": recipes for (teacher, student, terms), recipes in pairs().items()}
     named |= {"distilled/small_wide to small, KD + distribution": distilled("KD + distribution")}
     named |= {"distilled/small_wide to small, UD, maps standardised": distilled(normalize=True)}
+    named |= {"distilled/small_wide to small, UD, w held constant": distilled(seeds=SWEEP_SEEDS, through_weights=False)}
     named |= {f"restart/{name}": recipes for name, recipes in restarted().items()}
     named |= {f"temperature/{teacher}, T = {T:g}": recipes for (teacher, T), recipes in temperatures().items()}
     named |= {f"{name}/{value:g}": recipes for (name, value), recipes in weights().items()}
@@ -173,6 +176,16 @@ def teaches(chosen: Recipe) -> bool:
 def keeps_branch(chosen: Recipe) -> bool:
     """Whether the calibration branch's logits ship too: in the sweep on `scenes`. The budget is for what lessons read."""
     return any(chosen in recipes for recipes in sweep().values())
+
+
+# Groups of which the lessons read metrics and histories only; their logits would fill the budget.
+METRICS_ONLY = ("size/small_narrow*", "size/small_wide, lambda 0", "*to small_narrow*", "*maps standardised", "*w held constant", "alpha/*",
+                "regimes/*, teacher", "regimes/*, ?D")
+
+
+def keeps_logits(chosen: Recipe) -> bool:
+    """Whether the logits ship: where some group that holds the recipe is not among METRICS_ONLY."""
+    return any(chosen in found for name, found in groups().items() if not any(fnmatch(name, rule) for rule in METRICS_ONLY))
 
 
 def select(only: str | None = None) -> dict[str, list[Recipe]]:

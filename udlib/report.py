@@ -124,10 +124,17 @@ def provenance(chosen: Mapping[str, Sequence[Recipe]] | None = None) -> str:
 
 
 def verdicts(claims: Sequence[Claim]) -> list[list[str]]:
-    """Rows of the table of verdicts, head first: each claim, what was measured, and what becomes of the claim."""
+    """Rows of the table of verdicts, head first: each claim, what was measured, and what becomes of the claim.
+
+    A claim whose runs are not stored stands there too, as "not trained yet".
+    """
     rows = [["claim", "from", "data", "difference", "95 % interval", "verdict"]]
     for claim in claims:
-        (mean, low, high, n), verdict = judge(claim)
+        try:
+            (mean, low, high, n), verdict = judge(claim)
+        except FileNotFoundError:
+            rows.append([claim.question, claim.source, claim.data, "–", "–", "not trained yet"])
+            continue
         unit, factor, digits = ("nats", 1, 4) if claim.metric[0] == "NLL" else ("points", 100, 2)
         ends = f"[{factor * low:+.{digits}f}, {factor * high:+.{digits}f}]"
         rows.append([claim.question, claim.source, claim.data, f"{factor * mean:+.{digits}f} {unit}", ends, f"**{verdict}**"])
@@ -144,7 +151,8 @@ def generated(folder: Path) -> dict[str, str]:
     table = results({name: found for name, found in groups().items() if name != "quick"})
     try:
         judged = verdicts([*calibration_claims(), *distillation_claims()])
-        judgement = f"{as_markdown(judged)}\n\n{VERDICT_NOTE.format(count=len(judged) - 1)}"
+        count = sum(row[3] != "–" for row in judged[1:])
+        judgement = f"{as_markdown(judged)}\n\n{VERDICT_NOTE.format(count=count)}"
     except FileNotFoundError as error:
         judgement = f"Not judged yet: {error}."
     return {

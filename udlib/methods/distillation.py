@@ -16,7 +16,7 @@ from accelerate.utils import set_seed
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from udlib.attention import uncertainty_attention
+from udlib.attention import uncertainty_attention, uncertainty_attention_of
 from udlib.batches import ArrayData, Batch, as_data
 from udlib.datasets.transforms import normalise
 from udlib.devices import autocast, make_accelerator
@@ -36,7 +36,7 @@ class Settings:
     beta: float = 0.5  # weight of the attention, Eq. 17
     temperature: float = 1.0  # of both divergences; the released code's is 3
     normalize: bool = False  # standardise both maps before they are compared
-    through_weights: bool = False  # let the attention's gradient flow through w (Eq. 15) too, not only through Z
+    through_weights: bool = True  # let the attention's gradient flow through w (Eq. 15) too, not only through Z
     scale: str = "paper"  # or "released", the repaired factors of the released code
 
 
@@ -70,15 +70,16 @@ def distillation_loss(
     beta: float = 0.5,
     temperature: float = 1.0,
     normalize: bool = False,
-    through_weights: bool = False,
+    through_weights: bool = True,
     scale: str = "paper",
     stored: tuple[ArrayData, str] | None = None,
 ) -> Callable[[DualBranchNet, Batch], dict[str, Tensor]]:
     """`loss_fn(model, batch)` for `training.fit`: Eq. 18 with the terms "classification", "calibration", "attention".
 
     What the terms are and what `temperature`, `normalize` and `scale` do to them: `losses.uncertainty_distillation_loss`.
-    `through_weights` is `create_graph` of `attention.uncertainty_attention` for the student's map. The teacher is put in
-    eval mode. A term whose weight is 0 is not computed. `stored`, data and precision, asks by `stored_answers`.
+    The student's map is that of the forward pass which is trained; `through_weights` is `create_graph` of
+    `attention.uncertainty_attention_of`. The teacher is put in eval mode. A term whose weight is 0 is not computed.
+    `stored`, data and precision, asks by `stored_answers`.
 
     Raises ValueError for α < 0 or β < 0, for a teacher without a calibration branch where α or β needs one, for a student
     of another number of classes; FloatingPointError for a teacher whose answer is not finite, naming the images' rows.
@@ -101,10 +102,7 @@ def distillation_loss(
         if prediction.logits.shape != taught.logits.shape:
             raise ValueError(f"the teacher knows {taught.logits.shape[1]} classes and the student "
                              f"{prediction.logits.shape[1]}: both must name the same ones, in the same order")
-        student_map = None
-        if beta > 0:
-            student = getattr(model, "module", model)  # within a wrapper for many processes
-            student_map = uncertainty_attention(student.head, prediction.features, student.pooling, through_weights)
+        student_map = uncertainty_attention_of(prediction, through_weights) if beta > 0 else None
         return uncertainty_distillation_loss(
             taught, prediction, alpha, beta, taught.attention, student_map, temperature, batch.ignore, normalize, scale)
 
@@ -185,7 +183,7 @@ def train_distilled(
     beta: float = 0.5,
     temperature: float = 1.0,
     normalize: bool = False,
-    through_weights: bool = False,
+    through_weights: bool = True,
     scale: str = "paper",
     network: str = "small",
     weights=None,
