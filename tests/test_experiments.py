@@ -1,6 +1,7 @@
 import json
 import math
 from dataclasses import replace
+from fnmatch import fnmatch
 
 import pytest
 import torch
@@ -173,7 +174,22 @@ def test_measure_is_what_the_metrics_say_under_each_policy():
 SHIPPED = {chosen: name for name, found in reversed(recipes.groups().items()) for chosen in found}
 
 
-@pytest.mark.parametrize("name", sorted(set(SHIPPED.values())))
+# Groups that `make runs` would train and that do not ship yet, or not wholly; the README's verdicts say so of their claims.
+WAITING = ["*to small_narrow, *", "*small to small, UD", "*maps standardised", "*w held constant", "size/small_narrow, *",
+           "size/small_wide, lambda 0", "alpha/2", "regimes/*CutOut, [tKU]*", "regimes/no augmentation, [tKU]*",
+           "temperature/small, T = [35]", "digits/teacher", "digits/KD", "digits/UD"]
+
+
+def waits(name):
+    return any(fnmatch(name, rule) for rule in WAITING)
+
+
+def test_what_waits_to_be_trained_is_what_is_missing():
+    missing = {name for name, found in recipes.groups().items() if any(load(chosen) is None for chosen in found)}
+    assert missing == {name for name in recipes.groups() if waits(name)}
+
+
+@pytest.mark.parametrize("name", sorted(name for name in set(SHIPPED.values()) if not waits(name)))
 def test_every_shipped_result_is_there_and_its_metrics_follow_from_its_logits(name):
     for chosen in (chosen for chosen, group in SHIPPED.items() if group == name):
         run = load(chosen)
