@@ -35,6 +35,8 @@ CURVES = {
                                                 for k in range(n)}),
     "scatter": lambda n: plots.scatter({f"class {k}": ([k, k + 1], [k, k + 2]) for k in range(n)}, "truth (%)", "estimate (%)"),
     "interval_bars": lambda n: plots.interval_bars(classes(n), {"said": [[k, k + 1, k + 3] for k in range(n)]}, "per cent"),
+    "trajectories": lambda n: plots.trajectories({f"class {k}": {"UD": ([1, 2], [[k, k + 1], [k, k + 3]])} for k in range(n)},
+                                                 "epoch"),
     "dots": lambda n: plots.dots(classes(n), {"ours": range(n), "theirs": range(1, n + 1)}, "AP (%)"),
 }
 
@@ -200,6 +202,17 @@ def test_estimates_put_value_and_interval_in_the_row_of_their_name_side_by_side_
     assert [segment[:, 0].tolist() for segment in train.lines[2][0].get_segments()] == [[4, 7], [1, 3]]
     assert all(train.lines[0].get_ydata() < val.lines[0].get_ydata())
     assert train.lines[0].get_ydata().round().tolist() == [0, 1] and val.lines[0].get_ydata().round().tolist() == [0, 1]
+
+
+def test_trajectories_join_the_means_span_the_seeds_and_draw_one_name_alike_in_all_panels():
+    upper, lower = plots.trajectories({"mAP": {"hard": ([5, 10], [[1, 2], [3, 6]]), "UD": ([5, 10], [1, 1])},
+                                       "loss": {"UD": ([1, 2, 3], [9, 3, 1])}}, "epoch", marks=[7], logarithmic=["loss"]).axes
+    hard, ud, mark = upper.lines
+    assert hard.get_ydata().tolist() == [2, 4] and ud.get_ydata().tolist() == [1, 1] and set(mark.get_xdata()) == {7}
+    assert upper.collections[0].get_paths()[0].get_extents().get_points().tolist() == [[5, 1], [10, 6]]
+    assert (ud.get_color(), ud.get_marker()) == (lower.lines[0].get_color(), lower.lines[0].get_marker())
+    assert (hard.get_color(), hard.get_linestyle()) != (ud.get_color(), ud.get_linestyle())
+    assert upper.get_yscale() == "linear" and lower.get_yscale() == "log" and lower.get_xlabel() == "epoch"
 
 
 def test_precision_recall_marks_the_threshold_it_is_given():

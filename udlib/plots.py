@@ -62,12 +62,17 @@ def picture_grid(images: Sequence, titles: Sequence[str] | None = None, boxes: S
         axes.imshow(np.asarray(image), interpolation="nearest")
         if titles:
             axes.set_title(titles[k], fontsize=8)
-        for box in boxes[k] if boxes else ():
-            axes.add_patch(Rectangle((box.xmin - 0.5, box.ymin - 0.5), box.xmax - box.xmin, box.ymax - box.ymin, fill=False,
-                                     edgecolor=ORANGE if box.difficult else SKY, linewidth=1.6,
-                                     linestyle="--" if box.difficult else "-", path_effects=[HALO]))
+        draw_boxes(axes, boxes[k] if boxes else ())
     figure.tight_layout(pad=0.4)
     return figure
+
+
+def draw_boxes(axes: Axes, boxes: Sequence[Box]) -> None:
+    """Annotated boxes on a picture: solid for an easy object, dashed and of another colour for a difficult one."""
+    for box in boxes:
+        axes.add_patch(Rectangle((box.xmin - 0.5, box.ymin - 0.5), box.xmax - box.xmin, box.ymax - box.ymin, fill=False,
+                                 edgecolor=ORANGE if box.difficult else SKY, linewidth=1.6,
+                                 linestyle="--" if box.difficult else "-", path_effects=[HALO]))
 
 
 def bars(names: Sequence[str], groups: Mapping[str, Sequence[float]], xlabel: str, title: str = "") -> Figure:
@@ -301,4 +306,32 @@ def interval_bars(names: Sequence[str], groups: Mapping[str, Sequence[Sequence[f
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.set_xlabel(xlabel)
     axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def trajectories(measured: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence]]], xlabel: str,
+                 marks: Sequence[float] = (), logarithmic: Sequence[str] = ()) -> Figure:
+    """Panels one above the other over one axis, of epochs say: `measured[panel][curve]` is (x, values), a row per seed.
+
+    A line joins the means, a band spans the seeds; curves of one name look alike in all panels. `marks` draws vertical
+    lines through all of them; panels named in `logarithmic` have such an axis.
+    """
+    names = list(dict.fromkeys(name for curves in measured.values() for name in curves))
+    figure = Figure(figsize=(7.2, 1.75 * len(measured) + 0.6))
+    grid = figure.subplots(len(measured), 1, sharex=True, squeeze=False).ravel()
+    for axes, (title, curves) in zip(grid, measured.items()):
+        for name, (x, values) in curves.items():
+            k, seeds = names.index(name), np.atleast_2d(np.asarray(values, float))
+            axes.plot(x, seeds.mean(0), color=PALETTE[k], linestyle=LINES[k % len(LINES)], marker=MARKERS[k], markersize=3.5,
+                      markevery=max(len(x) // 16, 1), label=name)
+            axes.fill_between(x, seeds.min(0), seeds.max(0), color=PALETTE[k], alpha=0.18, linewidth=0)
+        for place in marks:
+            axes.axvline(place, color="black", linewidth=0.8, linestyle=":")
+        axes.set_yscale("log" if title in logarithmic else "linear")
+        axes.set_title(title, loc="left", fontsize=10)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25)
+        axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    grid[-1].set_xlabel(xlabel)
+    figure.tight_layout()
     return figure
