@@ -26,7 +26,7 @@ class Entry:
 
 
 LEDGER = (
-    Entry("1", "perfect calibration, P(y = 1 | f = p) = p", "calibration.true_calibration_error", "04",
+    Entry("1", "perfect calibration: P(y = 1) is p where f = p", "calibration.true_calibration_error", "04",
           ("true_calibration_error(f, chance)",),
           "test_calibration.py::test_the_true_calibration_error_is_where_the_estimate_goes_when_labels_abound", SAME),
     Entry("2", "expected calibration error, class-wise", "calibration.expected_calibration_error", "04",

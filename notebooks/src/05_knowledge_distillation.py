@@ -279,6 +279,9 @@ Read the table in steps.
   2,000 images elsewhere.
 - The intervals are over five repetitions. At the largest size these share nearly all their images, so there the intervals
   say little about other images.
+- One choice was not made beforehand. The weight decay of `fit_head` was set after a look at two values, 0.001 and 0.01, on
+  these test images. At the smaller one the teacher kept its lead for longer. So trust that the curves may cross, and not
+  where they do. Change `decay` and see.
 - Look at the true error as the number of images grows. Noise averages out with more images. The teacher's own
   miscalibration does not: it is a **bias**, and the head learns it.
 

@@ -24,13 +24,14 @@ from torch.nn import functional as F
 from udlib import overlays, plots
 from udlib.attention import class_attention, energy_inside, pointing_game, uncertainty_attention
 from udlib.datasets.base import Box
-from udlib.exercises import check, check_guess
+from udlib.exercises import assert_measured, check, check_guess
 from udlib.localisation import box_mask
 from udlib.losses import attention_loss, softmax_kl
 from udlib.plots import show
 
 # %% tags=["setup"]
 from udlib.datasets import read_truth
+from udlib.datasets.annotator import DIFFICULT_BELOW
 from udlib.datasets.transforms import normalise
 from udlib.experiments import arrays, dataset, load_model, load_or_run
 from udlib.recipes import baseline, distilled, sweep, two_branch
@@ -699,6 +700,7 @@ excess = {(name, group): difference(measured(name, f"uncertainty_energy_{group}"
 say("**Uncertainty attention, energy minus area** (higher or lower than chance?): " + "; ".join(
     f"{name}, {group} labels {in_points(found)}, **{found.verdict}**" for (name, group), found in excess.items()) + ".")
 energy = measured("teacher", "uncertainty_energy_difficult")
+assert_measured(100 * np.nanmean(measured("teacher", "area_difficult")), 7, 1)  # the level of chance that the guess was told
 check_guess("energy in difficult labels' boxes", guess_energy, 100 * np.nanmean(energy), " %")
 
 # %%
@@ -790,7 +792,7 @@ truth, width = read_truth(pictures.root), data.images.shape[-1]
 number = {name: i for i, name in enumerate(pictures.ids)}
 drawn = {group: [[] for _ in pictures.ids] for group in ("easy", "difficult", "unmarked")}
 for image, marked, clear, corners in zip(truth["ids"][truth["object_image"]], truth["object_marked"],
-                                         truth["object_visibility"] >= 0.4, truth["object_box"]):
+                                         truth["object_visibility"] >= DIFFICULT_BELOW, truth["object_box"]):
     if image in number:
         group = ("easy" if clear else "difficult") if marked else "unmarked"
         drawn[group][number[image]].append(Box("", *map(float, corners)))
@@ -1091,7 +1093,8 @@ control = {group: difference(measured("teacher", f"class_energy_{group}"), measu
 for what, found in (("Class", control), ("Uncertainty", {group: excess["teacher", group] for group in GROUPS})):
     say(f"- {what} attention of the teacher, energy minus area: " + ", ".join(f"{in_points(found[g])} ({g})" for g in GROUPS) + ".")
 habits = judged["own minus another's"]
-say("- The teacher's own map minus another image's, energy: " + "; ".join(f"{name} {in_points(d)}" for name, d in habits.items()) + ".")
+said = "; ".join(f"{name} {in_points(found)}" for name, found in habits.items())
+say(f"- The teacher's own map minus another image's, energy: {said}.")
 
 # %%
 say(f"- Background: {percent(share['positive part'])} of the positive part of the teacher's maps.")

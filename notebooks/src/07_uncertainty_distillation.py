@@ -165,8 +165,8 @@ row above it, and section 2 takes it apart line by line. What to do? A weight is
 """
 
 # %%
-by_beta = {value: [load_or_run(chosen) for chosen in found] for (name, value), found in recipes.weights().items()
-           if name == "beta"}
+by_beta = {value: trained(found) for (name, value), found in recipes.weights().items() if name == "beta"}
+by_beta = {value: found for value, found in by_beta.items() if found is not None}
 on_val = {value: stored(found, "mAP", "val").mean() for value, found in by_beta.items() if value > 0}
 beta = max(on_val, key=on_val.get)
 teachers = models.pop("teacher")
@@ -847,8 +847,8 @@ for name in ("KD + distribution", "UD, β = 0.5"):
     found = seen[name, "training"]
     better = "below" if found["distance (Eq. 17)"] < zero_map else "above"
     size = found["norm of its map"] / found["norm of the teacher's"]
-    say(f"- *{name}*, seed 0: its map is {size:.2g} times the size of the teacher's, its branches disagree by a mean ‖w‖ of "
-        f"{disagreement(students[name]).mean():.2g}; distance {found['distance (Eq. 17)']:.3g}, **{better}** the "
+    say(f"- *{name}*, seed 0: its map is {size:.2g} times the size of the teacher's, its branches disagree by a mean ‖w‖ "
+        f"of {disagreement(students[name]).mean():.2g}; distance {found['distance (Eq. 17)']:.3g}, **{better}** the "
         f"{zero_map:.3g} of a zero map; "
         f"correlation {found['correlation of the maps']:+.2f} on training images, "
         f"{seen[name, 'test']['correlation of the maps']:+.2f} on test images.")
@@ -957,7 +957,7 @@ in_print
 doubt, gain = in_print["Table 3 − Table 2"], in_print["UD − KD"]
 say(f"In all {len(in_print)} rows UD stands above KD, by {gain.min():.2f} to {gain.max():.2f} points; no row has error bars. "
     f"Read the last column with a pencil: the *same* network without a teacher differs between Tables 2 and 3 by "
-    f"{doubt.min():.2f} to {doubt.max():.2f} points. In {int((doubt > printed['KD − baseline']).sum())} of the rows that is "
+    f"{doubt.min():.2f} to {doubt.max():.2f} points. In {int((doubt > in_print['KD − baseline']).sum())} of the rows that is "
     "more than KD is said to give. (ResNet-18's 90.48 is also what Table 5 prints for label smoothing.)")
 
 # %% [markdown]
@@ -1415,8 +1415,7 @@ prove it, and how the released code departs.
 # %%
 from udlib import ledger
 
-rows_of_ledger = [[cell.replace("|", r"\|") for cell in row] for row in ledger.rows()]  # a bar would end the cell
-say(as_markdown(rows_of_ledger).replace("--:", "---"))
+say(as_markdown(ledger.rows()).replace("--:", "---"))
 
 # %% [markdown]
 r"""
