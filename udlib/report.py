@@ -142,7 +142,8 @@ def verdicts(claims: Sequence[Claim]) -> list[list[str]]:
 
 
 VERDICT_NOTE = ("Paired differences over five seeds on the test split, with t intervals. A 95 % interval misses zero by chance "
-                "once in twenty times, and these are {count}. \"Not detected\" says that five seeds cannot tell.")
+                "once in twenty times, and these are {count}. \"Not detected\" says that five seeds cannot tell. Networks trained by a "
+                "softmax alone are ranked by it; ranked so, the baseline loses mAP too (lesson 05).")
 
 
 def generated(folder: Path) -> dict[str, str]:
