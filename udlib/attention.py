@@ -61,8 +61,7 @@ def uncertainty_attention_of(prediction: Any, create_graph: bool = True) -> Tens
     with torch.autocast(prediction.features.device.type, enabled=False):
         score = _divergence(prediction.logits, prediction.calibration_logits)
         weights, = torch.autograd.grad(score, prediction.pooled, create_graph=create_graph, retain_graph=True)
-        features = prediction.features.to(torch.promote_types(prediction.features.dtype, torch.float32))
-        return torch.einsum("nc,nchw->nhw", weights.to(features.dtype), features)
+        return _weighed(weights, prediction.features)
 
 
 def class_attention(head: nn.Module, features: Tensor, classes: Tensor | int, pooling: str = "avg",
@@ -142,7 +141,13 @@ def _attention(head: nn.Module, features: Tensor, pooling: str, score: Callable[
             pooled = pooled.clone().requires_grad_()
         weights, = torch.autograd.grad(score(pooled), pooled, create_graph=create_graph)
     with exactly:
-        return torch.einsum("nc,nchw->nhw", weights.to(features.dtype), features)
+        return _weighed(weights, features)
+
+
+def _weighed(weights: Tensor, features: Tensor) -> Tensor:
+    """Σ_c w_c Z_c (N, h, w), in at least float32."""
+    features = features.to(torch.promote_types(features.dtype, torch.float32))
+    return torch.einsum("nc,nchw->nhw", weights.to(features.dtype), features)
 
 
 @contextmanager

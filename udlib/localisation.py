@@ -55,9 +55,9 @@ def localisation(model: DualBranchNet, data: ArrayData, dataset: MultiLabelDatas
             with torch.inference_mode(), autocast(device, precision):
                 features = model.backbone(batch.images)
             of, classes = (part.cpu() for part in batch.targets.nonzero(as_tuple=True))
-            cases = [(int(batch.index[i]), int(k)) for i, k in zip(of, classes)]
-            masks = [box_mask([b for b in dataset.boxes(i) if b.name == dataset.classes[k]], dataset.image_size(i),
-                              batch.images.shape[-1]) for i, k in cases]
+            frames = [dataset.image_size(i) for i in batch.index.tolist()]  # a file's header each: once for all its labels
+            masks = [box_mask([b for b in dataset.boxes(int(batch.index[i])) if b.name == dataset.classes[k]], frames[i],
+                              batch.images.shape[-1]) for i, k in zip(of.tolist(), classes.tolist())]
             kept = torch.tensor([bool(mask.any()) for mask in masks])  # a label without a box, or of a box of no pixel
             if not kept.any():
                 continue

@@ -179,8 +179,8 @@ def keeps_branch(chosen: Recipe) -> bool:
 
 
 # Groups of which the lessons read metrics and histories only; their logits would fill the budget.
-METRICS_ONLY = ("size/small_narrow*", "size/small_wide, lambda 0", "*to small_narrow*", "*maps standardised", "*w held constant", "alpha/*",
-                "regimes/*, teacher", "regimes/*, ?D")
+METRICS_ONLY = ("size/small_narrow*", "size/small_wide, lambda 0", "*to small_narrow*", "*maps standardised",
+                "*w held constant", "alpha/*", "regimes/*, teacher", "regimes/*, ?D")
 
 
 def keeps_logits(chosen: Recipe) -> bool:

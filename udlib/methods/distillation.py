@@ -93,7 +93,7 @@ def distillation_loss(
                          "λ > 0, or set both to 0 for plain KD")
     teacher.eval()
     ask = answers(teacher, branch, beta > 0)
-    if stored is not None:
+    if stored:
         ask = stored_answers(ask, *stored)
 
     def loss_fn(model: DualBranchNet, batch: Batch) -> dict[str, Tensor]:
@@ -168,10 +168,11 @@ def stored_answers(ask: Ask, data: ArrayData, precision: str = "auto", batch_siz
     return look_up
 
 
-def few_views(data: ArrayData, config: TrainingConfig, options: Mapping) -> bool:
-    """Whether a training shows each image as it is or mirrored, and nothing else, often enough to store answers."""
+def few_views(data: ArrayData, config: TrainingConfig, options: Mapping) -> tuple[ArrayData, str] | None:
+    """What `distillation_loss` stores answers for where a training shows each image as it is or mirrored, and nothing else,
+    often enough; None elsewhere."""
     plain = not config.shift and not config.erase and options.get("augment") is None
-    return plain and config.epochs > 2 and isinstance(data.images, Tensor)
+    return (data, config.precision) if plain and config.epochs > 2 and isinstance(data.images, Tensor) else None
 
 
 def train_distilled(
@@ -211,8 +212,8 @@ def train_distilled(
     if validation is not None:
         options["validate"] = on_validation(validation, config)
     identity = terms | {"network": network, "weights": str(weights), "pooling": pooling} | (options.pop("identity", None) or {})
-    stored = (data, config.precision) if few_views(data, config, options) else None
-    history = fit(model, data, distillation_loss(teacher, **terms, stored=stored), config, identity=identity, **options)
+    loss_fn = distillation_loss(teacher, **terms, stored=few_views(data, config, options))
+    history = fit(model, data, loss_fn, config, identity=identity, **options)
     return model, history
 
 

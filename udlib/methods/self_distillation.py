@@ -95,8 +95,7 @@ def train_self_distilled(
     if distil:
         teacher = copy.deepcopy(model)
         teacher.load_state_dict(first.best_weights)
-        stored = (data, config.precision) if few_views(data, config, options) else None
-        loss_fn = distillation_loss(teacher, alpha, beta, temperature, normalize, stored=stored)
+        loss_fn = distillation_loss(teacher, alpha, beta, temperature, normalize, stored=few_views(data, config, options))
     # A checkpoint of the second half belongs to this first half and no other.
     found = {"last": model.state_dict(), "best": first.best_weights}
     identity |= {"first half": fingerprint({f"{which}/{k}": v for which, part in found.items() for k, v in part.items()})}
