@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from udlib.exercises import called, exercise
+from udlib.exercises import NotAttempted, called, exercise
 
 LOGITS = torch.tensor([[2.0, -1.0, 0.5, -3.0], [-0.5, 1.5, -2.0, 0.0], [1.0, -1.0, 3.0, -0.2]])
 TARGETS = torch.tensor([[1, 0, 0, 0], [0, 1, 1, 0], [0, 0, 1, 1]])
@@ -131,6 +131,16 @@ def _number(value) -> tuple[float, str | None]:
         return float(value), None
     except (TypeError, ValueError):
         return math.nan, f"it returned {_shown(value)}: expected a single number"
+
+
+def _pair(value, expected: str) -> tuple[float, float, str | None]:
+    """Both numbers of a pair and None, or NaN twice and what is wrong with it; a part that is still `...` is no attempt."""
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        return math.nan, math.nan, f"it returned {_shown(value)}: expected a pair, {expected}"
+    if any(part is ... for part in value):
+        raise NotAttempted
+    (first, problem), (second, other) = map(_number, value)
+    return first, second, f"a part of the pair is not a number: {problem or other}" if problem or other else None
 
 
 def _shown(value) -> str:

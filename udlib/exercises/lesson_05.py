@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from udlib.exercises import NotAttempted, called, exercise
-from udlib.exercises.lesson_02 import _compare, _number, _shown
+from udlib.exercises.lesson_02 import _compare, _number, _pair, _shown
 from udlib.losses import bernoulli_kl
 from udlib.statistics import paired_difference
 
@@ -154,13 +154,9 @@ ON_TEST = {1.0: [0.765, 0.768, 0.772], 3.0: [0.752, 0.764, 0.757], 5.0: [0.748, 
 def temperature_by_validation(function) -> str | None:
     """`function(on_val, on_test)`, both {T: [a score per seed]} → (T of the best mean on val, the mean on test there)."""
     value = called(function, {k: list(v) for k, v in ON_VAL.items()}, {k: list(v) for k, v in ON_TEST.items()})
-    if not isinstance(value, (tuple, list)) or len(value) != 2:
-        return f"it returned {_shown(value)}: expected a pair, (T, mean score on the test images)"
-    if any(part is ... for part in value):
-        raise NotAttempted
-    (chosen, problem), (score, other) = map(_number, value)
-    if problem or other:
-        return f"a part of the pair is not a number: {problem or other}"
+    chosen, score, problem = _pair(value, "(T, mean score on the test images)")
+    if problem:
+        return problem
 
     def best(scores: dict, by=np.mean, pick=max) -> float:
         return pick(scores, key=lambda temperature: by(scores[temperature]))

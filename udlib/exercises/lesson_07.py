@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from udlib import losses
 from udlib.exercises import NotAttempted, called, exercise
-from udlib.exercises.lesson_02 import _compare, _number, _shown
+from udlib.exercises.lesson_02 import _compare, _number, _pair, _shown
 
 VERDICTS = ("higher", "lower", "not detected")
 
@@ -243,13 +243,9 @@ def weight_from_validation(function) -> str | None:
     mean = {split: {alpha: float(np.mean(seeds)) for alpha, seeds in found.items()} for split, found in
             (("val", val), ("test", test))}
     value = called(function, val, test)
-    if not isinstance(value, (tuple, list)) or len(value) != 2:
-        return f"it returned {_shown(value)}: expected a pair, (α, its mean mAP on test)"
-    if any(part is ... for part in value):
-        raise NotAttempted
-    (alpha, problem), (score, other) = map(_number, value)
-    if problem or other:
-        return f"a part of the pair is not a number: {problem or other}"
+    alpha, score, problem = _pair(value, "(α, its mean mAP on test)")
+    if problem:
+        return problem
     if alpha != 0.5:
         return {2.0: "α = 2 was chosen on the test images: what is then reported there is too good. Choose on validation",
                 1.0: "α = 1 has the best single seed on validation, by luck: compare means over seeds",
