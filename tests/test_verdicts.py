@@ -107,3 +107,10 @@ def test_a_claim_whose_runs_are_not_stored_stands_in_the_table_without_a_verdict
     missing = Claim("one day", "ours", ("mAP",), seeds(lam=0.7), pair[1], "higher")
     judged, waiting = verdicts([Claim("today", "ours", ("mAP",), *pair, "higher"), missing])[1:]
     assert judged[-1] == "**holds**" and waiting == ["one day", "ours", "scenes", "–", "–", "not trained yet"]
+
+
+def test_a_number_that_some_run_lacks_makes_a_claim_not_measured_rather_than_an_error(pair):
+    claim = Claim("where?", "ours", ("uncertainty_energy_easy",), *pair, "higher")
+    found = judge(claim)
+    assert found.verdict == "not measured" and found.difference.mean != found.difference.mean
+    assert verdicts([claim])[1] == ["where?", "ours", "scenes", "–", "–", "not measured"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -126,14 +127,16 @@ def provenance(chosen: Mapping[str, Sequence[Recipe]] | None = None) -> str:
 def verdicts(claims: Sequence[Claim]) -> list[list[str]]:
     """Rows of the table of verdicts, head first: each claim, what was measured, and what becomes of the claim.
 
-    A claim whose runs are not stored stands there too, as "not trained yet".
+    A claim whose runs are not stored stands there too, as "not trained yet", and one that they cannot answer, as "not measured".
     """
     rows = [["claim", "from", "data", "difference", "95 % interval", "verdict"]]
     for claim in claims:
         try:
             (mean, low, high, n), verdict = judge(claim)
         except FileNotFoundError:
-            rows.append([claim.question, claim.source, claim.data, "–", "–", "not trained yet"])
+            mean, verdict = math.nan, "not trained yet"
+        if math.isnan(mean):
+            rows.append([claim.question, claim.source, claim.data, "–", "–", verdict])
             continue
         unit, factor, digits = ("nats", 1, 4) if claim.metric[0] == "NLL" else ("points", 100, 2)
         ends = f"[{factor * low:+.{digits}f}, {factor * high:+.{digits}f}]"

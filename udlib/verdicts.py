@@ -5,6 +5,7 @@ A claim is data: two lists of recipes, paired by seed, a metric of the test spli
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -35,14 +36,20 @@ class Claim:
 
 
 class Verdict(NamedTuple):
-    """The paired difference of a claim (a fraction; nats for NLL), and "holds", "not detected" or "reversed"."""
+    """The paired difference of a claim (a fraction; nats for NLL), and "holds", "not detected" or "reversed".
+
+    "not measured" where some run lacks a number, as a data set without a posterior has no true error.
+    """
 
     difference: PairedDifference
     verdict: str
 
 
 def measured(recipes: Sequence[Recipe], metric: str, split: str = "test") -> list[float]:
-    """One metric of stored runs, in the order of the recipes. Raises FileNotFoundError where a run is not stored."""
+    """One metric of stored runs, in the order of the recipes.
+
+    Raises FileNotFoundError where a run is not stored, KeyError where it has not measured the metric.
+    """
     values = []
     for chosen in map(for_profile, recipes):
         run = load(chosen)
@@ -56,10 +63,20 @@ def judge(claim: Claim) -> Verdict:
     """Hold a claim against the stored runs; raises FileNotFoundError where one is missing."""
     if claim.expected not in HOLDS:
         raise ValueError(f"expected is '{claim.expected}': a claim says 'higher' or 'lower'")
-    ours, theirs = ([sum(sign * value for sign, value in zip((1, -1), of_seed)) for of_seed in
-                     zip(*(measured(recipes, metric) for metric in claim.metric))] for recipes in (claim.recipes, claim.against))
+    try:
+        ours, theirs = (_of_each_seed(claim, recipes) for recipes in (claim.recipes, claim.against))
+    except KeyError:
+        ours = theirs = [math.nan]
+    if not all(map(math.isfinite, [*ours, *theirs])):
+        return Verdict(PairedDifference(math.nan, math.nan, math.nan, len(ours)), "not measured")
     difference = paired_difference(ours, theirs)
     return Verdict(difference, HOLDS[claim.expected].get(difference.verdict, difference.verdict))
+
+
+def _of_each_seed(claim: Claim, recipes: Sequence[Recipe]) -> list[float]:
+    """The claim's metric, or the first of its metrics minus the second, of each recipe."""
+    first, *second = (measured(recipes, metric) for metric in claim.metric)
+    return [a - b for a, b in zip(first, *second)] if second else first
 
 
 def best_on_validation(grid: Mapping[float, Sequence[Recipe]], metric: str = "mAP", higher_is_better: bool = True) -> float:

@@ -1385,14 +1385,9 @@ from udlib.report import as_markdown, verdicts
 from udlib.verdicts import best_beta, distillation_claims
 
 assert beta == best_beta()
-judged = []
-for claim in distillation_claims():
-    try:
-        judged.append(verdicts([claim])[1])
-    except (KeyError, ValueError):  # a number that these images do not give
-        judged.append([claim.question, claim.source, claim.data, "–", "–", "not measured"])
+head, *judged = verdicts(distillation_claims())
 DRAWN += [row[0] for row in judged if row[3] != "–"]
-say(as_markdown([verdicts([])[0], *judged]).replace("--:", "---"))
+say(as_markdown([head, *judged]).replace("--:", "---"))
 
 # %%
 words = pd.Series([row[-1].strip("*") for row in judged]).value_counts()
