@@ -1,0 +1,36 @@
+"""The `udlib` command. What takes long to import is imported by the command that needs it, so that help is quick."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from pathlib import Path
+
+import typer
+
+from udlib.cli.course import doctor, prepare, readme, results
+from udlib.cli.trainings import runs
+
+app = typer.Typer(help="Calibration and distillation for multi-label images: the course's command.",
+                  no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+for command in (doctor, prepare, runs, results, readme):
+    app.command()(command)
+
+OURS = (ValueError, TypeError, OSError, RuntimeError, ArithmeticError)
+
+
+def main() -> None:
+    """Run the command; an error that this package raises is one line on stderr and exit code 2."""
+    try:
+        app(prog_name="udlib")
+    except OURS as error:
+        if not _raised_here(error):
+            raise
+        print(f"udlib: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _raised_here(error: BaseException) -> bool:
+    """Whether the error was raised by this package; another library's keeps its traceback, which says more."""
+    *_, innermost = traceback.extract_tb(error.__traceback__)
+    return Path(innermost.filename).is_relative_to(Path(__file__).parents[1])

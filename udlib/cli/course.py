@@ -1,0 +1,76 @@
+"""Commands about the course itself: what this machine has, its data, its results, its generated pages."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Annotated
+
+import typer
+
+from udlib.cli.options import Only
+
+
+def doctor() -> None:
+    """What this machine has, and what it lacks; exit code 1 when something essential is missing."""
+    from udlib.doctor import findings
+
+    problems, broken = 0, False
+    for found in findings():
+        print(f"{found.name:<11} {found.value}", flush=True)
+        if found.problem:
+            print(f"{'':<11} {'PROBLEM' if found.essential else 'note'}: {found.problem}")
+            problems += 1
+            broken = broken or found.essential
+    print("\nNot ready: see PROBLEM above." if broken else
+          "\nReady, with the notes above." if problems else "\nReady: everything the course needs is here.")
+    raise typer.Exit(int(broken))
+
+
+def prepare(size: Annotated[int, typer.Option(help="Side of the pictures in pixels.", min=16)] = 64) -> None:
+    """Make the embedded data sets now rather than on first use."""
+    from udlib.datasets import EMBEDDED, data_root, open_dataset
+    from udlib.doctor import shown
+
+    for name in EMBEDDED:
+        start = time.perf_counter()
+        found = open_dataset(name, "train", size)
+        print(f"{name}: {len(found.classes)} classes, ready in {time.perf_counter() - start:.0f} s")
+    print(f"in {shown(data_root())}")
+
+
+def results(only: Only = None) -> None:
+    """The table of stored results: each group's metrics on the test split, mean ± std over seeds."""
+    from udlib import report
+    from udlib.recipes import select
+
+    chosen = select(only)
+    print(report.as_text(report.results(chosen)))
+    print(f"\n{report.NOTE}\n{report.provenance(chosen)}")
+
+
+def readme(
+    check: Annotated[bool, typer.Option("--check", help="Change nothing; exit code 1 when one is out of date.")] = False,
+) -> None:
+    """Write what is generated anew: parts of README.md (lessons, verdicts, results) and the page of equations."""
+    from udlib.checkpoints import atomic_write
+    from udlib.datasets import checkout
+    from udlib.report import equations, fill, generated
+
+    folder = checkout()
+    if folder is None or not (folder / "README.md").exists():
+        raise FileNotFoundError("there is no README.md: run this in a checkout, installed with `pip install -e .`")
+    texts = {"README.md": fill((folder / "README.md").read_text(encoding="utf-8"), generated(folder)),
+             "notebooks/equations.md": equations(folder)}
+    stale = False
+    for name, text in texts.items():
+        path = folder / name
+        if path.exists() and path.read_text(encoding="utf-8") == text:
+            print(f"{name} is up to date")
+        elif check:
+            print(f"{name} is out of date: `make readme` writes it", file=sys.stderr)
+            stale = True
+        else:
+            atomic_write(path, text.encode())
+            print(f"{name} is written")
+    raise typer.Exit(int(stale))
