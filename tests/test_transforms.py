@@ -197,3 +197,43 @@ def test_images_may_be_on_another_device_than_the_generator():
     images = torch.zeros(4, 3, 8, 8, dtype=torch.uint8, device="meta")  # stands for any device that is not the CPU
     out = BatchAugment(shift=2, erase=0.5)(images, seeded())
     assert out.device.type == "meta" and out.shape == (4, 3, 8, 8) and out.dtype == torch.float32
+
+
+def test_a_batch_of_crops_equals_cropping_and_resizing_each_image_alone():
+    images = noise(64, 40, 40)
+    augment = BatchAugment(flip=False, crop=24, **IDENTITY)
+    out = augment(images, seeded(3))
+    assert out.shape == (64, 3, 24, 24)
+    sides = {int(scale * 40) for scale in augment.crops.scales}
+    windows = [(top, left, height, width) for height in sides for width in sides
+               for top in {0, 40 - height, (40 - height) // 2} for left in {0, 40 - width, (40 - width) // 2}]
+    found = []
+    for image, crop in zip(images, out):
+        alone = {window: torch.nn.functional.interpolate(
+            image[None, :, window[0]:window[0] + window[2], window[1]:window[1] + window[3]] / 255, (24, 24), mode="bilinear")[0]
+            for window in windows}
+        same = [window for window, picture in alone.items() if torch.allclose(picture, crop, atol=1e-5)]
+        assert len(same) == 1
+        found += same
+    pairs = {(height, width) for _, _, height, width in found}
+    allowed = {(int(h * 40), int(w * 40)) for h, w in augment.crops.pairs}
+    assert pairs <= allowed and len(pairs) > 8, "sides at most two steps of the list apart, many of them drawn"
+    assert len(set(found)) > 20
+
+
+def test_crops_draw_after_everything_else_and_are_checked():
+    images = noise(8, 20, 20)
+    plain, cropped = seeded(1), seeded(1)
+    BatchAugment(flip=True, erase=0.5, **IDENTITY)(images, plain)
+    BatchAugment(flip=True, erase=0.5, crop=16, **IDENTITY)(images, cropped)
+    torch.rand(2, 8, generator=plain)
+    assert torch.equal(plain.get_state(), cropped.get_state())
+    with pytest.raises(ValueError, match="crop is -1: expected the side"):
+        BatchAugment(crop=-1)
+
+
+def test_normalise_resizes_what_has_another_size_only():
+    images = noise(3, 16, 16)
+    assert torch.equal(normalise(images, size=16), normalise(images))
+    small = torch.nn.functional.interpolate(images.float(), (8, 8), mode="bilinear", antialias=True)
+    torch.testing.assert_close(normalise(images, size=8), normalise(small / 255))

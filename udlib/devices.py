@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from pathlib import Path
 
@@ -10,13 +11,24 @@ from accelerate import Accelerator
 
 import udlib
 
+# How launchers (accelerate and torchrun, Open MPI, Intel MPI and MPICH, srun) tell a process how many there are.
+WORLDS = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
+
 
 def make_accelerator() -> Accelerator:
     """CUDA where there is one, else the CPU (said aloud, or two CPU processes would train two separate models).
 
     Precision is not accelerate's here: its state is set once per process, and a notebook trains in several.
+
+    Raises RuntimeError where a launcher has started several processes that would each train on their own.
     """
-    return Accelerator(cpu=not torch.cuda.is_available(), mixed_precision="no")
+    accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision="no")
+    launched = {name: os.environ[name] for name in WORLDS if os.environ.get(name, "1") not in ("", "1")}
+    if launched and accelerator.num_processes == 1:
+        name, count = next(iter(launched.items()))
+        raise RuntimeError(f"{name} says that {count} processes were launched, and this one sees no other: they would train "
+                           f"{count} separate models; start them with `accelerate launch --num_processes {count} -m udlib …`")
+    return accelerator
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:

@@ -112,6 +112,12 @@ def restarted() -> dict[str, list[Recipe]]:
             for name, distil in (("hard labels", False), ("UD", True))}
 
 
+def restart_controls() -> dict[str, list[Recipe]]:
+    """What Table 4 leaves open: a second half by KD alone, and twice the epochs in one schedule, without a restart."""
+    return {"KD": [recipe("self_distillation", **baseline(seed=seed).choices(), **TERMS["KD"]) for seed in SEEDS],
+            "80 epochs": two_branch(0.1, epochs=80)}
+
+
 def temperatures() -> dict[tuple[str, float], list[Recipe]]:
     """KD at several temperatures from each teacher; three seeds."""
     return {(teacher, T): distilled("KD", seeds=SWEEP_SEEDS, teacher=teacher, temperature=T)
@@ -150,7 +156,7 @@ def groups() -> dict[str, list[Recipe]]:
     named |= {"distilled/small_wide to small, KD + distribution": distilled("KD + distribution")}
     named |= {"distilled/small_wide to small, UD, maps standardised": distilled(normalize=True)}
     named |= {"distilled/small_wide to small, UD, w held constant": distilled(seeds=SWEEP_SEEDS, through_weights=False)}
-    named |= {f"restart/{name}": recipes for name, recipes in restarted().items()}
+    named |= {f"restart/{name}": recipes for name, recipes in (restarted() | restart_controls()).items()}
     named |= {f"temperature/{teacher}, T = {T:g}": recipes for (teacher, T), recipes in temperatures().items()}
     named |= {f"{name}/{value:g}": recipes for (name, value), recipes in weights().items()}
     named |= {f"regimes/{regime}, {who}": recipes for (regime, who), recipes in regimes_distilled().items()}
@@ -180,7 +186,7 @@ def keeps_branch(chosen: Recipe) -> bool:
 
 # Groups of which the lessons read metrics and histories only; their logits would fill the budget.
 METRICS_ONLY = ("size/small_narrow*", "size/small_wide, lambda 0", "*to small_narrow*", "*maps standardised",
-                "*w held constant", "alpha/*", "regimes/*, teacher", "regimes/*, ?D")
+                "*w held constant", "alpha/*", "regimes/*, teacher", "regimes/*, ?D", "restart/KD", "restart/80 epochs")
 
 
 def keeps_logits(chosen: Recipe) -> bool:

@@ -12,8 +12,8 @@ from itertools import product
 from typing import NamedTuple
 
 from udlib.experiments import Recipe, for_profile, load
-from udlib.recipes import (METHODS, STUDENTS, TEACHERS, distilled, hard_labels, pairs, regimes, regimes_distilled, restarted,
-                            sweep, tricks, two_branch, weights)
+from udlib.recipes import (METHODS, STUDENTS, TEACHERS, distilled, hard_labels, pairs, regimes, regimes_distilled,
+                           restart_controls, restarted, sweep, tricks, two_branch, weights)
 from udlib.statistics import PairedDifference, paired_difference
 
 HOLDS = {"higher": {"higher": "holds", "lower": "reversed"}, "lower": {"lower": "holds", "higher": "reversed"}}
@@ -132,7 +132,8 @@ def distillation_claims() -> list[Claim]:
 
     "UD" is Eq. 18 with the printed α = β = 0.5; "UD with β = …" has the β that validation chooses.
     """
-    of, hard, branched, restart, beta = pairs(), two_branch(0.0), two_branch(0.1), restarted(), best_beta()
+    of, hard, branched, beta = pairs(), two_branch(0.0), two_branch(0.1), best_beta()
+    restart, apart = restarted(), restart_controls()
     wide, without_maps = {terms: of["small_wide", "small", terms] for terms in METHODS}, distilled("KD + distribution")
     tuned, name = distilled(beta=beta), f"UD with β = {beta:g}"
     claims = []
@@ -152,6 +153,9 @@ def distillation_claims() -> list[Claim]:
         _higher(f"the attention term raises mAP at β = {beta:g}", "UD, Table 5", tuned, without_maps),
         _higher("UD from itself after a restart beats hard labels after it", "UD, Table 4", restart["UD"], restart["hard labels"]),
         _higher("the restart alone raises mAP", "ours", restart["hard labels"], branched),
+        _higher("the restart raises mAP over one schedule of as many epochs", "ours", restart["hard labels"], apart["80 epochs"]),
+        _higher("after a restart, UD has a higher mAP than KD", "ours", restart["UD"], apart["KD"]),
+        Claim("after a restart, UD has a lower pooled ECE than KD", "ours", ("ECE_pooled",), restart["UD"], apart["KD"], "lower"),
     ]
     claims += [Claim(f"{who} moves the uncertainty map onto difficult objects", "UD, Fig. 4", ("uncertainty_energy_difficult",),
                      recipes, without_maps, "higher") for who, recipes in (("UD", wide["UD"]), (name, tuned))]

@@ -25,7 +25,7 @@ from udlib import plots
 from udlib.exercises import assert_measured, check, check_guess
 from udlib.experiments import arrays, for_profile, labels, load, load_model, load_or_run, profile
 from udlib.plots import show
-from udlib.recipes import pairs, restarted, two_branch
+from udlib.recipes import pairs, restart_controls, restarted, two_branch
 from udlib.statistics import PairedDifference, paired_difference, summary
 
 # %% [markdown]
@@ -999,9 +999,43 @@ say("Training time against that of 40 epochs (median over seeds): " + ", ".join(
 
 # %% [markdown]
 r"""
-One comparison is missing: a *single* schedule of 80 epochs. We did not train it, so "the restart alone" here means more training
-*and* a restart, and cannot be taken apart further.
+### Taking it apart
 
+Each of the two effects still has two parts. "The restart alone" is more training *and* a restart. "UD on top" is the teacher's
+sigmoids *and* the two terms of the calibration branch. Two more controls separate them, and Table 4 has neither: 80 epochs in a
+single schedule, and a second half by KD alone (Eq. 13, so α = β = 0).
+"""
+
+# %%
+kept = {name: recipes for name, recipes in restart_controls().items()
+        if profile() == "smoke" or all(load(for_profile(chosen)) for chosen in recipes)}
+controls = {f"restart, {name}" if name == "KD" else name: [load_or_run(chosen) for chosen in recipes]
+            for name, recipes in kept.items()}
+if missing := [name for name in restart_controls() if name not in kept]:
+    say(f"Not trained yet, and left out below: {', '.join(missing)}. `udlib runs --only 'restart/*'` trains what is missing.")
+
+# %%
+PARTS = {"more steps, one schedule": ("80 epochs", "40 epochs"), "the restart itself": ("restart, hard labels", "80 epochs"),
+         "the teacher's sigmoids": ("restart, KD", "restart, hard labels"),
+         "the calibration branch's terms": ("restart, UD", "restart, KD")}
+all_arms = arms | controls
+parts = {name: {key: difference(score(all_arms[a], key), score(all_arms[b], key)) for key in METRICS}
+         for name, (a, b) in PARTS.items() if {a, b} <= set(all_arms)}
+pd.DataFrame({title: {f"{name} ({' − '.join(PARTS[name])})": told(found[key], key) for name, found in parts.items()}
+              for key, (title, _, _) in METRICS.items()})
+
+# %%
+drawn = {name: 100 * (score(all_arms[a], "ECE_pooled") - score(all_arms[b], "ECE_pooled"))
+         for name, (a, b) in PARTS.items() if name in parts}
+if drawn and np.isfinite(list(drawn.values())).all():
+    show(plots.seed_intervals(drawn, "difference in pooled ECE, points", zero=True),
+         "Paired differences in pooled ECE of the parts of self-distillation, five seeds and 95 per cent intervals")
+for name, found in parts.items():
+    say(f"- *{name}*: mAP **{found['mAP'].verdict}**, pooled ECE **{found['ECE_pooled'].verdict}**, "
+        f"NLL **{found['NLL'].verdict}**.")
+
+# %% [markdown]
+r"""
 ## 7. Through the epochs
 
 All five seeds, on validation images every five epochs. The band spans the seeds.
@@ -1043,8 +1077,10 @@ say(f"Overconfidence on the test images, restart with UD minus epoch {HALF}: {in
     f"**{both['overconfidence'].verdict}**.")
 if both["overconfidence"].verdict == "lower":
     say("So the student is *less* sure than the network that taught it. A copy would not be. A student that does not arrive at its "
-        "teacher is shrunk, as in section 5. Which part of the second half does that, the divergences, the noise or the attention "
-        "term, these arms cannot tell: the next control is a second half by KD alone (`alpha=0, beta=0`).")
+        "teacher is shrunk, as in section 5.")
+    for name in [name for name in ("the teacher's sigmoids", "the calibration branch's terms") if name in parts]:
+        found = parts[name]["overconfidence"]
+        say(f"- What *{name}* add to that, over the arm without: {in_units(found)}, **{found.verdict}**.")
 else:
     say("That a teacher's softness is handed on would show here as no difference.")
 
@@ -1074,8 +1110,8 @@ r"""
 ## 8. Fresh weights, or another teacher
 
 Born-again networks start anew. The teacher is again the network of lesson 03 (40 epochs, λ = 0.1, same shape); the student starts from
-random weights and learns 40 epochs from it, by KD (Eq. 13 alone). "Random" is a word to check: student and teacher have the
-same seed here.
+random weights and learns 40 epochs from it, by KD (Eq. 13 alone) or by UD (Eq. 18). "Random" is a word to check: student and
+teacher have the same seed here.
 """
 
 # %%
@@ -1090,14 +1126,14 @@ print("one seed, one start: the born-again student sets out from where its teach
 # %% [markdown]
 r"""
 It sees the batches in the same order, too. So this is a second life with other labels. Beside it stands a **wider** teacher of
-another architecture (hard labels, λ = 0.1), which lessons 05 and 07 are about, by KD and by UD. The two rows by KD differ in the
-teacher alone.
+another architecture (hard labels, λ = 0.1), which lessons 05 and 07 are about, by KD and by UD. Rows by the same
+loss differ in the teacher alone.
 """
 
 # %%
 wide = [load_or_run(chosen) for chosen in two_branch(0.1, network="small_wide")]
-taught_by = {"born again, KD": ("small", "small", "KD"), "wider teacher, KD": ("small_wide", "small", "KD"),
-             "wider teacher, UD": ("small_wide", "small", "UD")}
+taught_by = {f"{name}, {terms}": (teacher, "small", terms) for name, teacher in
+             (("born again", "small"), ("wider teacher", "small_wide")) for terms in ("KD", "UD")}
 trained = {name: profile() == "smoke" or all(load(for_profile(chosen)) for chosen in pairs()[key])
           for name, key in taught_by.items()}
 students = {name: [load_or_run(chosen) for chosen in pairs()[key]] for name, key in taught_by.items() if trained[name]}
@@ -1116,14 +1152,14 @@ shown = {"restart, hard labels": again["hard labels"], **others}
 shown = {name: 100 * (score(found, "mAP") - score(once, "mAP")) for name, found in shown.items()}
 if np.isfinite(list(shown.values())).all():
     show(plots.seed_intervals(shown, "mAP minus that of 40 epochs, points", zero=True),
-         "Paired differences in mAP from 40 epochs on hard labels, for five ways to go on, five seeds")
+         "Paired differences in mAP from 40 epochs on hard labels, for each way to go on, five seeds")
 needs = {"restart, hard labels": [again["hard labels"]], "restart, UD": [again["UD"]]}
-needs |= {name: [once if name == "born again, KD" else wide, found] for name, found in students.items()}
+needs |= {name: [once if name.startswith("born again") else wide, found] for name, found in students.items()}
 say("Training time, with the teacher's, against that of 40 epochs: " + ", ".join(
     f"{name} × {np.median(cost(*groups)):.1f}" for name, groups in needs.items()) + ".")
 
 # %%
-LIKE = (("born again, KD", "restart, UD"), ("wider teacher, KD", "born again, KD"), ("wider teacher, UD", "restart, UD"))
+LIKE = (("born again, KD", "restart, UD"), ("born again, UD", "restart, UD"), ("wider teacher, KD", "born again, KD"), ("wider teacher, UD", "restart, UD"))
 versus = {}
 for pair in (pair for pair in LIKE if set(pair) <= set(others)):
     said = versus[pair] = {key: difference(*(score(others[name], key) for name in pair)) for key in ("mAP", "ECE_pooled", "NLL")}
@@ -1134,10 +1170,8 @@ for pair in (pair for pair in LIKE if set(pair) <= set(others)):
 # %% [markdown]
 r"""
 Mind what is alike and what is not. The restart goes on from trained weights, the born-again student starts from nothing: both have 80
-epochs behind them in all, counting the teacher. But the first learns by Eq. 18 and the second by Eq. 13, so that row mixes the loss with
-the start. A student of the wider teacher has cost more, since a wide epoch takes longer. The born-again student by UD would close the
-gap; its recipe stands in `recipes.pairs()`.
-
+epochs behind them in all, counting the teacher. *Born again, UD* against the restart differs in the start alone; *born again, KD* differs in
+the loss too (Eq. 13 for Eq. 18). A student of the wider teacher has cost more, since a wide epoch takes longer.
 
 ## 9. Explore: two halves, five seeds
 

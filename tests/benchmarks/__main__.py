@@ -1,11 +1,11 @@
-"""`python -m tests.benchmarks [losses|metrics|scenes|explorer|distillation …]`: one table, exit code 1 where a target is missed."""
+"""`python -m tests.benchmarks [losses|metrics|scenes|pixels|explorer|distillation …]`: one table, exit code 1 where a target is missed."""
 
 import sys
 from importlib import import_module
 
 import torch
 
-SUBJECTS = ("losses", "metrics", "scenes", "explorer", "distillation")
+SUBJECTS = ("losses", "metrics", "scenes", "pixels", "explorer", "distillation")
 
 
 def main(names: list[str]) -> int:

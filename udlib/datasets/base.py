@@ -217,6 +217,13 @@ class MultiLabelDataset(Dataset):
         return part
 
 
+def squared(image: Image.Image, size: int) -> np.ndarray:
+    """An RGB image stretched to a square: uint8 (3, size, size)."""
+    if image.size != (size, size):
+        image = image.resize((size, size), Image.Resampling.BILINEAR)
+    return np.asarray(image).transpose(2, 0, 1)
+
+
 def to_memory(dataset: MultiLabelDataset, size: int, workers: int = 1) -> Tensor:
     """Decode every image once, stretched to a square: uint8 (N, 3, size, size), in the order of `dataset.ids`.
 
@@ -225,10 +232,7 @@ def to_memory(dataset: MultiLabelDataset, size: int, workers: int = 1) -> Tensor
     pixels = torch.empty(len(dataset), 3, size, size, dtype=torch.uint8)
 
     def decode(i: int) -> None:
-        image = dataset.image(i)
-        if image.size != (size, size):
-            image = image.resize((size, size), Image.Resampling.BILINEAR)
-        pixels[i] = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+        pixels[i] = torch.from_numpy(squared(dataset.image(i), size).copy())
 
     with ThreadPoolExecutor(max(workers, 1)) as pool:
         for _ in track(pool.map(decode, range(len(dataset))), total=len(dataset), description=f"decoding at {size} px"):

@@ -4,12 +4,14 @@ from typing import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torchvision.transforms import v2
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 ERASED_AREA = (0.02, 0.4)  # of the image, as in Zhong et al. 2017, "Random erasing data augmentation"
 ERASED_ASPECT = (0.3, 1 / 0.3)  # height / width
+PLACES = ((0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0), (0.5, 0.5))  # of a crop: shares of the room down and to the right
 
 
 class MultiScaleCrop(v2.Transform):
@@ -32,8 +34,8 @@ class MultiScaleCrop(v2.Transform):
         image_height, image_width = v2.functional.get_size(flat_inputs[0])
         pair, place = (int(torch.randint(n, ())) for n in (len(self.pairs), 5))
         height, width = (max(1, int(scale * min(image_height, image_width))) for scale in self.pairs[pair])
-        down, right = image_height - height, image_width - width
-        top, left = [(0, 0), (0, right), (down, 0), (down, right), (down // 2, right // 2)][place]
+        down, right = PLACES[place]
+        top, left = int(down * (image_height - height)), int(right * (image_width - width))
         return {"top": top, "left": left, "height": height, "width": width}
 
     def transform(self, inpt, params: dict[str, int]):
@@ -72,15 +74,22 @@ def eval_transform(
     return v2.Compose([v2.Resize((size, size)), *_to_normalised(mean, std)])
 
 
-def normalise(images: Tensor, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD) -> Tensor:
-    """(N, 3, H, W), uint8 in 0–255 or float in [0, 1] → float32, (x − mean) / std for each channel."""
+def normalise(images: Tensor, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD,
+              size: int | None = None) -> Tensor:
+    """(N, 3, H, W), uint8 in 0–255 or float in [0, 1] → float32, (x − mean) / std for each channel.
+
+    With `size`, images of another height or width are first resized to size × size (bilinear, antialiased).
+    """
     if images.ndim != 4 or images.shape[1] != len(mean):
         raise ValueError(f"images have shape {tuple(images.shape)}: expected (N, {len(mean)}, H, W)")
     if images.dtype != torch.uint8 and not images.is_floating_point():
         raise TypeError(f"images have dtype {images.dtype}: expected uint8 in 0–255 or float in [0, 1]")
     mean, std = (torch.tensor(values, device=images.device).view(1, -1, 1, 1) for values in (mean, std))
     unit = 255.0 if images.dtype == torch.uint8 else 1.0
-    return images.float().mul(1 / (unit * std)).sub_(mean / std)
+    images = images.float()
+    if size is not None and images.shape[-2:] != (size, size):
+        images = F.interpolate(images, (size, size), mode="bilinear", antialias=True)
+    return images.mul(1 / (unit * std)).sub_(mean / std)
 
 
 class BatchAugment:
@@ -88,11 +97,12 @@ class BatchAugment:
 
     Called with images (N, 3, H, W), uint8 or float in [0, 1], and a `torch.Generator`; returns normalised float32 on
     their device. In this order: `flip` mirrors with chance ½; `shift` moves by up to so many pixels each way, edges
-    repeated; then normalisation; `erase` is the chance that one rectangle becomes 0, the mean colour. Its area is
+    repeated; `crop` is the side in pixels of crops as `MultiScaleCrop` draws them, resized bilinearly (0: whole images);
+    then normalisation; `erase` is the chance that one rectangle becomes 0, the mean colour. Its area is
     uniform in 2–40 % of the image and its aspect log-uniform in 0.3–3.3, or the part of that range that fits.
 
     Numbers are drawn on the generator's device, so a CPU generator gives the same boxes on every device, and always the
-    same number of them, so switching `erase` on leaves flips and shifts as they were.
+    same number of them, so switching `erase` on leaves flips and shifts as they were. (`crop` draws more, after the others.)
     """
 
     def __init__(
@@ -102,19 +112,26 @@ class BatchAugment:
         erase: float = 0.0,
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
+        crop: int = 0,
     ):
+        if crop < 0:
+            raise ValueError(f"crop is {crop}: expected the side of the crops in pixels, or 0")
         if shift < 0:
             raise ValueError(f"shift is {shift}: expected a number of pixels, 0 or more")
         if not 0 <= erase <= 1:
             raise ValueError(f"erase is {erase}: expected a chance between 0 and 1")
         self.flip, self.shift, self.erase, self.mean, self.std = flip, shift, erase, tuple(mean), tuple(std)
+        self.crops = MultiScaleCrop(crop) if crop else None
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         uniform = torch.rand(8, len(images), generator=generator, device=generator.device).to(images.device)
-        out = normalise(self._move(images, *uniform[:3]), self.mean, self.std)
+        moved = self._move(images, *uniform[:3])
+        if self.crops:
+            moved = self._cropped(moved, torch.rand(2, len(images), generator=generator, device=generator.device))
+        out = normalise(moved, self.mean, self.std)
         if self.erase:
             chosen = (uniform[3] < self.erase).view(-1, 1, 1, 1)
-            out.mul_(~(self._rectangles(*images.shape[-2:], *uniform[4:]) & chosen))
+            out.mul_(~(self._rectangles(*moved.shape[-2:], *uniform[4:]) & chosen))
         return out
 
     def _move(self, images: Tensor, mirror: Tensor, down: Tensor, right: Tensor) -> Tensor:
@@ -135,6 +152,26 @@ class BatchAugment:
             images = images.reshape(-1, width).index_select(0, (first + rows[:, None]).flatten())
         shape = (n, channels, height, width)
         return images.reshape(shape).gather(3, columns[:, None, None].expand(shape))
+
+    def _cropped(self, images: Tensor, uniform: Tensor) -> Tensor:
+        """Float images in [0, 1], (N, 3, crop, crop): each image's own window, resized without a loop over images."""
+        height, width = images.shape[-2:]
+        pairs = torch.tensor(self.crops.pairs, device=images.device)
+        pair, place = ((u * n).long().to(images.device) for u, n in zip(uniform, (len(pairs), len(PLACES))))
+        down, right = torch.tensor(PLACES, device=images.device)[place].T
+        at = []
+        for side, part, start in ((height, pairs[pair, 0], down), (width, pairs[pair, 1], right)):
+            length = (part * min(height, width)).long().clamp(min=1)
+            first = (start * (side - length)).floor()
+            # The middle of each new pixel in old ones, kept inside the window; then in grid_sample's −1 … 1.
+            step = (torch.arange(self.crops.size, device=images.device) + 0.5) * length[:, None] / self.crops.size - 0.5
+            inside = torch.minimum(step.clamp(min=0), length[:, None] - 1.0) + first[:, None]
+            at.append((2 * inside + 1) / side - 1)
+        rows, columns = at
+        shape = (len(images), self.crops.size, self.crops.size)
+        grid = torch.stack([columns[:, None, :].expand(shape), rows[:, :, None].expand(shape)], -1)
+        unit = 255.0 if images.dtype == torch.uint8 else 1.0
+        return F.grid_sample(images.float() / unit, grid, align_corners=False)
 
     def _rectangles(self, height: int, width: int, area: Tensor, aspect: Tensor, down: Tensor, right: Tensor) -> Tensor:
         """(N, 1, H, W) bool, one rectangle for each image."""

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from udlib.exercises import NotAttempted, called, exercise
+from udlib.exercises import called, exercise
+from udlib.exercises.answers import compare, number, numbers
 
 LOGITS = torch.tensor([[2.0, -1.0, 0.5, -3.0], [-0.5, 1.5, -2.0, 0.0], [1.0, -1.0, 3.0, -0.2]])
 TARGETS = torch.tensor([[1, 0, 0, 0], [0, 1, 1, 0], [0, 0, 1, 1]])
@@ -28,7 +29,7 @@ PRESENT = torch.tensor([[1, 0, 0], [1, 0, 1], [1, 1, 0], [0, 0, 0], [1, 0, 1]])
 @exercise("02.1")
 def ova_loss_from_logits(function) -> str | None:
     """`function(logits, targets)` → Eq. 3: summed over classes, averaged over images, finite at any logit."""
-    found, problem = _number(called(function, LOGITS, TARGETS.float()))
+    found, problem = number(called(function, LOGITS, TARGETS.float()))
     if problem:
         return problem
     y = TARGETS.float()
@@ -43,11 +44,11 @@ def ova_loss_from_logits(function) -> str | None:
         swapped.sum(1).mean().item(): "positives and negatives are swapped: y = 1 goes with log σ(z)",
         only_positive: "the negatives are missing: the second half of Eq. 3 is (1 − y) log(1 − f)",
     }
-    problem = _compare(found, right, mistakes)
+    problem = compare(found, right, mistakes)
     if problem:
         return problem
     extreme = torch.tensor([[200.0, -200.0], [-200.0, 200.0]])
-    found, problem = _number(called(function, extreme, torch.tensor([[1.0, 0.0], [1.0, 0.0]])))
+    found, problem = number(called(function, extreme, torch.tensor([[1.0, 0.0], [1.0, 0.0]])))
     if problem:
         return f"at logits of ±200: {problem}"
     if not math.isfinite(found):
@@ -62,14 +63,14 @@ def ova_loss_from_logits(function) -> str | None:
 @exercise("02.2")
 def average_precision_of_one_class(function) -> str | None:
     """`function(scores, targets)`, both (N,) → mean over the positives of the precision at their rank; NaN without one."""
-    found, problem = _number(called(function, SCORES, RELEVANT))
+    found, problem = number(called(function, SCORES, RELEVANT))
     if problem:
         return problem
     right, mistakes = _average_precisions(SCORES, RELEVANT)
-    problem = _compare(found, right, mistakes)
+    problem = compare(found, right, mistakes)
     if problem:
         return problem
-    found, problem = _number(called(function, SCORES, torch.zeros_like(RELEVANT)))
+    found, problem = number(called(function, SCORES, torch.zeros_like(RELEVANT)))
     if problem:
         return f"for a class without a positive, {problem}"
     if not math.isnan(found):
@@ -81,13 +82,13 @@ def average_precision_of_one_class(function) -> str | None:
 @exercise("02.3")
 def cf1_of_classes(function) -> str | None:
     """`function(probabilities, targets)` → 2·CP·CR / (CP + CR) at p ≥ 0.5, 0/0 = 0."""
-    found, problem = _number(called(function, PROBABILITIES, PRESENT))
+    found, problem = number(called(function, PROBABILITIES, PRESENT))
     if problem:
         return problem
     right, mistakes = _cf1s(PROBABILITIES, PRESENT)
     if math.isnan(found):
         return "it gives NaN: the third class here is never predicted, so its precision is 0/0. Count that as 0"
-    return _compare(found, right, mistakes)
+    return compare(found, right, mistakes)
 
 
 @exercise("02.4")
@@ -102,13 +103,9 @@ def threshold_from_validation(function) -> str | None:
     on_val, on_test = ([_cf1(p, y, t) for t in thresholds] for p, y in ((val_p, val_y), (test_p, test_y)))
     best_val, best_test = (max(range(len(thresholds)), key=scores.__getitem__) for scores in (on_val, on_test))
     value = called(function, val_p, val_y.int(), test_p, test_y.int(), thresholds)
-    if not isinstance(value, (tuple, list)) or len(value) != 2:
-        return f"it returned {_shown(value)}: expected a pair, (threshold, CF1 on the test images)"
-    if any(part is ... for part in value):
-        return "one part of the answer is still ...: return the threshold and the test images' CF1"
-    (threshold, problem), (score, other) = map(_number, value)
-    if problem or other:
-        return f"a part of the pair is not a number: {problem or other}"
+    (threshold, score), problem = numbers(value, "(threshold, CF1 on the test images)", 2)
+    if problem:
+        return problem
     if math.isclose(threshold, thresholds[best_test], abs_tol=1e-6):
         return (f"threshold {threshold:.2g} was chosen on the test images: what is then reported there is too good. Choose "
                 "on validation, report on test")
@@ -119,42 +116,6 @@ def threshold_from_validation(function) -> str | None:
     if not math.isclose(score, on_test[best_val], abs_tol=1e-6):
         return f"the threshold is right, but CF1 on the test images is {on_test[best_val]:.4g} there, not {score:.4g}"
     return None
-
-
-def _number(value) -> tuple[float, str | None]:
-    """The value as a float, or a sentence about what came instead of one number."""
-    if value is None:
-        return math.nan, "the function returned nothing: end it with return"
-    if isinstance(value, Tensor) and value.numel() != 1:
-        return math.nan, f"it returned a tensor of shape {tuple(value.shape)}: expected a single number"
-    try:
-        return float(value), None
-    except (TypeError, ValueError):
-        return math.nan, f"it returned {_shown(value)}: expected a single number"
-
-
-def _pair(value, expected: str) -> tuple[float, float, str | None]:
-    """Both numbers of a pair and None, or NaN twice and what is wrong with it; a part that is still `...` is no attempt."""
-    if not isinstance(value, (tuple, list)) or len(value) != 2:
-        return math.nan, math.nan, f"it returned {_shown(value)}: expected a pair, {expected}"
-    if any(part is ... for part in value):
-        raise NotAttempted
-    (first, problem), (second, other) = map(_number, value)
-    return first, second, f"a part of the pair is not a number: {problem or other}" if problem or other else None
-
-
-def _shown(value) -> str:
-    text = repr(value)
-    return f"{type(value).__name__} {text if len(text) <= 40 else text[:40] + '…'}"
-
-
-def _compare(found: float, right: float, mistakes: dict[float, str]) -> str | None:
-    if math.isclose(found, right, rel_tol=1e-4, abs_tol=1e-6):
-        return None
-    for wrong, sentence in mistakes.items():
-        if math.isclose(found, wrong, rel_tol=1e-4, abs_tol=1e-6):
-            return sentence
-    return f"on a small example it gives {found:.4g}, expected {right:.4g}"
 
 
 def _average_precisions(scores: Tensor, targets: Tensor) -> tuple[float, dict[float, str]]:

@@ -14,8 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from udlib.exercises import called, exercise
-from udlib.exercises.lesson_02 import _compare, _shown
-from udlib.exercises.lesson_02 import _number as _of_lesson_02
+from udlib.exercises.answers import compare, number, numbers, shown
 from udlib.losses import one_over_k_softmax_loss, pal_n_loss, pick_all_labels_marginals
 
 LOGITS = torch.tensor([[2.0, -1.0, 0.5, -3.0, 0.3], [-0.5, 1.5, -2.0, 0.0, 1.0], [1.0, -1.0, 3.0, -0.2, 0.4]])
@@ -35,10 +34,10 @@ TEST = {0.0: [0.70, 0.75, 0.68, 0.76, 0.74], 0.1: [0.704, 0.749, 0.686, 0.765, 0
 @exercise("03.1")
 def pal_n_from_logits(function) -> str | None:
     """`function(logits, targets)` → Eq. 11 on the partial softmax: mean over positives, mean over all images."""
-    found, problem = _number(called(function, LOGITS.clone(), TARGETS.clone()))
+    found, problem = number(called(function, LOGITS.clone(), TARGETS.clone()))
     if problem:
         return problem
-    problem = _compare(found, pal_n_loss(LOGITS, TARGETS).item(), _pal_n_mistakes(LOGITS, TARGETS))
+    problem = compare(found, pal_n_loss(LOGITS, TARGETS).item(), _pal_n_mistakes(LOGITS, TARGETS))
     if problem:
         return problem
     return _pal_n_edges(function)
@@ -78,7 +77,7 @@ def _pal_n_edges(function) -> str | None:
     empty[1] = 0
     leaf = LOGITS.clone().requires_grad_()
     value = called(function, leaf, empty)
-    found, problem = _number(value)
+    found, problem = number(value)
     if problem:
         return f"with an image without a positive, {problem}"
     right = pal_n_loss(LOGITS, empty).item()
@@ -89,11 +88,11 @@ def _pal_n_edges(function) -> str | None:
         left_out = " It is left out of the mean here; it counts as 0 and stays in." if math.isclose(
             found, right * 3 / 2, rel_tol=1e-4) else ""
         return f"with an image without a positive it gives {found:.4g}, expected {right:.4g}.{left_out}"
-    found, problem = _number(called(function, LOGITS.clone(), torch.ones_like(TARGETS)))
+    found, problem = number(called(function, LOGITS.clone(), torch.ones_like(TARGETS)))
     if problem or not math.isclose(found, 0.0, abs_tol=1e-5):
         return problem or f"where every class is positive there are no rivals: f = 1 and the loss is 0, not {found:.4g}"
     extreme = torch.tensor([[1e4, -1e4, 0.0], [-1e4, 1e4, 0.0]])
-    found, problem = _number(called(function, extreme, torch.tensor([[1.0, 0, 0], [1.0, 0, 0]])))
+    found, problem = number(called(function, extreme, torch.tensor([[1.0, 0, 0], [1.0, 0, 0]])))
     if problem:
         return f"at logits of ±10,000, {problem}"
     if not math.isclose(found, 1e4, rel_tol=1e-4):
@@ -147,12 +146,9 @@ def z_prime_of_a_joint_distribution(function) -> str | None:
 def search_on_validation(function) -> str | None:
     """`function(val, test)` → (λ chosen on validation, paired mean difference to λ = 0 on test, low, high)."""
     value = called(function, {lam: list(v) for lam, v in VAL.items()}, {lam: list(v) for lam, v in TEST.items()})
-    if isinstance(value, (tuple, list)) and any(part is ... for part in value):
-        return "one part of the answer is still ...: return the λ, the mean difference and both ends of its interval"
-    found, problem = _vector(value, 4, "four numbers, (λ, mean difference, low, high)")
+    (lam, *interval), problem = numbers(value, "(λ, mean difference, low, high)", 4)
     if problem:
         return problem
-    lam, *interval = found.tolist()
     best_val, best_test = (max(maps, key=lambda key: sum(maps[key])) for maps in (VAL, TEST))
     if math.isclose(lam, best_test, rel_tol=1e-5):
         return (f"λ = {lam:g} was chosen on the test images: the best of several noisy means is high partly by luck, and the "
@@ -210,10 +206,10 @@ def _reports(lam: float) -> list[tuple[tuple[float, float, float], str | None]]:
 def paper_lambda_of_released(function) -> str | None:
     """`function(released, num_classes)` → the λ of Eq. 12 beside a sum that is `released` beside a mean: C·λ."""
     for released, classes in ((0.1, 16), (1.0, 80)):
-        found, problem = _number(called(function, released, classes))
+        found, problem = number(called(function, released, classes))
         if problem:
             return problem
-        problem = _compare(found, released * classes, {
+        problem = compare(found, released * classes, {
             released / classes: "this is the other way round: beside a mean over C classes, a term weighs C times more",
             released: "the same λ means C times more beside a mean than beside a sum",
             released * classes / 2: "the released code halves both terms, so the ½ cancels in their ratio",
@@ -222,11 +218,6 @@ def paper_lambda_of_released(function) -> str | None:
         if problem:
             return problem
     return None
-
-
-def _number(value) -> tuple[float, str | None]:
-    """Lesson 02's, for a loss that still carries its gradient too."""
-    return _of_lesson_02(value.detach() if isinstance(value, Tensor) else value)
 
 
 def _vector(value, length: int, expected: str = "") -> tuple[Tensor, str | None]:
@@ -238,7 +229,7 @@ def _vector(value, length: int, expected: str = "") -> tuple[Tensor, str | None]
         found = torch.as_tensor([float(part) for part in value] if isinstance(value, (tuple, list)) else value)
         found = found.detach().to(torch.float64)
     except (TypeError, ValueError, RuntimeError):
-        return torch.empty(0), f"it returned {_shown(value)}: expected {expected}"
+        return torch.empty(0), f"it returned {shown(value)}: expected {expected}"
     if found.shape != (length,):
         return torch.empty(0), f"it returned something of shape {tuple(found.shape)}: expected {expected}"
     return found, None

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from udlib.calibration import expected_calibration_error, maximum_calibration_error
 from udlib.calibration import negative_log_likelihood
-from udlib.exercises import NotAttempted, called, exercise
-from udlib.exercises.lesson_02 import _compare, _number, _shown
+from udlib.exercises import called, exercise
+from udlib.exercises.answers import compare, number, numbers
 
 # No probability on an inner edge of 5 bins; class 1 leaves bins empty; 0 and 1 occur; the classes err in both directions.
 PROBABILITIES = torch.tensor([[0.03, 0.95, 0.37], [0.12, 1.00, 0.45], [0.17, 1.00, 0.31], [0.33, 0.91, 0.72],
@@ -33,13 +33,13 @@ def classwise_ece(function) -> str | None:
         value = called(function, PROBABILITIES, TARGETS, BINS)
     except IndexError as error:
         return f"it stopped with IndexError: {error}. A probability of exactly 1 belongs to the last bin, none comes after it"
-    found, problem = _number(value)
+    found, problem = number(value)
     if problem:
         return problem
     if math.isnan(found):
         return "it gives NaN: an empty bin has no mean. Skip it, since its weight is 0"
     right = expected_calibration_error(PROBABILITIES, TARGETS, BINS)
-    return _compare(found, right, _wrong_eces(PROBABILITIES, TARGETS, BINS))
+    return compare(found, right, _wrong_eces(PROBABILITIES, TARGETS, BINS))
 
 
 def _wrong_eces(p: Tensor, y: Tensor, bins: int) -> dict[float, str]:
@@ -103,13 +103,9 @@ def temperature_from_validation(function) -> str | None:
                      for z, wanted in ((val_z, 2.5), (test_z, 1.4)))
     temperatures = [0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.25, 2.5, 2.75, 3.0, 3.5]
     value = called(function, val_z, val_y.int(), test_z, test_y.int(), temperatures)
-    if not isinstance(value, (tuple, list)) or len(value) != 3:
-        return f"it returned {_shown(value)}: expected three numbers, (temperature, NLL on test, pooled ECE on test)"
-    if any(part is ... for part in value):
-        raise NotAttempted
-    (chosen, *problems), (nll, *more), (ece, *most) = map(_number, value)
-    if problem := next(filter(None, problems + more + most), None):
-        return f"a part of the answer is not a number: {problem}"
+    (chosen, nll, ece), problem = numbers(value, "(temperature, NLL on test, pooled ECE on test)", 3)
+    if problem:
+        return problem
 
     def best(z: Tensor, y: Tensor, score=negative_log_likelihood, inverse: bool = False) -> float:
         return min(temperatures, key=lambda t: score(torch.sigmoid(z * t if inverse else z / t), y))
@@ -152,7 +148,7 @@ def noise_of_a_perfect_model(function) -> str | None:
     p = p**2 * 0.98 + 0.01  # skewed like real answers: a fair coin or a threshold gives something else
 
     def ask(draws: int, seed: int):
-        return _number(called(function, p, draws, torch.Generator().manual_seed(seed)))
+        return number(called(function, p, draws, torch.Generator().manual_seed(seed)))
 
     try:
         found, problem = ask(200, 0)
@@ -163,7 +159,7 @@ def noise_of_a_perfect_model(function) -> str | None:
         return problem
     errors = _drawn(p, p)
     right, off = float(np.mean(errors)), float(np.std(errors))
-    problem = _compare(found, right, {
+    problem = compare(found, right, {
         expected_calibration_error(p, (p >= 0.5).int()):
             "the labels are thresholded, p ≥ 0.5, and not drawn: at a probability of 0.7, seven draws in ten must be 1",
         expected_calibration_error(p, (p > 0.5).int(), average="pooled"):
@@ -206,7 +202,7 @@ def company_and_confidence(function) -> str | None:
     generator = torch.Generator().manual_seed(6)
     p = torch.rand(80, 6, generator=generator, dtype=torch.float64)
     y = (torch.rand(80, 6, generator=generator, dtype=torch.float64) < 0.15 + 0.5 * p).double()
-    found, problem = _number(called(function, p, y))
+    found, problem = number(called(function, p, y))
     if problem:
         return problem
     own, total = y.sum(1, keepdim=True) - y, y.sum(1, keepdim=True).expand_as(y)
@@ -216,7 +212,7 @@ def company_and_confidence(function) -> str | None:
         return (values[chosen & (counts >= many)].mean() - values[chosen & (counts <= few)].mean()).item()
 
     right = effect(residual, own, sure)
-    return _compare(found, right, {
+    return compare(found, right, {
         effect(residual, total, sure): "it counts the label itself: leave y_i out of the number of others",
         -right: "the sign is the wrong way round (few minus many, or p − y): take y − p, and many minus few",
         effect(residual, own, torch.ones_like(sure)): "it takes all answers: only the confident ones, p ≥ 0.5, count here",

@@ -15,8 +15,8 @@ from scipy.stats import ttest_ind, t as student_t
 from torch import Tensor
 from torch.nn import functional as F
 
-from udlib.exercises import NotAttempted, called, exercise
-from udlib.exercises.lesson_02 import _compare, _number, _pair, _shown
+from udlib.exercises import called, exercise
+from udlib.exercises.answers import compare, number, numbers, shown
 from udlib.losses import bernoulli_kl
 from udlib.statistics import paired_difference
 
@@ -31,14 +31,14 @@ TARGET_LOGIT = 2.0  # soft enough that every mistake shows
 @exercise("05.1")
 def kl_with_temperature(function) -> str | None:
     """`function(teacher_logits, student_logits, T)` → Eq. 13 on logits divided by T, times T²; finite at any logit."""
-    found, problem = _number(called(function, TEACHER, STUDENT, T))
+    found, problem = number(called(function, TEACHER, STUDENT, T))
     if problem:
         return problem
     right = bernoulli_kl(TEACHER, STUDENT, T).item()
-    if not math.isnan(found) and (problem := _compare(found, right, _wrong_kls(TEACHER, STUDENT, T))):
+    if not math.isnan(found) and (problem := compare(found, right, _wrong_kls(TEACHER, STUDENT, T))):
         return problem
     extreme, away = torch.tensor([[200.0, -200.0]]), torch.tensor([[-200.0, -200.0]])
-    found, problem = _number(called(function, extreme, away, 1.0))
+    found, problem = number(called(function, extreme, away, 1.0))
     if problem:
         return f"at logits of ±200: {problem}"
     if not math.isfinite(found):
@@ -95,20 +95,16 @@ def verdict_from_pairs(function) -> str | None:
     """`function(students, baselines)` → (low, high, "higher" | "lower" | "not detected") by a paired 95 % t interval."""
     for students, baselines in ((STUDENTS, BASELINES), (UNSURE, BESIDE), (WORSE, BASELINES)):
         value = called(function, list(students), list(baselines))
-        if not isinstance(value, (tuple, list)) or len(value) != 3:
-            return f"it returned {_shown(value)}: expected three things, (low, high, verdict)"
-        if any(part is ... for part in value):
-            raise NotAttempted
-        (low, problem), (high, other) = map(_number, value[:2])
-        if problem or other:
-            return f"an end of the interval is not a number: {problem or other}"
+        (low, high), problem = numbers(value, "(low, high, verdict)", 2, beside=1)
+        if problem:
+            return problem
         right = paired_difference(students, baselines)
         if not (math.isclose(low, right.low, abs_tol=1e-6) and math.isclose(high, right.high, abs_tol=1e-6)):
             return _wrong_interval(low, high, students, baselines)
         if value[2] != right.verdict:
             if right.verdict == "not detected" and value[2] == ("higher" if right.mean > 0 else "lower"):
                 return "the verdict looks at the mean alone: an interval that holds 0 detects nothing"
-            return (f"the interval [{low:.4f}, {high:.4f}] is right, but its verdict is {_shown(value[2])}: expected "
+            return (f"the interval [{low:.4f}, {high:.4f}] is right, but its verdict is {shown(value[2])}: expected "
                     f"'{right.verdict}'")
     return None
 
@@ -154,7 +150,7 @@ ON_TEST = {1.0: [0.765, 0.768, 0.772], 3.0: [0.752, 0.764, 0.757], 5.0: [0.748, 
 def temperature_by_validation(function) -> str | None:
     """`function(on_val, on_test)`, both {T: [a score per seed]} → (T of the best mean on val, the mean on test there)."""
     value = called(function, {k: list(v) for k, v in ON_VAL.items()}, {k: list(v) for k, v in ON_TEST.items()})
-    chosen, score, problem = _pair(value, "(T, mean score on the test images)")
+    (chosen, score), problem = numbers(value, "(T, mean score on the test images)", 2)
     if problem:
         return problem
 
@@ -189,9 +185,9 @@ def smoothed_targets(function) -> str | None:
     try:
         found = torch.as_tensor(np.asarray(value, dtype=float))
     except (TypeError, ValueError):
-        return f"it returned {_shown(value)}: expected a tensor of shape {shape}"
+        return f"it returned {shown(value)}: expected a tensor of shape {shape}"
     if found.shape != shape:
-        return f"it returned {_shown(value)} of shape {tuple(found.shape)}: expected {shape}, a probability for each label"
+        return f"it returned {shown(value)} of shape {tuple(found.shape)}: expected {shape}, a probability for each label"
     y = LABELS.double()
     high = torch.sigmoid(torch.tensor(TARGET_LOGIT, dtype=torch.float64)).item()
     epsilon, classes = 1 - high, shape[1]

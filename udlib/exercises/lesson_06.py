@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from udlib.attention import class_attention, energy_inside, pointing_game
 from udlib.exercises import called, exercise
-from udlib.exercises.lesson_02 import _compare, _number, _shown
+from udlib.exercises.answers import compare, number, shown
 from udlib.heads import DualBranchHead
 from udlib.losses import softmax_kl
 
@@ -76,9 +76,9 @@ def divergence_of_the_heads(function) -> str | None:
     value = called(function, a.clone(), o.clone())
     total = {right.sum().item(): "the sum over the images", right.mean().item(): "the mean over the images",
              softmax_kl(o, a).item(): "the mean over the images, in the wrong direction"}
-    number, problem = _number(value)
+    single, problem = number(value)
     if not problem and not isinstance(value, str):
-        near = next((words for wrong, words in total.items() if math.isclose(number, wrong, rel_tol=1e-4)), "one number")
+        near = next((words for wrong, words in total.items() if math.isclose(single, wrong, rel_tol=1e-4)), "one number")
         return f"this is {near}: one KL for each image is asked, shape (N,)"
     found, problem = _tensor(value, (3,), "a KL for each image, (N,)")
     if problem:
@@ -117,7 +117,7 @@ def energy_of_one_map(function) -> str | None:
     heat = torch.randn(3, 4, generator=generator, dtype=torch.float64) + 0.2
     mask = torch.zeros(10, 13, dtype=torch.bool)  # no multiple of the map: shrinking and resizing differ
     mask[1:6, 4:9] = True
-    found, problem = _number(called(function, heat.clone(), mask.clone()))
+    found, problem = number(called(function, heat.clone(), mask.clone()))
     if problem:
         return problem
     right = energy_inside(heat[None], mask[None]).item()
@@ -136,7 +136,7 @@ def energy_of_one_map(function) -> str | None:
         words = "the mask was shrunk to the map, and its edge is lost: resize the map to the mask"
         shrunk |= {share(heat.relu(), soft > 0): words, share(heat.relu(), soft >= 0.5): words,
                    (heat.relu() * soft).sum().item() / heat.relu().sum().item(): words}
-    return _compare(found, right, {
+    return compare(found, right, {
         share(large.abs(), mask): "negative cells count with their size here: only the positive part is energy",
         share(large, mask): "negative cells count here, and cancel positive ones: cut them off with a ReLU",
         share(early, mask): "the negative part was cut off before the map was resized: resize first, or negative cells no longer "
@@ -163,7 +163,7 @@ def chance_of_pointing(function) -> str | None:
     masks = torch.rand(7, 4, 5, generator=generator, dtype=torch.float64) < torch.linspace(0.15, 0.75, 7)[:, None, None]
     for i in range(5):  # maps that find their own object more often than another's
         masks[i].view(-1)[maps[i].argmax()] = True
-    found, problem = _number(called(function, maps.clone(), masks.clone()))
+    found, problem = number(called(function, maps.clone(), masks.clone()))
     if problem:
         return problem
     hits = masks.flatten(1)[:, maps.flatten(1).argmax(1)].double()
@@ -172,7 +172,7 @@ def chance_of_pointing(function) -> str | None:
     pairings = {pointing_game(maps.roll(shift, 0), masks).double().mean().item():
                 "this is one pairing of maps and masks: take all pairs of different images" for shift in range(1, n)}
     lowest = masks.flatten(1)[:, maps.flatten(1).argmin(1)].double()
-    return _compare(found, right, {
+    return compare(found, right, {
         hits.mean().item(): "the pairs of a map with its own mask are in the mean: leave the diagonal out",
         (off / n**2).item(): "it leaves the own mask out but divides by N²: there are N (N − 1) pairs",
         off.item(): "this is the number of hits: divide by the N (N − 1) pairs",
@@ -194,7 +194,7 @@ def _tensor(value, shape: tuple[int, ...], words: str) -> tuple[Tensor, str | No
             raise TypeError
         found = torch.as_tensor(np.asarray(value.detach().cpu() if isinstance(value, Tensor) else value, dtype=np.float64))
     except (TypeError, ValueError):
-        return nothing, f"it returned {_shown(value)}: expected {words}"
+        return nothing, f"it returned {shown(value)}: expected {words}"
     if tuple(found.shape) != shape:
         return nothing, f"it returned shape {tuple(found.shape)}: expected {words}, here {shape}"
     return found, None

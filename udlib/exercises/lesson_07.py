@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from udlib import losses
 from udlib.exercises import NotAttempted, called, exercise
-from udlib.exercises.lesson_02 import _compare, _number, _pair, _shown
+from udlib.exercises.answers import compare, number, numbers, shown
 
 VERDICTS = ("higher", "lower", "not detected")
 
@@ -30,7 +30,7 @@ def attention_term(function) -> str | None:
     other = _draw(3, 3, 7, 7), same[1]  # 7 to 4: no resizing agrees with another by accident
     for teacher, student in (same, other):
         found, problem = _loss(called(function, teacher.clone(), student.clone().requires_grad_()))
-        problem = problem or _compare(found, losses.attention_loss(teacher, student).item(), _wrong_terms(teacher, student))
+        problem = problem or compare(found, losses.attention_loss(teacher, student).item(), _wrong_terms(teacher, student))
         if problem:
             return problem if teacher.shape == student.shape else f"with a teacher's map of 7 x 7 cells, {problem}"
     equal = same[0].clone().requires_grad_()
@@ -101,7 +101,7 @@ def distillation_total(function) -> str | None:
     if problem:
         return problem
     right, mistakes = _totals(teacher, student, alpha, beta, maps)
-    problem = _compare(found, right, mistakes)
+    problem = compare(found, right, mistakes)
     if problem:
         return problem
     slopes = torch.autograd.grad(value, list(leaves.values()), allow_unused=True)
@@ -164,20 +164,16 @@ def paired_interval(function) -> str | None:
     """`function(ours, theirs)` → (mean, low, high, verdict) of ours − theirs, paired by seed, with a 95 % t interval."""
     for ours, theirs, verdict in PAIRS:
         value = called(function, list(ours), list(theirs))
-        if not isinstance(value, (tuple, list)) or len(value) != 4:
-            return f"it returned {_shown(value)}: expected four things, (mean, low, high, verdict)"
-        if any(part is ... for part in value):
-            raise NotAttempted
-        numbers, problems = zip(*map(_number, value[:3]))
-        if any(problems):
-            return f"one of mean, low and high is not a number: {next(filter(None, problems))}"
-        problem = _wrong_interval(*numbers, np.array(ours), np.array(theirs))
+        interval, problem = numbers(value, "(mean, low, high, verdict)", 3, beside=1)
+        if problem:
+            return problem
+        problem = _wrong_interval(*interval, np.array(ours), np.array(theirs))
         if problem:
             return problem
         if value[3] not in VERDICTS:
-            return f"the verdict is {_shown(value[3])}: expected one of {', '.join(VERDICTS)}"
+            return f"the verdict is {shown(value[3])}: expected one of {', '.join(VERDICTS)}"
         if value[3] != verdict:
-            return _wrong_verdict(value[3], verdict, *numbers)
+            return _wrong_verdict(value[3], verdict, *interval)
     return None
 
 
@@ -243,7 +239,7 @@ def weight_from_validation(function) -> str | None:
     mean = {split: {alpha: float(np.mean(seeds)) for alpha, seeds in found.items()} for split, found in
             (("val", val), ("test", test))}
     value = called(function, val, test)
-    alpha, score, problem = _pair(value, "(α, its mean mAP on test)")
+    (alpha, score), problem = numbers(value, "(α, its mean mAP on test)", 2)
     if problem:
         return problem
     if alpha != 0.5:
@@ -251,7 +247,7 @@ def weight_from_validation(function) -> str | None:
                 1.0: "α = 1 has the best single seed on validation, by luck: compare means over seeds",
                 0.0: "α = 0 has the lowest mean on validation or on test: a higher mAP is better"}.get(
             alpha, f"α = {alpha:g} was not tried: choose one of {', '.join(f'{a:g}' for a in val)}")
-    return None if math.isclose(score, mean["test"][0.5], abs_tol=1e-6) else _compare(score, mean["test"][0.5], {
+    return None if math.isclose(score, mean["test"][0.5], abs_tol=1e-6) else compare(score, mean["test"][0.5], {
         mean["val"][0.5]: "α is right, but the mAP beside it is that of validation, on which it was chosen: report on test",
         max(test[0.5]): "α is right, but the mAP beside it is that of the best seed: report the mean over seeds",
         test[0.5][0]: "α is right, but the mAP beside it is that of seed 0 alone: report the mean over seeds",
@@ -265,10 +261,10 @@ def _draw(seed: int, *shape: int) -> Tensor:
 
 def _loss(value) -> tuple[float, str | None]:
     """The value of a loss that can be minimised, or a sentence about what is wrong with it."""
-    found, problem = _number(value.detach() if isinstance(value, Tensor) else value)
+    found, problem = number(value)
     if problem:
         return found, problem
     if not isinstance(value, Tensor) or not value.requires_grad:
-        return found, (f"it returned {_shown(value)}, through which no gradient can flow: a loss must stay a torch tensor, "
+        return found, (f"it returned {shown(value)}, through which no gradient can flow: a loss must stay a torch tensor, "
                        "without .item(), NumPy, or a detached student")
     return found, None

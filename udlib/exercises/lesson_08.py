@@ -13,9 +13,9 @@ import torch
 from scipy.stats import t as student_t
 from torch import Tensor
 
-from udlib.exercises import NotAttempted, called, exercise
-from udlib.exercises.lesson_02 import _compare, _number, _shown
-from udlib.statistics import paired_difference
+from udlib.exercises import called, exercise
+from udlib.exercises.answers import compare, number, numbers
+from udlib.statistics import PairedDifference, paired_difference
 
 HALF, WARM, PEAK = 24, 6, 0.4
 
@@ -80,13 +80,13 @@ def schedule_with_one_restart(function) -> str | None:
     """`function(step, half, warm, peak)` → the rate: linear warm-up, then half a cosine, in each of two halves."""
     found = []
     for step in range(2 * HALF):
-        value, problem = _number(called(function, step, HALF, WARM, PEAK))
+        value, problem = number(called(function, step, HALF, WARM, PEAK))
         if problem:
             return problem
         found.append(value)
     for half, warm, peak in ((HALF, WARM, PEAK), (10, 1, 1.0), (7, 5, 2.0)):
         right = _schedule(half, warm, peak)
-        asked = found if half == HALF else [_number(called(function, step, half, warm, peak))[0] for step in range(2 * half)]
+        asked = found if half == HALF else [number(called(function, step, half, warm, peak))[0] for step in range(2 * half)]
         wrong = [step for step in range(2 * half) if not math.isclose(asked[step], right[step], rel_tol=1e-5, abs_tol=1e-9)]
         if not wrong:
             continue
@@ -102,7 +102,7 @@ def schedule_with_one_restart(function) -> str | None:
 @exercise("08.2")
 def teacher_of_the_second_half(function) -> str | None:
     """`function(rows, test_map)` → the epoch of the first half with the highest validation mAP, never a NaN."""
-    found, problem = _number(called(function, [dict(row) for row in ROWS], dict(TEST_MAP)))
+    found, problem = number(called(function, [dict(row) for row in ROWS], dict(TEST_MAP)))
     if problem:
         return problem
     answers = {
@@ -117,14 +117,14 @@ def teacher_of_the_second_half(function) -> str | None:
         5: "5 is the place of the right row in the list: return its \"epoch\"",
         12: "epoch 12 is the last of all: the teacher comes from the first half, the best on validation",
     }
-    return _compare(found, 6, answers)
+    return compare(found, 6, answers)
 
 
 @exercise("08.3")
 def shrinkage_of_a_direction(function) -> str | None:
     """`function(d, penalty, rounds)` → (d / (d + penalty)) ** rounds."""
     for d, penalty, rounds in ((3.0, 0.5, 3), (0.2, 0.7, 2), (1.5, 0.4, 1), (0.0, 0.3, 2), (2.0, 0.0, 4)):
-        found, problem = _number(called(function, d, penalty, rounds))
+        found, problem = number(called(function, d, penalty, rounds))
         if problem:
             return problem
         s = d / (d + penalty)
@@ -141,7 +141,7 @@ def shrinkage_of_a_direction(function) -> str | None:
             s / rounds: "it divides by the number of rounds: each round multiplies by s again, which is a power",
         }
         where = f"at d = {d:g}, penalty {penalty:g}, rounds {rounds}: "
-        if problem := _compare(found, s**rounds, wrong if rounds > 1 else {}):
+        if problem := compare(found, s**rounds, wrong if rounds > 1 else {}):
             return problem if "expected" not in problem else where + problem.removeprefix("on a small example ")
     return None
 
@@ -153,7 +153,7 @@ def coin_learned_by_heart(function) -> str | None:
     pi = torch.rand(120, 5, generator=generator, dtype=torch.float64) ** 2
     y = (torch.rand(120, 5, generator=generator, dtype=torch.float64) < pi).double()
     p = (0.55 * pi + 0.35 * y + 0.1 * torch.rand(120, 5, generator=generator, dtype=torch.float64)).clamp(0, 1)
-    found, problem = _number(called(function, p, y, pi))
+    found, problem = number(called(function, p, y, pi))
     if problem:
         return problem
 
@@ -163,7 +163,7 @@ def coin_learned_by_heart(function) -> str | None:
     right = slope(p - pi, y - pi)
     if math.isclose(found, right, rel_tol=1e-6):
         return None
-    return _compare(found, right, {
+    return compare(found, right, {
         slope(y - pi, p - pi): "the slope is taken the wrong way round: divide by the squares of y − π, not of p − π",
         slope(p - p.mean(), y - y.mean()): "a network that only knows the picture would score high here: subtract the "
                                            "posterior, not the mean, from both",
@@ -182,15 +182,11 @@ def coin_learned_by_heart(function) -> str | None:
 def effect_of_distillation_alone(function) -> str | None:
     """`function(arms)` → (mean, low, high) of UD minus the restart on hard labels, paired by seed."""
     value = called(function, {name: list(scores) for name, scores in ARMS.items()})
-    if isinstance(value, (Tensor, np.ndarray)) and value.ndim == 1:
-        value = tuple(value.tolist())
-    if not isinstance(value, (tuple, list)) or len(value) not in (3, 4):
-        return f"it returned {_shown(value)}: expected three numbers, (mean, low, high)"
-    if any(part is ... for part in value):
-        raise NotAttempted
-    (mean, *problems), (low, *more), (high, *most) = map(_number, value[:3])
-    if problem := next(filter(None, problems + more + most), None):
-        return f"a part of the answer is not a number: {problem}"
+    if isinstance(value, PairedDifference):
+        value = value[:3]
+    (mean, low, high), problem = numbers(value, "(mean, low, high)", 3)
+    if problem:
+        return problem
     base, hard, soft = (np.array(ARMS[name]) for name in ARMS)
     right = paired_difference(soft, hard)
     sentences = {
@@ -200,7 +196,7 @@ def effect_of_distillation_alone(function) -> str | None:
         (hard - soft).mean(): "the difference is the wrong way round: UD minus hard labels",
         soft.mean(): "that is a score: asked is a difference of two arms",
     }
-    if problem := _compare(mean, right.mean, sentences):
+    if problem := compare(mean, right.mean, sentences):
         return problem
     n = len(hard)
     paired, apart = (soft - hard).std(ddof=1) / math.sqrt(n), math.sqrt(hard.var(ddof=1) / n + soft.var(ddof=1) / n)
