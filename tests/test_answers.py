@@ -51,7 +51,7 @@ def test_a_part_that_is_still_dots_is_no_attempt():
 
 
 def test_a_long_value_is_shown_by_its_beginning():
-    assert shown(list(range(100))) == "list [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12…"
+    assert shown(list(range(100))) == "list [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 1…"
 
 
 def test_the_right_number_says_nothing_a_known_mistake_its_sentence_and_any_other_the_example():

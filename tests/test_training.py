@@ -128,13 +128,13 @@ def test_ignored_labels_leave_the_loss():
 def test_an_augmentation_of_ones_own_gets_uint8_images_and_a_generator():
     given = []
 
-    def augment(images, generator):
-        given.append((images.dtype, torch.rand(1, generator=generator).item()))
+    def augment(images, generator, share):
+        given.append((images.dtype, share, torch.rand(1, generator=generator).item()))
         return images.float()
 
     fit(net(), striped_images(), both_branches, dataclasses.replace(QUICK, epochs=2), augment=augment)
-    assert {dtype for dtype, _ in given} == {torch.uint8}
-    assert len({draw for _, draw in given}) == len(given) == 6
+    assert {(dtype, share) for dtype, share, _ in given} == {(torch.uint8, (0, 1))}
+    assert len({draw for *_, draw in given}) == len(given) == 6
 
 
 def test_max_steps_ends_training_and_its_schedule():

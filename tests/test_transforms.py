@@ -237,3 +237,11 @@ def test_normalise_resizes_what_has_another_size_only():
     assert torch.equal(normalise(images, size=16), normalise(images))
     small = torch.nn.functional.interpolate(images.float(), (8, 8), mode="bilinear", antialias=True)
     torch.testing.assert_close(normalise(images, size=8), normalise(small / 255))
+
+
+@pytest.mark.parametrize("options", [{}, {"crop": 8, "erase": 0.5, "shift": 2}])
+def test_processes_augment_their_shares_as_one_does_the_whole(options):
+    images, augment = noise(6, 12, 12), BatchAugment(**options)
+    whole = augment(images, seeded(5))
+    for rank in range(3):
+        assert torch.equal(augment(images[rank::3], seeded(5), (rank, 3)), whole[rank::3])

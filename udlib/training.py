@@ -113,7 +113,7 @@ def fit(
     loss_fn: Callable[[nn.Module, Batch], dict[str, Tensor]],
     config: TrainingConfig = TrainingConfig(),
     *,
-    augment: Callable[[Tensor, torch.Generator], Tensor] | None = None,
+    augment: Callable[[Tensor, torch.Generator, tuple[int, int]], Tensor] | None = None,
     validate: Callable[[nn.Module], Mapping[str, float]] | None = None,
     validate_every: int = 1,
     select: str = "mAP",
@@ -126,11 +126,11 @@ def fit(
 ) -> History:
     """Train `model` in place for `config.epochs` epochs, at most `max_steps` steps in all.
 
-    `loss_fn(model, batch)` returns named scalars; "total" is minimised. `augment(uint8 images, generator)` returns
-    float images; by default flips, shifts and erasing as `config` says, then normalisation. After every
-    `validate_every` epochs and after the last, `validate(model)` gives numbers for the history; the weights with the
-    highest `select` are remembered, and `keep="best"` ends with them rather than with the last. After each epoch
-    `on_epoch(epoch, model, row)` may look on.
+    `loss_fn(model, batch)` returns named scalars; "total" is minimised. `augment(uint8 images, generator, share)` returns
+    float images, `share` being this process's rank and their number; by default flips, shifts and erasing as `config`
+    says, then normalisation. After every `validate_every` epochs and after the last, `validate(model)` gives numbers for
+    the history; the weights with the highest `select` are remembered, and `keep="best"` ends with them rather than with
+    the last. After each epoch `on_epoch(epoch, model, row)` may look on.
 
     `checkpoint` names a folder: written every `checkpoint_every` epochs and, if already there, resumed exactly (bit
     by bit on a CPU with as many threads). `identity` is what else makes this training what it is, a loss's weight
@@ -177,11 +177,11 @@ def fit(
             for epoch in range(saved, math.ceil(total_steps / steps)):
                 set_seed(mixed_seed(config.seed, epoch), device_specific=True)  # for dropout and a Dataset's transform
                 order = torch.randperm(len(data.targets), generator=generator(config.seed, epoch))
-                draws = generator(config.seed, epoch, 1 + rank)
+                draws = generator(config.seed, epoch, 1)
                 schedule = range(epoch * steps, min((epoch + 1) * steps, total_steps))
                 rates = [learning_rate(step, total_steps, config) for step in schedule]
                 indices = [rows[rank::processes] for rows in order.split(batch_size)[: len(rates)]]
-                batches = load(data, indices, lambda images: augment(images, draws), device, config.workers)
+                batches = load(data, indices, lambda images: augment(images, draws, (rank, processes)), device, config.workers)
 
                 started = time.perf_counter()
                 losses = train_epoch(network, optimizer, loss_fn, batches, rates, config, accelerator, epoch, bar)

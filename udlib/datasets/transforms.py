@@ -103,6 +103,8 @@ class BatchAugment:
 
     Numbers are drawn on the generator's device, so a CPU generator gives the same boxes on every device, and always the
     same number of them, so switching `erase` on leaves flips and shifts as they were. (`crop` draws more, after the others.)
+    Of several processes, each passes `share`, its rank and their number, and holds each of a batch's images by turns: each
+    image is augmented as one process would do it.
     """
 
     def __init__(
@@ -123,11 +125,17 @@ class BatchAugment:
         self.flip, self.shift, self.erase, self.mean, self.std = flip, shift, erase, tuple(mean), tuple(std)
         self.crops = MultiScaleCrop(crop) if crop else None
 
-    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        uniform = torch.rand(8, len(images), generator=generator, device=generator.device).to(images.device)
+    def __call__(self, images: Tensor, generator: torch.Generator, share: tuple[int, int] = (0, 1)) -> Tensor:
+        rank, processes = share
+
+        def drawn(kinds: int) -> Tensor:
+            whole = torch.rand(kinds, len(images) * processes, generator=generator, device=generator.device)
+            return whole[:, rank::processes].to(images.device)
+
+        uniform = drawn(8)
         moved = self._move(images, *uniform[:3])
         if self.crops:
-            moved = self._cropped(moved, torch.rand(2, len(images), generator=generator, device=generator.device))
+            moved = self._cropped(moved, drawn(2))
         out = normalise(moved, self.mean, self.std)
         if self.erase:
             chosen = (uniform[3] < self.erase).view(-1, 1, 1, 1)
@@ -157,7 +165,7 @@ class BatchAugment:
         """Float images in [0, 1], (N, 3, crop, crop): each image's own window, resized without a loop over images."""
         height, width = images.shape[-2:]
         pairs = torch.tensor(self.crops.pairs, device=images.device)
-        pair, place = ((u * n).long().to(images.device) for u, n in zip(uniform, (len(pairs), len(PLACES))))
+        pair, place = ((u * n).long() for u, n in zip(uniform, (len(pairs), len(PLACES))))
         down, right = torch.tensor(PLACES, device=images.device)[place].T
         at = []
         for side, part, start in ((height, pairs[pair, 0], down), (width, pairs[pair, 1], right)):
