@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "udlib"
 FLOORS = [
-    ["losses", "attention", "metrics", "calibration", "posthoc", "statistics", "progress"],
+    ["losses", "attention", "metrics", "calibration", "posthoc", "statistics", "progress", "files"],
     ["datasets", "backbones", "heads"],
     ["devices", "batches", "checkpoints", "localisation", "training"],
     ["methods"],

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from udlib.checkpoints import atomic_write, load_checkpoint, require_same, save_checkpoint
+from udlib.checkpoints import load_checkpoint, require_same, save_checkpoint
 
 OLD = {"weight": torch.arange(6.0).reshape(2, 3), "steps": torch.tensor(7)}
 NEW = {"weight": torch.arange(6.0).reshape(2, 3) + 1, "steps": torch.tensor(8)}
@@ -106,18 +106,6 @@ def test_a_full_disk_names_the_file_and_leaves_the_old_pair(tmp_path, monkeypatc
     monkeypatch.undo()
     assert content(tmp_path) == (7, OLD["weight"].tolist(), 1)
     assert not list(tmp_path.glob(".*.tmp"))
-
-
-def test_atomic_write_replaces_a_file_whole(tmp_path):
-    file = tmp_path / "numbers.json"
-    atomic_write(file, b"old")
-    atomic_write(file, b"new and longer")
-    assert file.read_bytes() == b"new and longer" and list(tmp_path.iterdir()) == [file]
-
-
-def test_atomic_write_to_a_missing_folder_names_the_file(tmp_path):
-    with pytest.raises(FileNotFoundError, match="cannot write '.*nowhere/numbers.json'"):
-        atomic_write(tmp_path / "nowhere" / "numbers.json", b"")
 
 
 @pytest.fixture

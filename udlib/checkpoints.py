@@ -1,4 +1,4 @@
-"""Atomic files, and checkpoints that survive a kill at any moment: safetensors for tensors, JSON for the rest.
+"""Checkpoints that survive a kill at any moment: safetensors for tensors, JSON for the rest.
 
 A checkpoint is a folder with `state.json` and the tensors file that it names, with its SHA-256. The tensors are
 written first, under a name that no other content has; then `state.json` is replaced; then older tensors go. Until
@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import uuid
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -21,33 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from udlib.batches import ArrayData
+from udlib.files import atomic_write
 
 FORMAT = 1
-
-
-def atomic_write(path: Path, content: bytes) -> None:
-    """Write a file so that `path` holds either its old content or all of the new, whatever happens in between.
-
-    Raises OSError (full disk, no permission), naming the file; the old content is then untouched.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise OSError(error.errno, f"cannot write '{path}', which is as it was before: {error.strerror}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    if os.name == "posix":  # the new name itself must reach the disk; Windows cannot open a folder
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 def save_checkpoint(folder: Path, tensors: Mapping[str, Tensor], state: Mapping) -> None:

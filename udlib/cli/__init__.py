@@ -9,12 +9,14 @@ from pathlib import Path
 import typer
 
 from udlib.cli.course import doctor, prepare, readme, results
+from udlib.cli.data import data
 from udlib.cli.trainings import runs
 
 app = typer.Typer(help="Calibration and distillation for multi-label images: the course's command.",
                   no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 for command in (doctor, prepare, runs, results, readme):
     app.command()(command)
+app.add_typer(data, name="data")
 
 OURS = (ValueError, TypeError, OSError, RuntimeError, ArithmeticError)
 

@@ -53,8 +53,8 @@ def readme(
     check: Annotated[bool, typer.Option("--check", help="Change nothing; exit code 1 when one is out of date.")] = False,
 ) -> None:
     """Write what is generated anew: parts of README.md (lessons, verdicts, results) and the page of equations."""
-    from udlib.checkpoints import atomic_write
     from udlib.datasets import checkout
+    from udlib.files import atomic_write
     from udlib.report import equations, fill, generated
 
     folder = checkout()

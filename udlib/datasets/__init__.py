@@ -17,14 +17,21 @@ from udlib.datasets.base import (
     load_rgb,
     to_memory,
 )
+from udlib.datasets.coco import COCO
+from udlib.datasets.custom import Custom
+from udlib.datasets.layouts import NAMED, source
+from udlib.datasets.nuswide import NUSWIDE
 from udlib.datasets.transforms import BatchAugment, MultiScaleCrop, eval_transform, normalise, train_transform
 from udlib.datasets.voc import VOC, VOC_CLASSES, read_truth
 
 __all__ = [
     "BatchAugment",
     "Box",
+    "COCO",
+    "Custom",
     "MultiLabelDataset",
     "MultiScaleCrop",
+    "NUSWIDE",
     "VOC",
     "VOC_CLASSES",
     "apply_policy",
@@ -44,13 +51,22 @@ __all__ = [
 EMBEDDED = ("scenes", "digits")
 
 
-def open_dataset(data: str | Path, split: str, size: int = 64, **options) -> MultiLabelDataset:
-    """One split of a data set by name (an embedded one, made on first use at this size) or of a folder in VOC layout.
+def open_dataset(
+    data: str | Path, split: str, size: int = 64, root: str | Path | None = None, **options
+) -> MultiLabelDataset:
+    """One split of a data set by name or by its path.
 
-    Raises ValueError for a name that is neither, FileNotFoundError for a folder that is not in VOC layout.
+    data: "scenes" or "digits", made on first use at this `size`; "voc2007", "voc2012", "coco2014" or "nuswide", at
+    `root` (default: the folder of that name below `data_root()`); or the path of a folder in any of these layouts, or
+    of a folder or CSV as `Custom` reads it. The layout is told by what the folder holds. Pictures on disk keep their
+    size. options: those of the reader, `VOC`, `COCO`, `NUSWIDE` or `Custom`.
+
+    Raises ValueError for a name that is neither, FileNotFoundError for a folder that holds none of these layouts.
     """
-    if str(data) in EMBEDDED:
-        return getattr(import_module(f"udlib.datasets.{data}"), str(data))(split, size=size, **options)
-    if not Path(data).expanduser().is_dir():
-        raise ValueError(f"unknown data set '{data}': choose {' or '.join(EMBEDDED)}, or name a folder in VOC layout")
-    return VOC(data, split, **options)
+    name = str(data)
+    if name in EMBEDDED:
+        return getattr(import_module(f"udlib.datasets.{name}"), name)(split, size=size, root=root, **options)
+    if name not in NAMED and not Path(data).expanduser().exists():
+        raise ValueError(f"unknown data set '{data}': choose {', '.join((*EMBEDDED, *NAMED))}, or name a folder in the "
+                         "layout of VOC, COCO or NUS-WIDE, or one with a CSV of labels")
+    return source(data, root).open(split, **options)

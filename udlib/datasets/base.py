@@ -31,6 +31,7 @@ class Box:
     truncated: bool = False
     occluded: bool = False
     difficult: bool = False
+    crowd: bool = False  # COCO: one box around a group whose members are not told apart
 
 
 def checkout() -> Path | None:
@@ -60,7 +61,8 @@ def load_rgb(path: Path) -> Image.Image:
         raise FileNotFoundError(f"image '{path}' is missing: restore the file or take it out of the split") from None
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise ValueError(
-            f"image '{path}' cannot be decoded ({error}): restore the file, or read the data set with on_error='skip'"
+            f"image '{path}' cannot be decoded ({error}): restore the file, or leave it out: with on_error='skip' in "
+            "VOC layout; in another one delete it and read with missing='drop'"
         ) from error
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from udlib.datasets.base import Box, MultiLabelDataset, load_rgb
+from udlib.datasets.tables import Table, cached
 from udlib.progress import track
 
 VOC_CLASSES = tuple(
@@ -60,7 +61,8 @@ class VOC(MultiLabelDataset):
             raise ValueError(f"classes hold {repeated[0]!r} more than once: each class needs its own name")
         if on_error == "raise":
             check_complete(self.root, split, ids)
-            objects = [read_boxes(self.root, name) for name in ids]
+            objects = cached(f"voc {self.root.resolve()} {split}", len(ids), lambda: self._files(ids),
+                             lambda: self._table(ids)).objects
         else:
             ids, objects = self._readable(ids)
         for name, boxes in zip(ids, objects):
@@ -75,6 +77,15 @@ class VOC(MultiLabelDataset):
             posterior=read_posterior(self.root, ids, classes),
             transform=transform,
         )
+
+    def _files(self, ids: list[str]) -> list[Path]:
+        # The images too: where an annotation tells no size, that of the image clips the boxes.
+        return [path(self.root, name) for path in (annotation_path, image_path) for name in ids]
+
+    def _table(self, ids: list[str]) -> Table:
+        objects = [tuple(read_boxes(self.root, name)) for name in ids]
+        names = sorted({box.name for boxes in objects for box in boxes})
+        return Table(tuple(names), ids, [f"{name}.jpg" for name in ids], objects)
 
     def _readable(self, ids: list[str]) -> tuple[list[str], list[list[Box]]]:
         kept, objects = [], []
@@ -96,28 +107,34 @@ class VOC(MultiLabelDataset):
 
     def check(self) -> list[str]:
         """Hold the labels against the `{class}_{split}.txt` files (1, 0, -1); returns the disagreements in words."""
-        states = torch.where(self.targets == 0, -1, 1).masked_fill(self.difficult, 0)
-        row = {name: i for i, name in enumerate(self.ids)}
+        states = torch.where(self.targets == 0, -1, 1).masked_fill(self.difficult, 0).tolist()
         left_out = {name for name, _ in self.skipped}
-        found = []
-        for k, name in enumerate(self.classes):
-            path = self.root / "ImageSets" / "Main" / f"{name}_{self.split}.txt"
-            if not path.is_file():
-                continue
-            listed = {}
-            for number, line in enumerate(read_lines(path), 1):
-                image, _, state = line.partition(" ")
-                if state.strip() not in ("1", "0", "-1"):
-                    raise ValueError(f"'{path}' line {number} holds {line!r}: expected an image id and 1, 0 or -1")
-                listed[image] = int(state)
-            for image in sorted(listed.keys() - row.keys() - left_out):
-                found.append(f"{image}: listed in {path.name} but not in {self.split}.txt")
-            for image, i in row.items():
-                if image not in listed:
-                    found.append(f"{image}: missing from {path.name}")
-                elif listed[image] != states[i, k]:
-                    found.append(f"{image}: {path.name} says {listed[image]}, its annotation says {states[i, k]}")
-        return found
+        return [said for k, name in enumerate(self.classes)
+                for said in disagreements(self.root, self.split, name, dict(zip(self.ids, (row[k] for row in states))), left_out)]
+
+
+def disagreements(root: Path, split: str, name: str, states: dict[str, int], left_out: set[str]) -> list[str]:
+    """Where `{name}_{split}.txt` and the states (1, 0 difficult, -1) by image id differ, in words; nothing without it.
+
+    Images in `left_out` are passed over. Raises ValueError for a line that holds no state.
+    """
+    path = root / "ImageSets" / "Main" / f"{name}_{split}.txt"
+    if not path.is_file():
+        return []
+    listed = {}
+    for number, line in enumerate(read_lines(path), 1):
+        image, _, state = line.partition(" ")
+        if state.strip() not in ("1", "0", "-1"):
+            raise ValueError(f"'{path}' line {number} holds {line!r}: expected an image id and 1, 0 or -1")
+        listed[image] = int(state)
+    found = [f"{image}: listed in {path.name} but not in {split}.txt"
+             for image in sorted(listed.keys() - states.keys() - left_out)]
+    for image, state in states.items():
+        if image not in listed:
+            found.append(f"{image}: missing from {path.name}")
+        elif listed[image] != state:
+            found.append(f"{image}: {path.name} says {listed[image]}, its annotation says {state}")
+    return found
 
 
 def annotation_path(root: Path, name: str) -> Path:
