@@ -38,18 +38,19 @@ def describe(
     """
     from udlib.datasets.summary import class_table, label_statistics
 
-    found = _source(data, root)
-    opened = {name: _open(found, name) for name in split or found.splits()}
-    for name, part in opened.items():
-        if found.layout != "voc" and part.skipped:
-            print(f"{name}: {len(part.skipped)} listed images are missing (first: {part.skipped[0][1]})", file=sys.stderr)
-    labels = {name: label_statistics(part.targets, part.difficult) for name, part in opened.items()}
-    classes = next(iter(opened.values())).classes
     try:
+        found = _source(data, root)
+        opened = {name: _open(found, name) for name in split or found.splits()}
+        for name, part in opened.items():
+            if part.skipped:
+                print(f"{name}: {_counted(len(part.skipped), 'listed image')} missing (first: {part.skipped[0][0]})",
+                      file=sys.stderr)
+        labels = {name: label_statistics(part.targets, part.difficult) for name, part in opened.items()}
         measured = {name: _sizes(name, part) for name, part in opened.items()} if sizes else {}
     except KeyboardInterrupt:
-        print("\nstopped while reading the pictures; --no-sizes leaves them out", file=sys.stderr)
+        print("\nstopped; what takes longest are the sizes of the pictures, which --no-sizes leaves out", file=sys.stderr)
         raise typer.Exit(130) from None
+    classes = next(iter(opened.values())).classes
     print(f"{len(classes)} classes, {found.layout} layout, in '{found.folder()}'\n")
     print(_aligned(_rows(labels, measured)))
     print("\nimages of each class, difficult ones in brackets\n")

@@ -159,6 +159,8 @@ class _Columns:
 
     def __init__(self, path: Path, header: list[str], classes: Sequence[str] | None):
         self.header, low = header, [name.lower() for name in header]
+        if repeated := first_repeated(classes or ()):
+            raise ValueError(f"classes hold {repeated!r} more than once: each class needs its own name")
         if "" in header:
             raise ValueError(f"'{path}' column {header.index('') + 1} has no name: name each column, or take it out")
         if repeated := first_repeated(header):

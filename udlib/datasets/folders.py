@@ -115,8 +115,6 @@ class Listed(MultiLabelDataset):
             raise ValueError(f"unlabelled is {unlabelled!r}: expected 'keep' or 'drop'")
         if missing not in ("raise", "drop"):
             raise ValueError(f"missing is {missing!r}: expected 'raise' or 'drop'")
-        if repeated := first_repeated(classes):
-            raise ValueError(f"{name} '{root}' has the class {repeated!r} more than once: each class needs its own name")
         wanted = targets.bool().any(dim=1) | (unlabelled == "keep")
         if not wanted.any():
             labelled = " with a label" if len(ids) else ""

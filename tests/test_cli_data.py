@@ -1,0 +1,107 @@
+"""`udlib data`: what it prints, what it writes, and its exit codes."""
+
+import csv
+import re
+import sys
+
+import pytest
+from trees import CLASSES, coco_tree, csv_tree, nus_tree, voc_tree
+
+from udlib import cli
+from udlib.datasets import sources
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch, capsys):
+    """Runs the command in this process: `(exit code, stdout, stderr)`."""
+    monkeypatch.setenv("UDLIB_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("UDLIB_PROGRESS", "0")
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["udlib", "data", *map(str, words)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        captured = capsys.readouterr()
+        return stop.value.code or 0, captured.out, captured.err
+    return run
+
+
+def cells(out, title):
+    line = next(line for line in out.splitlines() if line.startswith(title))
+    return re.split(r"\s{2,}", line.removeprefix(title).strip())
+
+
+def test_describe_counts_a_voc_folder(command, tmp_path):
+    root = voc_tree(tmp_path / "voc", 20)
+    code, out, err = command("describe", root)
+    assert code == 0 and err == "" and out.startswith(f"6 classes, voc layout, in '{root / 'VOCdevkit' / 'VOC2007'}'")
+    assert cells(out, "images") == ["10", "5", "15", "5"] and cells(out, "without labels")[0] == "1"
+    assert cells(out, "width, px") == ["24"] * 4 and cells(out, "commonest size") == ["24 × 16 (100%)"] * 4
+    assert all(f"\n{name} " in out for name in CLASSES) and "(" in cells(out, "boat")[0]
+
+
+@pytest.mark.parametrize("make", [coco_tree, nus_tree, csv_tree])
+def test_describe_reads_every_layout_and_writes_its_counts(command, tmp_path, make):
+    root, file = make(tmp_path / "tree", 40), tmp_path / "counts.csv"
+    code, out, _ = command("describe", root, "--split", "test", "--csv", file, "--no-sizes")
+    assert code == 0 and cells(out, "images") == ["10"] and "width" not in out and f"written to '{file}'" in out
+    with open(file, newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    assert [row["class"] for row in rows] == list(CLASSES) and {row["images"] for row in rows} == {"10"}
+    assert [row["positives"] for row in rows] == [cells(out, name)[0] for name in CLASSES]
+
+
+def test_describe_says_what_is_missing_and_what_cannot_be_read(command, tmp_path):
+    root = csv_tree(tmp_path / "tree", 20)
+    (root / "images" / "0000.jpg").unlink()
+    (root / "images" / "0001.jpg").write_bytes(b"")
+    code, out, err = command("describe", root, "--split", "train")
+    assert code == 0 and cells(out, "images") == ["9"]
+    assert "train: 1 listed image missing (first: 0000.jpg)" in err
+    assert "train: 1 picture cannot be read; `udlib data check` names them" in err
+
+
+def test_describe_refuses_what_is_not_there_in_one_line(command, tmp_path):
+    root = csv_tree(tmp_path / "tree", 20)
+    for words, said in (((root, "--split", "testing"), "no image of split 'testing'"), (("voc2007",), "udlib data download"),
+                        ((tmp_path / "nowhere",), "neither a folder nor a CSV"), ((tmp_path,), "in no layout")):
+        code, out, err = command("describe", *words)
+        assert code == 2 and out == "" and err.startswith("udlib: ") and said in err and err.count("\n") == 1
+
+
+def test_check_exits_0_for_a_whole_tree_and_1_for_a_broken_one(command, tmp_path):
+    root = voc_tree(tmp_path / "voc", 12)
+    assert command("check", root)[:2] == (0, "nothing is wrong\n")
+    path = root / "VOCdevkit" / "VOC2007" / "JPEGImages" / "000002.jpg"
+    path.write_bytes(path.read_bytes()[:200])
+    code, out, _ = command("check", "voc2007", "--root", root)
+    assert code == 1 and out.startswith(f"WRONG image '{path}' cannot be decoded") and out.endswith("1 problem found\n")
+
+
+def test_ctrl_c_ends_each_command_with_130_and_a_sentence(command, tmp_path, monkeypatch):
+    root = csv_tree(tmp_path / "tree", 12)
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("udlib.datasets.checks.load_rgb", interrupted)
+    assert command("check", root)[0::2] == (130, "\nstopped before the end: 0 problems so far\n")
+    monkeypatch.setattr("udlib.datasets.base.MultiLabelDataset.image_size", interrupted)
+    assert command("describe", root)[0] == 130
+    monkeypatch.setattr(sources, "fetch", interrupted)
+    code, out, err = command("download", "voc2007", "--root", tmp_path / "voc")
+    assert code == 130 and out.startswith("VOCtrainval_06-Nov-2007.tar: from https://") and "goes on from here" in err
+
+
+def test_download_leaves_a_complete_folder_alone_and_knows_its_names(command, tmp_path):
+    root = voc_tree(tmp_path / "voc", 12)
+    code, out, _ = command("download", "voc2007", "--root", root)
+    assert code == 0 and "trainval of VOC2007: complete already\ntest of VOC2007: complete already\n" in out
+    code, _, err = command("download", "coco2014")
+    assert code == 2 and "choose voc2007 or voc2012" in err
+
+
+def test_help_names_the_three_commands(command):
+    code, out, _ = command("--help")
+    assert code == 0 and all(name in out for name in ("describe", "check", "download"))

@@ -1,0 +1,97 @@
+import pytest
+from trees import CLASSES, coco_tree, csv_tree, nus_tree, voc_tree
+
+from udlib.datasets import open_dataset
+from udlib.datasets.coco import COCO
+from udlib.datasets.custom import Custom
+from udlib.datasets.folders import inside, portion
+from udlib.datasets.layouts import layout_of, source
+from udlib.datasets.nuswide import NUSWIDE
+from udlib.datasets.voc import VOC
+
+MAKERS = {"voc": (voc_tree, VOC), "coco": (coco_tree, COCO), "nuswide": (nus_tree, NUSWIDE), "csv": (csv_tree, Custom)}
+
+
+@pytest.fixture(scope="module")
+def trees(tmp_path_factory):
+    root = tmp_path_factory.mktemp("trees")
+    return {layout: make(root / layout, 40) for layout, (make, _) in MAKERS.items()}
+
+
+@pytest.mark.parametrize("layout", MAKERS)
+def test_a_folder_is_opened_by_what_it_holds(trees, layout):
+    data = open_dataset(trees[layout], "test")
+    assert type(data) is MAKERS[layout][1] and data.classes == CLASSES and len(data) == 10
+    assert open_dataset(str(trees[layout]), "train", 64).classes == CLASSES
+    assert source(trees[layout]).layout == layout
+
+
+def test_the_four_trees_show_the_same_images(trees):
+    first, *others = (open_dataset(root, "test") for root in trees.values())
+    assert all(data.targets.tolist() == first.targets.tolist() for data in others)
+
+
+def test_options_go_to_the_reader_and_paths_may_lie_anywhere_on_the_way(trees):
+    assert len(open_dataset(trees["nuswide"], "trainval", unlabelled="drop")) < 30
+    assert len(open_dataset(trees["voc"] / "VOCdevkit" / "VOC2007", "trainval")) == 30
+    assert len(open_dataset(trees["voc"] / "VOCdevkit", "trainval", year=2007)) == 30
+    assert len(open_dataset(trees["csv"] / "labels.csv", "trainval")) == 30
+    with pytest.raises(TypeError, match="unlabelled"):
+        open_dataset(trees["voc"], "test", unlabelled="drop")
+
+
+def test_a_name_lies_below_the_data_root_or_where_root_says(trees, tmp_path, monkeypatch):
+    monkeypatch.setenv("UDLIB_DATA", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="'voc2007' is not at '.*voc2007': `udlib data download voc2007` fetches"):
+        open_dataset("voc2007", "test")
+    with pytest.raises(FileNotFoundError, match="'coco2014' is not at '.*': name the folder that holds it with root"):
+        open_dataset("coco2014", "test")
+    (tmp_path / "coco2014").symlink_to(trees["coco"])
+    assert len(open_dataset("coco2014", "test")) == len(open_dataset("nuswide", "test", root=trees["nuswide"])) == 10
+    assert len(open_dataset("voc2007", "test", root=trees["voc"])) == 10
+    assert len(open_dataset("voc2007", "test", root=trees["voc"] / "VOCdevkit" / "VOC2007")) == 10
+    with pytest.raises(ValueError, match="VOC2007, year is 2012"):
+        open_dataset("voc2012", "test", root=trees["voc"])
+    with pytest.raises(ValueError, match="not VOC2012"):
+        open_dataset("voc2012", "test", root=trees["voc"] / "VOCdevkit" / "VOC2007")
+    (tmp_path / "mine").symlink_to(trees["voc"] / "VOCdevkit" / "VOC2007")
+    assert len(open_dataset("voc2007", "test", root=tmp_path / "mine")) == 10
+    with pytest.raises(ValueError, match="root is for the data sets voc2007"):
+        open_dataset(trees["csv"], "test", root=tmp_path)
+
+
+def test_what_is_no_data_set_is_told_what_each_layout_needs(tmp_path):
+    with pytest.raises(ValueError, match="unknown data set 'imagenet': choose scenes, digits, voc2007"):
+        open_dataset("imagenet", "test")
+    with pytest.raises(FileNotFoundError, match="it holds nothing.: voc needs ImageSets.*coco needs.*nuswide.*csv needs"):
+        open_dataset(tmp_path, "test")
+    for k in range(10):
+        (tmp_path / f"{k}.txt").write_text("")
+    with pytest.raises(FileNotFoundError, match=r"it holds 0.txt, .*, 7.txt and 2 more\)"):
+        layout_of(tmp_path)
+    with pytest.raises(FileNotFoundError, match="neither a folder nor a CSV"):
+        layout_of(tmp_path / "nowhere")
+
+
+def test_the_splits_of_a_voc_folder_are_those_it_lists(trees):
+    assert source(trees["voc"]).splits() == ["train", "val", "trainval", "test"]
+    assert source(trees["coco"]).splits() == ["train", "val", "test"]
+
+
+@pytest.mark.parametrize("name, kept", [("a.jpg", "a.jpg"), ("b\\a.jpg", "b/a.jpg"), ("./b//a.jpg", "b/a.jpg"),
+                                        ("..a/b..jpg", "..a/b..jpg")])
+def test_a_name_inside_its_folder_is_kept(name, kept):
+    assert inside(name) == kept
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../a.jpg", "b/../../a.jpg", "b\\..\\a.jpg", "/a.jpg", "\\a.jpg",
+                                  "C:\\a.jpg", "c:a.jpg", "\\\\server\\a.jpg", "a\0.jpg"])
+def test_a_name_that_leads_out_is_refused(name):
+    with pytest.raises(ValueError, match="leads out of its folder"):
+        inside(name)
+
+
+def test_portions_spread_evenly():
+    places = sorted(portion(str(i)) for i in range(2000))
+    assert 0 <= places[0] and places[-1] < 1
+    assert max(abs(place - i / 2000) for i, place in enumerate(places)) < 0.04

@@ -1,0 +1,172 @@
+"""Label tables: the same result with and without, and never an old one."""
+
+import os
+import threading
+import warnings
+
+import numpy as np
+import pytest
+from trees import coco_tree, voc_tree
+
+from udlib.datasets import tables, voc
+from udlib.datasets.base import Box
+from udlib.datasets.coco import COCO
+from udlib.datasets.voc import VOC
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """A data root of its own, where even the smallest table is kept."""
+    monkeypatch.setenv("UDLIB_DATA", str(tmp_path / "data"))
+    monkeypatch.setattr(tables, "SMALLEST", 0)
+    return tmp_path / "data" / "cache"
+
+
+@pytest.fixture
+def parsed(monkeypatch):
+    """Notes each annotation that is parsed."""
+    found, parse = [], voc.parse_annotation
+    monkeypatch.setattr(voc, "parse_annotation", lambda path: found.append(path.stem) or parse(path))
+    return found
+
+
+def content(data):
+    return data.classes, data.ids, data.paths, data.objects, data.targets.tolist(), data.difficult.tolist()
+
+
+def rewritten(path, old, new):
+    """Change a file's text, and its time as an editor would a moment later."""
+    path.write_text(path.read_text().replace(old, new))
+    os.utime(path, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns + 10**9))
+
+
+def test_a_voc_folder_reads_the_same_from_its_table(cache, parsed, tmp_path, monkeypatch):
+    root = voc_tree(tmp_path / "voc", 24)
+    first = content(VOC(root, "trainval"))
+    assert len(parsed) == 18 and len(list(cache.iterdir())) == 1
+    assert content(VOC(root, "trainval")) == first and len(parsed) == 18
+    monkeypatch.setattr(tables, "SMALLEST", 1000)
+    assert content(VOC(root, "trainval")) == first and len(parsed) == 36
+
+
+def test_coco_reads_the_same_from_its_table_whatever_the_options(cache, tmp_path, monkeypatch):
+    root = coco_tree(tmp_path / "coco", 40)
+    choices = [{"crowd": crowd, "unlabelled": kept} for crowd in ("positive", "difficult", "drop")
+               for kept in ("keep", "drop")]
+    stored = [content(COCO(root, split, **choice)) for split in ("train", "val", "test") for choice in choices]
+    assert len(list(cache.iterdir())) == 2  # one for each JSON
+    monkeypatch.setattr("udlib.datasets.coco.read_instances", None)
+    again = [content(COCO(root, split, **choice)) for split in ("train", "val", "test") for choice in choices]
+    assert stored == again
+    monkeypatch.undo()
+    assert stored == [content(COCO(root, split, **choice)) for split in ("train", "val", "test") for choice in choices]
+
+
+def test_a_changed_annotation_is_noticed_and_replaces_the_table(cache, parsed, tmp_path):
+    root = voc_tree(tmp_path / "voc", 8)
+    path = root / "VOCdevkit" / "VOC2007" / "Annotations" / "000000.xml"
+    before = VOC(root, "train").targets[0].tolist()
+    rewritten(path, "<name>cat<", "<name>dog<")  # the same size, another time
+    after = VOC(root, "train")
+    assert before == [1] * 6 and after.targets[0].tolist() == [1, 1, 0, 1, 1, 1]
+    assert len(list(cache.iterdir())) == 1
+    count = len(parsed)
+    assert content(VOC(root, "train")) == content(after) and len(parsed) == count
+
+
+def test_a_changed_json_is_noticed(cache, tmp_path):
+    root = coco_tree(tmp_path / "coco", 12)
+    assert COCO(root, "test").classes[2] == "cat"
+    rewritten(root / "annotations" / "instances_val2014.json", '"cat"', '"cow"')
+    assert COCO(root, "test").classes[2] == "cow"
+
+
+def test_another_list_another_root_and_another_format_are_other_tables(cache, tmp_path, monkeypatch):
+    root = voc_tree(tmp_path / "voc", 8)
+    names = root / "VOCdevkit" / "VOC2007" / "ImageSets" / "Main" / "train.txt"
+    ids = VOC(root, "train").ids
+    names.write_text("".join(f"{name}\n" for name in ids[::-1]))
+    found = VOC(root, "train")
+    assert found.ids == ids[::-1] and len(found.boxes(3)) == 6
+    other = voc_tree(tmp_path / "other", 8, seed=1)
+    assert content(VOC(other, "train"))[3] != content(found)[3] and len(list(cache.iterdir())) == 2
+    file = root / "VOCdevkit" / "VOC2007" / "ImageSets" / "Main" / "train.txt"
+    assert tables.fingerprint([file]) != tables.fingerprint([file], version=tables.FORMAT + 1)
+
+
+TABLE = tables.Table(("cat", "ドッグ"), ["1", "b c"], ["x/1.jpg", "ü.jpg"],
+                     [(), (Box("ドッグ", 0.1, 1 / 3, 9, 10, True, False, True, True), Box("cat", 1, 2, 3, 4))])
+
+
+def test_a_table_survives_its_file_exactly(tmp_path):
+    path = tmp_path / "table.npz"
+    for table in (TABLE, tables.Table((), [], [], []), tables.Table(("cat",), ["1"], ["1.jpg"], [()])):
+        path.write_bytes(tables.packed(table, "key"))
+        assert tables.load(path, "key") == table and tables.load(path, "other") is None
+    assert tables.load(tmp_path / "nowhere.npz", "key") is None
+
+
+def test_a_damaged_table_is_never_believed(tmp_path):
+    path, whole = tmp_path / "table.npz", tables.packed(TABLE, "key")
+    for end in range(0, len(whole), 37):
+        path.write_bytes(whole[:end])
+        assert tables.load(path, "key") is None
+    for place in range(0, len(whole), 11):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1:])
+        assert tables.load(path, "key") in (None, TABLE)  # some bytes of a zip mean nothing
+
+
+def test_nothing_is_unpickled(tmp_path):
+    path = tmp_path / "table.npz"
+    np.savez(path, made_from=np.array("key"), classes=np.array([{"a": 1}], dtype=object))
+    assert tables.load(path, "key") is None
+
+
+def test_a_damaged_table_is_made_again(cache, parsed, tmp_path):
+    root = voc_tree(tmp_path / "voc", 8)
+    first = content(VOC(root, "train"))
+    file, = cache.iterdir()
+    file.write_bytes(file.read_bytes()[:-40])
+    assert content(VOC(root, "train")) == first and len(parsed) == 8
+    assert content(VOC(root, "train")) == first and len(parsed) == 8
+
+
+def test_a_full_disk_is_a_warning_and_leaves_no_file(cache, tmp_path, monkeypatch):
+    root = voc_tree(tmp_path / "voc", 8)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.warns(UserWarning, match="not kept for the next time .*No space left on device.*UDLIB_DATA"):
+            data = VOC(root, "train")
+    assert len(data) == 4 and list(cache.iterdir()) == []
+
+
+def test_small_sets_leave_no_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("UDLIB_DATA", str(tmp_path / "data"))
+    VOC(voc_tree(tmp_path / "voc", 8), "train")
+    COCO(coco_tree(tmp_path / "coco", 8), "test")
+    assert not (tmp_path / "data").exists()
+
+
+def test_two_that_build_one_table_at_once_both_get_it_right(cache, tmp_path):
+    root = voc_tree(tmp_path / "voc", 16)
+    found, failed = [], []
+
+    def read():
+        try:
+            found.append(content(VOC(root, "train")))
+        except Exception as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=read) for _ in range(4)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert failed == [] and len(found) == 4 and all(one == found[0] for one in found)
+    assert len(list(cache.iterdir())) == 1 and content(VOC(root, "train")) == found[0]
