@@ -40,15 +40,15 @@ def save_checkpoint(folder: Path, tensors: Mapping[str, Tensor], state: Mapping)
             stale.unlink(missing_ok=True)
 
 
-def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict] | None:
+def load_checkpoint(folder: Path, remedy: str | None = None) -> tuple[dict[str, Tensor], dict] | None:
     """Tensors and state of the checkpoint in `folder`, or None where there is none.
 
-    Raises ValueError for a checkpoint that is damaged or of another format, naming the file.
+    Raises ValueError for a checkpoint that is damaged or of another format, naming the file and the remedy.
     """
     path = Path(folder) / "state.json"
     if not path.exists():
         return None
-    again = f"delete the folder '{folder}' to start again"
+    again = remedy or f"delete the folder '{folder}' to start again"
     try:
         state = json.loads(path.read_bytes())
         found = state["format"]
@@ -102,8 +102,11 @@ def training_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict
     return tensors
 
 
-def load_weights(model: nn.Module, weights: Mapping[str, Tensor], folder: Path) -> None:
-    """Put a network's state back; ValueError that names the first tensor which the model has not, or lacks."""
+def load_weights(model: nn.Module, weights: Mapping[str, Tensor], folder: Path, assign: bool = False) -> None:
+    """Put a network's state back; ValueError that names the first tensor which the model has not, or lacks.
+
+    `assign=True` makes these very tensors its own, for a network on the meta device, which has none.
+    """
     expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in weights.items()}
     for name in sorted({*expected, *found}):
@@ -112,7 +115,7 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], folder: Path) 
                 f"checkpoint '{folder}' belongs to another architecture ({name}: saved {found.get(name)}, "
                 f"now {expected.get(name)}): use the same network or another folder"
             )
-    model.load_state_dict(weights)
+    model.load_state_dict(weights, assign=assign)
 
 
 def restore_training(
