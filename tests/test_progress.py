@@ -60,3 +60,10 @@ def test_an_error_inside_passes_through_and_closes_the_bar(screen):
             bar.update()
             1 / 0
     assert screen.getvalue().endswith("\n")
+
+
+def test_units_done_before_are_shown_and_count_for_neither_rate_nor_time_left(screen):
+    with track(total=10, initial=6) as bar:
+        bar.update(2)
+        assert bar.bar.format_dict["initial"] == 6
+    assert "6/10" in screen.getvalue() and "8/10" in screen.getvalue().split("\r")[-1]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import platform
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -13,6 +16,8 @@ import udlib
 
 # How launchers (accelerate and torchrun, Open MPI, Intel MPI and MPICH, srun) tell a process how many there are.
 WORLDS = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
+
+T = TypeVar("T")
 
 
 def make_accelerator() -> Accelerator:
@@ -44,6 +49,30 @@ def resolve_precision(precision: str, device: torch.device) -> str:
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     """The context in which a network computes in this precision ("auto", "bf16" or "fp32") on this device."""
     return torch.autocast(device.type, torch.bfloat16, enabled=resolve_precision(precision, device) == "bf16")
+
+
+def within_memory(run: Callable[[int], T], batch: int, trial: Callable[[int], object], least: int = 1) -> T:
+    """`run(batch)`; where a GPU's memory is too small for it, RuntimeError that says which batch would fit.
+
+    That number is tried, not guessed: `trial(b)`, one step with b images, say, runs for half the batch, half of that and
+    so on down to `least`, until one fits.
+    """
+    try:
+        return run(batch)
+    except torch.OutOfMemoryError:
+        pass  # only outside, where the error's frames are gone, is the memory of what failed free again
+    fits = batch
+    while (fits := fits // 2) >= least:
+        gc.collect()
+        torch.cuda.empty_cache()
+        try:
+            trial(fits)
+        except torch.OutOfMemoryError:
+            continue
+        raise RuntimeError(f"the GPU has too little memory for batches of {batch} images; {fits} at a time fit, as one trial "
+                           f"showed: pass --batch {fits}")
+    raise RuntimeError(f"the GPU has too little memory for batches of {batch} images, and even for {least}: "
+                       "take smaller images or a smaller network, or end what else uses the GPU")
 
 
 def provenance(precision: str, rows: list[dict[str, float]]) -> dict[str, object]:

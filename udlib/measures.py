@@ -11,6 +11,7 @@ from torch import Tensor
 from udlib import calibration
 from udlib.datasets.base import apply_policy
 from udlib.metrics import difficult_subset, mean_average_precision, precision_recall_f1
+from udlib.posthoc import Calibrator
 
 
 class Split(NamedTuple):
@@ -22,17 +23,18 @@ class Split(NamedTuple):
     posterior: Tensor | None  # float32 (N, C)
 
 
-def measure(logits: Tensor, found: Split, scores: str = "sigmoid") -> dict[str, float]:
+def measure(logits: Tensor, found: Split, scores: str = "sigmoid", calibrator: Calibrator | None = None) -> dict[str, float]:
     """Every number the course reports of one split, as fractions.
 
     AP and F1 ignore difficult labels (VOC's protocol), except where the name says how they count. Calibration counts
     every marked label: ignoring those that are positive and difficult would condition on the outcome.
 
     `scores="softmax"` is for logits without a level, of a network trained on softmax alone: mAP of the softmax, no F1, no
-    calibration.
+    calibration. Probabilities are the sigmoid of the logits, or what `calibrator` makes of them.
     """
     y, leveled = found.targets, scores == "sigmoid"
-    p = torch.sigmoid(logits.double()) if leveled else logits.double().softmax(1)
+    read = calibrator or (lambda z: torch.sigmoid(z) if leveled else z.softmax(1))
+    p = read(logits.double())
     numbers = {}
     for policy in ("ignore", "positive", "negative"):
         targets, ignore = apply_policy(y, found.difficult, policy)

@@ -16,7 +16,7 @@ class track:
 
     Parameters: `iterable` to walk through (optional); `total` number of units (default: `len(iterable)`);
     `description` shown on the left; `unit` name of what is counted; `silent=True` shows nothing, for the processes
-    after the first.
+    after the first; `initial` units were done before, and count for neither rate nor time left.
 
     >>> list(track([1, 2, 3]))
     [1, 2, 3]
@@ -32,10 +32,12 @@ class track:
         description: str = "",
         unit: str = "img",
         silent: bool = False,
+        initial: int = 0,
     ):
         self.bar = tqdm(
             iterable,
             total=total,
+            initial=initial,
             desc=description or None,
             unit=f" {unit}",
             disable=silent or os.environ.get("UDLIB_PROGRESS", "1") == "0",

@@ -171,9 +171,9 @@ def fit(
     data = data.to(device)
     augment = augment or BatchAugment(flip=config.flip, shift=config.shift, erase=config.erase)
 
-    with track(total=total_steps * batch_size, description="training", silent=rank > 0) as bar:
+    done = min(saved * steps, total_steps) * batch_size
+    with track(total=total_steps * batch_size, description="training", silent=rank > 0, initial=done) as bar:
         try:
-            bar.update(min(saved * steps, total_steps) * batch_size)
             for epoch in range(saved, math.ceil(total_steps / steps)):
                 set_seed(mixed_seed(config.seed, epoch), device_specific=True)  # for dropout and a Dataset's transform
                 order = torch.randperm(len(data.targets), generator=generator(config.seed, epoch))

@@ -19,6 +19,10 @@ from udlib.progress import track
 Policy = Literal["positive", "ignore", "negative"]
 
 
+class NoSplit(FileNotFoundError, ValueError):
+    """A data set does not have the split that was asked for, which a caller may be able to do without."""
+
+
 @dataclass(frozen=True, slots=True)
 class Box:
     """One annotated object: pixels from the top left corner, `xmax` and `ymax` exclusive, so width = xmax - xmin."""
@@ -219,11 +223,11 @@ class MultiLabelDataset(Dataset):
         return part
 
 
-def squared(image: Image.Image, size: int) -> np.ndarray:
-    """An RGB image stretched to a square: uint8 (3, size, size)."""
+def to_square(image: Image.Image, size: int) -> Tensor:
+    """An RGB image stretched to a square, bilinearly: uint8 (3, size, size)."""
     if image.size != (size, size):
         image = image.resize((size, size), Image.Resampling.BILINEAR)
-    return np.asarray(image).transpose(2, 0, 1)
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
 def to_memory(dataset: MultiLabelDataset, size: int, workers: int = 1) -> Tensor:
@@ -234,7 +238,7 @@ def to_memory(dataset: MultiLabelDataset, size: int, workers: int = 1) -> Tensor
     pixels = torch.empty(len(dataset), 3, size, size, dtype=torch.uint8)
 
     def decode(i: int) -> None:
-        pixels[i] = torch.from_numpy(squared(dataset.image(i), size).copy())
+        pixels[i] = to_square(dataset.image(i), size)
 
     with ThreadPoolExecutor(max(workers, 1)) as pool:
         for _ in track(pool.map(decode, range(len(dataset))), total=len(dataset), description=f"decoding at {size} px"):

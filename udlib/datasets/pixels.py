@@ -13,12 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from udlib.datasets.base import MultiLabelDataset, data_root, squared
+from udlib.datasets.base import MultiLabelDataset, data_root, to_square
 from udlib.progress import track
 
 FORMAT = 1  # of the file; part of its name
@@ -93,8 +92,8 @@ def _build(path: Path, dataset: MultiLabelDataset, size: int, workers: int) -> N
         try:
             for first in range(done, len(dataset), TOGETHER):
                 rows = range(first, min(first + TOGETHER, len(dataset)))
-                images = pool.map(lambda i: squared(dataset.image(i), size), rows)
-                file.write(np.stack(list(images)).tobytes())
+                images = pool.map(lambda i: to_square(dataset.image(i), size), rows)
+                file.write(torch.stack(list(images)).contiguous().numpy())
                 bar.update(len(rows))
             file.flush()
             os.fsync(file.fileno())

@@ -15,7 +15,7 @@ from defusedxml.ElementTree import fromstring
 from PIL import Image
 from torch import Tensor
 
-from udlib.datasets.base import Box, MultiLabelDataset, load_rgb
+from udlib.datasets.base import Box, MultiLabelDataset, NoSplit, load_rgb
 from udlib.datasets.tables import Table, cached
 from udlib.progress import track
 
@@ -197,7 +197,7 @@ def read_split(root: Path, split: str) -> list[str]:
     path = root / "ImageSets" / "Main" / f"{split}.txt"
     if not path.is_file():
         splits, _ = image_sets(root)
-        raise FileNotFoundError(f"VOC root '{root}' has no split '{split}': found {', '.join(splits) or 'none'}")
+        raise NoSplit(f"VOC root '{root}' has no split '{split}': found {', '.join(splits) or 'none'}")
     ids = read_lines(path)
     if not ids:
         raise ValueError(f"split file '{path}' is empty: expected one image id per line")

@@ -52,15 +52,17 @@ def build(recipe, num_classes: int) -> DualBranchNet:
     return make_network(num_classes, _branch(recipe.settings), recipe.network, None, recipe.pooling, recipe.embedding)
 
 
-def train(recipe, data: ArrayData, validation: ArrayData, checkpoint=None, *,
-          teacher: DualBranchNet) -> tuple[DualBranchNet, History]:
-    """Train a recipe of this method, with validation and a checkpoint every five epochs."""
+def train(recipe, data: ArrayData, validation: ArrayData | None, checkpoint=None, *, teacher: DualBranchNet,
+          **options) -> tuple[DualBranchNet, History]:
+    """Train a recipe of this method, with validation and a checkpoint every five epochs, unless `options` of
+    `train_distilled` say otherwise."""
     chosen = recipe.settings
+    usual = {"keep": recipe.keep, "validate_every": 5, "checkpoint_every": 5, "identity": recipe.flat()}
     return train_distilled(
         data, teacher, recipe.training, alpha=chosen.alpha, beta=chosen.beta, temperature=chosen.temperature,
         normalize=chosen.normalize, through_weights=chosen.through_weights, scale=chosen.scale, network=recipe.network,
         weights=recipe.weights, pooling=recipe.pooling, embedding=recipe.embedding, validation=validation,
-        validate_every=5, keep=recipe.keep, checkpoint=checkpoint, checkpoint_every=5, identity=recipe.flat(),
+        checkpoint=checkpoint, **usual | options,
     )
 
 

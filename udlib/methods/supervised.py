@@ -46,13 +46,15 @@ def build(recipe, num_classes: int) -> DualBranchNet:
     return make_network(num_classes, recipe.settings.lam, recipe.network, None, recipe.pooling, recipe.embedding)
 
 
-def train(recipe, data: ArrayData, validation: ArrayData, checkpoint=None) -> tuple[DualBranchNet, History]:
-    """Train a recipe of this method, with validation and a checkpoint every five epochs."""
+def train(recipe, data: ArrayData, validation: ArrayData | None, checkpoint=None, **options) -> tuple[DualBranchNet, History]:
+    """Train a recipe of this method, with validation and a checkpoint every five epochs, unless `options` of
+    `training.fit` say otherwise."""
+    usual = {"keep": recipe.keep, "validate_every": 5, "checkpoint_every": 5, "identity": recipe.flat()}
     return train_supervised(
         data, recipe.training, lam=recipe.settings.lam, scale=recipe.settings.scale, loss=recipe.settings.loss,
         temperature=recipe.settings.temperature, smoothing=recipe.settings.smoothing, network=recipe.network,
-        weights=recipe.weights, pooling=recipe.pooling, embedding=recipe.embedding, validation=validation, validate_every=5,
-        keep=recipe.keep, checkpoint=checkpoint, checkpoint_every=5, identity=recipe.flat(),
+        weights=recipe.weights, pooling=recipe.pooling, embedding=recipe.embedding, validation=validation,
+        checkpoint=checkpoint, **usual | options,
     )
 
 
