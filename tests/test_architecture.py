@@ -10,9 +10,9 @@ PACKAGE = ROOT / "udlib"
 FLOORS = [
     ["losses", "attention", "metrics", "calibration", "posthoc", "statistics", "progress", "files"],
     ["datasets", "backbones", "heads"],
-    ["devices", "batches", "checkpoints", "localisation", "training"],
+    ["devices", "batches", "checkpoints", "logs", "localisation", "training"],
     ["methods"],
-    ["measures", "experiments", "recipes", "verdicts", "ledger"],
+    ["measures", "experiments", "recipes", "models", "making", "verdicts", "ledger"],
     # On the top floor and inside a folder a later file may use an earlier one, never the other way round.
     ["plots", "overlays", "widgets", "exercises", "report", "doctor", "cli", "__main__"],
 ]

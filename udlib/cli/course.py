@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 import time
 from typing import Annotated
@@ -9,6 +11,8 @@ from typing import Annotated
 import typer
 
 from udlib.cli.options import Only
+
+LESSON = "notebooks/00_start_here.ipynb"
 
 
 def doctor() -> None:
@@ -25,6 +29,18 @@ def doctor() -> None:
     print("\nNot ready: see PROBLEM above." if broken else
           "\nReady, with the notes above." if problems else "\nReady: everything the course needs is here.")
     raise typer.Exit(int(broken))
+
+
+def lab() -> None:
+    """Open the course in JupyterLab at lesson 00; needs a checkout, installed with `pip install -e .`."""
+    from udlib.datasets import checkout
+
+    folder = checkout()
+    if folder is None or not (folder / LESSON).is_file():
+        raise FileNotFoundError(f"there is no {LESSON}: the lessons come with a checkout of the project, installed from there "
+                                "with `pip install -e .` (`make lab` does both)")
+    as_root = ["--allow-root"] if getattr(os, "geteuid", lambda: 1)() == 0 else []  # whom Jupyter refuses unless told
+    raise typer.Exit(subprocess.run([sys.executable, "-m", "jupyterlab", *as_root, LESSON], cwd=folder).returncode)
 
 
 def prepare(size: Annotated[int, typer.Option(help="Side of the pictures in pixels.", min=16)] = 64) -> None:

@@ -1,0 +1,245 @@
+"""From labelled images to a trained model's folder: train or distil, calibrate on validation, measure on test.
+
+The settings are a `Recipe`, and the method's own `train` does the work, as for the course's results; what differs is the
+data (any data set, of any size, with or without a test split), and that what comes out is for use.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import os
+import shutil
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from udlib.backbones import NAMES, SMALL_WIDTHS
+from udlib.batches import ArrayData
+from udlib.checkpoints import fingerprint, require_same
+from udlib.datasets import open_dataset
+from udlib.datasets.base import (
+    MultiLabelDataset,
+    NoSplit,
+    apply_policy,
+    check_trainable,
+    require_disjoint,
+    to_memory,
+    to_square,
+)
+from udlib.datasets.transforms import IMAGENET_MEAN, IMAGENET_STD
+from udlib.devices import make_accelerator, provenance, within_memory
+from udlib.experiments import Recipe, for_profile, recipe
+from udlib.logs import EpochLog
+from udlib.measures import Split, measure
+from udlib.methods import distillation, supervised
+from udlib.methods.distillation import require_same_classes
+from udlib.models import TrainedModel, load, save_trained
+from udlib.posthoc import CALIBRATORS, Calibrator
+from udlib.training import History, evaluate
+
+IN_MEMORY = 4 * 2**30  # bytes of pixels up to which a split is decoded once; a larger one is decoded batch by batch
+OURS = {"checkpoint", "log.csv", "tensorboard"}  # what a training leaves in its folder before there is a model
+
+
+def settings(method: str = "supervised", network: str = "small", **choices) -> Recipe:
+    """The recipe of a training on data of one's own; what is None in `choices` has the default of such a network.
+
+    The small networks train from scratch as in the course. torchvision's start from ImageNet and are fine-tuned at 448 px
+    as in the profile "full"; weights="none" starts them at random. Raises ValueError for an unknown network or field.
+
+    >>> settings(network="resnet18", epochs=5).size, settings(lam=0.1).training.optimizer
+    (448, 'adam')
+    """
+    if network not in NAMES:
+        raise ValueError(f"unknown network '{network}': choose one of {', '.join(NAMES)}")
+    usual = recipe(method) if network in SMALL_WIDTHS else for_profile(recipe(method), "full")
+    given = {name: value for name, value in choices.items() if value is not None}
+    if given.get("weights") == "none":
+        given["weights"] = None
+    return usual.but(network=network, **given)
+
+
+def open_splits(data: str | Path, size: int) -> dict[str, MultiLabelDataset]:
+    """"train", "val" and, where the data set has one, "test", by name.
+
+    Raises ValueError for splits that share images, and for one to be judged on in which no label is positive.
+    """
+    found = {split: open_dataset(data, split, size) for split in ("train", "val")}
+    try:
+        found["test"] = open_dataset(data, "test", size)
+    except NoSplit:
+        pass
+    require_disjoint({split: part.ids for split, part in found.items()})
+    for split, part in found.items():
+        if split != "train" and not (part.targets.bool() & ~part.difficult).any():
+            raise ValueError(f"'{split}' has {len(part)} images and no positive label that is not difficult: nothing can be "
+                             "judged on it; check the class names and the split")
+    return found
+
+
+def array_data(dataset: MultiLabelDataset, size: int, policy: str = "positive") -> ArrayData:
+    """A split as `training.fit` takes it: decoded into memory up to `IN_MEMORY` bytes, else on demand; the pixels are the
+    same, and so is what is trained on them. `policy` says what a difficult label counts as."""
+    targets, ignore = apply_policy(dataset.targets, dataset.difficult, policy)
+    if len(dataset) * 3 * size * size <= IN_MEMORY:
+        images: Tensor | MultiLabelDataset = to_memory(dataset, size, workers=os.cpu_count() or 1)
+    else:
+        images = copy.copy(dataset)
+        images.transform = partial(to_square, size=size)
+    return ArrayData(images, targets, ignore if policy == "ignore" else None, dataset.difficult)
+
+
+def aligned(dataset: MultiLabelDataset, classes: Sequence[str]) -> Split:
+    """The labels of a data set with its classes in this order; ValueError unless it has the same ones, by name."""
+    for whose, missing in (("model", set(dataset.classes) - set(classes)), ("data set", set(classes) - set(dataset.classes))):
+        if missing:
+            raise ValueError(f"the {whose} does not know '{min(missing)}': a model is measured on data with its own classes, "
+                             f"which are {', '.join(classes)}")
+    columns = [dataset.classes.index(name) for name in classes]
+    posterior = None if dataset.posterior is None else dataset.posterior[:, columns]
+    return Split(tuple(classes), dataset.targets[:, columns], dataset.difficult[:, columns], posterior)
+
+
+def measured(model: TrainedModel, dataset: MultiLabelDataset, batch_size: int = 32) -> dict[str, dict[str, float]]:
+    """Every number of `measures.measure` for a data set: "uncalibrated" and, where the model has a calibrator, "calibrated".
+
+    Classes are matched by name, whatever their order (`aligned`).
+    """
+    labels = aligned(dataset, model.classes)
+    return _numbers(model.logits(dataset.paths, batch_size), labels, model.read_as, model.calibrator)
+
+
+def _numbers(logits: Tensor, labels: Split, read_as: str, calibrator: Calibrator | None) -> dict[str, dict[str, float]]:
+    found = {"uncalibrated": measure(logits, labels, read_as)}
+    return found | ({} if calibrator is None else {"calibrated": measure(logits, labels, calibrator=calibrator)})
+
+
+def make_model(data: str | Path, out: str | Path, chosen: Recipe, *, teacher: TrainedModel | None = None,
+               calibrate: str = "temperature", tensorboard: bool = False) -> TrainedModel:
+    """Train `chosen` (see `settings`) on a data set and write the model into the folder `out`.
+
+    With a `teacher`, of the same classes in the same order, the method is "distillation". `calibrate`, a kind of
+    `posthoc.CALIBRATORS` or "none", is fitted on the labels of val, difficult ones as positives, as `measure` counts them.
+    While it trains, `out` holds a checkpoint after every epoch, from which the same call goes on, and `log.csv`; a model
+    that is complete is loaded.
+
+    Raises ValueError for unusable data, for a folder that holds another training, another model or anything else, and for
+    a teacher that does not fit; RuntimeError where a GPU's memory is too small, with the batch that would fit;
+    KeyboardInterrupt that says how far it came.
+    """
+    out = Path(out).expanduser()
+    if calibrate not in (*CALIBRATORS, "none"):
+        raise ValueError(f"unknown kind '{calibrate}' of calibrator: choose one of {', '.join(CALIBRATORS)}, none")
+    splits = open_splits(data, chosen.size)
+    classes = splits["train"].classes
+    if teacher is not None:
+        _require_teacher(teacher, classes)
+    told = _identity(chosen, splits, teacher)
+    record = told | asdict(replace(chosen.training, workers=0)) | {"method": chosen.method, "calibrate": calibrate}
+    if (present := _present(out, record)) is not None:
+        return present
+    log = EpochLog(out / "log.csv", out / "tensorboard" if tensorboard else None)
+    _say(splits, chosen)
+    train, val = (array_data(splits[part], chosen.size, chosen.policy if part == "train" else "positive")
+                  for part in ("train", "val"))
+    first = make_accelerator().is_main_process  # of several processes, one writes
+    network, history = _train(chosen, train, val, teacher, checkpoint=out / "checkpoint", identity=told,
+                              on_epoch=log if first else None)
+
+    made = partial(TrainedModel, network, chosen.network, classes, chosen.size)
+    seen: dict[str, Any] = {"val": val.images if isinstance(val.images, Tensor) else splits["val"].paths}
+    if "test" in splits:
+        seen["test"] = splits["test"].paths
+    logits = {name: made().logits(images, chosen.training.batch_size) for name, images in seen.items()}
+    labels = {name: aligned(splits[name], classes) for name in seen}
+    calibrator = None if calibrate == "none" else _calibrator(calibrate, logits["val"], labels["val"])
+    known = {"data": Path(data).name, "images": {name: len(part) for name, part in splits.items()},
+             "epochs": len(history.rows), "best_epoch": history.best_epoch, "kept": chosen.keep}
+    model = made(calibrator=calibrator, training=record,
+                 metrics={name: _numbers(logits[name], labels[name], "sigmoid", calibrator) for name in seen},
+                 provenance=provenance(chosen.training.precision, history.rows) | known)
+    if first:
+        log.write(history.rows)
+        save_trained(out, model)
+        shutil.rmtree(out / "checkpoint", ignore_errors=True)
+    return model
+
+
+def _train(chosen: Recipe, train: ArrayData, val: ArrayData, teacher: TrainedModel | None, **options
+           ) -> tuple[Any, History]:
+    """The method's own training, validated each epoch with batches no larger than those it trains on."""
+    method = supervised if teacher is None else distillation
+    given: dict[str, Any] = {} if teacher is None else {"teacher": teacher.network}
+    config = chosen.training
+
+    def validate(model) -> dict[str, float]:
+        return evaluate(model, val, batch_size=config.batch_size, precision=config.precision, workers=config.workers)
+
+    def run(batch: int):
+        return method.train(chosen, train, None, validate=validate, validate_every=1, checkpoint_every=1, **given, **options)
+
+    def trial(batch: int) -> None:
+        method.train(chosen.but(batch_size=batch), train, None, max_steps=1, keep="last", **given)
+
+    return within_memory(run, min(config.batch_size, len(train.targets)), trial, least=2)
+
+
+def _calibrator(kind: str, logits: Tensor, labels: Split) -> Calibrator:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # it numbers the classes: here they have names
+        found = CALIBRATORS[kind](logits, labels.targets)
+    if found.fallbacks:
+        print("not calibrated, since val has only images with it or only without: "
+              + ", ".join(labels.classes[k] for k in found.fallbacks))
+    return found
+
+
+def _require_teacher(teacher: TrainedModel, classes: Sequence[str]) -> None:
+    require_same_classes(teacher.classes, classes)
+    if (teacher.mean, teacher.std) != (IMAGENET_MEAN, IMAGENET_STD):
+        raise ValueError(f"the teacher normalises images by {teacher.mean} and {teacher.std}, the student by "
+                         f"{IMAGENET_MEAN} and {IMAGENET_STD}: both see the same batches, so take a teacher trained likewise")
+    if teacher.read_as != "sigmoid":
+        raise ValueError(f"the teacher's logits are read as '{teacher.read_as}': a student learns from sigmoids")
+
+
+def _identity(chosen: Recipe, splits: dict[str, MultiLabelDataset], teacher: TrainedModel | None) -> dict[str, Any]:
+    """What a checkpoint of this training must agree with: settings, images and classes, whatever the folders are called."""
+    apart = {"data", "limit", "teacher", "teacher_lam", *asdict(chosen.training)}  # `fit` adds the last itself
+    told = {name: value for name, value in chosen.flat().items() if name not in apart}
+    told |= {"classes": list(splits["train"].classes)}
+    for name in ("train", "val"):
+        part = splits[name]
+        labels = part.targets.numpy().tobytes() + part.difficult.numpy().tobytes()
+        told[name] = f"{len(part)} images, {hashlib.sha256(chr(10).join(part.ids).encode() + labels).hexdigest()[:12]}"
+    return told | ({} if teacher is None else {"teacher": fingerprint(teacher.network.state_dict())})
+
+
+def _present(out: Path, record: dict[str, Any]) -> TrainedModel | None:
+    """The model that the folder holds already, if it is just this one; ValueError where it holds anything else."""
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"'{out}' is a file: name a folder")
+    if (out / "state.json").is_file():
+        model = load(out)
+        require_same(model.training, record, out)
+        shutil.rmtree(out / "checkpoint", ignore_errors=True)  # a kill may have come between model and this
+        return model
+    names = [path.name for path in out.iterdir()] if out.is_dir() else []
+    if foreign := sorted(name for name in names if name not in OURS and not name.startswith(("tensors-", "."))):
+        raise ValueError(f"'{out}' holds '{foreign[0]}', and neither a model nor a training under way: name a new folder")
+    return None
+
+
+def _say(splits: dict[str, MultiLabelDataset], chosen: Recipe) -> None:
+    train = splits["train"]
+    counts = ", ".join(f"{len(part):,} {name}" for name, part in splits.items())
+    print(f"{len(train.classes)} classes; images: {counts}{'' if 'test' in splits else ' (no test split)'}; "
+          f"{chosen.network} at {chosen.size} px, {chosen.training.epochs} epochs", flush=True)
+    if never := check_trainable(train.targets, train.classes):
+        print(f"never present in train, so nothing will be learned of: {', '.join(never)}")
