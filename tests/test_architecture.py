@@ -12,9 +12,9 @@ FLOORS = [
     ["datasets", "backbones", "heads"],
     ["devices", "batches", "checkpoints", "logs", "localisation", "training"],
     ["methods"],
-    ["measures", "experiments", "recipes", "models", "making", "verdicts", "ledger"],
+    ["measures", "sizes", "experiments", "recipes", "models", "making", "paper", "tables", "reproduce", "verdicts", "ledger"],
     # On the top floor and inside a folder a later file may use an earlier one, never the other way round.
-    ["plots", "overlays", "widgets", "exercises", "report", "doctor", "cli", "__main__"],
+    ["plots", "overlays", "widgets", "exercises", "report", "comparison", "doctor", "cli", "__main__"],
 ]
 FLOOR = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
 LONGEST = 350
