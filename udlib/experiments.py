@@ -10,7 +10,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import math
 import os
 import tempfile
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -24,18 +23,15 @@ from torch import Tensor, nn
 
 from udlib.batches import ArrayData
 from udlib.checkpoints import load_checkpoint, load_weights, save_checkpoint
-from udlib.datasets import open_dataset
+from udlib.datasets import EMBEDDED, open_dataset
 from udlib.datasets.base import apply_policy, checkout, data_root, require_disjoint, to_memory
+from udlib.datasets.roots import placed
+from udlib.devices import provenance
 from udlib.localisation import localisation
 from udlib.measures import Split, measure
-from udlib.devices import provenance
 from udlib.posthoc import CALIBRATORS
+from udlib.sizes import for_profile, profile, seconds
 from udlib.training import TrainingConfig, predict
-
-PROFILES = ("smoke", "course", "full")
-# Images per second of one training step on two laptop-class cores, to say beforehand what a run costs.
-SPEED = {"small_narrow": 2000, "small": 1000, "small_wide": 400}
-FULL_SIZE = {"small_narrow": "mobilenet_v2", "small": "resnet18", "small_wide": "resnet101"}
 
 
 @dataclass(frozen=True)
@@ -43,7 +39,7 @@ class Recipe:
     """Everything that decides a result. Make one with `recipe(...)`, which takes the fields of all three parts flat."""
 
     method: str = "supervised"  # a module of udlib.methods
-    data: str = "scenes"  # "scenes", "digits", or a folder in VOC layout
+    data: str = "scenes"  # a name: its folder stands in `datasets.roots`; or a folder in VOC layout
     size: int = 64  # side of the square images, in pixels
     limit: int | None = None  # only the first images of each split
     network: str = "small"
@@ -110,10 +106,19 @@ def _method(name: str):
         raise ValueError(f"unknown method '{name}': choose one of {', '.join(known)}") from None
 
 
+# VOC by its name means what papers train and test on (VOC2012's test labels are secret). They choose on no other images;
+# here every HOLD_OUT-th training image is validation.
+PUBLISHED = {"voc2007": ("trainval", "test"), "voc2012": ("train", "val")}
+HOLD_OUT = 10
+
+
 @cache
 def dataset(data: str, split: str, size: int, limit: int | None = None):
     """The data set of a recipe; the last few stay open."""
-    found = open_dataset(data, split, size)
+    training, test = PUBLISHED.get(data, (split, split))
+    found = open_dataset(placed(data) or data, test if split == "test" else training, size)
+    if data in PUBLISHED and split != "test":
+        found = found.subset(i for i in range(len(found)) if (i % HOLD_OUT == 0) == (split == "val"))
     return found if limit is None else found.subset(range(min(limit, len(found))))
 
 
@@ -124,6 +129,16 @@ def _dataset(chosen: Recipe, split: str):
 @cache
 def _images(data: str, split: str, size: int, limit: int | None) -> Tensor:
     return to_memory(dataset(data, split, size, limit), size, workers=os.cpu_count() or 1)
+
+
+def fingerprint(chosen: Recipe) -> str:
+    """Twelve hexadecimal digits that stand for the images' ids and labels of all three splits: which data set this is."""
+    digest = hashlib.sha256()
+    for split in ("train", "val", "test"):
+        found = _dataset(chosen, split)
+        digest.update("\n".join([split, *found.classes, *found.ids]).encode())
+        digest.update(found.targets.numpy().tobytes() + found.difficult.numpy().tobytes())
+    return digest.hexdigest()[:12]
 
 
 def labels(chosen: Recipe, split: str) -> Split:
@@ -194,26 +209,6 @@ class Run:
         return replace(self.without_branch(), val_logits=None, test_logits=None)
 
 
-def profile() -> str:
-    """`UDLIB_PROFILE`: smoke (a few steps, into a temporary store), course (the default) or full (448 px, GPU)."""
-    name = os.environ.get("UDLIB_PROFILE", "course")
-    if name not in PROFILES:
-        raise ValueError(f"UDLIB_PROFILE is '{name}': choose one of {', '.join(PROFILES)}")
-    return name
-
-
-def for_profile(chosen: Recipe, name: str | None = None) -> Recipe:
-    """The recipe at the size of a profile: unchanged, a few steps on a few images, or full size with torchvision's nets."""
-    name = name or profile()
-    if name == "smoke":
-        return chosen.but(limit=96, epochs=2, batch_size=32)
-    if name == "full":
-        named = {part: value for part, value in chosen.flat().items() if part in ("network", "teacher")}
-        return chosen.but(**{part: FULL_SIZE.get(value, value) for part, value in named.items()}, size=448, embedding=512,
-                          weights="IMAGENET1K_V1", epochs=20, batch_size=32, optimizer="sgd", lr=0.01, weight_decay=1e-4)
-    return chosen
-
-
 @cache
 def _smoke_store() -> Path:
     return Path(tempfile.mkdtemp(prefix="udlib-smoke-"))
@@ -226,9 +221,20 @@ def store() -> Path:
     return (checkout() / "data" if checkout() else data_root()) / "results"
 
 
+def result_folder(chosen: Recipe) -> Path:
+    """Where the result of a recipe belongs: in the store that ships for embedded data, else among the data that do not ship."""
+    own = chosen.data not in EMBEDDED and profile() != "smoke"
+    return (data_root() / "runs" if own else store()) / chosen.key
+
+
+def checkpoint_folder(chosen: Recipe) -> Path | None:
+    """Where a training under way keeps its checkpoint; None in the smoke profile, which keeps none."""
+    return data_root() / "checkpoints" / chosen.key if profile() != "smoke" else None
+
+
 def save(run: Run, folder: Path | None = None) -> Path:
     """Write a run; logits in half precision. An interrupted write leaves what was there before."""
-    folder = folder or store() / run.recipe.key
+    folder = folder or result_folder(run.recipe)
     named = {name: getattr(run, name) for name in _LOGITS}
     tensors = {name: value.half() for name, value in named.items() if value is not None}
     save_checkpoint(folder, tensors, {"recipe": {"method": run.recipe.method} | run.recipe.choices(),
@@ -241,7 +247,7 @@ _LOGITS = ("val_logits", "test_logits", "val_calibration_logits", "test_calibrat
 
 def load(chosen: Recipe, folder: Path | None = None) -> Run | None:
     """The stored run of this recipe, or None. Raises ValueError for a damaged result or one of another recipe."""
-    folder = folder or store() / chosen.key
+    folder = folder or result_folder(chosen)
     found = load_checkpoint(folder)
     if found is None:
         return None
@@ -287,12 +293,6 @@ def load_model(chosen: Recipe) -> nn.Module:
     return model.eval()
 
 
-def seconds(chosen: Recipe) -> float:
-    """A rough forecast of the training time on two laptop-class cores (a full-size recipe: on one current GPU)."""
-    images = min(chosen.limit or math.inf, 2000 if chosen.size == 64 else 5000)
-    return images * chosen.training.epochs / SPEED.get(chosen.network, 400)
-
-
 def read_as(chosen: Recipe) -> str:
     """How a recipe's logits are to be read: "sigmoid", or "softmax" where only their differences mean anything."""
     method = _method(chosen.method)
@@ -327,8 +327,8 @@ def train(chosen: Recipe, checkpoint: Path | None = None) -> Run:
     if any(_dataset(chosen, "test").objects):
         metrics["test"] |= localisation(model, arrays(chosen, "test"), _dataset(chosen, "test"),
                                         precision=chosen.training.precision)
-    return Run(chosen, **logits, metrics=metrics, history=history.rows, provenance=provenance(chosen.training.precision, history.rows),
-               model=model)
+    made = provenance(chosen.training.precision, history.rows) | {"data": fingerprint(chosen)}
+    return Run(chosen, **logits, metrics=metrics, history=history.rows, provenance=made, model=model)
 
 
 def load_or_run(chosen: Recipe, retrain: bool = False) -> Run:
@@ -343,7 +343,6 @@ def load_or_run(chosen: Recipe, retrain: bool = False) -> Run:
         print(f"training {chosen}: about {max(seconds(chosen) / 60, 0.1):.1f} minutes on two laptop-class cores")
     if retrain:
         return train(chosen)
-    checkpoint = data_root() / "checkpoints" / chosen.key if profile() != "smoke" else None
-    run = train(chosen, checkpoint)
+    run = train(chosen, checkpoint_folder(chosen))
     save(run)
     return run
