@@ -129,9 +129,9 @@ def test_plan_says_what_and_how_long_and_trains_nothing(house, trainer, udlib_co
 def test_a_plan_goes_by_what_stored_trainings_took_on_this_processor(house, monkeypatch):
     runs = [fake_run(baseline(seed=seed)) for seed in range(2)]
     forecast = experiments.seconds(baseline())
-    assert cli.trainings._pace(runs) == 1.0
+    assert cli.running.measured_pace(runs) == 1.0
     monkeypatch.setattr(devices, "processor", lambda: "a processor")
-    assert cli.trainings._pace(runs) == pytest.approx(60 / forecast)
+    assert cli.running.measured_pace(runs) == pytest.approx(60 / forecast)
 
 
 def test_only_takes_the_groups_that_match_or_the_recipe_of_a_key(house, trainer, udlib_command):
@@ -203,9 +203,9 @@ def test_trainings_side_by_side_are_processes_of_their_own_that_share_the_cores(
             return self.returncode
 
     alive = []
-    monkeypatch.setattr(cli.trainings.subprocess, "Popen", Process)
-    monkeypatch.setattr(cli.trainings.time, "sleep", lambda seconds: None)
-    monkeypatch.setattr(cli.trainings.os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(cli.running.subprocess, "Popen", Process)
+    monkeypatch.setattr(cli.running.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(cli.running.os, "cpu_count", lambda: 4)
     code, out, _ = udlib_command("runs", "--jobs", "2")
     assert code == 1 and "[5 of 5]" in out and out.count("FAILED") == 1
     assert [command[-1] for command, _ in started] == [chosen.key for found in GROUPS.values() for chosen in found]
@@ -215,14 +215,14 @@ def test_trainings_side_by_side_are_processes_of_their_own_that_share_the_cores(
 def test_a_student_waits_for_a_teacher_that_another_training_makes(house, monkeypatch):
     teachers = [baseline(seed=seed).but(network="small_wide", lam=0.1) for seed in range(2)]
     students = [student for seed in range(2) for terms in ("KD", "UD") for student in [recipes.distilled(terms)[seed]]]
-    assert cli.trainings._next([*students, *teachers], []) == teachers[0], "its result is to be trained anyway"
-    assert cli.trainings._next([*students, teachers[1]], [teachers[0]]) == teachers[1]
-    assert cli.trainings._next(students[2:], [teachers[1]]) is None
-    assert cli.trainings._next(students, []) == students[0], "a student trains a teacher that nobody else does"
-    assert cli.trainings._next(students[1:], [students[0]]) == students[2], "and the other students wait for it"
+    assert cli.running.next_free([*students, *teachers], []) == teachers[0], "its result is to be trained anyway"
+    assert cli.running.next_free([*students, teachers[1]], [teachers[0]]) == teachers[1]
+    assert cli.running.next_free(students[2:], [teachers[1]]) is None
+    assert cli.running.next_free(students, []) == students[0], "a student trains a teacher that nobody else does"
+    assert cli.running.next_free(students[1:], [students[0]]) == students[2], "and the other students wait for it"
     experiments.save_model(fake_run(teachers[0]), keep=False)
-    assert cli.trainings._next(students[1:], [students[0]]) == students[1]
-    assert cli.trainings._next([], students) is None
+    assert cli.running.next_free(students[1:], [students[0]]) == students[1]
+    assert cli.running.next_free([], students) is None
 
 
 def test_teachers_are_kept_among_the_data_that_do_not_ship(house, trainer, udlib_command, monkeypatch):

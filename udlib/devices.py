@@ -78,15 +78,20 @@ def within_memory(run: Callable[[int], T], batch: int, trial: Callable[[int], ob
 def provenance(precision: str, rows: list[dict[str, float]]) -> dict[str, object]:
     """Where a training's numbers come from: versions, hardware, precision, threads, and what it took (a history's rows)."""
     device = make_accelerator().device
-    hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
     spent = sum(row["seconds"] for row in rows)
     images = sum(row["seconds"] * row["images_per_second"] for row in rows)
     return {
         "udlib": udlib.__version__, "python": platform.python_version(), "torch": torch.__version__,
-        "hardware": hardware, "device": device.type, "threads": torch.get_num_threads(),
+        "hardware": hardware(), "device": device.type, "threads": torch.get_num_threads(),
         "precision": resolve_precision(precision, device),
         "seconds": round(spent, 1), "images_per_second": round(images / spent, 1),
     }
+
+
+def hardware() -> str:
+    """The name of what trains: the GPU's where there is one, else the processor's."""
+    device = make_accelerator().device
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
 
 
 def processor() -> str:
