@@ -7,8 +7,10 @@ import sys
 import pytest
 from trees import CLASSES, coco_tree, csv_tree, nus_tree, voc_tree
 
+import udlib.datasets
 from udlib import cli
 from udlib.datasets import sources
+from udlib.datasets.voc import VOC
 
 
 @pytest.fixture
@@ -39,6 +41,14 @@ def test_describe_counts_a_voc_folder(command, tmp_path):
     assert cells(out, "images") == ["10", "5", "15", "5"] and cells(out, "without labels")[0] == "1"
     assert cells(out, "width, px") == ["24"] * 4 and cells(out, "commonest size") == ["24 × 16 (100%)"] * 4
     assert all(f"\n{name} " in out for name in CLASSES) and "(" in cells(out, "boat")[0]
+
+
+def test_an_embedded_data_set_is_described_and_checked_by_its_name(command, tmp_path, monkeypatch):
+    made = VOC(voc_tree(tmp_path / "voc", 12), "val")
+    monkeypatch.setattr(udlib.datasets, "open_dataset", lambda data, split, root: made)
+    code, out, _ = command("describe", "scenes", "--split", "test")
+    assert code == 0 and cells(out, "images") == ["3"]
+    assert command("check", "digits")[:2] == (0, "nothing is wrong\n")
 
 
 @pytest.mark.parametrize("make", [coco_tree, nus_tree, csv_tree])

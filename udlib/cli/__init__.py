@@ -8,8 +8,8 @@ from pathlib import Path
 
 import typer
 
+from udlib.cli import data
 from udlib.cli.course import doctor, lab, prepare, readme, results
-from udlib.cli.data import data
 from udlib.cli.models import distill, evaluate, predict, train
 from udlib.cli.tables import reproduce
 from udlib.cli.trainings import runs
@@ -18,7 +18,7 @@ app = typer.Typer(help="Calibration and distillation for multi-label images: the
                   no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 for command in (train, distill, evaluate, predict, reproduce, doctor, lab, prepare, runs, results, readme):
     app.command()(command)
-app.add_typer(data, name="data")
+app.add_typer(data.app, name="data")
 
 OURS = (ValueError, TypeError, OSError, RuntimeError, ArithmeticError)
 

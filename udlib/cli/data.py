@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from udlib.datasets.layouts import Source
     from udlib.datasets.summary import Labels, Sizes
 
-data = typer.Typer(no_args_is_help=True,
-                   help="What a data set holds (describe), whether it is whole (check), and how to get one (download).")
+app = typer.Typer(no_args_is_help=True,
+                  help="What a data set holds (describe), whether it is whole (check), and how to get one (download).")
 
 Data = Annotated[str, typer.Argument(
     metavar="DATA", show_default=False,
@@ -23,7 +23,7 @@ Root = Annotated[Path | None, typer.Option(
     help="Where a data set given by name lies (default: the folder of that name below UDLIB_DATA).")]
 
 
-@data.command()
+@app.command()
 def describe(
     data: Data,
     root: Root = None,
@@ -62,7 +62,7 @@ def describe(
         print(f"\nwritten to '{csv}'")
 
 
-@data.command()
+@app.command()
 def check(data: Data, root: Root = None) -> None:
     """Read every list and annotation, compare the splits, decode every image, and name all that is wrong.
 
@@ -83,7 +83,7 @@ def check(data: Data, root: Root = None) -> None:
     raise typer.Exit(int(wrong > 0))
 
 
-@data.command()
+@app.command()
 def download(
     name: Annotated[str, typer.Argument(metavar="NAME", help="voc2007 (0.9 GB) or voc2012 (2 GB).", show_default=False)],
     root: Annotated[Path | None, typer.Option(

@@ -169,7 +169,7 @@ def find_root(root: Path, year: int | str | None = None) -> Path:
             raise FileNotFoundError(f"VOC root '{root}' has no 'ImageSets/Main': {REMEDY}")
         if len(chosen) != 1:
             names = ", ".join(path.name for path in held)
-            raise ValueError(f"VOC root '{root}' holds {names}, year is {year}: choose one of them with year=")
+            raise ValueError(f"VOC root '{root}' holds {names}, year is {year}: choose one with year=, or name its folder")
         found = chosen[0]
     for folder in ("Annotations", "JPEGImages"):
         if not (found / folder).is_dir():
