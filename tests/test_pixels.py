@@ -163,3 +163,11 @@ def test_two_processes_make_one_file_and_a_killed_one_leaves_a_lock_that_holds_n
     second.join(60)
     assert first.exitcode == -signal.SIGKILL and second.exitcode == 0 and held(cache) == [".uint8"]
     assert torch.equal(decoded(pictures_at(tmp_path / "images"), SIZE, cache), to_memory(data, SIZE))
+
+
+def test_few_pixels_are_held_in_memory_and_many_in_the_file(data, tmp_path, monkeypatch):
+    monkeypatch.setenv("UDLIB_DATA", str(tmp_path))
+    few = pixels.images_of(data, SIZE)
+    assert torch.equal(few, to_memory(data, SIZE)) and not (tmp_path / "cache").exists()
+    monkeypatch.setattr(pixels, "IN_MEMORY", 9 * 3 * SIZE**2 - 1)
+    assert torch.equal(pixels.images_of(data, SIZE), few) and list((tmp_path / "cache" / "pixels").glob("*.uint8"))

@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from udlib.batches import ArrayData
 from udlib.checkpoints import load_checkpoint, load_weights, save_checkpoint
 from udlib.datasets import EMBEDDED, open_dataset
-from udlib.datasets.base import apply_policy, checkout, data_root, require_disjoint, to_memory
+from udlib.datasets.base import apply_policy, checkout, data_root, require_disjoint
+from udlib.datasets.pixels import images_of
 from udlib.datasets.roots import placed
 from udlib.devices import provenance
 from udlib.localisation import localisation
@@ -128,7 +129,7 @@ def _dataset(chosen: Recipe, split: str):
 
 @cache
 def _images(data: str, split: str, size: int, limit: int | None) -> Tensor:
-    return to_memory(dataset(data, split, size, limit), size, workers=os.cpu_count() or 1)
+    return images_of(dataset(data, split, size, limit), size)
 
 
 def fingerprint(chosen: Recipe) -> str:
@@ -148,7 +149,7 @@ def labels(chosen: Recipe, split: str) -> Split:
 
 
 def arrays(chosen: Recipe, split: str, policy: str = "positive") -> ArrayData:
-    """Images (in memory) and labels of a recipe's split, with difficult labels counted as the policy says."""
+    """Images and labels of a recipe's split, with difficult labels counted as the policy says."""
     found = labels(chosen, split)
     targets, ignore = apply_policy(found.targets, found.difficult, policy)
     images = _images(chosen.data, split, chosen.size, chosen.limit)

@@ -17,12 +17,20 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from udlib.datasets.base import MultiLabelDataset, data_root, to_square
+from udlib.datasets.base import MultiLabelDataset, data_root, to_memory, to_square
 from udlib.progress import track
 
 FORMAT = 1  # of the file; part of its name
 TOGETHER = 128  # images that are decoded between two writes
+IN_MEMORY = 2 * 2**30  # bytes of pixels that are decoded anew by each process rather than kept in a file
 REMEDY = "free some room, choose a smaller size, or put the data on another disk with UDLIB_DATA"
+
+
+def images_of(dataset: MultiLabelDataset, size: int) -> Tensor:
+    """Every image, stretched to a square: uint8 (N, 3, size, size); in memory up to `IN_MEMORY` bytes, else `decoded`."""
+    if len(dataset) * 3 * size * size <= IN_MEMORY:
+        return to_memory(dataset, size, workers=os.cpu_count() or 1)
+    return decoded(dataset, size)
 
 
 def decoded(dataset: MultiLabelDataset, size: int, folder: Path | None = None, workers: int | None = None) -> Tensor:
