@@ -1,0 +1,38 @@
+"""From a folder to labels by the documented commands, in every layout: check, describe, train, distil, evaluate, predict."""
+
+import csv
+
+import pytest
+from test_cli_models import udlib_command
+from trees import CLASSES, coco_tree, csv_tree, nus_tree, parts, voc_tree
+
+COUNT = 240
+QUICK = ("--network", "small_narrow", "--epochs", "3", "--size", "24", "--batch", "20")
+
+
+@pytest.mark.parametrize("make", [voc_tree, coco_tree, nus_tree, csv_tree])
+def test_the_whole_path_runs_by_the_documented_commands(make, tmp_path, monkeypatch):
+    for name, value in {"UDLIB_PROGRESS": "0", "UDLIB_DATA": str(tmp_path / "data"), "COLUMNS": "200"}.items():
+        monkeypatch.setenv(name, value)
+    root, teacher, student, scores = tmp_path / "photos", tmp_path / "model", tmp_path / "student", tmp_path / "scores.csv"
+    make(root, COUNT)
+
+    assert udlib_command("data", "check", root)[0] == 0
+    code, said, _ = udlib_command("data", "describe", root)
+    assert code == 0 and all(name in said for name in CLASSES)
+
+    assert udlib_command("train", root, "--out", teacher, *QUICK)[0] == 0
+    code, said, wrong = udlib_command("distill", root, "--teacher", teacher, "--out", student, *QUICK)
+    assert code == 0 and wrong == "" and f"{len(CLASSES)} classes" in said
+
+    code, said, _ = udlib_command("evaluate", root, "--model", student, "--csv", scores)
+    assert code == 0 and f"{len(parts(COUNT)['test'])} images of 'test'" in said
+    with scores.open(encoding="utf-8", newline="") as file:
+        found = {row["metric"]: row for row in csv.DictReader(file)}
+    assert 0 < float(found["mAP"]["uncalibrated"]) <= 1 and float(found["mAP"]["calibrated"]) == pytest.approx(
+        float(found["mAP"]["uncalibrated"])), "one temperature for all ranks as before"
+    assert {"mAP_difficult", "CF1_top3", "ECE", "ECE_pooled"} <= found.keys()
+
+    image = next(path for path in sorted(root.rglob("*.jpg")))
+    code, said, _ = udlib_command("predict", image, "--model", teacher, "--top", "2", "--map", tmp_path / "maps")
+    assert code == 0 and said.count("%") == 2 and (tmp_path / "maps" / f"{image.stem}.png").is_file()
