@@ -208,7 +208,7 @@ def test_without_a_test_split_the_model_is_measured_on_val_alone(tmp_path):
     assert model.calibrator is None and model.network.head.calibration is None and set(model.metrics["val"]) == {"uncalibrated"}
 
 
-def test_a_class_that_val_lacks_is_named_and_keeps_the_sigmoid(tmp_path, trained):
+def test_a_class_that_val_lacks_is_named_and_keeps_the_sigmoid(tmp_path):
     tree = write_tiny_voc(tmp_path / "data", {"train": 32, "val": 32})
     for path in (tree / "Annotations").glob("val_*.xml"):
         path.write_text(path.read_text().replace("<name>dog</name>", "<name>cat</name>"))
@@ -386,8 +386,8 @@ def test_evaluate_gives_every_number_as_text_and_csv(tree, trained, tmp_path):
     for name, before, after in rows:
         expected = [numbers[kind][name] for kind in ("uncalibrated", "calibrated")]
         assert [float(before), float(after)] == pytest.approx(expected, abs=1e-6, nan_ok=True), name
-    for line in ("mAP", "mAP, difficult images", "CP", "OF1", "CF1, top 3", "OF1, top 3, difficult as negative", "ECE, class-wise",
-                 "ECE, pooled", "NLL (nats)"):
+    for line in ("mAP", "mAP, difficult images", "CP", "OF1", "CF1, top 3", "OF1, top 3, difficult as negative",
+                 "ECE, class-wise", "ECE, pooled", "NLL (nats)"):
         assert re.search(rf"^{re.escape(line)}  +[\d.]+ +[\d.]+$", out, re.M), line
 
 
@@ -507,7 +507,8 @@ def test_lab_opens_lesson_00_of_the_checkout_and_hands_on_the_exit_code(tmp_path
 
 
 @pytest.mark.parametrize("command, parts", [
-    ("train", ("--out", "--network", "--lam", "--calibrate", "--tensorboard", "--no-flip", "isotonic", "Ctrl-C", "log.csv", "Example")),
+    ("train", ("--out", "--network", "--lam", "--calibrate", "--tensorboard", "--no-flip", "isotonic", "Ctrl-C", "log.csv",
+               "Example")),
     ("distill", ("--teacher", "--alpha", "--beta", "--temperature", "Eq. 17", "the teacher's", "Example")),
     ("evaluate", ("--split", "--csv", "--model", "UDLIB_MODEL", "by name")),
     ("predict", ("IMAGE...", "--top", "--threshold", "--map", "--csv", "exit code is then 1", "Example")),

@@ -99,7 +99,8 @@ def test_paths_pil_images_and_tensors_of_any_size_are_the_same_images(tmp_path):
     logits = asked.logits(expected)
     for images in (large, list(large), pils, paths, [str(path) for path in paths]):
         assert torch.equal(asked.logits(images), logits)
-    assert torch.equal(asked.logits(paths[0]), asked.logits(expected[:1])) and torch.equal(asked.logits(pils[0]), asked.logits(paths[0]))
+    assert torch.equal(asked.logits(paths[0]), asked.logits(expected[:1]))
+    assert torch.equal(asked.logits(pils[0]), asked.logits(expected[:1]))
 
 
 def test_batches_do_not_change_the_answer():
