@@ -23,6 +23,7 @@ import udlib
 from udlib import cli, devices, making, training
 from udlib.calibration import expected_calibration_error
 from udlib.checkpoints import load_checkpoint
+from udlib.datasets import pixels
 from udlib.datasets.voc import VOC
 from udlib.devices import within_memory
 from udlib.metrics import mean_average_precision
@@ -51,7 +52,9 @@ def quiet():
             patch.setenv(name, value)
         patch.delenv("UDLIB_PROFILE", raising=False)
         patch.delenv("UDLIB_MODEL", raising=False)
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore Ctrl-C
         yield
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +131,7 @@ def test_the_log_has_a_row_for_each_epoch(trained):
 def test_the_same_command_again_trains_nothing(tree, trained, monkeypatch):
     before = (trained[0] / "state.json").stat().st_mtime_ns
     epochs = interrupted(monkeypatch, 1)
-    code, out, _ = udlib_command("train", tree, "--out", trained[0], *QUICK, "--workers", "0")
+    code, out, _ = udlib_command("train", tree, "--out", trained[0], *QUICK)
     assert code == 0 and epochs == [] and (trained[0] / "state.json").stat().st_mtime_ns == before
     assert "The model is in" in out
 
@@ -193,11 +196,12 @@ cli.main()
     assert same(weights(tmp_path / "model"), weights(trained[0]))
 
 
-def test_images_decoded_on_demand_train_the_same_weights(tree, trained, tmp_path, monkeypatch):
-    monkeypatch.setattr(making, "IN_MEMORY", 0)
-    assert isinstance(making.array_data(VOC(tree, "val"), 24).images, VOC)
-    assert udlib_command("train", tree, "--out", tmp_path / "model", *QUICK, "--workers", "0")[0] == 0
+def test_images_of_a_mapped_file_train_the_same_weights(tree, trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(pixels, "IN_MEMORY", 0)
+    monkeypatch.setenv("UDLIB_DATA", str(tmp_path / "data"))
+    assert udlib_command("train", tree, "--out", tmp_path / "model", *QUICK)[0] == 0
     assert same(weights(tmp_path / "model"), weights(trained[0]))
+    assert len(list((tmp_path / "data" / "cache" / "pixels").glob("24px-*.uint8"))) == 2, "train and val"
 
 
 def test_without_a_test_split_the_model_is_measured_on_val_alone(tmp_path):

@@ -10,14 +10,13 @@ import torch
 import two_processes
 from safetensors.torch import load_file
 
-from udlib.devices import WORLDS, make_accelerator
+from udlib.devices import WORLDS, require_one_world
 from udlib.training import evaluate, predict
 
 SCRIPT = Path(two_processes.__file__)
 ALONE = {name: value for name, value in os.environ.items() if name not in WORLDS} | {
     "PYTHONPATH": str(SCRIPT.parents[1]), "UDLIB_PROGRESS": "0", "OMP_NUM_THREADS": "1"}
-LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1",
-          "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
 
 
 @pytest.fixture(scope="module")
@@ -64,9 +63,18 @@ def test_batch_normalisation_sees_its_share_of_the_batch(found):
 
 
 @pytest.mark.parametrize("name", WORLDS)
-def test_a_launch_that_would_become_separate_worlds_fails_loudly(monkeypatch, name):
+def test_a_launch_that_would_become_separate_worlds_is_refused(monkeypatch, name):
+    for other in WORLDS:
+        monkeypatch.delenv(other, raising=False)
+    require_one_world(1)
     monkeypatch.setenv(name, "2")
-    with pytest.raises(RuntimeError, match=f"{name} says that 2 processes were launched.* accelerate launch --num_processes 2"):
-        make_accelerator()
-    monkeypatch.setenv(name, "1")
-    assert make_accelerator().num_processes == 1
+    require_one_world(2)
+    with pytest.raises(RuntimeError, match=f"{name} says that 2 processes were launched.*`torchrun --nproc_per_node 2"):
+        require_one_world(1)
+
+
+def test_a_launcher_that_accelerate_does_not_know_fails_loudly(tmp_path):
+    done = subprocess.run([sys.executable, str(SCRIPT), str(tmp_path)], env=ALONE | {"SLURM_STEP_NUM_TASKS": "2"},
+                          capture_output=True, text=True, timeout=300)
+    assert done.returncode != 0 and "SLURM_STEP_NUM_TASKS says that 2 processes were launched" in done.stderr
+    assert not list(tmp_path.iterdir())

@@ -36,3 +36,14 @@ def test_the_whole_path_runs_by_the_documented_commands(make, tmp_path, monkeypa
     image = next(path for path in sorted(root.rglob("*.jpg")))
     code, said, _ = udlib_command("predict", image, "--model", teacher, "--top", "2", "--map", tmp_path / "maps")
     assert code == 0 and said.count("%") == 2 and (tmp_path / "maps" / f"{image.stem}.png").is_file()
+
+
+def test_a_csv_without_test_images_trains_all_the_same(tmp_path, monkeypatch):
+    monkeypatch.setenv("UDLIB_PROGRESS", "0")
+    root = csv_tree(tmp_path / "photos", 60)
+    listing = root / "labels.csv"
+    kept = [line for line in listing.read_text(encoding="utf-8").splitlines() if ",test," not in line]
+    listing.write_text("\n".join(kept), encoding="utf-8")
+    code, said, wrong = udlib_command("train", root, "--out", tmp_path / "model", "--network", "small_narrow", "--epochs", "1",
+                                      "--size", "24", "--batch", "10")
+    assert code == 0 and wrong == "" and "(no test split)" in said

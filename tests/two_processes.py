@@ -1,6 +1,6 @@
 """What one of several processes does in `test_processes`: train and predict, then the first one writes what it got.
 
-Run as `accelerate launch --cpu --num_processes 2 tests/two_processes.py FOLDER`, or alone by `python`.
+Run as `torchrun --nproc_per_node 2 tests/two_processes.py FOLDER`, or alone by `python`.
 """
 
 import sys

@@ -25,15 +25,23 @@ def make_accelerator() -> Accelerator:
 
     Precision is not accelerate's here: its state is set once per process, and a notebook trains in several.
 
-    Raises RuntimeError where a launcher has started several processes that would each train on their own.
+    Raises RuntimeError as `require_one_world` does.
     """
     accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision="no")
+    require_one_world(accelerator.num_processes)
+    return accelerator
+
+
+def require_one_world(processes: int) -> None:
+    """Refuse to go on alone where a launcher has started several processes: RuntimeError that says how to start them.
+
+    `processes` is how many see each other.
+    """
     launched = {name: os.environ[name] for name in WORLDS if os.environ.get(name, "1") not in ("", "1")}
-    if launched and accelerator.num_processes == 1:
+    if launched and processes == 1:
         name, count = next(iter(launched.items()))
         raise RuntimeError(f"{name} says that {count} processes were launched, and this one sees no other: they would train "
-                           f"{count} separate models; start them with `accelerate launch --num_processes {count} -m udlib …`")
-    return accelerator
+                           f"{count} separate models; start them with `torchrun --nproc_per_node {count} -m udlib …`")
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:

@@ -6,13 +6,11 @@ data (any data set, of any size, with or without a test split), and that what co
 
 from __future__ import annotations
 
-import copy
 import hashlib
-import os
 import shutil
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,9 +27,8 @@ from udlib.datasets.base import (
     apply_policy,
     check_trainable,
     require_disjoint,
-    to_memory,
-    to_square,
 )
+from udlib.datasets.pixels import images_of
 from udlib.datasets.transforms import IMAGENET_MEAN, IMAGENET_STD
 from udlib.devices import make_accelerator, provenance, within_memory
 from udlib.experiments import Recipe, for_profile, recipe
@@ -43,7 +40,6 @@ from udlib.models import TrainedModel, load, save_trained
 from udlib.posthoc import CALIBRATORS, Calibrator
 from udlib.training import History, evaluate
 
-IN_MEMORY = 4 * 2**30  # bytes of pixels up to which a split is decoded once; a larger one is decoded batch by batch
 OURS = {"checkpoint", "log.csv", "tensorboard"}  # what a training leaves in its folder before there is a model
 
 
@@ -84,15 +80,10 @@ def open_splits(data: str | Path, size: int) -> dict[str, MultiLabelDataset]:
 
 
 def array_data(dataset: MultiLabelDataset, size: int, policy: str = "positive") -> ArrayData:
-    """A split as `training.fit` takes it: decoded into memory up to `IN_MEMORY` bytes, else on demand; the pixels are the
-    same, and so is what is trained on them. `policy` says what a difficult label counts as."""
+    """A split as `training.fit` takes it, its images decoded once (`pixels.images_of`); `policy` says what a difficult
+    label counts as."""
     targets, ignore = apply_policy(dataset.targets, dataset.difficult, policy)
-    if len(dataset) * 3 * size * size <= IN_MEMORY:
-        images: Tensor | MultiLabelDataset = to_memory(dataset, size, workers=os.cpu_count() or 1)
-    else:
-        images = copy.copy(dataset)
-        images.transform = partial(to_square, size=size)
-    return ArrayData(images, targets, ignore if policy == "ignore" else None, dataset.difficult)
+    return ArrayData(images_of(dataset, size), targets, ignore if policy == "ignore" else None, dataset.difficult)
 
 
 def aligned(dataset: MultiLabelDataset, classes: Sequence[str]) -> Split:
@@ -141,7 +132,7 @@ def make_model(data: str | Path, out: str | Path, chosen: Recipe, *, teacher: Tr
     if teacher is not None:
         _require_teacher(teacher, classes)
     told = _identity(chosen, splits, teacher)
-    record = told | asdict(replace(chosen.training, workers=0)) | {"method": chosen.method, "calibrate": calibrate}
+    record = told | asdict(chosen.training) | {"method": chosen.method, "calibrate": calibrate}
     if (present := _present(out, record)) is not None:
         return present
     log = EpochLog(out / "log.csv", out / "tensorboard" if tensorboard else None)
@@ -153,7 +144,7 @@ def make_model(data: str | Path, out: str | Path, chosen: Recipe, *, teacher: Tr
                               on_epoch=log if first else None)
 
     made = partial(TrainedModel, network, chosen.network, classes, chosen.size)
-    seen: dict[str, Any] = {"val": val.images if isinstance(val.images, Tensor) else splits["val"].paths}
+    seen: dict[str, Any] = {"val": val.images}
     if "test" in splits:
         seen["test"] = splits["test"].paths
     logits = {name: made().logits(images, chosen.training.batch_size) for name, images in seen.items()}
@@ -179,7 +170,7 @@ def _train(chosen: Recipe, train: ArrayData, val: ArrayData, teacher: TrainedMod
     config = chosen.training
 
     def validate(model) -> dict[str, float]:
-        return evaluate(model, val, batch_size=config.batch_size, precision=config.precision, workers=config.workers)
+        return evaluate(model, val, batch_size=config.batch_size, precision=config.precision)
 
     def run(batch: int):
         return method.train(chosen, train, None, validate=validate, validate_every=1, checkpoint_every=1, **given, **options)

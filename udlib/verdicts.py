@@ -158,7 +158,7 @@ def distillation_claims() -> list[Claim]:
         Claim("after a restart, UD has a lower pooled ECE than KD", "ours", ("ECE_pooled",), restart["UD"], apart["KD"], "lower"),
     ]
     claims += [Claim(f"{who} moves the uncertainty map onto difficult objects", "UD, Fig. 4", ("uncertainty_energy_difficult",),
-                     recipes, without_maps, "higher") for who, recipes in (("UD", wide["UD"]), (name, tuned))]
+                     recipes, branched, "higher") for who, recipes in (("UD", wide["UD"]), (name, tuned))]
     for who, ours, theirs in (("KD", wide["KD"], hard), (name, tuned, hard), (f"{name}, against KD,", tuned, wide["KD"]),
                               ("UD after a restart, against hard labels,", restart["UD"], restart["hard labels"])):
         claims += [Claim(f"{who} lowers {what}", "ours", (metric,), ours, theirs, "lower")

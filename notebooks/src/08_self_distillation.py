@@ -1021,8 +1021,9 @@ PARTS = {"more steps, one schedule": ("80 epochs", "40 epochs"), "the restart it
 all_arms = arms | controls
 parts = {name: {key: difference(score(all_arms[a], key), score(all_arms[b], key)) for key in METRICS}
          for name, (a, b) in PARTS.items() if {a, b} <= set(all_arms)}
-pd.DataFrame({title: {f"{name} ({' − '.join(PARTS[name])})": told(found[key], key) for name, found in parts.items()}
-              for key, (title, _, _) in METRICS.items()})
+if parts:
+    display(pd.DataFrame({title: {f"{name} ({' − '.join(PARTS[name])})": told(found[key], key) for name, found in parts.items()}
+                          for key, (title, _, _) in METRICS.items()}))
 
 # %%
 drawn = {name: 100 * (score(all_arms[a], "ECE_pooled") - score(all_arms[b], "ECE_pooled"))

@@ -31,7 +31,6 @@ Difficult = Annotated[str, typer.Option(help="What VOC's difficult labels count 
 Keep = Annotated[str, typer.Option(help="Which epoch's weights: best (mAP on val) or last.")]
 Calibrate = Annotated[str, typer.Option(help="Fitted on val: temperature, label-temperature, platt, beta, isotonic, none. "
                                              "All but temperature are fitted class by class, and want more images.")]
-Workers = Annotated[int, typer.Option(min=0, help="Processes that decode images where these do not fit into memory.")]
 Tensorboard = Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard's events too, beside log.csv.")]
 Csv = Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the numbers to this file, too.")]
 Batches = Annotated[int, typer.Option("--batch", min=1, help="Images at a time.")]
@@ -58,7 +57,6 @@ def train(
     difficult: Difficult = "positive",
     keep: Keep = "best",
     calibrate: Calibrate = "temperature",
-    workers: Workers = 4,
     tensorboard: Tensorboard = False,
 ) -> None:
     """Train a calibrated multi-label classifier on a folder of labelled images.
@@ -74,7 +72,7 @@ def train(
     from udlib.making import settings
 
     chosen = settings(network=network, lam=lam, epochs=epochs, size=size, batch_size=batch, lr=lr, weights=weights, seed=seed,
-                      flip=flip, erase=erase, policy=difficult, keep=keep, workers=workers)
+                      flip=flip, erase=erase, policy=difficult, keep=keep)
     _make(data, out, chosen, calibrate=calibrate, tensorboard=tensorboard)
 
 
@@ -96,7 +94,6 @@ def distill(
     erase: Erase = 0.0,
     keep: Keep = "best",
     calibrate: Calibrate = "temperature",
-    workers: Workers = 4,
     tensorboard: Tensorboard = False,
 ) -> None:
     """Train a smaller model on the answers of a trained one (Uncertainty Distillation).
@@ -114,7 +111,7 @@ def distill(
     master = load(teacher)
     chosen = settings("distillation", network, alpha=alpha, beta=beta, temperature=temperature, epochs=epochs,
                       size=size or master.size, batch_size=batch, lr=lr, weights=weights, seed=seed, flip=flip, erase=erase,
-                      keep=keep, workers=workers)
+                      keep=keep)
     _make(data, out, chosen, teacher=master, calibrate=calibrate, tensorboard=tensorboard)
 
 

@@ -9,6 +9,7 @@ from typing import Callable, Sequence
 
 import torch
 
+from udlib.datasets.base import NoSplit
 from udlib.datasets.folders import Listed, Missing, Report, first_repeated, inside, portion, refuse
 
 FILE_COLUMNS = ("file", "filename", "file_name", "image", "path")
@@ -54,7 +55,7 @@ class Custom(Listed):
         rows = [row for row in listing.rows if row.split in wanted]
         if not rows:
             found = ", ".join(f"{name} {count}" for name, count in counts.items())
-            raise ValueError(f"'{path}' has no image of split '{split}' (found: {found}): choose train, val, test or "
+            raise NoSplit(f"'{path}' has no image of split '{split}' (found: {found}): choose train, val, test or "
                              "trainval, mark rows so in the column 'split', or leave that column out")
         folder = image_folder(path, images)
         column = {name: k for k, name in enumerate(listing.classes)}

@@ -9,7 +9,7 @@ from typing import Callable, Iterable, Literal, Sequence
 import torch
 from torch import Tensor
 
-from udlib.datasets.base import Box, MultiLabelDataset
+from udlib.datasets.base import Box, MultiLabelDataset, NoSplit
 
 HELD_OUT = 0.1  # of the training images, where a data set has none of its own to select on
 Missing = Literal["raise", "drop"]
@@ -57,9 +57,9 @@ def inside(name: str) -> str:
 
 
 def require_split(data: str, split: str, known: Sequence[str]) -> None:
-    """Refuse an unknown split by name (ValueError)."""
+    """Refuse an unknown split by name (NoSplit)."""
     if split not in known:
-        raise ValueError(f"{data} has no split '{split}': choose one of {', '.join(known)}")
+        raise NoSplit(f"{data} has no split '{split}': choose one of {', '.join(known)}")
 
 
 def first_folder(root: Path, names: Sequence[str], holds: str) -> Path:
