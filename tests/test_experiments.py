@@ -6,7 +6,7 @@ from fnmatch import fnmatch
 import pytest
 import torch
 
-from udlib import checkpoints, experiments, posthoc, recipes
+from udlib import experiments, files, posthoc, recipes
 from udlib.calibration import expected_calibration_error
 from udlib.datasets.scenes import scenes
 from udlib.experiments import Run, Split, for_profile, load, load_or_run, measure, recipe, save, train
@@ -100,7 +100,7 @@ def test_a_full_disk_leaves_the_old_result_intact(own_store, monkeypatch):
     save(fake_run())
     def full(*_):
         raise OSError(28, "No space left on device")
-    monkeypatch.setattr(checkpoints.os, "fsync", full)
+    monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
         save(replace(fake_run(), metrics={"test": {"mAP": 0.99}}))
     monkeypatch.undo()
