@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from importlib import metadata
 
+import commands
 import numpy as np
 import pytest
 import torch
@@ -73,15 +74,9 @@ def trainer(house, monkeypatch):
 
 
 @pytest.fixture
-def udlib_command(house, monkeypatch, capsys):
+def udlib_command(house):
     """Runs the command in this process: `(exit code, stdout, stderr)`."""
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["udlib", *words])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        captured = capsys.readouterr()
-        return stop.value.code or 0, captured.out, captured.err
-    return run
+    return commands.udlib_command
 
 
 def folder_of(house, chosen):

@@ -2,31 +2,25 @@
 
 import csv
 import re
-import sys
+from functools import partial
 
 import pytest
+from commands import udlib_command
 from trees import CLASSES, coco_tree, csv_tree, nus_tree, voc_tree
 
 import udlib.datasets
-from udlib import cli
 from udlib.datasets import sources
 from udlib.datasets.voc import VOC
 
 
 @pytest.fixture
-def command(tmp_path, monkeypatch, capsys):
-    """Runs the command in this process: `(exit code, stdout, stderr)`."""
+def command(tmp_path, monkeypatch):
+    """Runs `udlib data` in this process: `(exit code, stdout, stderr)`."""
     monkeypatch.setenv("UDLIB_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("UDLIB_PROGRESS", "0")
     monkeypatch.setenv("COLUMNS", "200")
 
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["udlib", "data", *map(str, words)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        captured = capsys.readouterr()
-        return stop.value.code or 0, captured.out, captured.err
-    return run
+    return partial(udlib_command, "data")
 
 
 def cells(out, title):

@@ -1,8 +1,6 @@
 """The commands for one's own data, end to end on a tiny folder: train, evaluate, distil, predict, and all that can go wrong."""
 
-import contextlib
 import csv
-import io
 import os
 import re
 import shutil
@@ -16,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from commands import udlib_command
 from PIL import Image
 from tiny_voc import CLASSES, write_tiny_voc
 
@@ -31,18 +30,6 @@ from udlib.models import save_trained
 from udlib.posthoc import fit_label_temperature, fit_temperature
 
 QUICK = ("--network", "small_narrow", "--epochs", "2", "--size", "24", "--batch", "16")
-
-
-def udlib_command(*words):
-    """Runs the command in this process: `(exit code, stdout, stderr)`."""
-    out, err, before = io.StringIO(), io.StringIO(), sys.argv
-    sys.argv = ["udlib", *map(str, words)]
-    try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as stop:
-            cli.main()
-    finally:
-        sys.argv = before
-    return stop.value.code or 0, out.getvalue(), err.getvalue()
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -1,11 +1,12 @@
 """`udlib reproduce`: what it prints and trains, its files, its errors and exit codes; and once from nothing to the table."""
 
 import json
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from commands import udlib_command
 from torch import nn
 
 import udlib.datasets
@@ -57,15 +58,9 @@ def trainer(house, monkeypatch):
 
 
 @pytest.fixture
-def reproduce(house, monkeypatch, capsys):
-    """Runs the command in this process: `(exit code, stdout, stderr)`."""
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["udlib", "reproduce", *map(str, words)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        captured = capsys.readouterr()
-        return stop.value.code or 0, captured.out, captured.err
-    return run
+def reproduce(house):
+    """Runs `udlib reproduce` in this process: `(exit code, stdout, stderr)`."""
+    return partial(udlib_command, "reproduce")
 
 
 def test_the_list_names_every_table_its_data_and_its_doubts(reproduce):
@@ -227,20 +222,17 @@ def test_results_of_a_folder_lie_under_its_name_and_never_hold_its_path(house, t
     assert not any("secret" in path.read_text() for path in states) and not (house / "data" / "results").exists()
 
 
-def test_from_nothing_to_the_table_in_the_smoke_profile(tmp_path, monkeypatch, capsys):
+def test_from_nothing_to_the_table_in_the_smoke_profile(tmp_path, monkeypatch):
     """Baseline, teacher and student really train, on a tree in VOC layout, each for two steps."""
     tree = tmp_path / "tiny-tree"
     scenes("train", root=tree, counts={"train": 40, "val": 20, "test": 20})
     (tree / "truth.npz").unlink()
     for name, value in {"PROFILE": "smoke", "SMOKE_STORE": tmp_path / "store", "ROOTS": "", "PROGRESS": "0", "DATA": tmp_path / "data"}.items():
         monkeypatch.setenv(f"UDLIB_{name}", str(value))
-    words = ["udlib", "reproduce", "table3a", "--data", str(tree), "--seeds", "1", "--rows"]
+    words = ["reproduce", "table3a", "--data", tree, "--seeds", "1", "--rows"]
     for rows, count in (("MobileNet-v2, baseline", 1), ("MobileNet-v2, KD from VGG-19-BN", 2)):
-        monkeypatch.setattr(sys, "argv", [*words, rows])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        out = capsys.readouterr().out
-        assert not stop.value.code and f"{count} trainings: 0 stored, 0 half done, {count} missing" in out
+        code, out, _ = udlib_command(*words, rows)
+        assert code == 0 and f"{count} trainings: 0 stored, 0 half done, {count} missing" in out
     assert "on tiny-tree (the paper: voc2007), course size" in out
     assert "MobileNet-v2, KD from VGG-19-BN" in out and "[one seed]" in out and "not trained" not in out
     states = list((tmp_path / "store").rglob("state.json"))

@@ -7,6 +7,7 @@ from udlib.datasets.custom import Custom
 from udlib.datasets.folders import inside, portion
 from udlib.datasets.layouts import layout_of, source
 from udlib.datasets.nuswide import NUSWIDE
+from udlib.datasets.roots import place
 from udlib.datasets.voc import VOC
 
 MAKERS = {"voc": (voc_tree, VOC), "coco": (coco_tree, COCO), "nuswide": (nus_tree, NUSWIDE), "csv": (csv_tree, Custom)}
@@ -95,3 +96,14 @@ def test_portions_spread_evenly():
     places = sorted(portion(str(i)) for i in range(2000))
     assert 0 <= places[0] and places[-1] < 1
     assert max(abs(place - i / 2000) for i, place in enumerate(places)) < 0.04
+
+
+def test_a_data_set_lies_where_it_was_placed_for_every_command(trees, monkeypatch):
+    monkeypatch.setenv("UDLIB_ROOTS", "")
+    with pytest.raises(ValueError, match="unknown data set 'photos'"):
+        open_dataset("photos", "train")
+    place("photos", trees["csv"])
+    place("coco2014", trees["coco"])
+    assert open_dataset("photos", "test").ids == open_dataset(trees["csv"], "test").ids
+    assert source("coco2014").root == trees["coco"].resolve() and source("photos").layout == "csv"
+    assert source("coco2014", trees["voc"]).root == trees["voc"], "a root that is given says more"

@@ -3,7 +3,7 @@
 import csv
 
 import pytest
-from test_cli_models import udlib_command
+from commands import udlib_command
 from trees import CLASSES, coco_tree, csv_tree, nus_tree, parts, voc_tree
 
 COUNT = 240

@@ -24,9 +24,8 @@ from torch import Tensor, nn
 from udlib.batches import ArrayData
 from udlib.checkpoints import load_checkpoint, load_weights, save_checkpoint
 from udlib.datasets import EMBEDDED, open_dataset
-from udlib.datasets.base import apply_policy, checkout, data_root, require_disjoint
+from udlib.datasets.base import apply_policy, checkout, data_root, label_fingerprint, require_disjoint
 from udlib.datasets.pixels import images_of
-from udlib.datasets.roots import placed
 from udlib.devices import provenance
 from udlib.localisation import localisation
 from udlib.measures import Split, measure
@@ -117,7 +116,7 @@ HOLD_OUT = 10
 def dataset(data: str, split: str, size: int, limit: int | None = None):
     """The data set of a recipe; the last few stay open."""
     training, test = PUBLISHED.get(data, (split, split))
-    found = open_dataset(placed(data) or data, test if split == "test" else training, size)
+    found = open_dataset(data, test if split == "test" else training, size)
     if data in PUBLISHED and split != "test":
         found = found.subset(i for i in range(len(found)) if (i % HOLD_OUT == 0) == (split == "val"))
     return found if limit is None else found.subset(range(min(limit, len(found))))
@@ -133,13 +132,8 @@ def _images(data: str, split: str, size: int, limit: int | None) -> Tensor:
 
 
 def fingerprint(chosen: Recipe) -> str:
-    """Twelve hexadecimal digits that stand for the images' ids and labels of all three splits: which data set this is."""
-    digest = hashlib.sha256()
-    for split in ("train", "val", "test"):
-        found = _dataset(chosen, split)
-        digest.update("\n".join([split, *found.classes, *found.ids]).encode())
-        digest.update(found.targets.numpy().tobytes() + found.difficult.numpy().tobytes())
-    return digest.hexdigest()[:12]
+    """Stands for the images' ids and labels of all three splits: which data set this is."""
+    return label_fingerprint(*(_dataset(chosen, split) for split in ("train", "val", "test")))
 
 
 def labels(chosen: Recipe, split: str) -> Split:

@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from udlib.checkpoints import atomic_write
+from udlib.files import atomic_write
 
 
 class EpochLog:

@@ -6,7 +6,6 @@ data (any data set, of any size, with or without a test split), and that what co
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import warnings
 from collections.abc import Sequence
@@ -26,6 +25,7 @@ from udlib.datasets.base import (
     NoSplit,
     apply_policy,
     check_trainable,
+    label_fingerprint,
     require_disjoint,
 )
 from udlib.datasets.pixels import images_of
@@ -206,9 +206,7 @@ def _identity(chosen: Recipe, splits: dict[str, MultiLabelDataset], teacher: Tra
     told = {name: value for name, value in chosen.flat().items() if name not in apart}
     told |= {"classes": list(splits["train"].classes)}
     for name in ("train", "val"):
-        part = splits[name]
-        labels = part.targets.numpy().tobytes() + part.difficult.numpy().tobytes()
-        told[name] = f"{len(part)} images, {hashlib.sha256(chr(10).join(part.ids).encode() + labels).hexdigest()[:12]}"
+        told[name] = f"{len(splits[name])} images, {label_fingerprint(splits[name])}"
     return told | ({} if teacher is None else {"teacher": fingerprint(teacher.network.state_dict())})
 
 

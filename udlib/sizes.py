@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 import os
 
+from udlib.datasets.layouts import NAMED
+
 PROFILES = ("smoke", "course", "full")
 FULL_SIZE = {"small_narrow": "mobilenet_v2", "small": "resnet18", "small_wide": "resnet101"}
 
@@ -52,9 +54,7 @@ PARAMETERS = {"small_narrow": 0.0784, "small": 0.31, "small_wide": 1.232,
 # Images of (training and validation, test) as published, and the number of classes; of the embedded sets, of training alone.
 COUNTS = {"scenes": (2000, 4000, 16), "digits": (2000, 4000, 10), "voc2007": (5011, 4952, 20), "voc2012": (5717, 5823, 20),
           "coco2014": (82783, 40504, 80), "nuswide": (161789, 107859, 81)}
-
-
-PAPERS_DATA = ("voc2007", "voc2012", "coco2014", "nuswide")
+PAPERS_DATA = tuple(NAMED)
 
 
 def profile() -> str:

@@ -270,7 +270,7 @@ def _in_parts(items: Sequence[Path], size: int) -> Iterator[Sequence[Path]]:
 
 def _write_map(model, path: Path, folder: Path, taken: set[str]) -> None:
     """The image with its uncertainty map beside it, as `folder/<name>.png`, numbered where the name is taken already."""
-    from udlib.checkpoints import atomic_write
+    from udlib.files import atomic_write
     from udlib.datasets.base import load_rgb
     from udlib.overlays import attention_grid
     from udlib.plots import png

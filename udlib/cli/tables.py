@@ -136,6 +136,7 @@ def _again() -> str:
 
 
 def _say_plan(work, expected, pace: float | None, size: str) -> None:
+    from udlib.datasets.pixels import IN_MEMORY
     from udlib.tables import COURSE_DEPARTURES, DEPARTURES, settings
 
     waiting = [job for job in work if job.waits]
@@ -145,7 +146,8 @@ def _say_plan(work, expected, pace: float | None, size: str) -> None:
     hours = "GPU-hours" if size == "full" else "hours of computing"
     print(f"\nleft: {expected.seconds / 3600:.1f} {hours} ({expected.basis})")
     print("disk: " + ", ".join(f"{name} {_bytes(count)}" for name, count in expected.disk.items()))
-    print(f"memory: {_bytes(expected.memory)} for the decoded images")
+    print(f"memory: {_bytes(expected.memory)} for the decoded images; a split of more than {_bytes(IN_MEMORY)} lies in a file, "
+          "which takes as much of the disk and as much memory as is free")
     if size == "full":
         print("\nsettings, and where each comes from:")
         for name, values, source, where in settings([job.recipe for job in work]):
@@ -162,7 +164,7 @@ def _bytes(count: float) -> str:
 def _deliver(found, lines, name: str, size: str, seeds: int, csv: Path | None, figure: Path | None) -> None:
     """Print the table, and write it where the options say."""
     from udlib import comparison, plots
-    from udlib.checkpoints import atomic_write
+    from udlib.files import atomic_write
 
     print(f"\n{comparison.as_tables(found, lines)}\n")
     if seeds < 2:

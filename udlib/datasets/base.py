@@ -1,6 +1,7 @@
 """What every data set here has: images on disk, three label states, boxes, and a posterior where one is known."""
 
 import copy
+import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -221,6 +222,15 @@ class MultiLabelDataset(Dataset):
         part.targets, part.difficult = self.targets[index], self.difficult[index]
         part.posterior = None if self.posterior is None else self.posterior[index]
         return part
+
+
+def label_fingerprint(*parts: MultiLabelDataset) -> str:
+    """Twelve hexadecimal digits that stand for the classes, the image ids and the labels of these splits: which data it is."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update("\n".join([str(len(part)), *part.classes, *part.ids]).encode())
+        digest.update(part.targets.numpy().tobytes() + part.difficult.numpy().tobytes())
+    return digest.hexdigest()[:12]
 
 
 def to_square(image: Image.Image, size: int) -> Tensor:

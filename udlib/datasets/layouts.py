@@ -9,6 +9,7 @@ from udlib.datasets.base import MultiLabelDataset, data_root
 from udlib.datasets.coco import COCO
 from udlib.datasets.custom import Custom
 from udlib.datasets.nuswide import NUSWIDE
+from udlib.datasets.roots import placed
 from udlib.datasets.voc import VOC, find_root, image_sets
 
 READERS: dict[str, Callable[..., MultiLabelDataset]] = {"voc": VOC, "coco": COCO, "nuswide": NUSWIDE, "csv": Custom}
@@ -54,11 +55,14 @@ class Source:
 
 
 def source(data: str | Path, root: str | Path | None = None) -> Source:
-    """The data set of this name (`NAMED`), at `root` or else below the data root; or the folder or CSV of this path.
+    """The data set of this name, at `root`, or where `roots.placed` says, or (`NAMED`) below the data root; or the folder or
+    CSV of this path.
 
     Raises FileNotFoundError where nothing is there, or nothing that any layout needs.
     """
     name = str(data)
+    if root is None and (here := placed(name)) is not None:
+        return Source(layout_of(here), here)
     if name not in NAMED:
         if root is not None:
             raise ValueError(f"root is for the data sets {', '.join(NAMED)}: '{name}' is a path already, leave root out")
