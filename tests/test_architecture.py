@@ -10,7 +10,7 @@ PACKAGE = ROOT / "udlib"
 FLOORS = [
     ["losses", "attention", "metrics", "calibration", "posthoc", "statistics", "progress", "files"],
     ["datasets", "backbones", "heads"],
-    ["devices", "batches", "checkpoints", "logs", "localisation", "training"],
+    ["devices", "batches", "checkpoints", "logs", "localisation", "optimization", "training"],
     ["methods"],
     ["measures", "sizes", "experiments", "recipes", "models", "making", "paper", "tables", "reproduce", "verdicts", "ledger"],
     # On the top floor and inside a folder a later file may use an earlier one, never the other way round.

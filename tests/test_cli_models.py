@@ -224,6 +224,26 @@ def test_a_wrong_option_is_one_line_and_exit_code_2(tree, tmp_path, options, com
     assert code == 2 and complaint in err and err.count("\n") == 1
 
 
+def test_crops_come_out_of_larger_images_and_the_model_sees_whole_ones_of_their_size(tree, tmp_path, monkeypatch):
+    decoded, usual = set(), making.images_of
+    monkeypatch.setattr(making, "images_of", lambda dataset, size: decoded.add(size) or usual(dataset, size))
+    code, out, err = udlib_command("train", tree, "--out", tmp_path / "model", *QUICK, "--crop", "--ema", "0.3")
+    model = udlib.load(tmp_path / "model")
+    assert code == 0 and err == "" and "at 24 px" in out and decoded == {27} and model.size == 24
+    assert (model.training["crop"], model.training["ema"]) == (24, 0.3)
+    whole = making.measured(model, VOC(tree, "val"))["uncalibrated"]
+    assert model.metrics["val"]["uncalibrated"]["mAP"] == pytest.approx(whole["mAP"])
+    taught = udlib_command("distill", tree, "--teacher", tmp_path / "model", "--out", tmp_path / "student", "--network",
+                           "small_narrow", "--epochs", "3", "--batch", "16", "--crop")
+    assert taught[0] == 0 and udlib.load(tmp_path / "student").size == 24
+
+
+@pytest.mark.parametrize("size, stored", [(448, 512), (24, 27), (64, 73)])
+def test_images_are_kept_eight_sevenths_as_large_as_their_crops(size, stored):
+    chosen = making.settings(size=size, crop=True)
+    assert (chosen.size, chosen.training.crop) == (stored, size)
+
+
 def test_unusable_data_are_one_line_and_exit_code_2(tree, tmp_path):
     def refused(data):
         code, _, err = udlib_command("train", data, "--out", tmp_path / "model", *QUICK)

@@ -134,7 +134,7 @@ def test_stored_answers_are_those_of_the_teacher_for_an_image_and_for_its_mirror
     assert asked[4:] == [4], "another view is asked about"
 
 
-@pytest.mark.parametrize("changes, stored", [({}, True), ({"flip": False}, True), ({"shift": 1}, False), ({"erase": 0.5}, False),
+@pytest.mark.parametrize("changes, stored", [({}, True), ({"flip": False}, True), ({"shift": 1}, False), ({"erase": 0.5}, False), ({"crop": 12}, False),
                                              ({"epochs": 2}, False)])
 def test_answers_are_stored_where_each_image_has_two_views_at_most(teacher, monkeypatch, changes, stored):
     config = dataclasses.replace(CONFIG, **{"epochs": 3, "shift": 0, "erase": 0.0} | changes)

@@ -119,7 +119,7 @@ def test_a_cost_adds_up_results_networks_one_checkpoint_and_the_decoded_images()
     assert found.seconds == pytest.approx(5011 * 20 * (1 / 210 + 1 / 900 + 1 / 630)) and found.basis == ASSUMED
     assert found.disk == {"results": 2 * 2 * (502 + 4952) * 20, "teachers' networks": 4 * 42.5e6,
                           "checkpoint of one training": 4 * 42.5e6 * 3}
-    assert found.memory == (5011 + 4952) * 3 * 448 * 448
+    assert found.memory == (5011 + 4952) * 3 * 512 * 512
     assert images_of(jobs[0].recipe) == (4509, 502, 4952, 20)
 
 

@@ -30,7 +30,7 @@ def test_every_row_of_the_papers_own_has_a_full_size_recipe_and_no_two_in_a_tabl
 def test_the_papers_settings_stand_in_every_recipe():
     for found, row in EVERY:
         flat = row_recipe(found, row, seed=3).flat()
-        assert (flat["size"], flat["weights"], flat["seed"], flat["data"]) == (448, "IMAGENET1K_V1", 3, found.data)
+        assert (flat["crop"], flat["weights"], flat["seed"], flat["data"]) == (448, "IMAGENET1K_V1", 3, found.data)
         assert flat["network"] == row.network and flat["limit"] is None
         assert flat["epochs"] == (40 if found.data == "coco2014" or found.name == "table4" else 20)
         tricks = {"neither": (0, "step"), "CutOut": (0.5, "step"), "cosine decay": (0, "cosine"), "both": (0.5, "cosine")}
@@ -42,7 +42,7 @@ def test_what_the_paper_leaves_unsaid_is_the_released_codes():
     assert (flat["optimizer"], flat["lr"], flat["momentum"], flat["weight_decay"], flat["clip"]) == ("sgd", 1e-3, 0.9, 1e-4, 5.0)
     assert (flat["pooling"], flat["embedding"], flat["flip"], flat["policy"]) == ("max", 512, True, "positive")
     assert {name for name, (_, source, _) in FULL.items() if source == RELEASED} == {
-        "erase", "flip", "pooling", "embedding", "policy", "optimizer", "lr", "momentum", "weight_decay", "clip"}
+        "erase", "flip", "pooling", "embedding", "policy", "optimizer", "lr", "lr_end", "momentum", "weight_decay", "clip", "size"}
     assert {name for name, (_, source, _) in FULL.items() if source == OURS} == {"batch_size", "keep"}
 
 
@@ -77,7 +77,7 @@ def test_every_setting_of_every_full_size_recipe_has_a_source_and_a_reason():
 
 
 def test_what_a_recipe_cannot_express_is_said():
-    assert {"crops", "cosine decay", "classifier", "validation", "epoch", "step decay"} <= DEPARTURES.keys()
+    assert {"classifier", "validation", "epoch", "step decay"} <= DEPARTURES.keys()
     assert {"stand-ins", "VGG-19-BN", "temperature"} <= COURSE_DEPARTURES.keys()
 
 

@@ -10,7 +10,8 @@ from torch.nn import functional as F
 from udlib.batches import ArrayData
 from udlib.datasets.transforms import normalise
 from udlib.losses import dual_branch_loss, ova_loss
-from udlib.training import History, TrainingConfig, evaluate, fit, learning_rate, predict
+from udlib.optimization import TrainingConfig, learning_rate
+from udlib.training import History, evaluate, fit, predict
 
 
 @pytest.fixture(autouse=True)
@@ -193,43 +194,6 @@ def test_the_gradient_is_clipped_to_the_stated_norm():
     assert lengths[0] > 0.1 and lengths[1] == pytest.approx(1e-3, rel=1e-2)
 
 
-@pytest.mark.parametrize("total, warm_up", [(20, 0.25), (100, 0.1), (7, 0.3), (1000, 0.5)])
-def test_one_cycle_is_torchs(total, warm_up):
-    config = TrainingConfig(lr=0.3, warm_up=warm_up)
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
-    shape = {"total_steps": total, "pct_start": warm_up, "cycle_momentum": False}
-    torchs = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.3, **shape)
-    for step in range(total):
-        assert learning_rate(step, total, config) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-9)
-        if step < total - 1:
-            optimizer.step()
-            torchs.step()
-
-
-def test_step_divides_the_rate_by_ten_for_the_last_third():
-    config = TrainingConfig(lr=0.3, schedule="step")
-    assert [learning_rate(step, 6, config) for step in range(6)] == pytest.approx([0.3] * 4 + [0.03] * 2)
-
-
-def test_cosine_is_torchs_and_constant_is_constant():
-    config = TrainingConfig(lr=0.3, schedule="cosine")
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.3)
-    torchs = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=50)
-    for step in range(50):
-        assert learning_rate(step, 50, config) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-9)
-        optimizer.step()
-        torchs.step()
-    assert {learning_rate(step, 50, TrainingConfig(lr=0.3, schedule="constant")) for step in range(50)} == {0.3}
-
-
-@pytest.mark.parametrize("schedule", ["one-cycle", "cosine", "step", "constant"])
-@pytest.mark.parametrize("total", [1, 2, 3])
-@pytest.mark.parametrize("warm_up", [0.0, 0.25, 0.9])
-def test_schedules_of_a_few_steps_stay_between_zero_and_the_peak(schedule, total, warm_up):
-    config = TrainingConfig(lr=0.3, schedule=schedule, warm_up=warm_up)
-    assert all(0 < learning_rate(step, total, config) <= 0.3 for step in range(total))
-
-
 def test_predictions_are_the_networks_own_in_order_whatever_the_batch_size():
     data, model = striped_images(23), net().eval()
     with torch.no_grad():
@@ -300,26 +264,6 @@ def test_a_training_set_without_positives_is_refused_before_training():
     data = striped_images()
     with pytest.raises(ValueError, match="none of the 96 training images has a positive label"):
         fit(net(), ArrayData(data.images, torch.zeros_like(data.targets)), both_branches, QUICK)
-
-
-@pytest.mark.parametrize(
-    "change, message",
-    [
-        ({"epochs": 0}, "epochs is 0: expected at least 1"),
-        ({"batch_size": 0}, "batch_size is 0"),
-        ({"lr": 0.0}, "lr is 0.0: expected a number above 0"),
-        ({"lr": math.nan}, "lr is nan"),
-        ({"clip": -1.0}, "clip is -1.0: expected at least 0"),
-        ({"weight_decay": math.nan}, "weight_decay is nan"),
-        ({"warm_up": 1.0}, r"warm_up is 1.0: expected a share of the steps in \[0, 1\)"),
-        ({"optimizer": "lion"}, "optimizer is 'lion': expected one of adam, sgd"),
-        ({"schedule": "linear"}, "schedule is 'linear': expected one of one-cycle, cosine, step, constant"),
-        ({"precision": "fp16"}, "precision is 'fp16': expected one of auto, bf16, fp32"),
-    ],
-)
-def test_a_config_that_cannot_be_meant_is_refused(change, message):
-    with pytest.raises(ValueError, match=message):
-        TrainingConfig(**change)
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,9 @@ def silent(monkeypatch):
         QUICK,
         dataclasses.replace(QUICK, precision="bf16", erase=0.5, epochs=4),
         dataclasses.replace(QUICK, optimizer="sgd", schedule="cosine", channels_last=False),
+        dataclasses.replace(QUICK, ema=0.4, crop=12),
     ],
-    ids=["adam", "bf16-erasing", "sgd"],
+    ids=["adam", "bf16-erasing", "sgd", "running-average-of-crops"],
 )
 @pytest.mark.parametrize("keep", ["last", "best"])
 def test_a_run_stopped_after_any_epoch_and_resumed_is_bit_identical_to_one_never_stopped(tmp_path, config, keep):

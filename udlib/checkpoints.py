@@ -92,9 +92,13 @@ def describe(config, data: ArrayData, identity: Mapping[str, object]) -> dict[st
     }
 
 
-def training_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Parameters and buffers as `model/<name>`, the optimiser's memory as `optimizer/<key>/<parameter>`."""
+def training_tensors(model: nn.Module, optimizer: torch.optim.Optimizer, average: nn.Module | None = None
+                     ) -> dict[str, Tensor]:
+    """Parameters and buffers as `model/<name>`, those of a running average as `average/<name>`, the optimiser's memory as
+    `optimizer/<key>/<parameter>`."""
     tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
+    if average is not None:
+        tensors |= {f"average/{name}": value for name, value in average.state_dict().items()}
     for name, parameter in model.named_parameters():
         for key, value in optimizer.state.get(parameter, {}).items():
             if isinstance(value, Tensor):
@@ -119,10 +123,13 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], folder: Path, 
 
 
 def restore_training(
-    tensors: Mapping[str, Tensor], model: nn.Module, optimizer: torch.optim.Optimizer, folder: Path
+    tensors: Mapping[str, Tensor], model: nn.Module, optimizer: torch.optim.Optimizer, folder: Path,
+    average: nn.Module | None = None,
 ) -> None:
     """Put `training_tensors` back; ValueError as `load_weights`."""
     load_weights(model, part(tensors, "model"), folder)
+    if average is not None:
+        load_weights(average, part(tensors, "average"), folder)
     parameters = dict(model.named_parameters())
     for name, value in part(tensors, "optimizer").items():
         key, _, owner = name.partition("/")

@@ -5,12 +5,15 @@ from __future__ import annotations
 import gc
 import os
 import platform
+import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TypeVar
 
 import torch
 from accelerate import Accelerator
+from torch import nn
 
 import udlib
 
@@ -57,6 +60,34 @@ def resolve_precision(precision: str, device: torch.device) -> str:
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     """The context in which a network computes in this precision ("auto", "bf16" or "fp32") on this device."""
     return torch.autocast(device.type, torch.bfloat16, enabled=resolve_precision(precision, device) == "bf16")
+
+
+class Compiled:
+    """`with` it, a module's forward pass, and so its backward pass, is torch.compile's; outside it is as ever."""
+
+    def __init__(self, module: nn.Module):
+        module.compile()  # its weights keep their names
+        self.module, self.call = module, module._compiled_call_impl  # where `nn.Module.compile` puts it
+        self.__exit__()
+
+    def __enter__(self) -> None:
+        self.module._compiled_call_impl = self.call
+
+    def __exit__(self, *_) -> None:
+        self.module._compiled_call_impl = None
+
+
+def compiled_or_not(module: nn.Module, wanted: bool) -> AbstractContextManager:
+    """`Compiled`; or where that is not wanted, or, with a warning, cannot work here, a context that changes nothing."""
+    if not wanted:
+        return nullcontext()
+    try:
+        torch.compile(torch.sin)(torch.zeros(2, device=make_accelerator().device))
+    except Exception as error:  # of many kinds: no C++ compiler, no Triton, a GPU or a Python that is not supported
+        reason = (str(error).strip() or repr(error)).splitlines()[0]
+        warnings.warn(f"torch.compile does not work here ({reason}): training goes on without it", stacklevel=3)
+        return nullcontext()
+    return Compiled(module)
 
 
 def within_memory(run: Callable[[int], T], batch: int, trial: Callable[[int], object], least: int = 1) -> T:

@@ -314,14 +314,14 @@ def train(chosen: Recipe, checkpoint: Path | None = None) -> Run:
     logits: dict[str, Tensor | None] = {}
     metrics = {}
     for split in ("val", "test"):
-        found = predict(model, arrays(chosen, split), precision=chosen.training.precision)
+        found = predict(model, arrays(chosen, split), precision=chosen.training.precision, prepare=chosen.training.prepare)
         # Half precision is what is stored: measure what a later reader will have.
         for name, value in (("logits", found.logits), ("calibration_logits", found.calibration_logits)):
             logits[f"{split}_{name}"] = None if value is None else value.half().float()
         metrics[split] = measure(logits[f"{split}_logits"], labels(chosen, split), read_as(chosen))
     if any(_dataset(chosen, "test").objects):
         metrics["test"] |= localisation(model, arrays(chosen, "test"), _dataset(chosen, "test"),
-                                        precision=chosen.training.precision)
+                                        precision=chosen.training.precision, prepare=chosen.training.prepare)
     made = provenance(chosen.training.precision, history.rows) | {"data": fingerprint(chosen)}
     return Run(chosen, **logits, metrics=metrics, history=history.rows, provenance=made, model=model)
 

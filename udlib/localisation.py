@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -35,7 +35,7 @@ def box_mask(boxes: Sequence[Box], image_size: tuple[int, int], size: int) -> Te
 
 
 def localisation(model: DualBranchNet, data: ArrayData, dataset: MultiLabelDataset, *, batch_size: int = 256,
-                 precision: str = "auto") -> dict[str, float]:
+                 precision: str = "auto", prepare: Callable[[Tensor], Tensor] = normalise) -> dict[str, float]:
     """How well the maps of a network find the objects of each label: pointing game and energy inside the boxes.
 
     One case for each image and each class that is present there; its mask is the union of that class's boxes. `data` holds
@@ -51,7 +51,7 @@ def localisation(model: DualBranchNet, data: ArrayData, dataset: MultiLabelDatas
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
-        for batch in load(data, list(torch.arange(len(data.targets)).split(batch_size)), normalise, device, workers=0):
+        for batch in load(data, list(torch.arange(len(data.targets)).split(batch_size)), prepare, device, workers=0):
             with torch.inference_mode(), autocast(device, precision):
                 features = model.backbone(batch.images)
             of, classes = (part.cpu() for part in batch.targets.nonzero(as_tuple=True))

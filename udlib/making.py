@@ -43,11 +43,13 @@ from udlib.training import History, evaluate
 OURS = {"checkpoint", "log.csv", "tensorboard"}  # what a training leaves in its folder before there is a model
 
 
-def settings(method: str = "supervised", network: str = "small", **choices) -> Recipe:
+def settings(method: str = "supervised", network: str = "small", crop: bool = False, **choices) -> Recipe:
     """The recipe of a training on data of one's own; what is None in `choices` has the default of such a network.
 
     The small networks train from scratch as in the course. torchvision's start from ImageNet and are fine-tuned at 448 px
-    as in the profile "full"; weights="none" starts them at random. Raises ValueError for an unknown network or field.
+    as in the profile "full"; weights="none" starts them at random. With `crop`, training sees multi-scale crops as large as
+    `size` says, out of images 8/7 as large, as the released code does (448 of 512). Raises ValueError for an unknown network
+    or field.
 
     >>> settings(network="resnet18", epochs=5).size, settings(lam=0.1).training.optimizer
     (448, 'adam')
@@ -58,6 +60,9 @@ def settings(method: str = "supervised", network: str = "small", **choices) -> R
     given = {name: value for name, value in choices.items() if value is not None}
     if given.get("weights") == "none":
         given["weights"] = None
+    if crop:
+        seen = given.get("size", usual.size)
+        given |= {"size": round(seen * 8 / 7), "crop": seen}
     return usual.but(network=network, **given)
 
 
@@ -143,8 +148,8 @@ def make_model(data: str | Path, out: str | Path, chosen: Recipe, *, teacher: Tr
     network, history = _train(chosen, train, val, teacher, checkpoint=out / "checkpoint", identity=told,
                               on_epoch=log if first else None)
 
-    made = partial(TrainedModel, network, chosen.network, classes, chosen.size)
-    seen: dict[str, Any] = {"val": val.images}
+    made = partial(TrainedModel, network, chosen.network, classes, chosen.training.crop or chosen.size)
+    seen: dict[str, Any] = {"val": splits["val"].paths if chosen.training.crop else val.images}
     if "test" in splits:
         seen["test"] = splits["test"].paths
     logits = {name: made().logits(images, chosen.training.batch_size) for name, images in seen.items()}
@@ -170,7 +175,7 @@ def _train(chosen: Recipe, train: ArrayData, val: ArrayData, teacher: TrainedMod
     config = chosen.training
 
     def validate(model) -> dict[str, float]:
-        return evaluate(model, val, batch_size=config.batch_size, precision=config.precision)
+        return evaluate(model, val, batch_size=config.batch_size, precision=config.precision, prepare=config.prepare)
 
     def run(batch: int):
         return method.train(chosen, train, None, validate=validate, validate_every=1, checkpoint_every=1, **given, **options)
@@ -229,6 +234,6 @@ def _say(splits: dict[str, MultiLabelDataset], chosen: Recipe) -> None:
     train = splits["train"]
     counts = ", ".join(f"{len(part):,} {name}" for name, part in splits.items())
     print(f"{len(train.classes)} classes; images: {counts}{'' if 'test' in splits else ' (no test split)'}; "
-          f"{chosen.network} at {chosen.size} px, {chosen.training.epochs} epochs", flush=True)
+          f"{chosen.network} at {chosen.training.crop or chosen.size} px, {chosen.training.epochs} epochs", flush=True)
     if never := check_trainable(train.targets, train.classes):
         print(f"never present in train, so nothing will be learned of: {', '.join(never)}")

@@ -13,62 +13,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast, set_seed
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import Dataset
 
 from udlib.batches import ArrayData, Batch, as_data, load, require_positives
 from udlib.checkpoints import describe, load_checkpoint, part, require_same, restore_training, save_checkpoint
 from udlib.checkpoints import training_tensors
-from udlib.datasets.transforms import BatchAugment, normalise
-from udlib.devices import autocast, make_accelerator
+from udlib.datasets.transforms import normalise
+from udlib.devices import autocast, compiled_or_not, make_accelerator
 from udlib.metrics import mean_average_precision
+from udlib.optimization import TrainingConfig, generator, learning_rate, make_optimizer, mixed_seed, running_average
 from udlib.progress import track
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """How to train. Frozen, and part of a checkpoint's identity: another value is another training."""
-
-    epochs: int = 40  # data/README.md says how the course's regime (epochs to erase) was chosen
-    batch_size: int = 50  # per step, over all processes; divides 2,000 images, so that no epoch leaves one out
-    optimizer: str = "adam"  # "adam" trains the small nets from scratch in few epochs; "sgd" fine-tunes, as UD does
-    lr: float = 3e-3  # the schedule's peak, for Adam from scratch; 1e-3 for SGD on pretrained weights
-    weight_decay: float = 0.0  # the small nets are meant to be able to overfit; the released code has 1e-4
-    momentum: float = 0.9  # SGD only
-    schedule: str = "one-cycle"  # warm-up, then cosine to 0; "cosine" starts at the peak; "step"; or "constant"
-    warm_up: float = 0.25  # share of a one-cycle's steps with a rising rate
-    clip: float = 5.0  # largest norm of the gradient, the released code's; 0 does not clip
-    precision: str = "auto"  # "auto" is "bf16" where the processor has it: 1.2 to 1.9 times faster; else "fp32"
-    seed: int = 0
-    channels_last: bool = True  # the layout that bf16 convolutions want on a GPU; no loss on a CPU
-    flip: bool = True  # mirror images with chance 1/2
-    shift: int = 0  # largest shift in pixels; 0 leaves images where they are
-    erase: float = 0.0  # chance of random erasing (CutOut); it regularises strongly, so it is a choice
-    workers: int = 0  # processes that decode a Dataset's images; images in memory need none
-
-    def __post_init__(self):
-        least = {"epochs": 1, "batch_size": 1, "weight_decay": 0, "momentum": 0, "clip": 0, "seed": 0, "workers": 0}
-        for name, bound in least.items():
-            if not getattr(self, name) >= bound:
-                raise ValueError(f"{name} is {getattr(self, name)}: expected at least {bound}")
-        if not 0 < self.lr < math.inf:
-            raise ValueError(f"lr is {self.lr}: expected a number above 0")
-        if not 0 <= self.warm_up < 1:
-            raise ValueError(f"warm_up is {self.warm_up}: expected a share of the steps in [0, 1)")
-        for name, allowed in CHOICES.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} is '{getattr(self, name)}': expected one of {', '.join(allowed)}")
-
-
-CHOICES = {
-    "optimizer": ("adam", "sgd"),
-    "schedule": ("one-cycle", "cosine", "step", "constant"),
-    "precision": ("auto", "bf16", "fp32"),
-}
 
 
 @dataclass
@@ -127,8 +86,7 @@ def fit(
     """Train `model` in place for `config.epochs` epochs, at most `max_steps` steps in all.
 
     `loss_fn(model, batch)` returns named scalars; "total" is minimised. `augment(uint8 images, generator, share)` returns
-    float images, `share` being this process's rank and their number; by default flips, shifts and erasing as `config`
-    says, then normalisation. After every `validate_every` epochs and after the last, `validate(model)` gives numbers for
+    float images, `share` being this process's rank and their number; default: `config.augment`. After every `validate_every` epochs and after the last, `validate(model)` gives numbers for
     the history; the weights with the highest `select` are remembered, and `keep="best"` ends with them rather than with
     the last. After each epoch `on_epoch(epoch, model, row)` may look on.
 
@@ -157,19 +115,23 @@ def fit(
     total_steps = min(config.epochs * steps, max_steps or config.epochs * steps)
 
     model.to(device, memory_format=torch.channels_last if config.channels_last else torch.preserve_format)
+    average = running_average(model, config, total_steps) if config.ema else None
+    result = average.module if average else model  # what is validated, watched and kept
     network = accelerator.prepare_model(model)
+    # Of a two-branch network the backbone alone: through the head, UD differentiates twice, which torch.compile does not.
+    compiled = compiled_or_not(getattr(model, "backbone", model), config.compile)
     optimizer = make_optimizer(model, config)
     history, best = History(), {}
     described = describe(config, data, {**(identity or {}), "max_steps": max_steps})
     if checkpoint is not None and (found := load_checkpoint(checkpoint)) is not None:
         tensors, state = found
         require_same(state["identity"], described, checkpoint)
-        restore_training(tensors, model, optimizer, checkpoint)
+        restore_training(tensors, model, optimizer, checkpoint, average)
         history = History(state["rows"], state["best_epoch"])
         best = {name: value for name, value in tensors.items() if name.startswith("best/")}
     saved = len(history.rows)
     data = data.to(device)
-    augment = augment or BatchAugment(flip=config.flip, shift=config.shift, erase=config.erase)
+    augment = augment or config.augment
 
     done = min(saved * steps, total_steps) * batch_size
     with track(total=total_steps * batch_size, description="training", silent=rank > 0, initial=done) as bar:
@@ -184,28 +146,29 @@ def fit(
                 batches = load(data, indices, lambda images: augment(images, draws, (rank, processes)), device, config.workers)
 
                 started = time.perf_counter()
-                losses = train_epoch(network, optimizer, loss_fn, batches, rates, config, accelerator, epoch, bar)
+                with compiled:
+                    losses = train_epoch(network, optimizer, loss_fn, batches, rates, config, accelerator, epoch, bar, average)
                 seconds = time.perf_counter() - started
                 if processes > 1:  # all go on with the first one's batch statistics, as they do in each step
-                    for buffer in model.buffers():
+                    for buffer in [*model.buffers(), *(average.buffers() if average else ())]:
                         buffer.copy_(broadcast(buffer))
                 speed = len(rates) * batch_size / seconds
                 row = {"epoch": epoch + 1, "lr": rates[-1], "seconds": seconds, "images_per_second": speed, **losses}
                 history.rows.append(row)
                 due = (epoch + 1) % validate_every == 0 or schedule.stop == total_steps
                 if validate is not None and due:
-                    row |= {name: float(value) for name, value in validate(model).items()}
+                    row |= {name: float(value) for name, value in validate(result).items()}
                     if history.improved(select):
-                        best = {f"best/{name}": value.cpu().clone() for name, value in model.state_dict().items()}
+                        best = {f"best/{name}": value.cpu().clone() for name, value in result.state_dict().items()}
                 bar.set(**{name: row[name] for name in ("epoch", "total", select) if name in row})
                 if checkpoint is not None and ((epoch + 1) % checkpoint_every == 0 or schedule.stop == total_steps):
                     if rank == 0:
                         state = {"identity": described, "rows": history.rows, "best_epoch": history.best_epoch}
-                        save_checkpoint(checkpoint, training_tensors(model, optimizer) | best, state)
+                        save_checkpoint(checkpoint, training_tensors(model, optimizer, average) | best, state)
                     accelerator.wait_for_everyone()
                     saved = epoch + 1
                 if on_epoch is not None:
-                    on_epoch(epoch + 1, model, row)
+                    on_epoch(epoch + 1, result, row)
         except KeyboardInterrupt:
             kept = f"{saved} are in '{checkpoint}', and the same call resumes there"
             if checkpoint is None:
@@ -216,6 +179,8 @@ def fit(
         if not best:
             raise ValueError(f"validate never gave a finite '{select}', so no epoch is the best")
         model.load_state_dict(history.best_weights)
+    elif average:
+        model.load_state_dict(result.state_dict())
     return history
 
 
@@ -229,8 +194,9 @@ def train_epoch(
     accelerator: Accelerator,
     epoch: int,
     bar: track,
+    average: AveragedModel | None,
 ) -> dict[str, float]:
-    """One step for each batch, at its learning rate; returns the mean of each loss term."""
+    """One step for each batch, at its learning rate, and of the running average; returns the mean of each loss term."""
     network.train()
     sums: dict[str, Tensor] = {}
     for step, (batch, rate) in enumerate(zip(batches, rates)):
@@ -248,6 +214,8 @@ def train_epoch(
                 f"rate, or look at the images in rows {batch.index.tolist()} of the training set"
             )
         optimizer.step()
+        if average is not None:
+            average.update_parameters(network)
         for name, value in terms.items():
             sums[name] = sums.get(name, 0.0) + value.detach().float() / len(rates)
         bar.update(len(batch.index) * accelerator.num_processes)
@@ -305,44 +273,3 @@ def evaluate(model: nn.Module, data: ArrayData | Dataset, scores: str = "sigmoid
         return {"mAP": float(mean_average_precision(found.logits.softmax(1), found.targets, found.difficult))}
     nll = nn.functional.binary_cross_entropy_with_logits(found.logits, found.targets.float()).item()
     return {"mAP": float(mean_average_precision(found.logits, found.targets, found.difficult)), "NLL": nll}
-
-
-def learning_rate(step: int, total_steps: int, config: TrainingConfig) -> float:
-    """The rate at `step` of 0 … total_steps - 1: a function, not a state, so a resumed run has nothing to restore.
-
-    "one-cycle" rises from lr/25 for the share `warm_up`, then falls to nearly 0, each on half a cosine (Smith and
-    Topin, 2018; torch's OneCycleLR without momentum cycling). "cosine" falls from lr towards 0. "step" divides lr by
-    ten for the last third of the steps, the custom before cosine decay.
-    """
-
-    def between(start: float, end: float, share: float) -> float:
-        return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
-
-    if config.schedule == "constant":
-        return config.lr
-    if config.schedule == "cosine":
-        return between(config.lr, 0.0, step / total_steps)
-    if config.schedule == "step":
-        return config.lr * (0.1 if 3 * step >= 2 * total_steps else 1.0)
-    peak = max(config.warm_up * total_steps - 1, 0)
-    if step < peak:
-        return between(config.lr / 25, config.lr, step / peak)
-    return between(config.lr, config.lr / 25e4, (step - peak) / max(total_steps - 1 - peak, 1))
-
-
-def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
-    """Fused: one pass over the parameters instead of a dozen."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if config.optimizer == "adam":
-        return torch.optim.Adam(parameters, config.lr, weight_decay=config.weight_decay, fused=True)
-    return torch.optim.SGD(parameters, config.lr, config.momentum, weight_decay=config.weight_decay, fused=True)
-
-
-def generator(*key: int) -> torch.Generator:
-    """A generator of its own for each key, e.g. (seed, epoch)."""
-    return torch.Generator().manual_seed(mixed_seed(*key))
-
-
-def mixed_seed(*key: int) -> int:
-    """One seed of 31 bits from several numbers, different for (1, 2) and (2, 1)."""
-    return int(np.random.SeedSequence(key).generate_state(1)[0]) >> 1

@@ -26,6 +26,11 @@ Weights = Annotated[str | None, typer.Option(help="torchvision's pretrained weig
                                                   f"{BY_NETWORK}.")]
 Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same model, bit for bit on a CPU.")]
 Flip = Annotated[bool, typer.Option(help="Mirror images at random; not for letters, left and right hands, …")]
+Crop = Annotated[bool, typer.Option("--crop", help="Train on crops at random scales and places, out of images 8/7 as large "
+                                    "(512 px for 448), as the paper's code does.")]
+Ema = Annotated[float, typer.Option(min=0, max=1, help="Keep a running average of the weights over this share of all steps, "
+                                    "0.065 say; 0: the weights as they are.")]
+Compile = Annotated[bool, typer.Option("--compile", help="torch.compile: pays for large networks on a GPU.")]
 Erase = Annotated[float, typer.Option(min=0, max=1, help="Chance of random erasing (CutOut).")]
 Difficult = Annotated[str, typer.Option(help="What VOC's difficult labels count as in training: positive, ignore, negative.")]
 Keep = Annotated[str, typer.Option(help="Which epoch's weights: best (mAP on val) or last.")]
@@ -54,6 +59,9 @@ def train(
     seed: Seed = 0,
     flip: Flip = True,
     erase: Erase = 0.0,
+    crop: Crop = False,
+    ema: Ema = 0.0,
+    compile: Compile = False,
     difficult: Difficult = "positive",
     keep: Keep = "best",
     calibrate: Calibrate = "temperature",
@@ -72,7 +80,7 @@ def train(
     from udlib.making import settings
 
     chosen = settings(network=network, lam=lam, epochs=epochs, size=size, batch_size=batch, lr=lr, weights=weights, seed=seed,
-                      flip=flip, erase=erase, policy=difficult, keep=keep)
+                      flip=flip, erase=erase, crop=crop, ema=ema, compile=compile, policy=difficult, keep=keep)
     _make(data, out, chosen, calibrate=calibrate, tensorboard=tensorboard)
 
 
@@ -92,6 +100,9 @@ def distill(
     seed: Seed = 0,
     flip: Flip = True,
     erase: Erase = 0.0,
+    crop: Crop = False,
+    ema: Ema = 0.0,
+    compile: Compile = False,
     keep: Keep = "best",
     calibrate: Calibrate = "temperature",
     tensorboard: Tensorboard = False,
@@ -111,7 +122,7 @@ def distill(
     master = load(teacher)
     chosen = settings("distillation", network, alpha=alpha, beta=beta, temperature=temperature, epochs=epochs,
                       size=size or master.size, batch_size=batch, lr=lr, weights=weights, seed=seed, flip=flip, erase=erase,
-                      keep=keep)
+                      crop=crop, ema=ema, compile=compile, keep=keep)
     _make(data, out, chosen, teacher=master, calibrate=calibrate, tensorboard=tensorboard)
 
 

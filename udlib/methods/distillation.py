@@ -173,7 +173,7 @@ def stored_answers(ask: Ask, data: ArrayData, precision: str = "auto", batch_siz
 def few_views(data: ArrayData, config: TrainingConfig, options: Mapping) -> tuple[ArrayData, str] | None:
     """What `distillation_loss` stores answers for where a training shows each image as it is or mirrored, and nothing else,
     often enough; None elsewhere."""
-    plain = not config.shift and not config.erase and options.get("augment") is None
+    plain = not (config.shift or config.erase or config.crop) and options.get("augment") is None
     return (data, config.precision) if plain and config.epochs > 2 and isinstance(data.images, Tensor) else None
 
 

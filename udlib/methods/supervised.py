@@ -99,7 +99,8 @@ def on_validation(data: ArrayData | Dataset, config: TrainingConfig, scores: str
                   ) -> Callable[[DualBranchNet], dict[str, float]]:
     """`validate(model)` for `training.fit`: `training.evaluate` on these images, as `config` computes."""
     held_out = as_data(data)
-    return lambda model: evaluate(model, held_out, scores, precision=config.precision, workers=config.workers)
+    return lambda model: evaluate(model, held_out, scores, precision=config.precision, prepare=config.prepare,
+                                  workers=config.workers)
 
 
 def train_supervised(
