@@ -464,7 +464,7 @@ def test_broken_images_are_named_and_the_others_answered(tree, trained, tmp_path
     code, out, err = udlib_command("predict", tmp_path / "half.jpg", good, tmp_path / "gone.jpg", "--model", trained[0], "--csv",
                                    tmp_path / "p.csv")
     assert code == 1 and out.count("\n") == 1 and str(good) in out and len(rows_of(tmp_path / "p.csv")) == 2
-    assert f"'{tmp_path / 'half.jpg'}' cannot be decoded" in err and f"'{tmp_path / 'gone.jpg'}' is missing" in err
+    assert f"'{tmp_path / 'half.jpg'}' cannot be decoded" in err and f"'{tmp_path / 'gone.jpg'}' does not exist" in err
     code, out, _ = udlib_command("predict", tmp_path / "gone.jpg", "--model", trained[0])
     assert code == 1 and out == ""
 

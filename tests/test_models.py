@@ -109,7 +109,7 @@ def test_batches_do_not_change_the_answer():
 
 @pytest.mark.parametrize("images, complaint, error", [
     ([], "there are no images", ValueError),
-    (["nowhere.jpg"], "image 'nowhere.jpg' is missing", FileNotFoundError),
+    (["nowhere.jpg"], "image 'nowhere.jpg' does not exist", FileNotFoundError),
     ([3], "image is a int: expected a path, a PIL image or a uint8 tensor", TypeError),
     (torch.zeros(2, 3, 8, 8), "torch.float32 .3, 8, 8.: expected torch.uint8", ValueError),
     (torch.zeros(2, 8, 8, dtype=torch.uint8), r"torch.uint8 \(8, 8\): expected torch.uint8 \(3, H, W\)", ValueError),

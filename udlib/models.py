@@ -121,6 +121,8 @@ class TrainedModel:
                 return image
             image = Image.fromarray(np.ascontiguousarray(image.cpu().permute(1, 2, 0).numpy()))
         elif isinstance(image, (str, Path)):
+            if not Path(image).is_file():
+                raise FileNotFoundError(f"image '{image}' does not exist: name an image file")
             image = load_rgb(Path(image))
         elif not isinstance(image, Image.Image):
             raise TypeError(f"image is a {type(image).__name__}: expected a path, a PIL image or a uint8 tensor (3, H, W)")

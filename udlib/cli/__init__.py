@@ -23,10 +23,12 @@ app.add_typer(data.app, name="data")
 OURS = (ValueError, TypeError, OSError, RuntimeError, ArithmeticError)
 
 
-def main() -> None:
-    """Run the command; an error that this package raises is one line on stderr and exit code 2."""
+def main(words: list[str] | None = None) -> None:
+    """Run the command with these words, by default the process's own; ends in SystemExit. An error that this package raises
+    is one line on stderr and exit code 2."""
+    words = sys.argv[1:] if words is None else words
     try:
-        app(prog_name="udlib")
+        app(words, prog_name="udlib", obj=words)
     except OURS as error:
         if not _raised_here(error):
             raise

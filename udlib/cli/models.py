@@ -44,6 +44,9 @@ Batches = Annotated[int, typer.Option("--batch", min=1, help="Images at a time."
 PARTS = {"top3": "top 3", "positive": "difficult as positive", "negative": "difficult as negative",
          "difficult": "difficult images", "confident": "p ≥ 0.5", "NLL": "NLL (nats)", "Brier": "Brier score (fraction)"}
 
+HEADLINE = ("mAP", "mAP_difficult", "CF1", "OF1", "CF1_top3", "OF1_top3", "ECE", "ECE_pooled", "true_CE", "true_CE_pooled",
+            "overconfidence", "NLL", "Brier")
+
 
 def train(
     data: Data,
@@ -218,8 +221,8 @@ def _make(data: str, out: Path, chosen, **options) -> None:
     difficult = {name: "mAP_difficult" in numbers["uncalibrated"] for name, numbers in model.metrics.items()}
     for name, numbers in model.metrics.items():
         note = ", on which the calibrator was fitted" if name == "val" and model.calibrator else ""
-        print(f"\n{name}{note}\n{_table(numbers, difficult[name])}")
-    print(f"\nThe model is in '{out}': udlib predict IMAGE... --model {out}")
+        print(f"\n{name}{note}\n{_table({kind: _headline(found) for kind, found in numbers.items()}, difficult[name])}")
+    print(f"\nThe model is in '{out}': udlib predict IMAGE... --model {out}. More numbers: udlib evaluate.")
 
 
 @contextmanager
@@ -230,6 +233,11 @@ def _resumable() -> Iterator[None]:
     except KeyboardInterrupt as stop:
         print(f"\nudlib: {str(stop) or 'stopped'}; the same command goes on from there", file=sys.stderr)
         raise typer.Exit(130) from None
+
+
+def _headline(numbers: dict[str, float]) -> dict[str, float]:
+    """The numbers that a training ends with."""
+    return {name: numbers[name] for name in HEADLINE if name in numbers}
 
 
 def _table(numbers: dict[str, dict[str, float]], difficult: bool) -> str:

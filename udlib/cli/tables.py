@@ -13,6 +13,7 @@ from udlib.cli.running import cores, duration, forecast, measured_pace, train_al
 
 
 def reproduce(
+    context: typer.Context,
     table: Annotated[str | None, typer.Argument(metavar="TABLE", help="table1 … table5; --list names them.")] = None,
     listed: Annotated[bool, typer.Option("--list", help="The tables: what each asks, and on which data.")] = False,
     data: Annotated[str | None, typer.Option(help="voc2007, coco2014, scenes, … or a folder; default: the paper's.")] = None,
@@ -64,9 +65,10 @@ def reproduce(
     present = [run for runs in stored_runs(named).values() for run in runs.values()]
     here = [run for run in present if run.provenance["hardware"] == hardware()]
     pace = measured_pace(here) if here else None
+    again = shlex.join(["udlib", *context.obj])
     if only is not None:
         waiting = {recipe: serves for recipe, serves in waiting.items() if recipe.key == only}
-        raise typer.Exit(int(bool(train_all(waiting, pace or 1.0, _again(), networks))))
+        raise typer.Exit(int(bool(train_all(waiting, pace or 1.0, again, networks))))
 
     other = f" (the paper: {found.data})" if name != found.data else ""
     print(f"{found.name}: {found.title}, on {name}{other}, {size} size")
@@ -82,7 +84,7 @@ def reproduce(
         if jobs != 1 and len(waiting) > 1:
             failed = train_side_by_side(waiting, jobs or cores(), ["reproduce", *_words(table, name, size, seeds, rows), "--only"])
         else:
-            failed = train_all(waiting, pace or 1.0, _again(), networks)
+            failed = train_all(waiting, pace or 1.0, again, networks)
     lines = compare(found, chosen, name, size, seeds)
     _deliver(found, lines, name, size, seeds, csv, figure)
     damaged = [job for job in work if job.state == "damaged"]
@@ -129,10 +131,6 @@ def _place(data: str, root: Path | None) -> str:
 def _words(table: str, name: str, size: str, seeds: int, rows: str | None) -> list[str]:
     """The command of one training of this table; its root is inherited."""
     return [table, "--data", name, "--size", size, "--seeds", str(seeds), *(["--rows", rows] if rows else [])]
-
-
-def _again() -> str:
-    return shlex.join(["udlib", *sys.argv[1:]])
 
 
 def _say_plan(work, expected, pace: float | None, size: str) -> None:
