@@ -19,8 +19,12 @@ def test_there_are_lessons_and_each_has_its_notebooks_and_none_is_left_over():
     assert {*folder.glob("*.ipynb"), *folder.glob("solutions/*.ipynb")} == expected
 
 
-def test_lessons_are_numbered_without_gaps():
-    assert [source.stem[:2] for source in SOURCES] == [f"{k:02d}" for k in range(len(SOURCES))]
+TO_COME = {"09", "10"}  # the two other systems
+
+
+def test_lessons_are_numbered_without_gaps_but_for_those_to_come():
+    found = [source.stem[:2] for source in SOURCES]
+    assert found == sorted({f"{k:02d}" for k in range(12)} - TO_COME)
 
 
 @pytest.mark.parametrize("source, path, solved", NOTEBOOKS, ids=name_of)

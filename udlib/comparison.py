@@ -116,7 +116,9 @@ def figure(table: Table, lines: Sequence[Line], title: str = "") -> Figure:
         return (list(values),) * 3
 
     gaps = [line.paper_difference for line in chosen]
-    groups = {"paper": drawn(math.nan if gap.doubt else gap.value for gap in gaps)}
+    groups = {}
+    if not all(gap.doubt for gap in gaps):
+        groups["paper"] = drawn(math.nan if gap.doubt else gap.value for gap in gaps)
     if any(gap.doubt for gap in gaps):
         groups["paper, doubtful"] = drawn(gap.value if gap.doubt else math.nan for gap in gaps)
     if any(line.difference for line in chosen):

@@ -148,7 +148,9 @@ def _csv(found: Source, report: Report, note: Report) -> Images:
     for split in SPLITS:
         rows = [row for row in listing.rows if row.split == split]
         absent_here = set(listing.classes).difference(*(row.labels for row in rows)) if rows else set()
-        if not rows:
+        if not rows and split == "test":
+            note(f"'{path}' has no image of split 'test': a model can be trained, and not be measured on images new to it")
+        elif not rows:
             report(f"'{path}' has no image of split '{split}': mark rows so in the column 'split', or leave that column out")
         elif absent_here:
             note(f"split '{split}' has no image with {', '.join(sorted(absent_here))}")

@@ -1,0 +1,705 @@
+# %% [markdown]
+r"""
+# 11 · Full runs: your data, your GPUs, the paper's tables
+
+**Aim.** You will take a folder of labelled images all the way to a calibrated classifier, stop it by force on the way and lose
+next to nothing, say which part of a training sets its speed, and read, plan and pay for one of the paper's tables at full size.
+
+**Prerequisites.** Lessons 02 to 07. A terminal: every command here is meant to be typed there.
+
+**Time.** About 75 minutes with the exercises. The cells run in about a minute, on a CPU. A full-size table needs a GPU and hours;
+this lesson says how many, and does not spend them.
+"""
+
+# %% tags=["setup"]
+import contextlib
+import io
+import json
+import os
+import shlex
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+# %% tags=["setup"]
+import numpy as np
+import pandas as pd
+import torch
+from IPython.display import Image, Markdown, display
+
+from udlib import plots
+from udlib.checkpoints import load_checkpoint
+from udlib.cli import main
+from udlib.datasets.scenes import scenes
+from udlib.exercises import check, check_guess
+from udlib.experiments import load_or_run, store
+from udlib.metrics import mean_average_precision
+from udlib.plots import show
+from udlib.recipes import baseline
+
+# %% [markdown]
+r"""
+So far a lesson's networks were loaded. This one types commands instead, and some cells measure **your** machine: those numbers
+differ from the ones you read here, and the sentences are written by code from what was measured.
+
+A small helper repeats what a terminal shows for `udlib …`, without a new Python for each command. All files go into a folder
+that is deleted at the end.
+"""
+
+# %% tags=["setup"]
+def say(sentence):
+    display(Markdown(sentence))
+
+
+def command(line, first=None):
+    """What a terminal shows for `udlib LINE`, or only its first lines; returns the exit code."""
+    with contextlib.redirect_stdout(io.StringIO()) as said, contextlib.redirect_stderr(said):
+        try:
+            main(shlex.split(line))
+        except SystemExit as stop:
+            code = stop.code or 0
+    shown = said.getvalue().splitlines()
+    print("\n".join([f"$ udlib {line}", *shown[:first], *["…"] * (first is not None and len(shown) > first)]))
+    return code
+
+# %% tags=["setup"]
+HERE, WORK = Path.cwd(), tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+os.chdir(WORK.name)
+os.environ |= {"UDLIB_PROGRESS": "0", "COLUMNS": "110"}
+
+# %% [markdown]
+r"""
+## 1. First, a picture: what a training waits for
+
+Each image passes through three stations: it is **decoded** (a JPEG becomes pixels), **augmented** (cropped, mirrored, erased,
+normalised), and **trained on**. They run side by side, so the slowest of them sets the speed. Most published training code opens each JPEG
+anew in every epoch. The course decodes a data set once, to a large array of bytes, and crops from that.
+
+### Predict
+
+Three guesses before you go on.
+"""
+
+# %%
+guess_ratio = ...  # how many times as many images a second come from the array as from JPEG files? For example 2
+guess_lost = ...  # a training is killed (kill -9) in its 4th epoch: how many finished epochs are lost?
+guess_hours = ...  # GPU-hours for one half of the paper's Table 3, with five seeds of each row and all teachers
+
+# %% [markdown]
+r"""
+Here are a few pictures of 256 × 256 pixels, on disk as JPEG, and both ways to make training images of 224 × 224 from them: one
+by one with PIL and torchvision's transforms (`train_transform`), and in batches from the array (`BatchAugment`). Both do the same
+steps: a crop at a random scale, a mirror, random erasing, normalisation.
+"""
+
+# %%
+from udlib.batches import ArrayData, ImagesOnly, load
+from udlib.datasets.base import to_memory
+from udlib.datasets.transforms import BatchAugment, train_transform
+
+LARGE, SEEN, COUNT = 256, 224, 48
+large = scenes("train", size=LARGE, root="large", counts={"train": COUNT})
+rows = list(torch.arange(COUNT).split(16))
+array = ArrayData(to_memory(large, LARGE), large.targets)  # decoded once
+augment, draws = BatchAugment(flip=True, erase=0.5, crop=SEEN), torch.Generator().manual_seed(0)
+large.transform = train_transform(SEEN, LARGE)  # one by one
+
+# %%
+ways = {
+    "JPEG files, one by one": lambda: torch.utils.data.DataLoader(ImagesOnly(large), batch_sampler=rows),
+    "the decoded array, in batches": lambda: (batch.images for batch in load(
+        array, rows, lambda images: augment(images, draws), torch.device("cpu"), 0)),
+}
+
+# %%
+def images_per_second(epochs):
+    """The median over five turns of each way; they take turns, so that a busy machine slows both."""
+    seconds = {name: [] for name in epochs}
+    for turn in range(6):
+        for name, make in epochs.items():
+            start = time.perf_counter()
+            seen = sum(len(images) for images in make())
+            if turn:  # the first turn warms up
+                seconds[name].append((time.perf_counter() - start) / seen)
+    return {name: 1 / statistics.median(values) for name, values in seconds.items()}
+
+# %%
+speed = images_per_second(ways)
+ratio = speed["the decoded array, in batches"] / speed["JPEG files, one by one"]
+check_guess("images a second from the array, over those from files", guess_ratio, ratio, " times")
+assert 0 < ratio < 1000
+
+# %%
+show(plots.bars(list(speed), {"": list(speed.values())}, f"images per second, {SEEN} px, one process"),
+     "Bars: images per second from JPEG files one by one, and from the decoded array in batches")
+
+# %% [markdown]
+r"""
+`make bench` holds the same comparison, at 448 pixels and with pictures as large as VOC's, to at least three times.
+`datasets/pixels.py` writes the array to a file that is mapped into memory: made once, shared by all later runs, resumed if its
+making was killed.
+
+### Exercise 11.1
+
+A GPU trains `gpu` images a second. `workers` processes decode for it, each `decode` images a second, and work while the GPU
+does. How many images a second go through a training?
+"""
+
+# %% exercise="11.1"
+def my_speed(gpu, decode, workers):
+    return ...
+
+# %% solution="11.1"
+def my_speed(gpu, decode, workers):
+    return min(gpu, workers * decode)
+
+# %% mistake="11.1" says="one after the other"
+def my_speed(gpu, decode, workers):
+    return 1 / (1 / gpu + 1 / (workers * decode))
+
+# %% mistake="11.1" says="that is the sum"
+def my_speed(gpu, decode, workers):
+    return gpu + workers * decode
+
+# %% mistake="11.1" says="a single worker"
+def my_speed(gpu, decode, workers):
+    return min(gpu, decode)
+
+# %%
+check("11.1", my_speed)
+
+# %% [markdown]
+r"""
+## 2. From a folder to a classifier
+
+Now the whole path, on a folder as you might have it: PASCAL VOC's layout, a few hundred pictures. `udlib` reads four layouts
+(VOC, COCO 2014, NUS-WIDE, and a CSV of labels beside a folder of images) and tells them apart by what the folder holds.
+"""
+
+# %%
+COUNTS = {"train": 240, "val": 120, "test": 240}
+scenes("train", root="photos/VOC2007", counts=COUNTS)
+for ours in ("truth.npz", "classes.txt", "VERSION"):  # what real VOC does not have
+    Path("photos/VOC2007", ours).unlink()
+print(*sorted(str(path) for path in Path("photos/VOC2007").glob("*")), sep="\n")
+assert command("data check photos") == 0
+assert command("data describe photos") == 0
+
+# %% [markdown]
+r"""
+Look at a data set before you train on it. `check` opens every file; `describe` counts. Which class is rarest here? With so few
+positives in val, how far would you trust its average precision?
+
+`train` wants the splits train and val. It chooses the epoch by mAP on val, fits a temperature there, and measures on test, if there is
+one. The branch at λ = 0.1 (Eq. 12) is trained too, for the uncertainty maps.
+"""
+
+# %%
+assert command("train photos --out teacher --network small --epochs 12 --batch 20") == 0
+
+# %% [markdown]
+r"""
+Is this a good network? It has seen 240 pictures for 12 epochs, so no. What matters is what stands in the folder, and that the
+numbers are honest: the calibrator was fitted on val, so its effect is judged on test.
+"""
+
+# %%
+print(*sorted(path.name.split("-")[0] for path in Path("teacher").iterdir()), sep="\n")
+log = pd.read_csv("teacher/log.csv")
+assert len(log) == 12
+log.tail(3).round(4)
+
+# %% [markdown]
+r"""
+A smaller network learns from it. `distill` is lesson 07's Eq. 18 with the weights α and β on the command line; here KD alone, since this
+course could not confirm more than that from a random start.
+"""
+
+# %%
+assert command("distill photos --teacher teacher --out student --network small_narrow "
+               "--alpha 0 --beta 0 --epochs 12 --batch 20") == 0
+
+# %%
+image = next(str(path) for path in sorted(Path("photos/VOC2007/JPEGImages").glob("test_*.jpg")))
+assert command(f"predict {image} --model student --top 3") == 0
+assert command(f"predict {image} --model teacher --top 3 --map maps") == 0
+
+# %% [markdown]
+r"""
+The student has no calibration branch, so a map must come from the teacher. In Python a model's folder is one call, with
+everything that is needed to use it: classes, image size, normalisation, weights, calibrator. Weights are stored as safetensors; nothing is
+ever unpickled, so a model from a stranger cannot run code.
+"""
+
+# %%
+import udlib
+from udlib.datasets.base import load_rgb
+from udlib.overlays import attention_grid
+
+model = udlib.load("teacher")
+picture = load_rgb(Path(image))
+said = model.predict([picture])
+show(attention_grid([picture], {"where the two branches disagree": [model.uncertainty_map(picture)]},
+                    ["\n".join(f"{name} {p:.0%}" for name, p in said.labels(top=3)[0])], side=3.2),
+     "A test picture with the three surest labels, and the teacher's uncertainty map over it")
+assert abs(float(said.probabilities.max()) - said.labels(top=1)[0][0][1]) < 1e-6
+
+# %% [markdown]
+r"""
+## 3. Killed, and as if nothing had happened
+
+Long trainings die: a queue's time limit, a power cut, `kill -9`. Each epoch ends with a checkpoint, written as one atomic step: the
+tensors go to a file of a new name, and then one small file that names them is replaced. A kill at any moment leaves either the old
+pair whole or the new one.
+
+For the rest to be *exactly* as if nothing had happened, everything random must be a function of what the checkpoint holds. Here it is
+a function of two numbers, seed and epoch: the order of the images, each crop and mirror, dropout. The learning rate is a
+function of the step. So there is no random state to save.
+
+We start a training, wait for its third checkpoint, and kill it without a warning.
+"""
+
+# %%
+ARGUMENTS = "train photos --network small_narrow --epochs 20 --batch 20 --erase 0.5 --ema 0.1"
+killed = subprocess.Popen([sys.executable, "-m", "udlib", *shlex.split(ARGUMENTS), "--out", "killed"],
+                          stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def epochs_stored(folder):
+    """How many epochs the checkpoint of a training holds, 0 without one."""
+    state = Path(folder, "checkpoint", "state.json")
+    return len(json.loads(state.read_text())["rows"]) if state.exists() else 0
+
+# %%
+while epochs_stored("killed") < 3:
+    assert killed.poll() is None, "the training ended before it could be killed"
+    time.sleep(0.02)
+killed.kill()
+assert killed.wait() != 0
+stored = epochs_stored("killed")
+print(f"killed; its checkpoint holds {stored} of 20 epochs")
+
+# %% [markdown]
+r"""
+The same command goes on from there. A third training is never disturbed. Compare the two, bit by bit.
+"""
+
+# %%
+for folder in ("killed", "quiet"):
+    assert command(f"{ARGUMENTS} --out {folder}", first=1) == 0
+
+# %%
+weights = [udlib.load(folder).network.state_dict() for folder in ("killed", "quiet")]
+equal = all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+assert equal and pd.read_csv("killed/log.csv")["epoch"].tolist() == list(range(1, 21))
+say(f"All {len(weights[0])} tensors are **equal, bit by bit**. Lost was the epoch under way, and no finished one.")
+check_guess("finished epochs lost", guess_lost, 0)
+
+# %% [markdown]
+r"""
+On a GPU the resumed run is close and not equal: some of its sums are added in an order that varies. `make soak` kills
+trainings at dozens of random moments, in the middle of a write too.
+
+## 4. Speed: precision, batch, memory
+
+Two choices cost nothing to try. **bf16**: numbers of 16 bits with the range of 32, for convolutions; losses and sums stay in
+float32. **Batch size**: a larger one keeps wide hardware busy, up to its memory. How does your machine answer, with the course's `small` network?
+"""
+
+# %%
+from udlib.backbones import backbone
+from udlib.devices import autocast, make_accelerator, resolve_precision
+from udlib.heads import DualBranchNet
+
+device = make_accelerator().device
+network = DualBranchNet(backbone("small"), 16, calibration=False).to(device, memory_format=torch.channels_last)
+
+# %%
+def step(batch, precision):
+    """One training step on random images; returns its seconds."""
+    images = torch.randn(batch, 3, 64, 64, device=device).contiguous(memory_format=torch.channels_last)
+    start = time.perf_counter()
+    with autocast(device, precision):
+        loss = network(images).logits.square().mean()
+    loss.backward()
+    if device.type == "cuda":  # its work is only ordered so far
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+# %%
+BATCHES = (2, 8, 32, 64)
+precisions = dict.fromkeys(["fp32", resolve_precision("auto", device)])  # both, or fp32 alone where bf16 is emulated
+found = {precision: [batch / statistics.median(step(batch, precision) for _ in range(5)) for batch in BATCHES]
+         for precision in precisions}
+show(plots.lines(BATCHES, found, "images in a batch", "images per second"),
+     "Training steps of the small network: images per second over batch size, for each precision")
+assert all(value > 0 for values in found.values() for value in values)
+
+# %%
+best = {name: max(values) for name, values in found.items()}
+gain = f"bf16 brings {best['bf16'] / best['fp32']:.1f} times the images of fp32" if "bf16" in best else "no bf16 in this processor"
+say(f"On this machine ({device.type}): {gain}; a batch of {BATCHES[-1]} brings "
+    f"{list(found.values())[-1][-1] / list(found.values())[-1][0]:.1f} times the images a second of a batch of {BATCHES[0]}.")
+
+# %% [markdown]
+r"""
+A larger batch means fewer steps in an epoch, and another training. The custom is to scale the learning rate with the
+batch (Goyal et al., 2017), which holds up to a point and for SGD. Change either, and it is a new regime: choose it on validation, for
+the *baseline*, before you compare methods.
+
+`--compile` runs the backbone through `torch.compile`. It costs a minute or two at the start, and pays for large networks on a GPU.
+UD's loss differentiates the head twice, which compiled code cannot, so the head stays as it is.
+
+### What fits into memory
+
+Decoded images are bytes: 3 × side × side each. On a GPU they stay there if they take less than half of what is free
+(`ArrayData.to`); else they come over from memory, batch by batch.
+"""
+
+# %%
+from udlib.sizes import COUNTS as PUBLISHED, decoded_bytes
+
+memory = pd.DataFrame([{"data": name, "training images": train, "classes": classes,
+                        **{f"GB at {side} px": round(decoded_bytes(train, side) / 1e9, 1) for side in (64, 448, 512)}}
+                       for name, (train, _, classes) in PUBLISHED.items() if name not in ("scenes", "digits")]).set_index("data")
+assert memory.loc["voc2007", "GB at 512 px"] == 3.9
+memory
+
+# %% [markdown]
+r"""
+### Exercise 11.2
+
+The largest whole side, in pixels, at which `images` decoded pictures take at most half of `free` bytes.
+"""
+
+# %% exercise="11.2"
+def my_side(images, free):
+    return ...
+
+# %% solution="11.2"
+def my_side(images, free):
+    return int((free / 2 / (3 * images)) ** 0.5)
+
+# %% mistake="11.2" says="all of the free memory"
+def my_side(images, free):
+    return int((free / (3 * images)) ** 0.5)
+
+# %% mistake="11.2" says="4 bytes a value"
+def my_side(images, free):
+    return int((free / 2 / (4 * 3 * images)) ** 0.5)
+
+# %% mistake="11.2" says="one value a pixel"
+def my_side(images, free):
+    return int((free / 2 / images) ** 0.5)
+
+# %%
+check("11.2", my_side)
+
+# %% [markdown]
+r"""
+## 5. Many GPUs, many machines
+
+One process per GPU, started by a launcher:
+
+```
+torchrun --nproc_per_node 4 -m udlib train photos --network resnet101 --out teacher
+accelerate launch --num_processes 4 -m udlib train photos --network resnet101 --out teacher
+```
+
+`--batch` counts the images of a step over **all** processes, so the same number means the same training on one GPU or on eight: the
+order of the images, their crops and the learning rate are those of one process. What differs is batch normalisation, whose statistics
+are of each process's share.
+
+Two mistakes are common enough to be refused. The first: processes that do not find each other and train as many separate models.
+"""
+
+# %%
+from udlib.devices import require_one_world
+
+os.environ["WORLD_SIZE"] = "4"  # as a launcher tells each of four processes
+try:
+    require_one_world(processes=1)  # but this one sees no other
+except RuntimeError as error:
+    refused = str(error)
+del os.environ["WORLD_SIZE"]
+assert "4 separate models" in refused
+print(refused)
+
+# %% [markdown]
+r"""
+The second is silent: an evaluation that counts images twice. All processes must have equally many images, so that they can
+exchange results. With 13 images and 2 processes, one of them gets an image that the other had already. If those are kept, a metric is
+of 14 images.
+
+How much does it matter? Take a trained baseline, the first 101 test images, and fill up the last round with the first images
+again, as a sampler does.
+"""
+
+# %%
+run = load_or_run(baseline())
+N = min(101, len(run.labels("test").targets))
+labels, probabilities = run.labels("test"), run.probabilities("test")
+
+
+def padded_map(processes):
+    """mAP in per cent if the images that fill up the last round are counted twice."""
+    order = torch.arange(-(-N // processes) * processes) % N
+    return 100 * float(mean_average_precision(probabilities[order], labels.targets[order], labels.difficult[order]))
+
+
+PROCESSES = list(range(1, 65))
+error = [padded_map(processes) - padded_map(1) for processes in PROCESSES]
+assert error[0] == 0 and np.isfinite(error).all()
+
+# %%
+show(plots.lines(PROCESSES, {"mAP": error}, "processes", "error of the mAP, points", markers=False),
+     "The error that counting padded images twice makes in mAP, over the number of processes, 101 images")
+wrong = max(error, key=abs)
+say(f"With {PROCESSES[error.index(wrong)]} processes the mAP of these {N} images is off by **{wrong:+.2f} points**, "
+    "as much as many a claimed improvement, and by chance of either sign.")
+
+# %% [markdown]
+r"""
+`training.predict` gathers batch by batch and cuts the surplus off, so every image counts once, whatever the number of processes; a
+test holds two real processes and 37 images to the result of one.
+
+### Exercise 11.3
+
+`gathered[r]` lists the values that process `r` of `P` computed: those of images r, r + P, r + 2P, … of the padded order, in which the
+first images come again at the end until all processes have equally many. Return the mean over the `count` images, each once.
+"""
+
+# %% exercise="11.3"
+def my_mean(gathered, count):
+    return ...
+
+# %% solution="11.3"
+def my_mean(gathered, count):
+    in_order = [value for turn in zip(*gathered) for value in turn]
+    return sum(in_order[:count]) / count
+
+# %% mistake="11.3" says="count twice"
+def my_mean(gathered, count):
+    values = [value for part in gathered for value in part]
+    return sum(values) / len(values)
+
+# %% mistake="11.3" says="cut off too early"
+def my_mean(gathered, count):
+    values = [value for part in gathered for value in part]
+    return sum(values[:count]) / count
+
+# %% mistake="11.3" says="incomplete last round"
+def my_mean(gathered, count):
+    full = count // len(gathered)
+    values = [value for part in gathered for value in part[:full]]
+    return sum(values) / max(len(values), 1)
+
+# %%
+check("11.3", my_mean)
+
+# %% [markdown]
+r"""
+## 6. A table of the paper, beside your own numbers
+
+`udlib reproduce` knows Tables 1 to 5 of the UD paper as data: every row's recipe, every printed number, and which numbers
+contradict others in the same paper. It trains what is missing, teachers first, goes on after a kill, and prints the paper beside ours.
+What do Table 3's rows on ResNet-18 cost on VOC2007, with one seed? `--plan` says it, and trains nothing.
+"""
+
+# %%
+assert command("reproduce table3a --data voc2007 --rows '*18*' --seeds 1 --size full --plan") == 0
+
+# %% [markdown]
+r"""
+Read it in two halves. First the cost: is it measured on your machine, or assumed? Then the settings, each with its source: what the
+**paper** says, what only the **released code** says, what is **ours** since neither says it. A number without such a list cannot be
+repeated. Last what still differs.
+
+A forecast is a simple sum. A training step costs three forward passes (one forward, two backward), so a teacher's answer costs a third of
+a step of the teacher.
+
+### Exercise 11.4
+
+GPU-hours for a row that is distilled: `seeds` students, `epochs` epochs of `images` images each. `student` and `teacher` are the images
+a second of a *training step* of each network. Every seed has a teacher of its own, trained before, for as many epochs.
+"""
+
+# %% exercise="11.4"
+def my_hours(images, epochs, seeds, student, teacher):
+    return ...
+
+# %% solution="11.4"
+def my_hours(images, epochs, seeds, student, teacher):
+    per_image = 1 / student + 1 / (3 * teacher) + 1 / teacher  # learn, ask, and the teacher's own training
+    return images * epochs * seeds * per_image / 3600
+
+# %% mistake="11.4" says="teachers must be trained too"
+def my_hours(images, epochs, seeds, student, teacher):
+    return images * epochs * seeds * (1 / student + 1 / (3 * teacher)) / 3600
+
+# %% mistake="11.4" says="speeds do not add up"
+def my_hours(images, epochs, seeds, student, teacher):
+    return images * epochs * seeds / (student + teacher) / 3600
+
+# %% mistake="11.4" says="in seconds"
+def my_hours(images, epochs, seeds, student, teacher):
+    return images * epochs * seeds * (1 / student + 1 / (3 * teacher) + 1 / teacher)
+
+# %%
+check("11.4", my_hours)
+
+# %% [markdown]
+r"""
+### What stands there already
+
+On `scenes`, with small networks standing in, the same command needs no GPU; these runs ship with the course. `--show` prints the
+table of what is stored. Levels are not to be compared (64 px against 448, other images), differences and their signs are.
+"""
+
+# %%
+assert command("reproduce table3a --data scenes --show --csv table3a.csv --figure table3a.png", first=14) == 0
+
+# %%
+display(Image("table3a.png"), metadata={"image/png": {
+    "alt": "Differences to the baseline in the rows of Table 3: the paper's, and ours with intervals"}})
+table = pd.read_csv("table3a.csv")
+ours = table[(table["column"] == "mAP") & table["difference"].notna()]
+assert {"paper", "ours", "difference_low", "difference_high"} <= set(table.columns)
+
+# %%
+for row in ours.itertuples():
+    if np.isfinite(row.difference_low):
+        apart = row.paper_difference < row.difference_low or row.paper_difference > row.difference_high
+        say(f"- *{row.row}*: the paper has {row.paper_difference:+.2f} points, we measured {row.difference:+.2f} "
+            f"[{row.difference_low:+.2f}, {row.difference_high:+.2f}]: the paper's number lies {'outside' if apart else 'inside'} our interval.")
+
+# %% [markdown]
+r"""
+An interval that does not hold the paper's number does not refute it: other data, other networks, another start. It says that the claim does
+not carry over to *here* by itself. Whether it holds *there* takes the full-size runs.
+
+## 7. Explore: what would it cost?
+
+Move table, data set and seeds. The bars are GPU-hours of each row's students, and of the teachers.
+"""
+
+# %%
+from udlib import paper, sizes
+from udlib.reproduce import cost, jobs_of, recipes_of
+from udlib.widgets import Explorer, Frame
+
+
+def plan_of(table, data, seeds):
+    """The trainings of a table at full size."""
+    found = paper.table(table)
+    return jobs_of(recipes_of(found, list(found.rows), data, "full", seeds))
+
+
+work = plan_of("table3a", "voc2007", 5)
+check_guess("GPU-hours of Table 3a, if the GPU does what is assumed", guess_hours, cost(work).seconds / 3600)
+
+# %%
+def frame(table, data, seeds):
+    work = plan_of(table, data, seeds)
+    hours = {}
+    for job in work:
+        hours[job.serves] = hours.get(job.serves, 0) + cost([job]).seconds / 3600
+    total = cost(work)
+    readings = {"trainings": str(len(work)), "GPU-hours": f"{total.seconds / 3600:.1f}",
+                "disk": f"{sum(total.disk.values()) / 1e9:.1f} GB", "decoded images": f"{total.memory / 1e9:.1f} GB"}
+    alt = f"{table} on {data} with {seeds} seeds: " + ", ".join(f"{name} {value}" for name, value in readings.items())
+    return Frame(plots.bars(list(hours), {"": list(hours.values())}, "GPU-hours, one GPU, speed assumed"), alt, readings)
+
+# %%
+explorer = Explorer({"table": ["table1", "table2a", "table3a", "table4", "table5"], "data": ["voc2007", "coco2014", "nuswide"],
+                     "seeds": [1, 3, 5]}, frame, start={"table": "table3a", "seeds": 5}, note=sizes.ASSUMED)
+before = explorer.readout.value
+explorer.move(data="coco2014")
+assert explorer.readout.value != before and "GPU-hours" in explorer.readout.value
+explorer.move(data="voc2007")
+explorer
+
+# %% [markdown]
+r"""
+Try COCO with five seeds. An honest table there is dear, and this may be why so few papers print a spread. What would you give up: the
+seeds, the rows, or the data set? (One way out: five seeds for the two rows that the claim is about.)
+
+### And what do GPUs say?
+"""
+
+# %%
+from udlib.sizes import FULL_SIZE
+
+names = {*FULL_SIZE.values(), "vgg19_bn"}
+states = [load_checkpoint(path.parent)[1] for path in sorted(store().glob("*/state.json"))]
+full = [state for state in states if state["recipe"].get("network") in names]
+say(f"Of {len(states)} results that ship with the course, **{len(full)}** are of full size. "
+    + ("" if full else "No GPU was at hand when they were trained. The GPU-hours above rest on assumed speeds: "
+       + sizes.ASSUMED.removeprefix("assumed, not measured: ") + "."))
+
+# %% [markdown]
+r"""
+If you have a GPU, `python -m tests.benchmarks throughput` measures a whole step of UD at 448 px, data included, in three ways:
+the **peer** (float32, PIL, four worker processes, loops over images), **ours**, and the **bare** networks. Read it from the right: ours
+over bare says what data and losses still cost (1 is free); ours over peer says what all this is worth. Then `reproduce` without `--plan`, and the
+cell above will have something to say.
+
+## 8. Your own folder
+
+A CSV with a column of file names and one of labels is enough. Here are ten pictures, and the kinds of damage that real folders have.
+"""
+
+# %%
+os.makedirs("mine/images", exist_ok=True)
+source = sorted(Path("photos/VOC2007/JPEGImages").glob("train_*.jpg"))[:10]
+lines = ["file,split,labels"]
+for k, path in enumerate(source):
+    shutil.copy(path, f"mine/images/{k}.jpg")
+    lines.append(f"{k}.jpg,{'train' if k < 7 else 'val'},{'dog|cat' if k % 2 else 'boat'}")
+Path("mine/labels.csv").write_text("\n".join(lines))
+assert command("data check mine") == 0
+
+# %%
+Path("mine/images/3.jpg").write_bytes(source[3].read_bytes()[:500])  # half a download
+Path("mine/images/5.jpg").unlink()  # listed, and not there
+code = command("data check mine")
+assert code == 1
+
+# %% [markdown]
+r"""
+Every broken file is named, all in one go, and nothing was trained on them. Columns that occur twice, a file listed in two splits,
+labels that nobody knows: all are errors that name the line and the remedy, for no damage is worse than that which stays silent.
+
+What `--network` to take? Up to some thousand small pictures, the course's `small` networks train on a laptop. For photographs,
+`resnet18` or `resnet101`, which start from ImageNet and are fine-tuned at 448 px on a GPU; `--crop` adds the crops of the paper's code.
+"""
+
+# %%
+os.chdir(HERE)
+WORK.cleanup()
+assert not Path(WORK.name).exists() or sys.platform == "win32"
+
+# %% [markdown]
+r"""
+## Summary
+
+- The slowest station sets the speed: decode once, augment in batches, keep the array where the network is.
+- A resumed run is the same run only if all that is random is a function of what was saved: here, of seed and epoch.
+- bf16, channels-last and compilation change the speed and hardly the sums. Another batch size is another regime, to be chosen on
+  validation, for the baseline.
+- With many processes, count every image once, and make sure that they are one world.
+- A reproduction states the source of every setting, compares differences paired by seed, and marks where the paper contradicts itself.
+- `check`, `describe`, `train`, `distill`, `evaluate`, `predict`: from a folder to calibrated labels.
+
+## Further reading
+
+- P. Goyal et al., *Accurate, Large Minibatch SGD: Training ImageNet in 1 Hour*, 2017: the linear scaling rule.
+- P. Micikevicius et al., *Mixed Precision Training*, ICLR 2018; D. Kalamkar et al., *A Study of BFLOAT16 for Deep Learning Training*, 2019.
+- X. Bouthillier et al., *Accounting for Variance in Machine Learning Benchmarks*, MLSys 2021: what seeds do and do not cover.
+- J. Dodge et al., *Show Your Work: Improved Reporting of Experimental Results*, EMNLP 2019.
+- The documentation of *accelerate*, for launching on several machines.
+"""
