@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision import tv_tensors
 
+from udlib.datasets import transforms
 from udlib.datasets.transforms import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -212,13 +213,45 @@ def test_a_batch_of_crops_equals_cropping_and_resizing_each_image_alone():
         alone = {window: torch.nn.functional.interpolate(
             image[None, :, window[0]:window[0] + window[2], window[1]:window[1] + window[3]] / 255, (24, 24), mode="bilinear")[0]
             for window in windows}
-        same = [window for window, picture in alone.items() if torch.allclose(picture, crop, atol=1e-5)]
+        same = [window for window, picture in alone.items() if torch.allclose(picture, crop, atol=1.1 / 255)]  # bytes are rounded
         assert len(same) == 1
         found += same
     pairs = {(height, width) for _, _, height, width in found}
     allowed = {(int(h * 40), int(w * 40)) for h, w in augment.crops.pairs}
     assert pairs <= allowed and len(pairs) > 8, "sides at most two steps of the list apart, many of them drawn"
     assert len(set(found)) > 20
+
+
+@pytest.mark.parametrize("dtype, step", [(torch.uint8, 1.1 / 255), (torch.float32, 1e-5)])
+def test_crops_one_by_one_on_a_cpu_are_those_that_a_gpu_samples_all_at_once(dtype, step):
+    images = noise(64, 50, 40) if dtype == torch.uint8 else noise(64, 50, 40) / 255
+    augment, seen = BatchAugment(crop=24), {}
+    for name in ("_resized", "_sampled"):
+        usual = getattr(augment, name)
+        setattr(augment, name, lambda *parts, name=name, usual=usual: seen.setdefault(name, (parts, usual(*parts)))[1])
+    augment(images, seeded(3))
+    parts, one_by_one = seen["_resized"]
+    assert parts[0].dtype == one_by_one.dtype == dtype and "_sampled" not in seen
+    unit = 255 if dtype == torch.uint8 else 1
+    together = augment._sampled(parts[0], parts[1].float(), parts[2])
+    torch.testing.assert_close(one_by_one.float() / unit, together, atol=step, rtol=0)
+
+
+@pytest.mark.parametrize("options", [{"erase": 0.5}, {"shift": 3, "erase": 0.5}, {"crop": 16, "erase": 0.5}])
+def test_portions_of_a_batch_give_what_the_whole_batch_gives(options, monkeypatch):
+    images, augment = noise(10, 20, 20), BatchAugment(**options)
+    whole = augment(images, seeded(4))
+    monkeypatch.setattr(transforms, "IN_CACHE", 3 * 3 * 20 * 20)
+    assert torch.equal(augment(images, seeded(4)), whole)
+
+
+def test_flips_alone_mirror_just_the_images_that_are_drawn():
+    images = noise(200, 6, 5)
+    out = BatchAugment(**IDENTITY)(images, seeded(2))
+    mirrored = torch.tensor([torch.allclose(a, b.flip(2) / 255) for a, b in zip(out, images)])
+    kept = torch.tensor([torch.allclose(a, b / 255) for a, b in zip(out, images)])
+    assert torch.equal(mirrored, ~kept) and 70 < mirrored.sum() < 130
+    assert torch.equal(images, noise(200, 6, 5)), "the images themselves stay as they were"
 
 
 def test_crops_draw_after_everything_else_and_are_checked():

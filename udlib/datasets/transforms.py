@@ -11,6 +11,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 ERASED_AREA = (0.02, 0.4)  # of the image, as in Zhong et al. 2017, "Random erasing data augmentation"
 ERASED_ASPECT = (0.3, 1 / 0.3)  # height / width
+IN_CACHE = 2**20  # values that are augmented together on a CPU, 4 MB
 PLACES = ((0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0), (0.5, 0.5))  # of a crop: shares of the room down and to the right
 
 
@@ -86,14 +87,14 @@ def normalise(images: Tensor, mean: Sequence[float] = IMAGENET_MEAN, std: Sequen
         raise TypeError(f"images have dtype {images.dtype}: expected uint8 in 0–255 or float in [0, 1]")
     mean, std = (torch.tensor(values, device=images.device).view(1, -1, 1, 1) for values in (mean, std))
     unit = 255.0 if images.dtype == torch.uint8 else 1.0
-    images = images.float()
+    images = images.to(torch.float32, copy=True)
     if size is not None and images.shape[-2:] != (size, size):
         images = F.interpolate(images, (size, size), mode="bilinear", antialias=True)
-    return images.mul(1 / (unit * std)).sub_(mean / std)
+    return images.mul_(1 / (unit * std)).sub_(mean / std)
 
 
 class BatchAugment:
-    """Augment a batch that is in memory, each image with its own random numbers, without a loop over images.
+    """Augment a batch that is in memory, each image with its own random numbers, with as few loops over images as pay.
 
     Called with images (N, 3, H, W), uint8 or float in [0, 1], and a `torch.Generator`; returns normalised float32 on
     their device. In this order: `flip` mirrors with chance ½; `shift` moves by up to so many pixels each way, edges
@@ -132,10 +133,22 @@ class BatchAugment:
             whole = torch.rand(kinds, len(images) * processes, generator=generator, device=generator.device)
             return whole[:, rank::processes].to(images.device)
 
-        uniform = drawn(8)
+        uniform, crops = drawn(8), drawn(2) if self.crops else None
+        height, width = [self.crops.size] * 2 if self.crops else images.shape[-2:]
+        together = max(IN_CACHE // (images.shape[1] * height * width), 1)
+        if images.device.type != "cpu" or together >= len(images):
+            return self._augmented(images, uniform, crops)
+        # Large images in small portions, which stay in the processor's cache from the first of the steps to the last.
+        out = torch.empty(len(images), images.shape[1], height, width, memory_format=torch.channels_last)
+        for start in range(0, len(images), together):
+            rows = slice(start, start + together)
+            out[rows] = self._augmented(images[rows], uniform[:, rows], None if crops is None else crops[:, rows])
+        return out
+
+    def _augmented(self, images: Tensor, uniform: Tensor, crops: Tensor | None) -> Tensor:
         moved = self._move(images, *uniform[:3])
-        if self.crops:
-            moved = self._cropped(moved, drawn(2))
+        if crops is not None:
+            moved = self._cropped(moved, crops)
         out = normalise(moved, self.mean, self.std)
         if self.erase:
             chosen = (uniform[3] < self.erase).view(-1, 1, 1, 1)
@@ -146,34 +159,53 @@ class BatchAugment:
         """Flip and shift in one: each output pixel names the row and the column that it comes from."""
         if not self.flip and not self.shift:
             return images
+        if not self.shift:
+            moved, mirrored = images.clone(), mirror < 0.5
+            moved[mirrored] = images[mirrored].flip(3)
+            return moved
         n, channels, height, width = images.shape
         rows = torch.arange(height, device=images.device).expand(n, height)
         columns = torch.arange(width, device=images.device).expand(n, width)
-        if self.shift:
-            steps = 2 * self.shift + 1
-            down, right = (((u * steps).long() - self.shift).view(-1, 1) for u in (down, right))
-            rows, columns = (rows - down).clamp(0, height - 1), (columns - right).clamp(0, width - 1)
+        steps = 2 * self.shift + 1
+        down, right = (((u * steps).long() - self.shift).view(-1, 1) for u in (down, right))
+        rows, columns = (rows - down).clamp(0, height - 1), (columns - right).clamp(0, width - 1)
         if self.flip:
             columns = torch.where((mirror < 0.5).view(-1, 1), width - 1 - columns, columns)
-        if self.shift:  # whole rows are copied by number: several times faster than one gather of pixels
-            first = torch.arange(n * channels, device=images.device).view(n, channels, 1) * height
-            images = images.reshape(-1, width).index_select(0, (first + rows[:, None]).flatten())
+        # Whole rows are copied by number: several times faster than one gather of pixels.
+        first = torch.arange(n * channels, device=images.device).view(n, channels, 1) * height
+        images = images.reshape(-1, width).index_select(0, (first + rows[:, None]).flatten())
         shape = (n, channels, height, width)
         return images.reshape(shape).gather(3, columns[:, None, None].expand(shape))
 
     def _cropped(self, images: Tensor, uniform: Tensor) -> Tensor:
-        """Float images in [0, 1], (N, 3, crop, crop): each image's own window, resized without a loop over images."""
-        height, width = images.shape[-2:]
+        """(N, 3, crop, crop): each image's own window, resized; from uint8 images uint8 or, from a GPU, float in [0, 1]."""
         pairs = torch.tensor(self.crops.pairs, device=images.device)
         pair, place = ((u * n).long() for u, n in zip(uniform, (len(pairs), len(PLACES))))
-        down, right = torch.tensor(PLACES, device=images.device)[place].T
+        shares = torch.tensor(PLACES, device=images.device)[place]
+        sides = torch.tensor(images.shape[-2:], device=images.device)
+        length = (pairs[pair] * sides.min()).long().clamp(min=1)  # (N, 2): height and width of each window
+        first = (shares * (sides - length)).floor()
+        if images.device.type == "cpu":
+            return self._resized(images, first.long(), length)
+        return self._sampled(images, first, length)
+
+    def _resized(self, images: Tensor, first: Tensor, length: Tensor) -> Tensor:
+        """One window after the other: on a CPU several times as fast as `_sampled`, since bytes are resized as bytes."""
+        size = (self.crops.size, self.crops.size)
+        out = images.new_empty(len(images), images.shape[1], *size)
+        for image, (top, left), (height, width), place in zip(images, first.tolist(), length.tolist(), out):
+            window = image[None, :, top:top + height, left:left + width]
+            place.copy_(F.interpolate(window, size, mode="bilinear", align_corners=False)[0])
+        return out
+
+    def _sampled(self, images: Tensor, first: Tensor, length: Tensor) -> Tensor:
+        """All windows at once, float in [0, 1]: for a GPU, which wants few and large operations."""
         at = []
-        for side, part, start in ((height, pairs[pair, 0], down), (width, pairs[pair, 1], right)):
-            length = (part * min(height, width)).long().clamp(min=1)
-            first = (start * (side - length)).floor()
+        for axis, side in enumerate(images.shape[-2:]):
             # The middle of each new pixel in old ones, kept inside the window; then in grid_sample's −1 … 1.
-            step = (torch.arange(self.crops.size, device=images.device) + 0.5) * length[:, None] / self.crops.size - 0.5
-            inside = torch.minimum(step.clamp(min=0), length[:, None] - 1.0) + first[:, None]
+            count = length[:, axis, None]
+            step = (torch.arange(self.crops.size, device=images.device) + 0.5) * count / self.crops.size - 0.5
+            inside = torch.minimum(step.clamp(min=0), count - 1.0) + first[:, axis, None]
             at.append((2 * inside + 1) / side - 1)
         rows, columns = at
         shape = (len(images), self.crops.size, self.crops.size)
