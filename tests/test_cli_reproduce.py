@@ -98,10 +98,10 @@ def test_the_plan_trains_nothing_and_says_states_cost_settings_and_departures(ho
     assert "GPU-hours (assumed, not measured: one GPU that sustains 40 TFLOP/s" in out
     assert "checkpoint of one training 510.0 MB" in out and "memory: 7.8 GB for the decoded images" in out
     lines = [" ".join(line.split()) for line in out.splitlines()]
-    assert {"lr 0.001 released code: not stated in the paper", "embedding 512 released code: not stated in the paper"} <= {*lines}
+    assert {"lr 0.001 released code: not stated in the paper", "bias False released code: not stated in the paper"} <= {*lines}
     assert any(line.startswith("crop 448 paper: section 5.1; ") for line in lines)
     assert any(line.startswith("batch_size 16 ours: ") for line in lines)
-    assert "classifier: released code: without a bias" in out
+    assert "step decay: Table 1 without cosine decay: the paper gives no schedule" in out
 
 
 def test_the_plan_at_the_courses_size_says_what_stands_in(trainer, reproduce):

@@ -1,4 +1,5 @@
 import dataclasses
+from importlib import import_module
 
 import pytest
 import torch
@@ -7,6 +8,7 @@ from striped_images import QUICK, striped_images
 from udlib import losses
 from udlib.backbones import backbone
 from udlib.batches import ArrayData, Batch
+from udlib.experiments import recipe
 from udlib.heads import DualBranchNet
 from udlib.losses import dual_branch_loss, ova_loss
 from udlib.methods import supervised
@@ -155,3 +157,16 @@ def test_images_decoded_on_demand_train_the_same_network_as_images_in_memory():
     )
     for name, value in one.state_dict().items():
         assert torch.equal(value, other.state_dict()[name]) and torch.equal(value, with_ignore.state_dict()[name])
+
+
+@pytest.mark.parametrize("method", ["supervised", "distillation", "self_distillation"])
+def test_a_recipe_without_bias_has_none_in_its_classifier_and_all_else_as_ever(method):
+    with_bias, without = (import_module(f"udlib.methods.{method}").build(recipe(method, network="small_narrow", bias=bias), 5)
+                          for bias in (True, False))
+    assert without.state_dict().keys() == with_bias.state_dict().keys() - {"head.classification.bias"}
+
+
+def test_training_without_bias_trains_no_bias():
+    model, _ = train_supervised(striped_images(32), dataclasses.replace(QUICK, epochs=1), network="small_narrow", embedding=8,
+                                bias=False)
+    assert model.head.classification.bias is None and model.head.calibration is not None

@@ -42,7 +42,7 @@ def test_what_the_paper_leaves_unsaid_is_the_released_codes():
     assert (flat["optimizer"], flat["lr"], flat["momentum"], flat["weight_decay"], flat["clip"]) == ("sgd", 1e-3, 0.9, 1e-4, 5.0)
     assert (flat["pooling"], flat["embedding"], flat["flip"], flat["policy"]) == ("max", 512, True, "positive")
     assert {name for name, (_, source, _) in FULL.items() if source == RELEASED} == {
-        "erase", "flip", "pooling", "embedding", "policy", "optimizer", "lr", "lr_end", "momentum", "weight_decay", "clip", "size"}
+        "erase", "flip", "pooling", "embedding", "policy", "optimizer", "lr", "lr_end", "bias", "momentum", "weight_decay", "clip", "size"}
     assert {name for name, (_, source, _) in FULL.items() if source == OURS} == {"batch_size", "keep"}
 
 
@@ -77,7 +77,7 @@ def test_every_setting_of_every_full_size_recipe_has_a_source_and_a_reason():
 
 
 def test_what_a_recipe_cannot_express_is_said():
-    assert {"classifier", "validation", "epoch", "step decay"} <= DEPARTURES.keys()
+    assert { "validation", "epoch", "step decay"} <= DEPARTURES.keys()
     assert {"stand-ins", "VGG-19-BN", "temperature"} <= COURSE_DEPARTURES.keys()
 
 

@@ -46,6 +46,7 @@ class Recipe:
     weights: str | None = None  # of torchvision, e.g. IMAGENET1K_V1
     pooling: str = "avg"
     embedding: int = 128  # width of the calibration branch; the released code's 512 suits 2,048 features
+    bias: bool = True  # of the classifier; the released code has none
     policy: str = "positive"  # what a difficult label counts as in training
     keep: str = "last"  # or "best", the epoch with the highest mAP on validation
     training: TrainingConfig = TrainingConfig()

@@ -28,6 +28,7 @@ FULL = {
     "flip": (True, RELEASED, "not stated in the paper"),
     "pooling": ("max", RELEASED, "not stated in the paper"),
     "embedding": (512, RELEASED, "not stated in the paper"),
+    "bias": (False, RELEASED, "not stated in the paper"),
     "policy": ("positive", RELEASED, "difficult labels count as positives in training"),
     "optimizer": ("sgd", RELEASED, "not stated in the paper"),
     "lr": (1e-3, RELEASED, "not stated in the paper"),

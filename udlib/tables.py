@@ -56,7 +56,6 @@ SOURCES = {name: (source, where) for name, (_, source, where) in FULL.items()} |
 # What a full-size recipe cannot express, or does otherwise: what the paper or the released code does, and what happens here.
 DEPARTURES = {
     "step decay": "Table 1 without cosine decay: the paper gives no schedule; here: a tenth for the last third of the steps",
-    "classifier": f"{RELEASED}: without a bias; here: with one",
     "validation": f"{PAPER}: trains on all of its training images; here: one in {HOLD_OUT} is held out for validation",
     "epoch": f"{RELEASED}: the best epoch on the test images; here: the last one, and Table 4's teacher by the held-out images",
     "losses": f"{RELEASED}: other factors than the equations (udlib.losses, scale=\"released\"); here: the equations",

@@ -49,7 +49,7 @@ def needs(recipe) -> dict[str, dict]:
 
 def build(recipe, num_classes: int) -> DualBranchNet:
     """The student of a recipe (see `experiments.Recipe`) from a random start, for trained weights to be loaded into."""
-    return make_network(num_classes, _branch(recipe.settings), recipe.network, None, recipe.pooling, recipe.embedding)
+    return make_network(num_classes, _branch(recipe.settings), recipe.network, None, recipe.pooling, recipe.embedding, recipe.bias)
 
 
 def train(recipe, data: ArrayData, validation: ArrayData | None, checkpoint=None, *, teacher: DualBranchNet,
@@ -61,7 +61,7 @@ def train(recipe, data: ArrayData, validation: ArrayData | None, checkpoint=None
     return train_distilled(
         data, teacher, recipe.training, alpha=chosen.alpha, beta=chosen.beta, temperature=chosen.temperature,
         normalize=chosen.normalize, through_weights=chosen.through_weights, scale=chosen.scale, network=recipe.network,
-        weights=recipe.weights, pooling=recipe.pooling, embedding=recipe.embedding, validation=validation,
+        weights=recipe.weights, pooling=recipe.pooling, embedding=recipe.embedding, bias=recipe.bias, validation=validation,
         checkpoint=checkpoint, **usual | options,
     )
 
@@ -192,6 +192,7 @@ def train_distilled(
     weights=None,
     pooling: str = "avg",
     embedding: int = 512,
+    bias: bool = True,
     classes: Sequence[str] | None = None,
     teacher_classes: Sequence[str] | None = None,
     validation: ArrayData | Dataset | None = None,
@@ -207,7 +208,7 @@ def train_distilled(
     device = make_accelerator().device
     data = as_data(data).to(device)
     set_seed(config.seed)
-    model = make_network(data.targets.shape[1], max(alpha, beta), network, weights, pooling, embedding)
+    model = make_network(data.targets.shape[1], max(alpha, beta), network, weights, pooling, embedding, bias)
     teacher.to(device)
     terms = {"alpha": alpha, "beta": beta, "temperature": temperature, "normalize": normalize,
              "through_weights": through_weights, "scale": scale}

@@ -37,7 +37,7 @@ class Settings:
 
 def build(recipe, num_classes: int) -> DualBranchNet:
     """The network of a recipe (see `experiments.Recipe`) from a random start, for trained weights to be loaded into."""
-    return make_network(num_classes, recipe.settings.lam, recipe.network, None, recipe.pooling, recipe.embedding)
+    return make_network(num_classes, recipe.settings.lam, recipe.network, None, recipe.pooling, recipe.embedding, recipe.bias)
 
 
 def train(recipe, data: ArrayData, validation: ArrayData, checkpoint=None) -> tuple[DualBranchNet, History]:
@@ -46,7 +46,7 @@ def train(recipe, data: ArrayData, validation: ArrayData, checkpoint=None) -> tu
     return train_self_distilled(
         data, validation, recipe.training, lam=chosen.lam, distil=chosen.distil, alpha=chosen.alpha, beta=chosen.beta,
         temperature=chosen.temperature, normalize=chosen.normalize, network=recipe.network, weights=recipe.weights,
-        pooling=recipe.pooling, embedding=recipe.embedding, validate_every=5, keep=recipe.keep, checkpoint=checkpoint,
+        pooling=recipe.pooling, embedding=recipe.embedding, bias=recipe.bias, validate_every=5, keep=recipe.keep, checkpoint=checkpoint,
         checkpoint_every=5, identity=recipe.flat(),
     )
 
@@ -66,6 +66,7 @@ def train_self_distilled(
     weights=None,
     pooling: str = "avg",
     embedding: int = 512,
+    bias: bool = True,
     keep: str = "last",
     checkpoint: str | Path | None = None,
     **options,
@@ -85,7 +86,7 @@ def train_self_distilled(
     folders = [None, None] if checkpoint is None else [Path(checkpoint) / half for half in ("1", "2")]
 
     set_seed(config.seed)
-    model = make_network(data.targets.shape[1], lam, network, weights, pooling, embedding)
+    model = make_network(data.targets.shape[1], lam, network, weights, pooling, embedding, bias)
     hard = supervised_loss(lam)
     if distil:
         distillation_loss(model, alpha, beta, temperature, normalize)  # refuse wrong settings now, not at the restart

@@ -43,7 +43,7 @@ def scores(recipe) -> str:
 
 def build(recipe, num_classes: int) -> DualBranchNet:
     """The network of a recipe (see `experiments.Recipe`) from a random start, for trained weights to be loaded into."""
-    return make_network(num_classes, recipe.settings.lam, recipe.network, None, recipe.pooling, recipe.embedding)
+    return make_network(num_classes, recipe.settings.lam, recipe.network, None, recipe.pooling, recipe.embedding, recipe.bias)
 
 
 def train(recipe, data: ArrayData, validation: ArrayData | None, checkpoint=None, **options) -> tuple[DualBranchNet, History]:
@@ -53,16 +53,17 @@ def train(recipe, data: ArrayData, validation: ArrayData | None, checkpoint=None
     return train_supervised(
         data, recipe.training, lam=recipe.settings.lam, scale=recipe.settings.scale, loss=recipe.settings.loss,
         temperature=recipe.settings.temperature, smoothing=recipe.settings.smoothing, network=recipe.network,
-        weights=recipe.weights, pooling=recipe.pooling, embedding=recipe.embedding, validation=validation,
+        weights=recipe.weights, pooling=recipe.pooling, embedding=recipe.embedding, bias=recipe.bias, validation=validation,
         checkpoint=checkpoint, **usual | options,
     )
 
 
 def make_network(
-    num_classes: int, lam: float, network: str = "small", weights=None, pooling: str = "avg", embedding: int = 512
+    num_classes: int, lam: float, network: str = "small", weights=None, pooling: str = "avg", embedding: int = 512,
+    bias: bool = True,
 ) -> DualBranchNet:
     """A backbone with both heads; without the calibration branch for λ = 0, which does not train one."""
-    return DualBranchNet(backbone(network, weights), num_classes, pooling, embedding, calibration=lam > 0)
+    return DualBranchNet(backbone(network, weights), num_classes, pooling, embedding, lam > 0, bias)
 
 
 def supervised_loss(lam: float = 0.1, scale: str = "paper", loss: str = "ova", temperature: float = 3.0,
@@ -116,18 +117,19 @@ def train_supervised(
     weights=None,
     pooling: str = "avg",
     embedding: int = 512,
+    bias: bool = True,
     validation: ArrayData | Dataset | None = None,
     **options,
 ) -> tuple[DualBranchNet, History]:
     """Build `network` with both heads and train it on `data`; the same seed gives the same network.
 
-    `weights`, `pooling` and `embedding` are those of `backbones.backbone` and `heads.DualBranchNet`. On `validation`,
+    `weights`, `pooling`, `embedding` and `bias` are those of `backbones.backbone` and `heads.DualBranchNet`. On `validation`,
     if given, each epoch is evaluated (`training.evaluate`). `options` go to `training.fit` (checkpoint, keep, …).
     """
     data = as_data(data)
     loss_fn = supervised_loss(lam, scale, loss, temperature, smoothing)
     set_seed(config.seed)
-    model = make_network(data.targets.shape[1], lam, network, weights, pooling, embedding)
+    model = make_network(data.targets.shape[1], lam, network, weights, pooling, embedding, bias)
     if validation is not None:
         options["validate"] = on_validation(validation, config, "softmax" if loss in SOFTMAX else "sigmoid")
     identity = {"lam": lam, "scale": scale, "loss": loss, "temperature": temperature, "smoothing": smoothing, "network": network, "weights": str(weights), "pooling": pooling}
