@@ -144,6 +144,17 @@ def test_a_full_disk_is_a_warning_and_leaves_no_file(cache, tmp_path, monkeypatc
     assert len(data) == 4 and list(cache.iterdir()) == []
 
 
+def test_what_a_killed_build_left_is_removed_when_nobody_can_be_writing_it_any_more(cache, tmp_path):
+    root = voc_tree(tmp_path / "voc", 8)
+    cache.mkdir(parents=True)
+    old, young = cache / ".0123456789abcdef.npz.old.tmp", cache / ".0123456789abcdef.npz.young.tmp"
+    for file in (old, young):
+        file.write_bytes(b"half a table")
+    os.utime(old, (0, 0))
+    VOC(root, "train")
+    assert not old.exists() and young.exists()
+
+
 def test_small_sets_leave_no_file(tmp_path, monkeypatch):
     monkeypatch.setenv("UDLIB_DATA", str(tmp_path / "data"))
     VOC(voc_tree(tmp_path / "voc", 8), "train")

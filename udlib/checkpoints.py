@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from udlib.batches import ArrayData
-from udlib.files import atomic_write
+from udlib.files import atomic_write, remove_leftovers
 
 FORMAT = 1
 
@@ -35,9 +35,16 @@ def save_checkpoint(folder: Path, tensors: Mapping[str, Tensor], state: Mapping)
     atomic_write(file, content)
     record = {"format": FORMAT, "tensors": file.name, "sha256": digest, **state}
     atomic_write(folder / "state.json", json.dumps(record, indent=1).encode())
-    for stale in [*folder.glob("tensors-*.safetensors"), *folder.glob(".*.tmp")]:
-        if stale != file:
-            stale.unlink(missing_ok=True)
+    remove_stale(folder)
+
+
+def remove_stale(folder: Path) -> None:
+    """Remove what the checkpoint in `folder` has no use for: other tensors, and what killed writers left."""
+    named = json.loads((folder / "state.json").read_bytes())["tensors"]
+    for file in folder.glob("tensors-*.safetensors"):
+        if file.name != named:
+            file.unlink(missing_ok=True)
+    remove_leftovers(folder, age=0)
 
 
 def load_checkpoint(folder: Path, remedy: str | None = None) -> tuple[dict[str, Tensor], dict] | None:

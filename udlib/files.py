@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import time
 import uuid
+from contextlib import suppress
 from pathlib import Path
+
+ABANDONED = 3600.0  # seconds without a change after which no writer can still be at work on a temporary file
 
 
 def atomic_write(path: Path, content: bytes) -> None:
@@ -30,3 +34,16 @@ def atomic_write(path: Path, content: bytes) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def remove_leftovers(folder: Path, age: float | None = None) -> None:
+    """Remove the temporary files that killed writers left in a folder: those without a change for `age` seconds.
+
+    The default, `ABANDONED`, spares the work of other processes; 0 is for a folder that nobody else writes to. A file that
+    cannot be removed stays.
+    """
+    latest = time.time() - (ABANDONED if age is None else age)
+    for temporary in Path(folder).glob(".*.tmp"):
+        with suppress(OSError):
+            if temporary.stat().st_mtime <= latest:
+                temporary.unlink()

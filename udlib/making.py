@@ -18,7 +18,7 @@ from torch import Tensor
 
 from udlib.backbones import NAMES, SMALL_WIDTHS
 from udlib.batches import ArrayData
-from udlib.checkpoints import fingerprint, require_same
+from udlib.checkpoints import fingerprint, remove_stale, require_same
 from udlib.datasets import open_dataset
 from udlib.datasets.base import (
     MultiLabelDataset,
@@ -222,7 +222,8 @@ def _present(out: Path, record: dict[str, Any]) -> TrainedModel | None:
     if (out / "state.json").is_file():
         model = load(out)
         require_same(model.training, record, out)
-        shutil.rmtree(out / "checkpoint", ignore_errors=True)  # a kill may have come between model and this
+        remove_stale(out)  # a kill may have come between the model and this
+        shutil.rmtree(out / "checkpoint", ignore_errors=True)
         return model
     names = [path.name for path in out.iterdir()] if out.is_dir() else []
     if foreign := sorted(name for name in names if name not in OURS and not name.startswith(("tensors-", "."))):

@@ -17,7 +17,7 @@ from typing import Callable, Iterable, Sequence
 import numpy as np
 
 from udlib.datasets.base import Box, data_root
-from udlib.files import atomic_write
+from udlib.files import atomic_write, remove_leftovers
 
 FORMAT = 1  # raise it whenever a reader makes other boxes of the same annotations
 SMALLEST = 1000  # images; parsing fewer takes less than a second, and test trees leave no files behind
@@ -63,6 +63,7 @@ def cached(name: str, size: int, files: Callable[[], Sequence[Path]], parse: Cal
         return parse()
     made_from = fingerprint(files())
     path = data_root() / "cache" / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.npz"
+    remove_leftovers(path.parent)
     table = load(path, made_from)
     if table is None:
         table = parse()
