@@ -157,30 +157,13 @@ def test_control_c_says_how_to_go_on_and_the_same_command_does_bit_for_bit(tree,
     assert [row[0] for row in rows_of(out / "log.csv")] == ["epoch", "1", "2"]
 
 
-def test_a_process_killed_after_its_first_checkpoint_goes_on_bit_for_bit(tree, trained, tmp_path):
-    script = """
-import os, signal, sys, torch
-from udlib import cli, training
-
-torch.set_num_threads(int(sys.argv.pop(1)))
-usual, epochs = training.train_epoch, []
-
-def train_epoch(*arguments):
-    epochs.append(1)
-    row = usual(*arguments)
-    if len(epochs) == 2:  # its steps are done, its checkpoint is not written
-        os.kill(os.getpid(), signal.SIGKILL)
-    return row
-
-training.train_epoch = train_epoch
-cli.main()
-"""
-    words = ["train", str(tree), "--out", str(tmp_path / "model"), *QUICK]
-    killed = subprocess.run([sys.executable, "-c", script, str(torch.get_num_threads()), *words], capture_output=True, text=True)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert load_checkpoint(tmp_path / "model" / "checkpoint")[1]["rows"][-1]["epoch"] == 1
-    assert udlib_command(*words)[0] == 0
-    assert same(weights(tmp_path / "model"), weights(trained[0]))
+def test_what_a_kill_left_beside_a_finished_model_goes_with_the_same_command(tree, trained, tmp_path):
+    folder = Path(shutil.copytree(trained[0], tmp_path / "model"))
+    for name in ("tensors-0123456789abcdef.safetensors", ".state.json.0123abcd.tmp", ".log.csv.4567cdef.tmp"):
+        (folder / name).write_bytes(b"half")
+    (folder / "checkpoint").mkdir()
+    assert udlib_command("train", tree, "--out", folder, *QUICK)[0] == 0
+    assert {path.name for path in folder.iterdir()} == {path.name for path in trained[0].iterdir()}
 
 
 def test_images_of_a_mapped_file_train_the_same_weights(tree, trained, tmp_path, monkeypatch):
