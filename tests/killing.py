@@ -24,8 +24,8 @@ def udlib_process(words, log, prepare, environment, kill_after=PATIENCE):
     `prepare()` is called in the process before the clock starts; what the command says is added to the file `log`.
     """
     here, there = FORKS.Pipe(duplex=False)
-    settings = {"UDLIB_PROGRESS": "0", **environment}
-    process = FORKS.Process(target=_run, args=(list(map(str, words)), log, prepare, settings, torch.get_num_threads(), there))
+    settings, threads = {"UDLIB_PROGRESS": "0", **environment}, torch.get_num_threads()
+    process = FORKS.Process(target=_run, args=(list(map(str, words)), log, prepare, settings, threads, there))
     process.start()
     there.close()
     here.recv()

@@ -1,4 +1,4 @@
-"""A training by the command, killed by the system where it has most to lose: the same command ends as if nothing had been."""
+"""A training by the command, killed by the system where it has most to lose: the same command ends as if never killed."""
 
 import io
 import json

@@ -56,7 +56,8 @@ def life(words, root, kill_after=300.0):
 
 def cached(root):
     """All files below the cache but locks, which are empty and stay."""
-    return sorted(str(path.relative_to(root)) for path in (root / "data").rglob("*") if path.is_file() and path.suffix != ".lock")
+    found = [path for path in (root / "data").rglob("*") if path.is_file() and path.suffix != ".lock"]
+    return sorted(str(path.relative_to(root)) for path in found)
 
 
 @pytest.fixture(scope="module")
