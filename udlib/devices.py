@@ -115,15 +115,19 @@ def within_memory(run: Callable[[int], T], batch: int, trial: Callable[[int], ob
 
 
 def provenance(precision: str, rows: list[dict[str, float]]) -> dict[str, object]:
-    """Where a training's numbers come from: versions, hardware, precision, threads, and what it took (a history's rows)."""
-    device = make_accelerator().device
+    """Where a training's numbers come from: `machine`, and what the training took (a history's rows)."""
     spent = sum(row["seconds"] for row in rows)
     images = sum(row["seconds"] * row["images_per_second"] for row in rows)
+    return machine(precision) | {"seconds": round(spent, 1), "images_per_second": round(images / spent, 1)}
+
+
+def machine(precision: str) -> dict[str, object]:
+    """What computes here, and how: versions, hardware, threads and precision."""
+    device = make_accelerator().device
     return {
         "udlib": udlib.__version__, "python": platform.python_version(), "torch": torch.__version__,
         "hardware": hardware(), "device": device.type, "threads": torch.get_num_threads(),
         "precision": resolve_precision(precision, device),
-        "seconds": round(spent, 1), "images_per_second": round(images / spent, 1),
     }
 
 
