@@ -410,6 +410,8 @@ torchrun --nproc_per_node 4 -m udlib train photos --network resnet101 --out teac
 accelerate launch --num_processes 4 -m udlib train photos --network resnet101 --out teacher
 ```
 
+(On CPUs take `torchrun`: without MPI, `accelerate launch` starts a single process there, whatever number it is given.)
+
 `--batch` counts the images of a step over **all** processes, so the same number means the same training on one GPU or on eight: the
 order of the images, their crops and the learning rate are those of one process. What differs is batch normalisation, whose statistics
 are of each process's share.
