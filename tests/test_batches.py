@@ -56,6 +56,14 @@ def test_worker_processes_keep_the_order():
     assert torch.equal(torch.cat([batch.images for batch in batches]), data.images.flip(0).float())
 
 
+def test_a_batch_that_is_kept_is_not_written_over_by_the_next():
+    data = striped_images(20)
+    rows = list(torch.randperm(20, generator=torch.Generator().manual_seed(0)).split(5))
+    for prepare in (lambda images: images, lambda images: images[:, :, :8], lambda images: images.float()):
+        kept = list(load(data, rows, prepare, torch.device("cpu"), 0))
+        assert all(torch.equal(batch.images, prepare(data.images[some])) for batch, some in zip(kept, rows))
+
+
 def test_float_images_are_taken_as_they_come():
     data = striped_images(4)
     dataset = as_data(Items(data.images.float() - 7, data.targets))

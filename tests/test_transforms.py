@@ -105,6 +105,16 @@ def test_rectangles_reach_every_edge_and_corner():
     assert torch.allclose(share, share.T, atol=0.04)
 
 
+def test_a_cpu_fills_the_rectangles_that_a_gpu_masks():
+    images, augment = torch.rand(200, 3, 20, 31, generator=seeded()) + 0.1, BatchAugment(erase=1.0)
+    boxes = augment._rectangles(20, 31, *torch.rand(4, 200, generator=seeded(1)))
+    chosen = torch.rand(200, generator=seeded(2)) < 0.5
+    filled, masked = images.clone(), images.clone()
+    transforms._fill(filled, chosen, *boxes)
+    transforms._mask(masked, chosen, *boxes)
+    assert torch.equal(filled, masked) and torch.equal((filled == 0).flatten(1).any(1), chosen)
+
+
 def test_erasing_happens_with_the_given_chance_and_fills_with_the_mean_colour():
     hit = erased((2000, 3, 8, 8), seeded(), chance=0.3).any((1, 2)).float().mean()
     assert abs(hit - 0.3) < 4 * math.sqrt(0.3 * 0.7 / 2000)

@@ -81,18 +81,34 @@ def load(
 ) -> Iterator[Batch]:
     """The batches with these rows, on the device; uint8 images go through `prepare` there."""
     if isinstance(data.images, Tensor):
-        images: Iterable[Tensor] = (data.images[rows.to(data.images.device)] for rows in indices)
+        images: Iterable[Tensor] = gathered(data.images, indices)
     else:
         images = DataLoader(
             ImagesOnly(data.images), batch_sampler=indices, num_workers=workers, pin_memory=device.type == "cuda"
         )
     labels = data.targets.device
     for rows, pixels in zip(indices, images):
-        pixels = pixels.to(device, non_blocking=True)
-        pixels = prepare(pixels) if pixels.dtype == torch.uint8 else pixels
+        pixels = taken = pixels.to(device, non_blocking=True)
+        if taken.dtype == torch.uint8:
+            pixels = prepare(taken)
+            if pixels.untyped_storage().data_ptr() == taken.untyped_storage().data_ptr():
+                pixels = pixels.clone()  # the next batch may be written over this one
         targets = data.targets[rows.to(labels)].to(device, torch.float32)
         ignore = None if data.ignore is None else data.ignore[rows.to(labels)].to(device)
         yield Batch(pixels.contiguous(memory_format=torch.channels_last), targets, ignore, rows)
+
+
+def gathered(images: Tensor, indices: list[Tensor]) -> Iterator[Tensor]:
+    """These rows of the images. On a CPU the next ones are written over the last, where as many: new memory costs as much
+    time as the copy, and what becomes of a batch is its own."""
+    found = None
+    for rows in indices:
+        rows = rows.to(images.device)
+        if found is None or images.device.type != "cpu" or len(found) != len(rows):
+            found = images[rows]
+        else:
+            torch.index_select(images, 0, rows, out=found)
+        yield found
 
 
 class ImagesOnly(Dataset):

@@ -76,10 +76,11 @@ def eval_transform(
 
 
 def normalise(images: Tensor, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD,
-              size: int | None = None) -> Tensor:
+              size: int | None = None, out: Tensor | None = None) -> Tensor:
     """(N, 3, H, W), uint8 in 0–255 or float in [0, 1] → float32, (x − mean) / std for each channel.
 
-    With `size`, images of another height or width are first resized to size × size (bilinear, antialiased).
+    With `size`, images of another height or width are first resized to size × size (bilinear, antialiased). `out`, float32
+    and of the images' shape, takes the result of images that have their size.
     """
     if images.ndim != 4 or images.shape[1] != len(mean):
         raise ValueError(f"images have shape {tuple(images.shape)}: expected (N, {len(mean)}, H, W)")
@@ -87,7 +88,7 @@ def normalise(images: Tensor, mean: Sequence[float] = IMAGENET_MEAN, std: Sequen
         raise TypeError(f"images have dtype {images.dtype}: expected uint8 in 0–255 or float in [0, 1]")
     mean, std = (torch.tensor(values, device=images.device).view(1, -1, 1, 1) for values in (mean, std))
     unit = 255.0 if images.dtype == torch.uint8 else 1.0
-    images = images.to(torch.float32, copy=True)
+    images = images.to(torch.float32, copy=True) if out is None else out.copy_(images)
     if size is not None and images.shape[-2:] != (size, size):
         images = F.interpolate(images, (size, size), mode="bilinear", antialias=True)
     return images.mul_(1 / (unit * std)).sub_(mean / std)
@@ -140,19 +141,21 @@ class BatchAugment:
             return self._augmented(images, uniform, crops)
         # Large images in small portions, which stay in the processor's cache from the first of the steps to the last.
         out = torch.empty(len(images), images.shape[1], height, width, memory_format=torch.channels_last)
+        here = torch.empty(together, images.shape[1], height, width)
         for start in range(0, len(images), together):
             rows = slice(start, start + together)
-            out[rows] = self._augmented(images[rows], uniform[:, rows], None if crops is None else crops[:, rows])
+            part = images[rows]
+            out[rows] = self._augmented(part, uniform[:, rows], None if crops is None else crops[:, rows], here[:len(part)])
         return out
 
-    def _augmented(self, images: Tensor, uniform: Tensor, crops: Tensor | None) -> Tensor:
+    def _augmented(self, images: Tensor, uniform: Tensor, crops: Tensor | None, out: Tensor | None = None) -> Tensor:
         moved = self._move(images, *uniform[:3])
         if crops is not None:
             moved = self._cropped(moved, crops)
-        out = normalise(moved, self.mean, self.std)
+        out = normalise(moved, self.mean, self.std, out=out)
         if self.erase:
-            chosen = (uniform[3] < self.erase).view(-1, 1, 1, 1)
-            out.mul_(~(self._rectangles(*moved.shape[-2:], *uniform[4:]) & chosen))
+            fill = _fill if out.device.type == "cpu" else _mask
+            fill(out, uniform[3] < self.erase, *self._rectangles(*moved.shape[-2:], *uniform[4:]))
         return out
 
     def _move(self, images: Tensor, mirror: Tensor, down: Tensor, right: Tensor) -> Tensor:
@@ -160,8 +163,12 @@ class BatchAugment:
         if not self.flip and not self.shift:
             return images
         if not self.shift:
-            moved, mirrored = images.clone(), mirror < 0.5
-            moved[mirrored] = images[mirrored].flip(3)
+            mirrored = mirror < 0.5
+            if images.device.type != "cpu":
+                return torch.where(mirrored.view(-1, 1, 1, 1), images.flip(3), images)
+            moved = images.clone() if mirrored.any() else images
+            for k in mirrored.nonzero().flatten().tolist():
+                moved[k] = images[k].flip(2)
             return moved
         n, channels, height, width = images.shape
         rows = torch.arange(height, device=images.device).expand(n, height)
@@ -191,12 +198,11 @@ class BatchAugment:
 
     def _resized(self, images: Tensor, first: Tensor, length: Tensor) -> Tensor:
         """One window after the other: on a CPU several times as fast as `_sampled`, since bytes are resized as bytes."""
-        size = (self.crops.size, self.crops.size)
-        out = images.new_empty(len(images), images.shape[1], *size)
-        for image, (top, left), (height, width), place in zip(images, first.tolist(), length.tolist(), out):
+        found = []
+        for image, (top, left), (height, width) in zip(images, first.tolist(), length.tolist()):
             window = image[None, :, top:top + height, left:left + width]
-            place.copy_(F.interpolate(window, size, mode="bilinear", align_corners=False)[0])
-        return out
+            found.append(F.interpolate(window, (self.crops.size, self.crops.size), mode="bilinear", align_corners=False))
+        return torch.cat(found) if len(found) > 1 else found[0]
 
     def _sampled(self, images: Tensor, first: Tensor, length: Tensor) -> Tensor:
         """All windows at once, float in [0, 1]: for a GPU, which wants few and large operations."""
@@ -213,17 +219,28 @@ class BatchAugment:
         unit = 255.0 if images.dtype == torch.uint8 else 1.0
         return F.grid_sample(images.float() / unit, grid, align_corners=False)
 
-    def _rectangles(self, height: int, width: int, area: Tensor, aspect: Tensor, down: Tensor, right: Tensor) -> Tensor:
-        """(N, 1, H, W) bool, one rectangle for each image."""
+    def _rectangles(self, height: int, width: int, area: Tensor, aspect: Tensor, down: Tensor, right: Tensor
+                    ) -> tuple[Tensor, Tensor]:
+        """One rectangle for each image: (N, 2) its first row and column, and (N, 2) its height and width."""
         area = height * width * (ERASED_AREA[0] + (ERASED_AREA[1] - ERASED_AREA[0]) * area)
         # Height √(area·aspect) ≤ H and width √(area/aspect) ≤ W bound the aspect: no rejection, so no loop.
         lowest = (area / width**2).clamp(min=ERASED_ASPECT[0]).log()
         highest = (height**2 / area).clamp(max=ERASED_ASPECT[1]).log()
         half = (lowest + (highest - lowest) * aspect).mul(0.5).exp()  # √aspect
-        inside = []
-        for side, length, place in ((height, area.sqrt() * half, down), (width, area.sqrt() / half, right)):
-            length = length.round().clamp(1, side)
-            start = (place * (side - length + 1)).floor()
-            pixel = torch.arange(side, device=area.device)
-            inside.append((pixel >= start[:, None]) & (pixel < (start + length)[:, None]))
-        return (inside[0][:, :, None] & inside[1][:, None, :])[:, None]
+        lengths = torch.stack([(area.sqrt() * half).round().clamp(1, height), (area.sqrt() / half).round().clamp(1, width)], 1)
+        room = torch.tensor([height, width], device=area.device) - lengths + 1
+        return (torch.stack([down, right], 1) * room).floor(), lengths
+
+
+def _fill(images: Tensor, chosen: Tensor, first: Tensor, length: Tensor) -> None:
+    """Zeros in the rectangle of each chosen image, one after the other: a CPU writes there and nowhere else."""
+    for k in chosen.nonzero().flatten().tolist():
+        (top, left), (height, width) = first[k].long().tolist(), length[k].long().tolist()
+        images[k, :, top:top + height, left:left + width] = 0
+
+
+def _mask(images: Tensor, chosen: Tensor, first: Tensor, length: Tensor) -> None:
+    """What `_fill` does, for all images at once, as a GPU wants it."""
+    rows, columns = ((pixel >= start[:, None]) & (pixel < (start + count)[:, None]) for pixel, start, count in zip(
+        (torch.arange(side, device=images.device) for side in images.shape[-2:]), first.T, length.T))
+    images.mul_(~(rows[:, None, :, None] & columns[:, None, None, :] & chosen.view(-1, 1, 1, 1)))
