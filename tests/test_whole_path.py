@@ -37,6 +37,17 @@ def test_the_whole_path_runs_by_the_documented_commands(make, tmp_path, monkeypa
     code, said, _ = udlib_command("predict", image, "--model", teacher, "--top", "2", "--map", tmp_path / "maps")
     assert code == 0 and said.count("%") == 2 and (tmp_path / "maps" / f"{image.stem}.png").is_file()
 
+    monkeypatch.setenv("UDLIB_PROFILE", "smoke")
+    monkeypatch.setenv("UDLIB_SMOKE_STORE", str(tmp_path / "results"))
+    monkeypatch.setenv("UDLIB_ROOTS", "")  # and what the command adds to it goes with the test
+    code, said, _ = udlib_command("reproduce", "table3a", "--data", "photos", "--root", root, "--size", "course", "--seeds", "2",
+                                  "--rows", "ResNet-18, [bK]*[e1]", "--csv", tmp_path / "table.csv")
+    assert code == 0 and "6 trainings: 0 stored" in said and "[one seed]" not in said
+    with (tmp_path / "table.csv").open(encoding="utf-8", newline="") as file:
+        lines = [row for row in csv.DictReader(file) if row["column"] == "mAP" and row["row"].endswith("ResNet-101")]
+    assert [(row["data"], row["seeds"], row["paper"]) for row in lines] == [("photos", "2", "91.41")]
+    assert float(lines[0]["difference_low"]) < float(lines[0]["difference"]) < float(lines[0]["difference_high"])
+
 
 def test_a_csv_without_test_images_trains_all_the_same(tmp_path, monkeypatch):
     monkeypatch.setenv("UDLIB_PROGRESS", "0")

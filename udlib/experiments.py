@@ -26,6 +26,7 @@ from udlib.checkpoints import load_checkpoint, load_weights, save_checkpoint
 from udlib.datasets import EMBEDDED, open_dataset
 from udlib.datasets.base import apply_policy, checkout, data_root, label_fingerprint, require_disjoint
 from udlib.datasets.pixels import images_of
+from udlib.datasets.roots import placed
 from udlib.devices import provenance
 from udlib.localisation import localisation
 from udlib.measures import Split, measure
@@ -113,9 +114,14 @@ PUBLISHED = {"voc2007": ("trainval", "test"), "voc2012": ("train", "val")}
 HOLD_OUT = 10
 
 
-@cache
 def dataset(data: str, split: str, size: int, limit: int | None = None):
-    """The data set of a recipe; the last few stay open."""
+    """The data set of a recipe, opened once."""
+    return _opened(data, split, size, limit, placed(data))
+
+
+@cache
+def _opened(data: str, split: str, size: int, limit: int | None, where: Path | None):
+    """`where` only tells apart what has lain under one name."""
     training, test = PUBLISHED.get(data, (split, split))
     found = open_dataset(data, test if split == "test" else training, size)
     if data in PUBLISHED and split != "test":
@@ -128,7 +134,7 @@ def _dataset(chosen: Recipe, split: str):
 
 
 @cache
-def _images(data: str, split: str, size: int, limit: int | None) -> Tensor:
+def _images(data: str, split: str, size: int, limit: int | None, where: Path | None) -> Tensor:
     return images_of(dataset(data, split, size, limit), size)
 
 
@@ -147,7 +153,7 @@ def arrays(chosen: Recipe, split: str, policy: str = "positive") -> ArrayData:
     """Images and labels of a recipe's split, with difficult labels counted as the policy says."""
     found = labels(chosen, split)
     targets, ignore = apply_policy(found.targets, found.difficult, policy)
-    images = _images(chosen.data, split, chosen.size, chosen.limit)
+    images = _images(chosen.data, split, chosen.size, chosen.limit, placed(chosen.data))
     return ArrayData(images, targets, ignore if policy == "ignore" else None, found.difficult)
 
 
