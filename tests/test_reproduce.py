@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+from dataclasses import replace
 
 import pytest
 from matplotlib.figure import Figure
@@ -249,12 +250,19 @@ def test_the_csv_has_a_line_per_cell_and_leaves_the_unknown_empty():
     assert cited["ours"] == missing["ours"] == missing["difference"] == "" and missing["seeds"] == "0"
 
 
+def legend(axes):
+    return [text.get_text() for text in axes.get_legend().get_texts()]
+
+
 def test_the_figure_has_the_papers_differences_the_doubtful_apart_and_ours():
     figure = comparison.figure(T3, printed(), "title")
     assert type(figure) is Figure and plots.png(figure)[:4] == b"\x89PNG"
     axes, = figure.axes
     assert [text.get_text() for text in axes.get_yticklabels()] == ["ResNet-18, UD from ResNet-101", "ResNet-18, KD from ResNet-101"]
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["paper", "paper, doubtful", "ours, 95 % interval"]
+    assert legend(axes) == ["paper, doubtful", "ours, 95 % interval"], "its baseline is doubtful, and so every difference"
+    half = [replace(line, paper_difference=replace(line.paper_difference, doubts=())) if line.row.startswith("ResNet-18, UD") and
+            line.paper_difference else line for line in printed()]
+    assert legend(comparison.figure(T3, half).axes[0]) == ["paper", "paper, doubtful", "ours, 95 % interval"]
     assert "difference to the baseline (points)" in axes.get_xlabel()
 
 
