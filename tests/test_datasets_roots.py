@@ -4,6 +4,7 @@ import os
 import shutil
 
 import pytest
+from trees import voc_tree
 
 from udlib import experiments
 from udlib.datasets.roots import VARIABLE, place, placed
@@ -75,9 +76,7 @@ def test_voc_by_its_name_is_that_year_of_a_devkit(devkit):
 
 def test_voc_2007_trains_on_trainval_less_every_tenth_image_and_tests_on_test(devkit):
     place("voc2007", devkit)
-    experiments.dataset.cache_clear()
     parts = {split: experiments.dataset("voc2007", split, 64).ids for split in ("train", "val", "test")}
-    experiments.dataset.cache_clear()
     main = devkit / "VOC2007" / "ImageSets" / "Main"
     trainval = (main / "trainval.txt").read_text().split()
     assert parts["val"] == trainval[::10] and len(parts["train"]) == 36 and sorted(parts["train"] + parts["val"]) == sorted(trainval)
@@ -86,9 +85,7 @@ def test_voc_2007_trains_on_trainval_less_every_tenth_image_and_tests_on_test(de
 
 def test_voc_2012_is_tested_on_its_validation_images_since_its_test_labels_are_secret(devkit):
     place("voc2012", devkit)
-    experiments.dataset.cache_clear()
     parts = {split: experiments.dataset("voc2012", split, 64).ids for split in ("train", "val", "test")}
-    experiments.dataset.cache_clear()
     main = devkit / "VOC2012" / "ImageSets" / "Main"
     assert parts["test"] == (main / "val.txt").read_text().split() and len(parts["train"]) == 27 and len(parts["val"]) == 3
     assert set(parts["train"] + parts["val"]) == set((main / "train.txt").read_text().split())
@@ -98,8 +95,17 @@ def test_recipes_and_keys_know_names_only_and_a_fingerprint_knows_the_labels(dev
     chosen = recipe(data="tree")
     place("tree", devkit / "VOC2007")
     assert chosen.key == recipe(data="tree").key and str(devkit) not in str(chosen)
-    experiments.dataset.cache_clear()
     first = fingerprint(chosen)
     assert len(first) == 12 and fingerprint(chosen.but(seed=1, size=32)) == first, "labels, not pixels or seeds"
     assert fingerprint(chosen.but(limit=5)) != first
-    experiments.dataset.cache_clear()
+
+
+def test_another_folder_under_a_name_is_opened_and_not_the_one_before(devkit, tmp_path):
+    chosen = recipe(data="tree")
+    place("tree", devkit / "VOC2007")
+    first = fingerprint(chosen)
+    other = voc_tree(tmp_path / "other", 20, seed=3)
+    place("tree", other / "VOCdevkit" / "VOC2007")
+    assert fingerprint(chosen) != first
+    place("tree", devkit / "VOC2007")
+    assert fingerprint(chosen) == first
