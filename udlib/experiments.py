@@ -43,6 +43,7 @@ class Recipe:
     data: str = "scenes"  # a name: its folder stands in `datasets.roots`; or a folder in VOC layout
     size: int = 64  # side of the square images, in pixels
     limit: int | None = None  # only the first images of each split
+    classes: tuple[int, ...] | None = None  # only these classes of the data, by number
     network: str = "small"
     weights: str | None = None  # of torchvision, e.g. IMAGENET1K_V1
     pooling: str = "avg"
@@ -52,6 +53,10 @@ class Recipe:
     keep: str = "last"  # or "best", the epoch with the highest mAP on validation
     training: TrainingConfig = TrainingConfig()
     settings: Any = None  # the method's own `Settings`
+
+    def __post_init__(self):
+        if self.classes is not None:
+            object.__setattr__(self, "classes", tuple(self.classes))
 
     def flat(self) -> dict[str, Any]:
         """All fields by name, those of `training` and `settings` among them."""
@@ -130,7 +135,8 @@ def _opened(data: str, split: str, size: int, limit: int | None, where: Path | N
 
 
 def _dataset(chosen: Recipe, split: str):
-    return dataset(chosen.data, split, chosen.size, chosen.limit)
+    found = dataset(chosen.data, split, chosen.size, chosen.limit)
+    return found if chosen.classes is None else found.only(chosen.classes)
 
 
 @cache

@@ -42,6 +42,22 @@ SWEEP_SEEDS = range(3)
 HARD_LABELS = {"softmax, T = 3": {"loss": "softmax"}, "label smoothing": {"loss": "label-smoothing"},
                "1/k softmax": {"loss": "one-over-k"}}
 
+# How Parallel Self-Distillation (PSD) trains: a short warm-up, and a running average of the weights.
+AVERAGED = {"warm_up": 0.1, "ema": 0.065}
+# Its partitions of the 16 classes of `scenes` (`parallel.partitions`, seed 0): of co-occurrence (CGP) and of dis-occurrence
+# (DGP) for each k, and for k = 3 the control, parts of the same sizes at random. A test makes them again.
+PARTITIONS: dict[tuple[int, str], dict[str, list[list[int]]]] = {
+    (2, "both"): {"co": [[0, 4, 5, 7, 8, 9, 10, 13], [1, 2, 3, 6, 11, 12, 14, 15]],
+                  "dis": [[0, 1, 3, 5, 6, 7, 8, 10, 11, 12, 13, 15], [2, 4, 9, 14]]},
+    (3, "both"): {"co": [[0, 4, 5, 7, 8, 9, 13], [1, 2, 3, 10, 15], [6, 11, 12, 14]],
+                  "dis": [[0, 6, 7], [1, 3, 8, 11, 12, 13], [2, 4, 5, 9, 10, 14, 15]]},
+    (4, "both"): {"co": [[0, 5, 9, 13], [1, 2, 3, 10, 15], [4, 7, 8, 12], [6, 11, 14]],
+                  "dis": [[0, 3, 6, 13], [1, 2, 5, 7, 10, 15], [4, 9, 14], [8, 11, 12]]},
+    (3, "random"): {"co": [[0, 3, 11, 12], [1, 4, 5, 7, 15], [2, 6, 8, 9, 10, 13, 14]],
+                    "dis": [[0, 1, 4, 5, 6, 12], [2, 3, 14], [7, 8, 9, 10, 11, 13, 15]]},
+    (1, "whole"): {"co": [[*range(16)]]},
+}
+
 
 def baseline(data: str = "scenes", seed: int = 0) -> Recipe:
     """The course's baseline: the small network, BCE (UD, Eq. 3), flips, cosine decay with a warm-up.
@@ -136,6 +152,37 @@ def regimes_distilled() -> dict[tuple[str, str], list[Recipe]]:
             for regime, changes in REGIMES.items() for who in ("teacher", *METHODS)}
 
 
+def averaged(seeds=SEEDS) -> list[Recipe]:
+    """The baseline with the running average of the weights that PSD has."""
+    return [baseline(seed=seed).but(**AVERAGED) for seed in seeds]
+
+
+def parallel(seeds=SEEDS, **choices) -> list[Recipe]:
+    """PSD on the given partitions (see `methods.parallel.Settings`); without any, its control: the asymmetric loss alone."""
+    return [recipe("parallel", **baseline(seed=seed).choices(), **AVERAGED, **choices) for seed in seeds]
+
+
+def partitioned() -> dict[tuple[int, str], list[Recipe]]:
+    """PSD by k and strategy: every seed for k = 3 with both partitions; three for other k, one partition alone, parts at
+    random, and k = 1, plain self-distillation."""
+    found = {(k, name): parallel(SEEDS if (k, name) == (3, "both") else SWEEP_SEEDS, **parts)
+             for (k, name), parts in PARTITIONS.items()}
+    alone = {"CGP": "co", "DGP": "dis"}
+    return found | {(k, name): parallel(SWEEP_SEEDS, **{group: PARTITIONS[k, "both"][group]})
+                    for k in (2, 3, 4) for name, group in alone.items()}
+
+
+def specialists() -> dict[tuple[int, str], list[Recipe]]:
+    """The teachers of `partitioned`, by k and the kind of their parts."""
+    found: dict[tuple[int, str], list[Recipe]] = {}
+    for (k, strategy), students in partitioned().items():
+        for chosen in students if (k, strategy) in PARTITIONS else ():
+            for name, choices in needed(chosen).items():
+                kind = strategy if strategy != "both" else {"co": "CGP", "dis": "DGP"}[name.split()[0]]
+                found.setdefault((k, kind), []).append(recipe(**choices))
+    return found
+
+
 def quick() -> list[Recipe]:
     """Trainings of seconds, which the tests repeat and hold against what ships."""
     return [baseline(seed=seed).but(network="small_narrow", limit=600, epochs=10) for seed in SEEDS]
@@ -162,6 +209,9 @@ def groups() -> dict[str, list[Recipe]]:
     named |= {f"regimes/{regime}, {who}": recipes for (regime, who), recipes in regimes_distilled().items()}
     named |= {"digits/teacher": two_branch(0.1, "digits", network="small_wide")}
     named |= {f"digits/{terms}": distilled(terms, "digits") for terms in METHODS}
+    named |= {"averaged": averaged(), "parallel/no teacher": parallel()}
+    named |= {f"parallel/teachers, k = {k}, {kind}": recipes for (k, kind), recipes in specialists().items()}
+    named |= {f"parallel/k = {k}, {strategy}": recipes for (k, strategy), recipes in partitioned().items()}
     return named | {"quick": quick()}
 
 
@@ -186,7 +236,9 @@ def keeps_branch(chosen: Recipe) -> bool:
 
 # Groups of which the lessons read metrics and histories only; their logits would fill the budget.
 METRICS_ONLY = ("size/small_narrow*", "size/small_wide, lambda 0", "*to small_narrow*", "*maps standardised",
-                "*w held constant", "alpha/*", "regimes/*, teacher", "regimes/*, ?D", "restart/KD", "restart/80 epochs")
+                "*w held constant", "alpha/*", "regimes/*, teacher", "regimes/*, ?D", "restart/KD", "restart/80 epochs",
+                "parallel/teachers, k = [124]*", "parallel/teachers, k = 3, random", "parallel/k = [124]*",
+                "parallel/k = 3, [CDr]*")
 
 
 def keeps_logits(chosen: Recipe) -> bool:

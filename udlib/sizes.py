@@ -92,15 +92,12 @@ def for_profile(chosen, name: str | None = None):
 def seconds(chosen) -> float:
     """A rough forecast of the training time on two laptop-class cores (a full-size recipe: on one GPU, see `ASSUMED`).
 
-    A teacher costs a forward pass, a third of its training step; after a restart the network is its own. Parallel
-    self-distillation trains its teachers, networks like the student, before it.
+    A teacher costs a forward pass, a third of its training step; after a restart the network is its own.
     """
     images = min(chosen.limit or math.inf, COUNTS.get(chosen.data, (2000 if chosen.size == 64 else 5000,))[0])
     step = 1 / SPEED[chosen.network]
     if chosen.method == "self_distillation":
         step += step + chosen.settings.distil * step / 3
-    elif chosen.method == "parallel":
-        step += chosen.settings.teachers * step * (1 + is_full(chosen) / 3)
     elif is_full(chosen) and hasattr(chosen.settings, "teacher"):  # a small teacher's answers are stored beforehand
         step += 1 / (3 * SPEED[chosen.settings.teacher])
     return images * chosen.training.epochs * step

@@ -223,6 +223,21 @@ class MultiLabelDataset(Dataset):
         part.posterior = None if self.posterior is None else self.posterior[index]
         return part
 
+    def only(self, classes: Sequence[int]) -> "MultiLabelDataset":
+        """The same images with the labels and objects of these classes alone, by number, in this order.
+
+        Raises ValueError for no class, an unknown one, or one named twice.
+        """
+        chosen = list(classes)
+        if not chosen or len({*chosen}) < len(chosen) or not {*chosen} <= {*range(len(self.classes))}:
+            raise ValueError(f"classes are {chosen}: expected different numbers from 0 to {len(self.classes) - 1}")
+        part = copy.copy(self)
+        part.classes = tuple(self.classes[k] for k in chosen)
+        part.objects = [tuple(box for box in boxes if box.name in part.classes) for boxes in self.objects]
+        part.targets, part.difficult = self.targets[:, chosen], self.difficult[:, chosen]
+        part.posterior = None if self.posterior is None else self.posterior[:, chosen]
+        return part
+
 
 def label_fingerprint(*parts: MultiLabelDataset) -> str:
     """Twelve hexadecimal digits that stand for the classes, the image ids and the labels of these splits: which data it is."""

@@ -29,47 +29,65 @@ from udlib.methods.distillation import Ask, Taught, answers, few_views, stored_a
 from udlib.methods.supervised import make_network, on_validation
 from udlib.training import History, TrainingConfig, fit, mixed_seed
 
-__all__ = ["Settings", "build", "cooccurrence_partition", "disoccurrence_partition", "label_affinity", "parallel_loss",
-           "partitions", "random_partition", "require_partition", "scattered", "stored_partition", "train", "train_parallel"]
+__all__ = ["Settings", "build", "cooccurrence_partition", "disoccurrence_partition", "label_affinity", "needs",
+           "parallel_loss", "partitions", "random_partition", "require_partition", "scattered", "stored_partition", "train",
+           "train_parallel"]
 
-STRATEGIES = ("both", "CGP", "DGP", "random", "none")
-GROUPS = ("CGP", "DGP", "random CGP", "random DGP", "whole")  # of teachers; the place decides their seeds
+STRATEGIES = ("both", "CGP", "DGP", "random")
+GROUPS = ("co", "dis")  # of teachers: those of the co-occurrence partition, and of the other
 
 
 @dataclass(frozen=True)
 class Settings:
     """What a recipe of this method may choose beyond data, network and training.
 
+    Partitions stand here as parts of class numbers, as `partitions` finds them, so that a recipe says by itself what is
+    trained. With both, it is PSD; with one of them, a control; with one part of all classes, plain self-distillation; with
+    neither, ASL without a teacher, which is what the teachers themselves are (`Recipe.classes` restricts them).
+
     The paper trains by Adam in one cycle with `warm_up=0.1` and a running average of the weights, `ema=0.065`: fields of
     `TrainingConfig`, which hold for teachers and student alike.
     """
 
-    k: int = 3  # parts of each partition; 1 is plain self-distillation, from one teacher of all classes
-    strategy: str = "both"  # or a control: one partition alone, parts of their sizes at random, ASL without a teacher
+    co: tuple[tuple[int, ...], ...] = ()  # the co-occurrence partition, or what takes its place
+    dis: tuple[tuple[int, ...], ...] = ()  # the dis-occurrence partition
     alpha: float = 0.5  # weight of the co-occurrence teachers beside the others' 1 - alpha; counts where there are both
-    partition_seed: int = 0  # of the partitions: the same for every seed of the training, so that results pair up
 
     def __post_init__(self):
-        if self.strategy not in STRATEGIES:
-            raise ValueError(f"strategy is '{self.strategy}': choose one of {', '.join(STRATEGIES)}")
-        if self.k < 1:
-            raise ValueError(f"k is {self.k}: expected at least 1 part")
+        for group, parts in self.groups().items():
+            require_partition(parts, sum(map(len, parts)))
+            object.__setattr__(self, group, tuple(tuple(part) for part in parts))
+        if len({sum(map(len, parts)) for parts in self.groups().values()}) > 1:
+            raise ValueError(f"co {self.co} and dis {self.dis} are partitions of different numbers of classes")
         if not 0 <= self.alpha <= 1:
             raise ValueError(f"alpha is {self.alpha}: expected a weight in [0, 1]")
 
-    @property
-    def teachers(self) -> int:
-        """How many teachers are trained: 2k, k for one partition alone, one for k = 1, none without."""
-        if self.strategy == "none":
-            return 0
-        return 1 if self.k == 1 else self.k * (1 if self.strategy in ("CGP", "DGP") else 2)
+    def groups(self) -> dict[str, tuple[tuple[int, ...], ...]]:
+        """The partitions that there are, by group."""
+        return {group: parts for group in GROUPS if (parts := getattr(self, group))}
+
+    def teachers(self) -> dict[str, tuple[int, ...]]:
+        """The classes of each teacher by its name, "co 1" and so on."""
+        return {f"{group} {number}": part for group, parts in self.groups().items() for number, part in enumerate(parts, 1)}
 
     @property
     def share(self) -> float:
         """α of `parallel_loss`: all of it for one group of teachers where there is no other."""
-        if self.strategy != "none" and self.k == 1:
-            return 1.0
-        return {"CGP": 1.0, "DGP": 0.0}.get(self.strategy, self.alpha)
+        return self.alpha if self.co and self.dis or not self.groups() else float(bool(self.co))
+
+
+def needs(recipe) -> dict[str, dict]:
+    """The teachers that must be trained before this recipe: for each name the choices of its own recipe."""
+    own = Settings.__dataclass_fields__
+    shared = {name: value for name, value in recipe.choices().items() if name not in own}
+    return {name: shared | {"method": recipe.method, "classes": part, "seed": _seed(recipe.training, name)}
+            for name, part in recipe.settings.teachers().items()}
+
+
+def _seed(config: TrainingConfig, name: str) -> int:
+    """Each teacher starts from a seed of its own, the same for every student that has a teacher of this name."""
+    group, number = name.split()
+    return mixed_seed(config.seed, GROUPS.index(group), int(number))
 
 
 def build(recipe, num_classes: int) -> DualBranchNet:
@@ -80,11 +98,13 @@ def build(recipe, num_classes: int) -> DualBranchNet:
 def train(recipe, data: ArrayData, validation: ArrayData | None, checkpoint=None, **options
           ) -> tuple[DualBranchNet, History]:
     """Train a recipe of this method, with validation and a checkpoint every five epochs, unless `options` of
-    `training.fit` say otherwise."""
+    `training.fit` say otherwise. The teachers may stand among them, by the names in `needs`; else they are trained too."""
+    teachers = {name: options.pop(name) for name in recipe.settings.teachers() if name in options}
     usual = {"keep": recipe.keep, "validate_every": 5, "checkpoint_every": 5, "identity": recipe.flat()}
     return train_parallel(
-        data, recipe.training, recipe.settings, network=recipe.network, weights=recipe.weights, pooling=recipe.pooling,
-        embedding=recipe.embedding, bias=recipe.bias, validation=validation, checkpoint=checkpoint, **usual | options,
+        data, recipe.training, recipe.settings, teachers=teachers, network=recipe.network, weights=recipe.weights,
+        pooling=recipe.pooling, embedding=recipe.embedding, bias=recipe.bias, validation=validation, checkpoint=checkpoint,
+        **usual | options,
     )
 
 
@@ -139,24 +159,30 @@ def scattered(teachers: Sequence[DualBranchNet], parts: Sequence[Sequence[int]])
     return ask
 
 
-def partitions(data: ArrayData, settings: Settings, folder: Path | None = None) -> dict[str, Parts]:
-    """The parts of each group of teachers that a recipe has, of labels that are not ignored; stored in `folder`."""
-    k, seed = settings.k, settings.partition_seed
-    if settings.strategy == "none":
-        return {}
-    if k == 1:
-        return {"whole": [list(range(data.targets.shape[1]))]}
+def partitions(data: ArrayData, k: int = 3, strategy: str = "both", seed: int = 0, folder: Path | None = None
+               ) -> dict[str, Parts]:
+    """The partitions of these labels as `Settings` takes them: {"co": parts, "dis": parts}, or one of them.
+
+    Labels that are ignored do not count. `strategy` is "both", "CGP" or "DGP" alone, or "random", the control with parts of
+    both sizes whose classes are shuffled; `seed` is that of the clustering. k = 1 is one part of all classes. With `folder`,
+    what is found is stored there and read again (`stored_partition`). Raises ValueError for an unknown strategy, for a part
+    without a positive label, and as `cooccurrence_partition` does.
+    """
+    if strategy not in STRATEGIES:
+        raise ValueError(f"strategy is '{strategy}': choose one of {', '.join(STRATEGIES)}")
     targets = data.targets.bool() if data.ignore is None else data.targets.bool() & ~data.ignore
-    made = {"CGP": cooccurrence_partition, "DGP": disoccurrence_partition}
-    found = {name: stored_partition(folder / f"{name}.json", name, targets, k, seed) if folder else make(targets, k, seed)
-             for name, make in made.items() if settings.strategy in (name, "both", "random")}
-    if settings.strategy == "random":
-        found = {f"random {name}": random_partition(parts, mixed_seed(seed, place))
-                 for place, (name, parts) in enumerate(found.items())}
-    for name, parts in found.items():
+    if k == 1:
+        return {"co": [list(range(targets.shape[1]))]}
+    made = {"co": ("CGP", cooccurrence_partition), "dis": ("DGP", disoccurrence_partition)}
+    found = {group: stored_partition(folder / f"{name}.json", name, targets, k, seed) if folder else make(targets, k, seed)
+             for group, (name, make) in made.items() if strategy in (name, "both", "random")}
+    if strategy == "random":
+        found = {group: random_partition(parts, mixed_seed(seed, place)) for place, (group, parts) in enumerate(found.items())}
+    for group, parts in found.items():
         for part in parts:
             if not targets[:, part].any():
-                raise ValueError(f"the {name} part of classes {part} has no positive label to learn from: use a smaller k")
+                raise ValueError(f"the {made[group][0]} part of classes {part} has no positive label to learn from: "
+                                 "use a smaller k")
     return found
 
 
@@ -165,6 +191,7 @@ def train_parallel(
     config: TrainingConfig = TrainingConfig(),
     settings: Settings = Settings(),
     *,
+    teachers: Mapping[str, DualBranchNet] | None = None,
     network: str = "small",
     weights=None,
     pooling: str = "avg",
@@ -179,40 +206,46 @@ def train_parallel(
     """Train the teachers of each part one after the other, then the student; the same seed gives the same student.
 
     Teachers and student are of one `network` and train by one `config`, each teacher from a seed of its own; a student
-    starts as any network of that seed does. Each has a checkpoint folder of its own (`CGP 1`, …, `student`) beside the
-    partitions' files, so that a kill at any moment is resumed to the same student. `validation` and `keep` are the
-    student's, and so is the history; its first row has `teachers_seconds`. Other arguments and errors are those of
-    `supervised.train_supervised`.
+    starts as any network of that seed does. With `teachers` given by their names ("co 1", …), the student alone is trained.
+    Each has a checkpoint folder of its own (`co 1`, …, `student`), so that a kill at any moment is resumed to the same
+    student. `validation` and `keep` are the student's, and so is the history; its first row has `teachers_seconds`.
+    Other arguments and errors are those of `supervised.train_supervised`; ValueError for teachers that do not go with the
+    partitions.
     """
-    device = make_accelerator().device
-    data = as_data(data).to(device)
+    data = as_data(data).to(make_accelerator().device)
     shape = {"network": network, "weights": str(weights), "pooling": pooling}
-    identity = shape | {"strategy": settings.strategy, "alpha": settings.share} | (identity or {})
+    own = shape | {"alpha": settings.share} | (identity or {})
     folder = None if checkpoint is None else Path(checkpoint)
-    asks, trained, spent = {}, {}, 0.0
-    for name, parts in partitions(data, settings, folder).items():
-        teachers = []
-        for number, part in enumerate(parts, 1):
-            own = replace(config, seed=mixed_seed(config.seed, GROUPS.index(name), number))
-            restricted = {what: None if (value := getattr(data, what)) is None else value[:, part]
-                          for what in ("targets", "ignore", "difficult")}
-            set_seed(own.seed)
-            teacher = make_network(len(part), 0.0, network, weights, pooling, embedding, bias)
-            history = fit(teacher, replace(data, **restricted), _asked({}, 0.5), own, identity=identity | {"classes": part},
-                          checkpoint=folder and folder / f"{name} {number}", **options)
-            spent += sum(history.column("seconds"))
-            trained |= {f"{name} {number}/{tensor}": value for tensor, value in teacher.state_dict().items()}
-            teachers.append(teacher)
-        asks[name] = scattered(teachers, parts)
+    for parts in settings.groups().values():
+        require_partition(parts, data.targets.shape[1])
+
+    def new(classes: int, seed: int) -> DualBranchNet:
+        set_seed(seed)
+        return make_network(classes, 0.0, network, weights, pooling, embedding, bias)
+
+    trained, spent = dict(teachers or {}), 0.0
+    if trained and trained.keys() != settings.teachers().keys():
+        raise ValueError(f"the teachers are {', '.join(trained)}: expected {', '.join(settings.teachers()) or 'none'}")
+    for name, part in ({} if trained else settings.teachers()).items():
+        seed, columns = _seed(config, name), list(part)
+        trained[name] = new(len(part), seed)
+        restricted = {what: None if (value := getattr(data, what)) is None else value[:, columns]
+                      for what in ("targets", "ignore", "difficult")}
+        history = fit(trained[name], replace(data, **restricted), _asked({}, 0.5), replace(config, seed=seed),
+                      identity=own | {"classes": columns}, checkpoint=folder and folder / name, **options)
+        spent += sum(history.column("seconds"))
+    asks = {}
+    for group, parts in settings.groups().items():
+        asks[group] = scattered([trained[f"{group} {number}"] for number in range(1, len(parts) + 1)], parts)
         if stored := few_views(data, config, options):
-            asks[name] = stored_answers(asks[name], *stored)
+            asks[group] = stored_answers(asks[group], *stored)
     if validation is not None:
         options["validate"] = on_validation(validation, config)
     if trained:  # a checkpoint of the student belongs to these teachers and no others
-        identity |= {"teachers": fingerprint(trained)}
-    set_seed(config.seed)
-    model = make_network(data.targets.shape[1], 0.0, network, weights, pooling, embedding, bias)
-    history = fit(model, data, _asked(asks, settings.share), config, identity=identity, keep=keep,
+        tensors = {f"{name}/{key}": value for name, one in trained.items() for key, value in one.state_dict().items()}
+        own |= {"teachers": fingerprint(tensors)}
+    model = new(data.targets.shape[1], config.seed)
+    history = fit(model, data, _asked(asks, settings.share), config, identity=own, keep=keep,
                   checkpoint=folder and folder / "student", **options)
     history.rows[0]["teachers_seconds"] = spent
     return model, history
@@ -221,7 +254,7 @@ def train_parallel(
 def _asked(asks: Mapping[str, Ask], alpha: float):
     """`loss_fn(model, batch)` for `training.fit`: `parallel_loss` of what these groups of teachers say, or ASL alone."""
     def loss_fn(model: DualBranchNet, batch: Batch) -> dict[str, Tensor]:
-        said = {"dis" if name.endswith("DGP") else "co": ask(batch).logits for name, ask in asks.items()}
+        said = {group: ask(batch).logits for group, ask in asks.items()}
         return parallel_loss(model(batch.images, calibration=False).logits, batch.targets, said.get("co"), said.get("dis"),
                              alpha, batch.ignore)
     return loss_fn
