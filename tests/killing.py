@@ -3,7 +3,6 @@ nothing, so that its life is work from the first moment to the last."""
 
 import multiprocessing
 import os
-import sys
 import threading
 import time
 from contextlib import redirect_stderr, redirect_stdout
@@ -41,8 +40,7 @@ def _run(words, log, prepare, settings, threads, ready):
     os.environ.update(settings)
     torch.set_num_threads(threads)
     tqdm.set_lock(threading.RLock())  # its own lock is the system's, and would outlive a kill
-    sys.argv = ["udlib", *words]
     with log.open("a", encoding="utf-8") as out, redirect_stdout(out), redirect_stderr(out):
         prepare()
         ready.send("imported")
-        cli.main()
+        cli.main(words)

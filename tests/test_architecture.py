@@ -12,7 +12,7 @@ FLOORS = [
     ["datasets", "backbones", "heads"],
     ["devices", "batches", "checkpoints", "logs", "localisation", "optimization", "training"],
     ["methods"],
-    ["measures", "sizes", "experiments", "recipes", "models", "making", "paper", "tables", "reproduce", "verdicts", "ledger"],
+    ["measures", "sizes", "recipe", "experiments", "recipes", "models", "making", "paper", "tables", "reproduce", "verdicts", "ledger"],
     # On the top floor and inside a folder a later file may use an earlier one, never the other way round.
     ["plots", "overlays", "widgets", "exercises", "report", "comparison", "doctor", "cli", "__main__"],
 ]

@@ -10,9 +10,10 @@ import pytest
 import torch
 from striped_images import QUICK, same_weights, striped_images
 
-from udlib import experiments
+from udlib import experiments, recipes
 from udlib.batches import ArrayData, Batch
-from udlib.experiments import recipe
+from udlib.checkpoints import load_checkpoint
+from udlib.experiments import for_profile, recipe
 from udlib.methods import parallel
 from udlib.methods.parallel import (Settings, cooccurrence_partition, disoccurrence_partition, label_affinity, parallel_loss,
                                     partitions, random_partition, scattered, stored_partition, train_parallel)
@@ -265,20 +266,30 @@ def test_teachers_speak_in_the_columns_of_their_classes_in_eval_mode():
         scattered(teachers, [[1, 4], [0, 2, 5], [4]])
 
 
-@pytest.mark.parametrize("settings, names, share", [
-    ({"k": 2}, ["CGP", "DGP"], 0.5),
-    ({"k": 2, "strategy": "CGP"}, ["CGP"], 1.0), ({"k": 2, "strategy": "DGP"}, ["DGP"], 0.0),
-    ({"k": 2, "strategy": "random", "alpha": 0.2}, ["random CGP", "random DGP"], 0.2), ({"k": 1}, ["whole"], 1.0),
-    ({"strategy": "none"}, [], 0.5), ({"k": 4}, ["CGP", "DGP"], 0.5)])
-def test_each_control_has_its_groups_of_teachers_and_their_weight(splits, settings, names, share):
-    chosen = Settings(**settings)
-    found = partitions(splits[0], chosen)
-    assert list(found) == names and chosen.share == share
-    assert sum(map(len, found.values())) == chosen.teachers
+@pytest.mark.parametrize("strategy, k, groups, share", [
+    ("both", 2, ["co", "dis"], 0.3), ("CGP", 2, ["co"], 1.0), ("DGP", 2, ["dis"], 0.0), ("random", 2, ["co", "dis"], 0.3),
+    ("both", 1, ["co"], 1.0), ("random", 1, ["co"], 1.0), ("both", 4, ["co", "dis"], 0.3)])
+def test_each_control_has_its_groups_of_teachers_and_their_weight(splits, strategy, k, groups, share):
+    found = partitions(splits[0], k, strategy)
+    chosen = Settings(**found, alpha=0.3)
+    assert list(found) == list(chosen.groups()) == groups and chosen.share == share
+    assert list(chosen.teachers()) == [f"{group} {number}" for group in groups for number in range(1, k + 1)]
+    assert all(list(chosen.teachers()[f"{group} {number}"]) == found[group][number - 1]
+               for group in groups for number in range(1, k + 1))
+    assert hash(chosen) == hash(Settings(**json.loads(json.dumps(dataclasses.asdict(chosen))))), "a recipe is a key of a dict"
 
 
-@pytest.mark.parametrize("wrong, message", [({"k": 0}, "k is 0: expected at least 1"), ({"alpha": -0.1}, "alpha is -0.1"),
-                                            ({"strategy": "rand"}, "strategy is 'rand': choose one of both, CGP, DGP")])
+def test_the_random_control_shuffles_both_partitions_each_in_its_own_way(splits):
+    data = ArrayData(torch.zeros(600, 3, 1, 1, dtype=torch.uint8), torch.tensor(planted(BLOCKS, outside=0.2)))
+    found, shuffled = partitions(data, 3), partitions(data, 3, "random")
+    for group in ("co", "dis"):
+        assert sorted(map(len, found[group])) == sorted(map(len, shuffled[group])) and found[group] != shuffled[group]
+    assert shuffled["co"] != shuffled["dis"] and shuffled == partitions(data, 3, "random")
+
+
+@pytest.mark.parametrize("wrong, message", [
+    ({"alpha": -0.1}, "alpha is -0.1"), ({"co": [[0, 1], [1]]}, "no partition of 3 classes"), ({"dis": [[0, 1], []]}, "no partition"),
+    ({"co": [[0, 1]], "dis": [[0], [1], [2]]}, "partitions of different numbers of classes")])
 def test_wrong_settings_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         recipe("parallel", **wrong)
@@ -288,11 +299,15 @@ def test_what_no_teacher_could_learn_is_refused_before_training(splits, monkeypa
     monkeypatch.setattr(parallel, "fit", None)
     data = splits[0]
     with pytest.raises(ValueError, match="k is 5: expected 1 to 4 parts"):
-        train_parallel(data, CONFIG, Settings(k=5), **SMALL)
+        partitions(data, 5)
+    with pytest.raises(ValueError, match="strategy is 'rand': choose one of both, CGP, DGP, random"):
+        partitions(data, 2, "rand")
+    with pytest.raises(ValueError, match="no partition of 4 classes"):
+        train_parallel(data, CONFIG, Settings(co=[[0, 1], [2]]), **SMALL)
     absent = data.targets.clone()
     absent[:, 2] = 0
     with pytest.raises(ValueError, match=r"the CGP part of classes \[2\] has no positive label"):
-        train_parallel(ArrayData(data.images, absent), CONFIG, Settings(k=4), **SMALL)
+        partitions(ArrayData(data.images, absent), 4)
 
 
 def test_ignored_labels_do_not_count_in_the_graph(splits):
@@ -300,7 +315,17 @@ def test_ignored_labels_do_not_count_in_the_graph(splits):
     ignore = torch.zeros_like(data.targets, dtype=torch.bool)
     ignore[:, 3] = True
     with pytest.raises(ValueError, match=r"the CGP part of classes \[3\] has no positive label"):
-        partitions(dataclasses.replace(data, ignore=ignore), Settings(k=4))
+        partitions(dataclasses.replace(data, ignore=ignore), 4)
+
+
+def test_partitions_are_kept_in_a_folder_and_read_again(splits, tmp_path, monkeypatch):
+    found = partitions(splits[0], 2, folder=tmp_path)
+    assert found == partitions(splits[0], 2) and {file.name for file in tmp_path.iterdir()} == {"CGP.json", "DGP.json"}
+    monkeypatch.setattr("udlib.methods._partitions.SpectralClustering", None)
+    assert partitions(splits[0], 2, folder=tmp_path) == found
+
+
+TWO = {"co": [[0, 2], [1, 3]], "dis": [[0, 1], [2, 3]]}
 
 
 def test_the_student_learns_from_teachers_that_each_saw_all_images_and_their_own_classes(splits, monkeypatch):
@@ -309,9 +334,8 @@ def test_the_student_learns_from_teachers_that_each_saw_all_images_and_their_own
                         or plain(model, data, loss_fn, config, **options))
     data, held_out = striped_images(128, classes=4), splits[1]
     config = dataclasses.replace(CONFIG, epochs=6)
-    student, history = train_parallel(data, config, Settings(k=2), validation=held_out, **SMALL)
-    parts = partitions(data, Settings(k=2))
-    for (shown, _, options), part in zip(seen, parts["CGP"] + parts["DGP"]):
+    student, history = train_parallel(data, config, Settings(**TWO), validation=held_out, **SMALL)
+    for (shown, _, options), part in zip(seen, TWO["co"] + TWO["dis"]):
         assert torch.equal(shown.targets, data.targets[:, part]) and shown.images is data.images
         assert options["identity"]["classes"] == part and options.get("validate") is None
     assert len(seen) == 5 and len({own.seed for _, own, _ in seen}) == 5 and seen[-1][1] == config
@@ -322,10 +346,10 @@ def test_the_student_learns_from_teachers_that_each_saw_all_images_and_their_own
 
 
 def test_one_partition_alone_has_the_teachers_that_it_has_beside_the_other(splits, tmp_path):
-    train_parallel(splits[0], CONFIG, Settings(k=2), checkpoint=tmp_path / "both", **SMALL)
-    train_parallel(splits[0], CONFIG, Settings(k=2, strategy="DGP"), checkpoint=tmp_path / "DGP", **SMALL)
+    train_parallel(splits[0], CONFIG, Settings(**TWO), checkpoint=tmp_path / "both", **SMALL)
+    train_parallel(splits[0], CONFIG, Settings(dis=TWO["dis"]), checkpoint=tmp_path / "DGP", **SMALL)
     for number in (1, 2):
-        one, other = (json.loads((tmp_path / run / f"DGP {number}" / "state.json").read_bytes()) for run in ("both", "DGP"))
+        one, other = (json.loads((tmp_path / run / f"dis {number}" / "state.json").read_bytes()) for run in ("both", "DGP"))
         assert one["sha256"] == other["sha256"]
 
 
@@ -335,7 +359,7 @@ class Killed(Exception):
 
 @pytest.fixture(scope="module")
 def whole(splits):
-    return train_parallel(splits[0], CONFIG, Settings(k=2), **SMALL)
+    return train_parallel(splits[0], CONFIG, Settings(**TWO), **SMALL)
 
 
 @pytest.mark.parametrize("at", [1, 2, 3, 6, 8, 9, 10])  # of 4 teachers and a student with 2 epochs each
@@ -347,26 +371,68 @@ def test_a_kill_anywhere_is_resumed_to_the_same_student(splits, whole, tmp_path,
         if len(epochs) == at:
             raise Killed
     with pytest.raises(Killed):
-        train_parallel(splits[0], CONFIG, Settings(k=2), checkpoint=tmp_path, on_epoch=kill, **SMALL)
-    resumed, history = train_parallel(splits[0], CONFIG, Settings(k=2), checkpoint=tmp_path,
+        train_parallel(splits[0], CONFIG, Settings(**TWO), checkpoint=tmp_path, on_epoch=kill, **SMALL)
+    resumed, history = train_parallel(splits[0], CONFIG, Settings(**TWO), checkpoint=tmp_path,
                                       on_epoch=lambda *_: epochs.append(0), **SMALL)
     assert len(epochs) == 10, "nothing was trained twice"
     assert same_weights(whole[0], resumed) and history.column("total") == whole[1].column("total")
 
 
 def test_a_student_of_other_teachers_is_refused(splits, tmp_path):
-    train_parallel(splits[0], CONFIG, Settings(k=2, strategy="CGP"), checkpoint=tmp_path, **SMALL)
-    for file in (tmp_path / "CGP 2").iterdir():
+    alone = Settings(co=TWO["co"])
+    train_parallel(splits[0], CONFIG, alone, checkpoint=tmp_path, **SMALL)
+    for file in (tmp_path / "co 2").iterdir():
         file.unlink()
     changed = dataclasses.replace(splits[0], images=255 - splits[0].images)  # the same labels, other pixels
     with pytest.raises(ValueError, match="teachers: saved '.*', now"):
-        train_parallel(changed, CONFIG, Settings(k=2, strategy="CGP"), checkpoint=tmp_path, **SMALL)
+        train_parallel(changed, CONFIG, alone, checkpoint=tmp_path, **SMALL)
+    with pytest.raises(ValueError, match="the teachers are co 1: expected co 1, co 2"):
+        train_parallel(splits[0], CONFIG, alone, teachers={"co 1": teacher(2)}, **SMALL)
 
 
-@pytest.mark.parametrize("settings", [{"k": 2}, {"strategy": "none"}])
+@pytest.mark.parametrize("settings", [{"co": [[*range(8)], [*range(8, 16)]]}, {}])
 def test_parallel_self_distillation_is_a_recipe(monkeypatch, tmp_path, settings):
     monkeypatch.setenv("UDLIB_PROFILE", "smoke")
     monkeypatch.setattr(experiments, "store", lambda: tmp_path)
     run = experiments.load_or_run(recipe("parallel", network="small_narrow", ema=0.1, **settings))
     assert len(run.history) == 2 and run.metrics["test"]["mAP"] > 0
     assert experiments.load(run.recipe).history == run.history and run.val_calibration_logits is None
+
+
+def test_teachers_are_recipes_that_train_what_the_student_would_train_itself(monkeypatch, tmp_path):
+    monkeypatch.setenv("UDLIB_PROFILE", "smoke")
+    monkeypatch.setattr(experiments, "store", lambda: tmp_path)
+    chosen = for_profile(recipe("parallel", network="small_narrow", seed=3, co=[[*range(0, 16, 2)], [*range(1, 16, 2)]]))
+    found = {name: recipe(**choices) for name, choices in experiments.needed(chosen).items()}
+    assert list(found) == ["co 1", "co 2"] and not any(experiments.needed(one) for one in found.values())
+    assert [one.classes for one in found.values()] == list(chosen.settings.co)
+    assert len({chosen.training.seed, *(one.training.seed for one in found.values())}) == 3
+    other = recipe(**experiments.needed(chosen.but(dis=[[*range(16)]]))["co 2"])
+    assert other == found["co 2"], "the students of all strategies share a teacher"
+    given = experiments.train(chosen)
+    teachers = {name: experiments.load_model(one) for name, one in found.items()}
+    data, val = experiments.arrays(chosen, "train"), experiments.arrays(chosen, "val")
+    own, _ = parallel.train(chosen, data, val, tmp_path / "own")
+    assert same_weights(own, given.model)
+    assert same_weights(own, parallel.train(chosen, data, val, **teachers)[0])
+    trained = load_checkpoint(tmp_path / "own" / "co 2")[0]
+    assert all(torch.equal(value, trained[f"model/{name}"]) for name, value in teachers["co 2"].state_dict().items())
+    run = experiments.load_or_run(found["co 2"])
+    assert run.test_logits.shape[1] == 8 and run.labels().classes == experiments.labels(chosen, "test").classes[1::2]
+
+
+def test_the_partitions_of_the_course_are_those_of_its_labels():
+    data = experiments.arrays(recipes.baseline(), "train")
+    for (k, strategy), parts in recipes.PARTITIONS.items():
+        assert partitions(data, k, "both" if strategy == "whole" else strategy) == parts, (k, strategy)
+
+
+def test_every_teacher_of_the_course_is_trained_once_and_has_its_group():
+    taught = {recipe(**choices) for found in recipes.partitioned().values() for one in found
+              for choices in experiments.needed(one).values()}
+    listed = [one for found in recipes.specialists().values() for one in found]
+    assert set(listed) == taught
+    kinds = {(k, kind): {one.classes for one in found} for (k, kind), found in recipes.specialists().items()}
+    assert kinds[3, "CGP"] == {tuple(part) for part in recipes.PARTITIONS[3, "both"]["co"]}
+    assert kinds[3, "DGP"] == {tuple(part) for part in recipes.PARTITIONS[3, "both"]["dis"]}
+    assert kinds[1, "whole"] == {tuple(range(16))} and len(kinds[3, "random"]) == 6

@@ -57,12 +57,3 @@ def test_the_basis_of_a_forecast_says_that_it_is_assumed_and_at_which_speed():
     assert "assumed, not measured" in sizes.ASSUMED and f"resnet101 {SPEED['resnet101']}" in sizes.ASSUMED
     for name, giga in (("resnet18", 1.81), ("resnet101", 7.80), ("vgg19_bn", 19.63)):  # multiply-adds of a pass at 224 px
         assert SPEED[name] == pytest.approx(40e12 / (3 * 2 * 4 * giga * 1e9), rel=0.06)
-
-
-def test_a_forecast_of_parallel_self_distillation_adds_up_its_teachers_and_their_passes():
-    alone = seconds(recipe())
-    for settings, teachers in (({"k": 4}, 8), ({"k": 4, "strategy": "random"}, 8), ({"k": 4, "strategy": "CGP"}, 4),
-                               ({"k": 4, "strategy": "DGP"}, 4), ({"k": 1}, 1), ({"strategy": "none"}, 0)):
-        assert seconds(recipe("parallel", **settings)) == pytest.approx((teachers + 1) * alone), settings
-    full = recipe("parallel", network="resnet18", data="voc2007", size=448, epochs=20, k=2)
-    assert seconds(full) == pytest.approx(5011 * 20 / 900 * (1 + 4 + 4 / 3))

@@ -1,20 +1,17 @@
 """From a recipe to a run: train it, or load the result that ships with the course.
 
-A `Recipe` says everything that decides a result; its key is the hash of what differs from the defaults. A `Run` holds
-the logits on validation and test, the metrics computed from them, the history, and where the numbers come from.
-Results live in one folder per run (`state.json` and a safetensors file), written atomically and checked on reading.
+A `Recipe` says everything that decides a result. A `Run` holds the logits on validation and test, the metrics computed from
+them, the history, and where the numbers come from. Results live in one folder per run (`state.json` and a safetensors
+file), written atomically and checked on reading.
 """
 
 from __future__ import annotations
 
-import difflib
-import hashlib
 import json
 import os
 import tempfile
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -31,87 +28,9 @@ from udlib.devices import provenance
 from udlib.localisation import localisation
 from udlib.measures import Split, measure
 from udlib.posthoc import CALIBRATORS
+from udlib.recipe import Recipe, method_of, recipe
 from udlib.sizes import for_profile, profile, seconds
-from udlib.training import TrainingConfig, predict
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Everything that decides a result. Make one with `recipe(...)`, which takes the fields of all three parts flat."""
-
-    method: str = "supervised"  # a module of udlib.methods
-    data: str = "scenes"  # a name: its folder stands in `datasets.roots`; or a folder in VOC layout
-    size: int = 64  # side of the square images, in pixels
-    limit: int | None = None  # only the first images of each split
-    classes: tuple[int, ...] | None = None  # only these classes of the data, by number
-    network: str = "small"
-    weights: str | None = None  # of torchvision, e.g. IMAGENET1K_V1
-    pooling: str = "avg"
-    embedding: int = 128  # width of the calibration branch; the released code's 512 suits 2,048 features
-    bias: bool = True  # of the classifier; the released code has none
-    policy: str = "positive"  # what a difficult label counts as in training
-    keep: str = "last"  # or "best", the epoch with the highest mAP on validation
-    training: TrainingConfig = TrainingConfig()
-    settings: Any = None  # the method's own `Settings`
-
-    def __post_init__(self):
-        if self.classes is not None:
-            object.__setattr__(self, "classes", tuple(self.classes))
-
-    def flat(self) -> dict[str, Any]:
-        """All fields by name, those of `training` and `settings` among them."""
-        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("training", "settings")}
-        return own | asdict(self.training) | asdict(self.settings)
-
-    def choices(self) -> dict[str, Any]:
-        """The fields that differ from their defaults."""
-        standard = recipe(self.method).flat()
-        return {name: value for name, value in sorted(self.flat().items()) if value != standard[name]}
-
-    @property
-    def key(self) -> str:
-        """Names the result, e.g. `scenes-supervised-1f0c…`; a field added later leaves the keys of old recipes alone."""
-        content = json.dumps({"method": self.method} | self.choices(), sort_keys=True)
-        return f"{Path(self.data).name}-{self.method}-{hashlib.sha256(content.encode()).hexdigest()[:10]}"
-
-    def but(self, **changes) -> Recipe:
-        """The same recipe with some fields changed, of whichever part."""
-        return recipe(self.method, **{**self.choices(), **changes})
-
-    def __str__(self) -> str:
-        return f"{self.method}({', '.join(f'{name}={value}' for name, value in self.choices().items())})"
-
-
-def recipe(method: str = "supervised", **choices) -> Recipe:
-    """A recipe from flat fields: those of `Recipe`, of `TrainingConfig`, and of the method's own `Settings`.
-
-    >>> str(recipe(erase=0.5, seed=3).but(seed=4))
-    'supervised(erase=0.5, seed=4)'
-
-    Raises ValueError for an unknown method or field, with the nearest known name.
-    """
-    settings = _method(method).Settings
-    parts: dict[type, dict] = {Recipe: {}, TrainingConfig: {}, settings: {}}
-    known = {f.name: part for part in parts for f in fields(part) if f.name not in ("method", "training", "settings")}
-    for name, value in choices.items():
-        if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            raise ValueError(f"a '{method}' recipe has no field '{name}'"
-                             + (f": did you mean '{near[0]}'?" if near else f": choose among {', '.join(known)}"))
-        parts[known[name]][name] = value
-    return Recipe(method, training=TrainingConfig(**parts[TrainingConfig]), settings=settings(**parts[settings]),
-                  **parts[Recipe])
-
-
-def _method(name: str):
-    try:
-        return import_module(f"udlib.methods.{name}")
-    except ModuleNotFoundError as error:
-        if error.name != f"udlib.methods.{name}":
-            raise
-        known = sorted(p.stem for p in (Path(__file__).parent / "methods").glob("[a-z]*.py"))
-        raise ValueError(f"unknown method '{name}': choose one of {', '.join(known)}") from None
-
+from udlib.training import predict
 
 # VOC by its name means what papers train and test on (VOC2012's test labels are secret). They choose on no other images;
 # here every HOLD_OUT-th training image is validation.
@@ -296,20 +215,20 @@ def load_model(chosen: Recipe) -> nn.Module:
         run = load_or_run(chosen, retrain=True)
         save_model(run, keep=False)
         return run.model.eval()
-    model = _method(chosen.method).build(chosen, len(labels(chosen, "val").classes))
+    model = method_of(chosen.method).build(chosen, len(labels(chosen, "val").classes))
     load_weights(model, load_checkpoint(folder)[0], folder)
     return model.eval()
 
 
 def read_as(chosen: Recipe) -> str:
     """How a recipe's logits are to be read: "sigmoid", or "softmax" where only their differences mean anything."""
-    method = _method(chosen.method)
+    method = method_of(chosen.method)
     return method.scores(chosen) if hasattr(method, "scores") else "sigmoid"
 
 
 def needed(chosen: Recipe) -> dict[str, dict[str, Any]]:
     """The choices of the recipes whose networks a recipe needs, by the name they have for its method; often none."""
-    method = _method(chosen.method)
+    method = method_of(chosen.method)
     return method.needs(chosen) if hasattr(method, "needs") else {}
 
 
@@ -321,7 +240,7 @@ def train(chosen: Recipe, checkpoint: Path | None = None) -> Run:
     require_disjoint({split: _dataset(chosen, split).ids for split in ("train", "val", "test")})
     data = arrays(chosen, "train", chosen.policy)
     val = arrays(chosen, "val")
-    method = _method(chosen.method)
+    method = method_of(chosen.method)
     given = {name: load_model(recipe(**choices)) for name, choices in needed(chosen).items()}
     model, history = method.train(chosen, data, val, checkpoint=checkpoint, **given)
     logits: dict[str, Tensor | None] = {}

@@ -31,13 +31,14 @@ from udlib.datasets.base import (
 from udlib.datasets.pixels import images_of
 from udlib.datasets.transforms import IMAGENET_MEAN, IMAGENET_STD
 from udlib.devices import make_accelerator, provenance, within_memory
-from udlib.experiments import Recipe, for_profile, recipe
 from udlib.logs import EpochLog
 from udlib.measures import Split, measure
 from udlib.methods import distillation, supervised
 from udlib.methods.distillation import require_same_classes
 from udlib.models import TrainedModel, load, save_trained
 from udlib.posthoc import CALIBRATORS, Calibrator
+from udlib.recipe import Recipe, recipe
+from udlib.sizes import for_profile
 from udlib.training import History, evaluate
 
 OURS = {"checkpoint", "log.csv", "tensorboard"}  # what a training leaves in its folder before there is a model
@@ -148,7 +149,7 @@ def make_model(data: str | Path, out: str | Path, chosen: Recipe, *, teacher: Tr
     network, history = _train(chosen, train, val, teacher, checkpoint=out / "checkpoint", identity=told,
                               on_epoch=log if first else None)
 
-    made = partial(TrainedModel, network, chosen.network, classes, chosen.training.crop or chosen.size)
+    made = partial(TrainedModel, network, chosen.network, classes, chosen.side)
     seen: dict[str, Any] = {"val": splits["val"].paths if chosen.training.crop else val.images}
     if "test" in splits:
         seen["test"] = splits["test"].paths
@@ -235,6 +236,6 @@ def _say(splits: dict[str, MultiLabelDataset], chosen: Recipe) -> None:
     train = splits["train"]
     counts = ", ".join(f"{len(part):,} {name}" for name, part in splits.items())
     print(f"{len(train.classes)} classes; images: {counts}{'' if 'test' in splits else ' (no test split)'}; "
-          f"{chosen.network} at {chosen.training.crop or chosen.size} px, {chosen.training.epochs} epochs", flush=True)
+          f"{chosen.network} at {chosen.side} px, {chosen.training.epochs} epochs", flush=True)
     if never := check_trainable(train.targets, train.classes):
         print(f"never present in train, so nothing will be learned of: {', '.join(never)}")

@@ -54,9 +54,10 @@ class Settings:
     alpha: float = 0.5  # weight of the co-occurrence teachers beside the others' 1 - alpha; counts where there are both
 
     def __post_init__(self):
-        for group, parts in self.groups().items():
+        for group in GROUPS:
+            object.__setattr__(self, group, tuple(tuple(part) for part in getattr(self, group)))
+        for parts in self.groups().values():
             require_partition(parts, sum(map(len, parts)))
-            object.__setattr__(self, group, tuple(tuple(part) for part in parts))
         if len({sum(map(len, parts)) for parts in self.groups().values()}) > 1:
             raise ValueError(f"co {self.co} and dis {self.dis} are partitions of different numbers of classes")
         if not 0 <= self.alpha <= 1:
