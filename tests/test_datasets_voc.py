@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from udlib.datasets.base import Box, MultiLabelDataset, apply_policy, check_trainable, data_root, to_memory
+from udlib.datasets.base import Box, MultiLabelDataset, apply_policy, check_trainable, data_root, label_states, to_memory
 from udlib.datasets.voc import VOC, VOC_CLASSES
 
 
@@ -287,6 +287,19 @@ def test_a_subset_keeps_rows_together(tree):
     assert torch.equal(part.targets, data.targets[[3, 1]]) and torch.equal(part.difficult, data.difficult[[3, 1]])
     assert part.boxes(0) == data.boxes(3) and part.image_path(1) == data.image_path(1) and len(data) == 4
     assert len(data.subset([])) == 0
+
+
+def test_some_classes_keep_their_columns_and_objects_in_the_order_that_was_asked(tree):
+    data = VOC(tree, "train")
+    second, first = data.only([2, 0]), data.only([0])
+    assert second.classes == (data.classes[2], data.classes[0]) and second.ids == data.ids and len(data.classes) > 2
+    assert torch.equal(second.targets, data.targets[:, [2, 0]]) and torch.equal(second.difficult, data.difficult[:, [2, 0]])
+    for i in range(len(data)):
+        assert first.boxes(i) == [box for box in data.boxes(i) if box.name == data.classes[0]]
+    assert torch.equal(label_states(first.objects, first.classes)[0], first.targets)
+    for wrong in ([], [0, 0], [-1], [len(data.classes)]):
+        with pytest.raises(ValueError, match=r"classes are \[.*\]: expected different numbers from 0 to"):
+            data.only(wrong)
 
 
 def test_to_memory_holds_the_same_pixels_for_any_number_of_workers(tree):

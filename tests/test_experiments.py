@@ -47,6 +47,20 @@ def test_a_recipe_survives_flattening():
     assert chosen.but(lam=0.0).choices().keys() == {"seed", "erase", "data", "pooling"}
 
 
+def test_a_recipe_of_some_classes_is_a_key_and_reads_their_labels_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(experiments, "dataset", cached_scenes(tmp_path))
+    whole, some = recipe(), recipe(classes=[5, 2])
+    assert some.classes == (5, 2) and hash(some) == hash(recipe(classes=(5, 2))) and some.key != recipe(classes=(2, 5)).key
+    seen, labels = experiments.arrays(some, "val"), experiments.labels(whole, "val")
+    assert torch.equal(seen.targets, labels.targets[:, [5, 2]]) and torch.equal(seen.difficult, labels.difficult[:, [5, 2]])
+    assert torch.equal(experiments.labels(some, "val").posterior, labels.posterior[:, [5, 2]])
+    assert experiments.fingerprint(some) != experiments.fingerprint(whole)
+
+
+def test_the_network_sees_crops_in_training_and_whole_images_of_their_side():
+    assert (recipe(size=512, crop=448).side, recipe(size=64).side) == (448, 64)
+
+
 @pytest.mark.parametrize("wrong, says", [({"lamda": 1}, "no field 'lamda'.*did you mean 'lam'"),
                                          ({"epoch": 1}, "did you mean 'epochs'"),
                                          ({"xyzzy": 1}, "choose among .*network")])

@@ -270,7 +270,7 @@ def test_teachers_speak_in_the_columns_of_their_classes_in_eval_mode():
     ("both", 2, ["co", "dis"], 0.3), ("CGP", 2, ["co"], 1.0), ("DGP", 2, ["dis"], 0.0), ("random", 2, ["co", "dis"], 0.3),
     ("both", 1, ["co"], 1.0), ("random", 1, ["co"], 1.0), ("both", 4, ["co", "dis"], 0.3)])
 def test_each_control_has_its_groups_of_teachers_and_their_weight(splits, strategy, k, groups, share):
-    found = partitions(splits[0], k, strategy)
+    found = partitions(splits[0].targets, k, strategy)
     chosen = Settings(**found, alpha=0.3)
     assert list(found) == list(chosen.groups()) == groups and chosen.share == share
     assert list(chosen.teachers()) == [f"{group} {number}" for group in groups for number in range(1, k + 1)]
@@ -279,8 +279,8 @@ def test_each_control_has_its_groups_of_teachers_and_their_weight(splits, strate
     assert hash(chosen) == hash(Settings(**json.loads(json.dumps(dataclasses.asdict(chosen))))), "a recipe is a key of a dict"
 
 
-def test_the_random_control_shuffles_both_partitions_each_in_its_own_way(splits):
-    data = ArrayData(torch.zeros(600, 3, 1, 1, dtype=torch.uint8), torch.tensor(planted(BLOCKS, outside=0.2)))
+def test_the_random_control_shuffles_both_partitions_each_in_its_own_way():
+    data = torch.tensor(planted(BLOCKS, outside=0.2))
     found, shuffled = partitions(data, 3), partitions(data, 3, "random")
     for group in ("co", "dis"):
         assert sorted(map(len, found[group])) == sorted(map(len, shuffled[group])) and found[group] != shuffled[group]
@@ -299,15 +299,15 @@ def test_what_no_teacher_could_learn_is_refused_before_training(splits, monkeypa
     monkeypatch.setattr(parallel, "fit", None)
     data = splits[0]
     with pytest.raises(ValueError, match="k is 5: expected 1 to 4 parts"):
-        partitions(data, 5)
+        partitions(data.targets, 5)
     with pytest.raises(ValueError, match="strategy is 'rand': choose one of both, CGP, DGP, random"):
-        partitions(data, 2, "rand")
+        partitions(data.targets, 2, "rand")
     with pytest.raises(ValueError, match="no partition of 4 classes"):
         train_parallel(data, CONFIG, Settings(co=[[0, 1], [2]]), **SMALL)
     absent = data.targets.clone()
     absent[:, 2] = 0
     with pytest.raises(ValueError, match=r"the CGP part of classes \[2\] has no positive label"):
-        partitions(ArrayData(data.images, absent), 4)
+        partitions(absent, 4)
 
 
 def test_ignored_labels_do_not_count_in_the_graph(splits):
@@ -315,14 +315,14 @@ def test_ignored_labels_do_not_count_in_the_graph(splits):
     ignore = torch.zeros_like(data.targets, dtype=torch.bool)
     ignore[:, 3] = True
     with pytest.raises(ValueError, match=r"the CGP part of classes \[3\] has no positive label"):
-        partitions(dataclasses.replace(data, ignore=ignore), 4)
+        partitions(data.targets, 4, ignore=ignore)
 
 
 def test_partitions_are_kept_in_a_folder_and_read_again(splits, tmp_path, monkeypatch):
-    found = partitions(splits[0], 2, folder=tmp_path)
-    assert found == partitions(splits[0], 2) and {file.name for file in tmp_path.iterdir()} == {"CGP.json", "DGP.json"}
+    found = partitions(splits[0].targets, 2, folder=tmp_path)
+    assert found == partitions(splits[0].targets, 2) and {file.name for file in tmp_path.iterdir()} == {"CGP.json", "DGP.json"}
     monkeypatch.setattr("udlib.methods._partitions.SpectralClustering", None)
-    assert partitions(splits[0], 2, folder=tmp_path) == found
+    assert partitions(splits[0].targets, 2, folder=tmp_path) == found
 
 
 TWO = {"co": [[0, 2], [1, 3]], "dis": [[0, 1], [2, 3]]}
@@ -334,7 +334,10 @@ def test_the_student_learns_from_teachers_that_each_saw_all_images_and_their_own
                         or plain(model, data, loss_fn, config, **options))
     data, held_out = striped_images(128, classes=4), splits[1]
     config = dataclasses.replace(CONFIG, epochs=6)
-    student, history = train_parallel(data, config, Settings(**TWO), validation=held_out, **SMALL)
+    told = []
+    student, history = train_parallel(data, config, Settings(**TWO), validation=held_out, keep="best",
+                                      on_teacher=lambda *name: told.append(name), **SMALL)
+    assert told == [("co 1", (0, 2)), ("co 2", (1, 3)), ("dis 1", (0, 1)), ("dis 2", (2, 3))]
     for (shown, _, options), part in zip(seen, TWO["co"] + TWO["dis"]):
         assert torch.equal(shown.targets, data.targets[:, part]) and shown.images is data.images
         assert options["identity"]["classes"] == part and options.get("validate") is None
@@ -363,17 +366,17 @@ def whole(splits):
 
 
 @pytest.mark.parametrize("at", [1, 2, 3, 6, 8, 9, 10])  # of 4 teachers and a student with 2 epochs each
-def test_a_kill_anywhere_is_resumed_to_the_same_student(splits, whole, tmp_path, at):
-    epochs = []
+def test_a_kill_anywhere_is_resumed_to_the_same_student(splits, whole, tmp_path, at, monkeypatch):
+    epochs, plain = [], parallel.fit
 
-    def kill(epoch, model, row):
+    def count(epoch, model, row):
         epochs.append(epoch)
         if len(epochs) == at:
             raise Killed
+    monkeypatch.setattr(parallel, "fit", lambda *given, **options: plain(*given, **options, on_epoch=count))
     with pytest.raises(Killed):
-        train_parallel(splits[0], CONFIG, Settings(**TWO), checkpoint=tmp_path, on_epoch=kill, **SMALL)
-    resumed, history = train_parallel(splits[0], CONFIG, Settings(**TWO), checkpoint=tmp_path,
-                                      on_epoch=lambda *_: epochs.append(0), **SMALL)
+        train_parallel(splits[0], CONFIG, Settings(**TWO), checkpoint=tmp_path, **SMALL)
+    resumed, history = train_parallel(splits[0], CONFIG, Settings(**TWO), checkpoint=tmp_path, **SMALL)
     assert len(epochs) == 10, "nothing was trained twice"
     assert same_weights(whole[0], resumed) and history.column("total") == whole[1].column("total")
 
@@ -422,9 +425,9 @@ def test_teachers_are_recipes_that_train_what_the_student_would_train_itself(mon
 
 
 def test_the_partitions_of_the_course_are_those_of_its_labels():
-    data = experiments.arrays(recipes.baseline(), "train")
+    targets = experiments.labels(recipes.baseline(), "train").targets
     for (k, strategy), parts in recipes.PARTITIONS.items():
-        assert partitions(data, k, "both" if strategy == "whole" else strategy) == parts, (k, strategy)
+        assert partitions(targets, k, "both" if strategy == "whole" else strategy) == parts, (k, strategy)
 
 
 def test_every_teacher_of_the_course_is_trained_once_and_has_its_group():

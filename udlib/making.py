@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -33,15 +33,15 @@ from udlib.datasets.transforms import IMAGENET_MEAN, IMAGENET_STD
 from udlib.devices import make_accelerator, provenance, within_memory
 from udlib.logs import EpochLog
 from udlib.measures import Split, measure
-from udlib.methods import distillation, supervised
 from udlib.methods.distillation import require_same_classes
+from udlib.methods.parallel import partitions
 from udlib.models import TrainedModel, load, save_trained
 from udlib.posthoc import CALIBRATORS, Calibrator
-from udlib.recipe import Recipe, recipe
+from udlib.recipe import Recipe, method_of, recipe
 from udlib.sizes import for_profile
 from udlib.training import History, evaluate
 
-OURS = {"checkpoint", "log.csv", "tensorboard"}  # what a training leaves in its folder before there is a model
+OURS = {"checkpoint", "log.csv", "partitions", "tensorboard"}  # what a training leaves in its folder before there is a model
 
 
 def settings(method: str = "supervised", network: str = "small", crop: bool = False, **choices) -> Recipe:
@@ -118,10 +118,13 @@ def _numbers(logits: Tensor, labels: Split, read_as: str, calibrator: Calibrator
 
 
 def make_model(data: str | Path, out: str | Path, chosen: Recipe, *, teacher: TrainedModel | None = None,
-               calibrate: str = "temperature", tensorboard: bool = False) -> TrainedModel:
+               calibrate: str = "temperature", tensorboard: bool = False, partition: Mapping[str, Any] | None = None
+               ) -> TrainedModel:
     """Train `chosen` (see `settings`) on a data set and write the model into the folder `out`.
 
-    With a `teacher`, of the same classes in the same order, the method is "distillation". `calibrate`, a kind of
+    With a `teacher`, of the same classes in the same order, the method is "distillation". With a `partition`, `k`, `strategy`
+    and `seed` of `parallel.partitions`, it is "parallel": the labels of train decide the parts, which stay in the folder
+    `partitions`, and the teachers' checkpoints stand beside the student's. `calibrate`, a kind of
     `posthoc.CALIBRATORS` or "none", is fitted on the labels of val, difficult ones as positives, as `measure` counts them.
     While it trains, `out` holds a checkpoint after every epoch, from which the same call goes on, and `log.csv`; a model
     that is complete is loaded.
@@ -137,6 +140,9 @@ def make_model(data: str | Path, out: str | Path, chosen: Recipe, *, teacher: Tr
     classes = splits["train"].classes
     if teacher is not None:
         _require_teacher(teacher, classes)
+    _require_ours(out)
+    if partition is not None:
+        chosen = chosen.but(**_partitions(splits["train"], chosen, out, partition))
     told = _identity(chosen, splits, teacher)
     record = told | asdict(chosen.training) | {"method": chosen.method, "calibrate": calibrate}
     if (present := _present(out, record)) is not None:
@@ -146,8 +152,10 @@ def make_model(data: str | Path, out: str | Path, chosen: Recipe, *, teacher: Tr
     train, val = (array_data(splits[part], chosen.size, chosen.policy if part == "train" else "positive")
                   for part in ("train", "val"))
     first = make_accelerator().is_main_process  # of several processes, one writes
-    network, history = _train(chosen, train, val, teacher, checkpoint=out / "checkpoint", identity=told,
-                              on_epoch=log if first else None)
+    watch: dict[str, Any] = {"on_epoch": log if first else None}
+    if partition is not None and first:
+        watch |= {"on_teacher": lambda name, part: print(f"teacher {name}: {', '.join(classes[k] for k in part)}", flush=True)}
+    network, history = _train(chosen, train, val, teacher, checkpoint=out / "checkpoint", identity=told, **watch)
 
     made = partial(TrainedModel, network, chosen.network, classes, chosen.side)
     seen: dict[str, Any] = {"val": splits["val"].paths if chosen.training.crop else val.images}
@@ -171,7 +179,7 @@ def make_model(data: str | Path, out: str | Path, chosen: Recipe, *, teacher: Tr
 def _train(chosen: Recipe, train: ArrayData, val: ArrayData, teacher: TrainedModel | None, **options
            ) -> tuple[Any, History]:
     """The method's own training, validated each epoch with batches no larger than those it trains on."""
-    method = supervised if teacher is None else distillation
+    method = method_of(chosen.method)
     given: dict[str, Any] = {} if teacher is None else {"teacher": teacher.network}
     config = chosen.training
 
@@ -216,20 +224,32 @@ def _identity(chosen: Recipe, splits: dict[str, MultiLabelDataset], teacher: Tra
     return told | ({} if teacher is None else {"teacher": fingerprint(teacher.network.state_dict())})
 
 
-def _present(out: Path, record: dict[str, Any]) -> TrainedModel | None:
-    """The model that the folder holds already, if it is just this one; ValueError where it holds anything else."""
+def _require_ours(out: Path) -> None:
+    """Refuse a folder that holds neither a model nor a training under way: ValueError."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"'{out}' is a file: name a folder")
-    if (out / "state.json").is_file():
-        model = load(out)
-        require_same(model.training, record, out)
-        remove_stale(out)  # a kill may have come between the model and this
-        shutil.rmtree(out / "checkpoint", ignore_errors=True)
-        return model
-    names = [path.name for path in out.iterdir()] if out.is_dir() else []
+    names = [path.name for path in out.iterdir()] if out.is_dir() and not (out / "state.json").is_file() else []
     if foreign := sorted(name for name in names if name not in OURS and not name.startswith(("tensors-", "."))):
         raise ValueError(f"'{out}' holds '{foreign[0]}', and neither a model nor a training under way: name a new folder")
-    return None
+
+
+def _present(out: Path, record: dict[str, Any]) -> TrainedModel | None:
+    """The model that the folder holds already, if it is just this one; ValueError where it is another."""
+    if not (out / "state.json").is_file():
+        return None
+    model = load(out)
+    require_same(model.training, record, out)
+    remove_stale(out)  # a kill may have come between the model and this
+    shutil.rmtree(out / "checkpoint", ignore_errors=True)
+    return model
+
+
+def _partitions(train: MultiLabelDataset, chosen: Recipe, out: Path, partition: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the training labels, out of `out/partitions` or stored there; a finished model's folder is left as it is."""
+    targets, ignore = apply_policy(train.targets, train.difficult, chosen.policy)
+    kept = out / "partitions"
+    folder = None if (out / "state.json").exists() and not kept.exists() else kept
+    return partitions(targets, folder=folder, ignore=ignore if chosen.policy == "ignore" else None, **partition)
 
 
 def _say(splits: dict[str, MultiLabelDataset], chosen: Recipe) -> None:

@@ -84,7 +84,7 @@ def train(
 
     chosen = settings(network=network, lam=lam, epochs=epochs, size=size, batch_size=batch, lr=lr, weights=weights, seed=seed,
                       flip=flip, erase=erase, crop=crop, ema=ema, compile=compile, policy=difficult, keep=keep)
-    _make(data, out, chosen, calibrate=calibrate, tensorboard=tensorboard)
+    make(data, out, chosen, calibrate=calibrate, tensorboard=tensorboard)
 
 
 def distill(
@@ -126,7 +126,7 @@ def distill(
     chosen = settings("distillation", network, alpha=alpha, beta=beta, temperature=temperature, epochs=epochs,
                       size=size or master.size, batch_size=batch, lr=lr, weights=weights, seed=seed, flip=flip, erase=erase,
                       crop=crop, ema=ema, compile=compile, keep=keep)
-    _make(data, out, chosen, teacher=master, calibrate=calibrate, tensorboard=tensorboard)
+    make(data, out, chosen, teacher=master, calibrate=calibrate, tensorboard=tensorboard)
 
 
 def evaluate(
@@ -212,7 +212,7 @@ def predict(
     raise typer.Exit(int(broken > 0))
 
 
-def _make(data: str, out: Path, chosen, **options) -> None:
+def make(data: str, out: Path, chosen, **options) -> None:
     """Make a model and say how good it is."""
     from udlib.making import make_model
 

@@ -9,7 +9,7 @@ or what the loss does is taken for what the teachers do.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -160,18 +160,18 @@ def scattered(teachers: Sequence[DualBranchNet], parts: Sequence[Sequence[int]])
     return ask
 
 
-def partitions(data: ArrayData, k: int = 3, strategy: str = "both", seed: int = 0, folder: Path | None = None
-               ) -> dict[str, Parts]:
-    """The partitions of these labels as `Settings` takes them: {"co": parts, "dis": parts}, or one of them.
+def partitions(targets: Tensor, k: int = 3, strategy: str = "both", seed: int = 0, folder: Path | None = None,
+               ignore: Tensor | None = None) -> dict[str, Parts]:
+    """The partitions of labels `targets` (N, C) as `Settings` takes them: {"co": parts, "dis": parts}, or one of them.
 
-    Labels that are ignored do not count. `strategy` is "both", "CGP" or "DGP" alone, or "random", the control with parts of
+    Labels that are ignored, True in `ignore` (N, C), do not count. `strategy` is "both", "CGP" or "DGP" alone, or "random", the control with parts of
     both sizes whose classes are shuffled; `seed` is that of the clustering. k = 1 is one part of all classes. With `folder`,
     what is found is stored there and read again (`stored_partition`). Raises ValueError for an unknown strategy, for a part
     without a positive label, and as `cooccurrence_partition` does.
     """
     if strategy not in STRATEGIES:
         raise ValueError(f"strategy is '{strategy}': choose one of {', '.join(STRATEGIES)}")
-    targets = data.targets.bool() if data.ignore is None else data.targets.bool() & ~data.ignore
+    targets = targets.bool() if ignore is None else targets.bool() & ~ignore
     if k == 1:
         return {"co": [list(range(targets.shape[1]))]}
     made = {"co": ("CGP", cooccurrence_partition), "dis": ("DGP", disoccurrence_partition)}
@@ -199,9 +199,9 @@ def train_parallel(
     embedding: int = 512,
     bias: bool = True,
     validation: ArrayData | Dataset | None = None,
-    keep: str = "last",
     checkpoint: str | Path | None = None,
     identity: Mapping[str, object] | None = None,
+    on_teacher: Callable[[str, Sequence[int]], None] | None = None,
     **options,
 ) -> tuple[DualBranchNet, History]:
     """Train the teachers of each part one after the other, then the student; the same seed gives the same student.
@@ -209,9 +209,9 @@ def train_parallel(
     Teachers and student are of one `network` and train by one `config`, each teacher from a seed of its own; a student
     starts as any network of that seed does. With `teachers` given by their names ("co 1", …), the student alone is trained.
     Each has a checkpoint folder of its own (`co 1`, …, `student`), so that a kill at any moment is resumed to the same
-    student. `validation` and `keep` are the student's, and so is the history; its first row has `teachers_seconds`.
-    Other arguments and errors are those of `supervised.train_supervised`; ValueError for teachers that do not go with the
-    partitions.
+    student. Before each teacher `on_teacher(name, classes)` is called. What validates, selects and looks on is the student's,
+    and so is the history; its first row has `teachers_seconds`. Other arguments and errors are those of
+    `supervised.train_supervised`; ValueError for teachers that do not go with the partitions.
     """
     data = as_data(data).to(make_accelerator().device)
     shape = {"network": network, "weights": str(weights), "pooling": pooling}
@@ -224,16 +224,20 @@ def train_parallel(
         set_seed(seed)
         return make_network(classes, 0.0, network, weights, pooling, embedding, bias)
 
+    students = ("validate", "validate_every", "select", "keep", "on_epoch")
+    shared = {name: value for name, value in options.items() if name not in students}
     trained, spent = dict(teachers or {}), 0.0
     if trained and trained.keys() != settings.teachers().keys():
         raise ValueError(f"the teachers are {', '.join(trained)}: expected {', '.join(settings.teachers()) or 'none'}")
     for name, part in ({} if trained else settings.teachers()).items():
+        if on_teacher is not None:
+            on_teacher(name, part)
         seed, columns = _seed(config, name), list(part)
         trained[name] = new(len(part), seed)
         restricted = {what: None if (value := getattr(data, what)) is None else value[:, columns]
                       for what in ("targets", "ignore", "difficult")}
         history = fit(trained[name], replace(data, **restricted), _asked({}, 0.5), replace(config, seed=seed),
-                      identity=own | {"classes": columns}, checkpoint=folder and folder / name, **options)
+                      identity=own | {"classes": columns}, checkpoint=folder and folder / name, **shared)
         spent += sum(history.column("seconds"))
     asks = {}
     for group, parts in settings.groups().items():
@@ -246,7 +250,7 @@ def train_parallel(
         tensors = {f"{name}/{key}": value for name, one in trained.items() for key, value in one.state_dict().items()}
         own |= {"teachers": fingerprint(tensors)}
     model = new(data.targets.shape[1], config.seed)
-    history = fit(model, data, _asked(asks, settings.share), config, identity=own, keep=keep,
+    history = fit(model, data, _asked(asks, settings.share), config, identity=own,
                   checkpoint=folder and folder / "student", **options)
     history.rows[0]["teachers_seconds"] = spent
     return model, history

@@ -1,0 +1,127 @@
+"""`udlib parallel` end to end on a tiny folder: what it leaves, how it goes on, and what it refuses."""
+
+import json
+import signal
+
+import pytest
+import torch
+from commands import udlib_command
+from tiny_voc import CLASSES, write_tiny_voc
+
+import udlib
+from udlib import training
+from udlib.checkpoints import load_checkpoint
+from udlib.datasets.voc import VOC
+from udlib.methods.parallel import partitions
+
+QUICK = ("--network", "small_narrow", "--epochs", "2", "--size", "24", "--batch", "16", "--k", "2")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quiet():
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"UDLIB_PROGRESS": "0", "COLUMNS": "200", "TERM": "dumb", "NO_COLOR": "1"}.items():
+            patch.setenv(name, value)
+        patch.delenv("UDLIB_PROFILE", raising=False)
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore Ctrl-C
+        yield
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    return write_tiny_voc(tmp_path_factory.mktemp("data") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def trained(tree, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models") / "student"
+    code, out, err = udlib_command("parallel", tree, "--out", folder, *QUICK)
+    assert code == 0 and err == ""
+    return folder, out
+
+
+@pytest.fixture
+def epochs(monkeypatch):
+    """The epochs that are trained from here on, by teachers and student."""
+    found, usual = [], training.train_epoch
+    monkeypatch.setattr(training, "train_epoch", lambda *given: found.append(1) or usual(*given))
+    return found
+
+
+def test_parallel_leaves_a_model_with_its_partitions(tree, trained):
+    folder, out = trained
+    kept = {path.name for path in folder.iterdir() if not path.name.startswith("tensors-")}
+    assert kept == {"state.json", "log.csv", "partitions"}
+    model, train = udlib.load(folder), VOC(tree, "train")
+    parts = partitions(train.targets, 2)
+    assert {name: [list(part) for part in model.training[name]] for name in ("co", "dis")} == parts
+    assert json.loads((folder / "partitions" / "CGP.json").read_bytes())["parts"] == parts["co"]
+    assert model.classes == CLASSES and model.training["method"] == "parallel" and model.calibrator is not None
+    assert (model.training["ema"], model.training["warm_up"]) == (0.065, 0.1)
+    for group, found in parts.items():
+        for number, part in enumerate(found, 1):
+            assert f"teacher {group} {number}: {', '.join(CLASSES[k] for k in part)}\n" in out
+    assert (folder / "log.csv").read_text().splitlines()[0].startswith("epoch,") and out.count("\nteacher ") == 4
+    assert len((folder / "log.csv").read_text().splitlines()) == 3, "the student's epochs alone"
+
+
+def test_the_same_command_again_trains_nothing_and_another_strategy_is_refused(tree, trained, epochs):
+    before = {path: path.read_bytes() for path in trained[0].rglob("*") if path.is_file()}
+    assert udlib_command("parallel", tree, "--out", trained[0], *QUICK)[0] == 0 and epochs == []
+    code, _, err = udlib_command("parallel", tree, "--out", trained[0], *QUICK, "--strategy", "DGP")
+    assert code == 2 and "co: saved" in err and "another folder" in err and err.count("\n") == 1
+    code, _, err = udlib_command("train", tree, "--out", trained[0], *QUICK[:-2])
+    assert code == 2 and "method: saved 'parallel', now 'supervised'" in err
+    assert {path: path.read_bytes() for path in trained[0].rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("at", [2, 5, 10])  # of 4 teachers and a student with 2 epochs each
+def test_control_c_anywhere_is_resumed_bit_for_bit(tree, trained, tmp_path, monkeypatch, at):
+    found, usual = [], training.train_epoch
+
+    def train_epoch(*given):
+        found.append(1)
+        if len(found) == at:
+            signal.raise_signal(signal.SIGINT)
+        return usual(*given)
+    monkeypatch.setattr(training, "train_epoch", train_epoch)
+    out = tmp_path / "student"
+    code, _, err = udlib_command("parallel", tree, "--out", out, *QUICK)
+    assert code == 130 and "the same command goes on from there" in err
+    assert udlib_command("parallel", tree, "--out", out, *QUICK)[0] == 0
+    assert len(found) == 11, "only the epoch under way was trained twice"
+    (one, _), (other, _) = load_checkpoint(out), load_checkpoint(trained[0])
+    assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+    assert not (out / "checkpoint").exists()
+
+
+@pytest.mark.parametrize("strategy, teachers", [("CGP", ["co 1", "co 2"]), ("random", ["co 1", "co 2", "dis 1", "dis 2"])])
+def test_controls_have_their_teachers(tree, tmp_path, strategy, teachers):
+    code, out, err = udlib_command("parallel", tree, "--out", tmp_path / "m", *QUICK, "--epochs", "1", "--strategy", strategy)
+    assert (code, err) == (0, "")
+    assert [line.split(":")[0] for line in out.splitlines() if line.startswith("teacher ")] == [f"teacher {t}" for t in teachers]
+
+
+@pytest.mark.parametrize("options, complaint", [
+    (("--k", "4"), "k is 4: expected 1 to 3 parts, as there are 3 classes"),
+    (("--strategy", "CPG"), "strategy is 'CPG': choose one of both, CGP, DGP, random"),
+])
+def test_a_wrong_option_is_one_line_and_trains_nothing(tree, tmp_path, epochs, options, complaint):
+    code, _, err = udlib_command("parallel", tree, "--out", tmp_path / "m", *QUICK, *options)
+    assert code == 2 and complaint in err and err.count("\n") == 1 and epochs == []
+
+
+def test_a_folder_that_holds_anything_else_is_left_alone(tree, tmp_path, epochs):
+    (tmp_path / "thesis.tex").write_text("mine")
+    code, _, err = udlib_command("parallel", tree, "--out", tmp_path, *QUICK)
+    assert code == 2 and "holds 'thesis.tex'" in err and epochs == []
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_help_says_what_the_command_takes_and_does():
+    code, out, _ = udlib_command("parallel", "--help")
+    text = " ".join(out.replace("│", " ").split())
+    assert code == 0
+    for part in ("--k", "--strategy", "--alpha", "--partition-seed", "CGP", "FOLDER/partitions", "Xu et al., 2022", "Example"):
+        assert part in text, part

@@ -1,0 +1,51 @@
+"""The other published systems on images of one's own: `udlib parallel`. What comes out is a model as that of `udlib train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from udlib.cli.models import Batch, Calibrate, Compile, Crop, Data, Difficult, Epochs, Erase, Flip, Keep, Lr, Network, Out
+from udlib.cli.models import Seed, Size, Tensorboard, Weights, make
+
+
+def parallel(
+    data: Data,
+    out: Out = Path("model"),
+    network: Network = "small",
+    k: Annotated[int, typer.Option(min=1, help="Parts of each partition of the classes; 1: one teacher of all of them.")] = 3,
+    strategy: Annotated[str, typer.Option(help="Which parts have teachers: both (those of classes that often stand in one image, "
+                                               "and those of classes that seldom do), CGP or DGP alone, or random.")] = "both",
+    alpha: Annotated[float, typer.Option(min=0, max=1, help="Weight of the co-occurrence teachers beside the others.")] = 0.5,
+    partition_seed: Annotated[int, typer.Option(min=0, help="Of the clustering that finds the parts.")] = 0,
+    epochs: Epochs = None,
+    size: Size = None,
+    batch: Batch = None,
+    lr: Lr = None,
+    weights: Weights = None,
+    seed: Seed = 0,
+    flip: Flip = True,
+    erase: Erase = 0.0,
+    crop: Crop = False,
+    ema: Annotated[float, typer.Option(min=0, max=1, help="Running average of the weights over this share of all steps.")] = 0.065,
+    compile: Compile = False,
+    difficult: Difficult = "positive",
+    keep: Keep = "best",
+    calibrate: Calibrate = "temperature",
+    tensorboard: Tensorboard = False,
+) -> None:
+    """Train a model by Parallel Self-Distillation (Xu et al., 2022): teachers of a few classes each, and a student of all.
+
+    Trains 2 K networks like the student, one after the other, then the student. FOLDER/partitions keeps the parts of the
+    classes. All else is as in udlib train: what FOLDER holds afterwards, and how an interrupted training goes on.
+
+    Example: udlib parallel VOCdevkit/VOC2007 --network resnet18 --k 3 --out voc07
+    """
+    from udlib.making import settings
+
+    chosen = settings("parallel", network, alpha=alpha, warm_up=0.1, ema=ema, epochs=epochs, size=size, batch_size=batch, lr=lr,
+                      weights=weights, seed=seed, flip=flip, erase=erase, crop=crop, compile=compile, policy=difficult, keep=keep)
+    make(data, out, chosen, partition={"k": k, "strategy": strategy, "seed": partition_seed}, calibrate=calibrate,
+         tensorboard=tensorboard)
