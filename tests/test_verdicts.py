@@ -6,7 +6,7 @@ import torch
 from udlib import experiments, recipes
 from udlib.experiments import Run, recipe, save
 from udlib.report import verdicts
-from udlib.verdicts import Claim, best_beta, best_lambda, calibration_claims, distillation_claims, judge, measured
+from udlib.verdicts import Claim, best_beta, best_lambda, calibration_claims, distillation_claims, judge, measured, parallel_claims
 
 
 @pytest.fixture
@@ -101,6 +101,17 @@ def test_every_claim_about_distillation_pairs_its_runs_by_seed_on_one_data_set()
         assert ours == theirs == list(recipes.SEEDS)
         assert {chosen.data for chosen in (*claim.recipes, *claim.against)} == {claim.data}
         assert known.issuperset(claim.recipes) and known.issuperset(claim.against)
+
+
+def test_every_claim_about_parallel_self_distillation_pairs_its_runs_by_seed():
+    claims = parallel_claims()
+    known = {chosen for found in recipes.groups().values() for chosen in found}
+    assert len(claims) >= 15 and len({claim.question for claim in claims}) == len(claims)
+    for claim in claims:
+        ours, theirs = ([chosen.training.seed for chosen in side] for side in (claim.recipes, claim.against))
+        assert ours == theirs and ours in (list(recipes.SEEDS), list(recipes.SWEEP_SEEDS)), claim.question
+        assert known.issuperset(claim.recipes) and known.issuperset(claim.against)
+        assert claim.recipes[0] != claim.against[0]
 
 
 def test_a_claim_whose_runs_are_not_stored_stands_in_the_table_without_a_verdict(pair):

@@ -12,7 +12,7 @@ from udlib import ledger
 from udlib.experiments import Recipe, Run, for_profile, load, store
 from udlib.recipes import groups
 from udlib.statistics import summary
-from udlib.verdicts import Claim, calibration_claims, distillation_claims, judge
+from udlib.verdicts import Claim, calibration_claims, distillation_claims, judge, parallel_claims
 
 # Metrics of the test split, as `experiments.measure` names them, and the heads of their columns.
 COLUMNS = {
@@ -144,8 +144,9 @@ def verdicts(claims: Sequence[Claim]) -> list[list[str]]:
     return rows
 
 
-VERDICT_NOTE = ("Paired differences over five seeds on the test split, with t intervals. A 95 % interval misses zero by chance "
-                "once in twenty times, and these are {count}. \"Not detected\" says that five seeds cannot tell. Networks trained by a "
+VERDICT_NOTE = ("Paired differences over five seeds on the test split (three where PSD stands against one partition alone, parts at random "
+                "or plain self-distillation), with t intervals. A 95 % interval misses zero by chance "
+                "once in twenty times, and these are {count}. \"Not detected\" says that so few seeds cannot tell. Networks trained by a "
                 "softmax alone are ranked by it; ranked so, the baseline loses mAP too (lesson 05).")
 
 
@@ -154,7 +155,7 @@ def generated(folder: Path) -> dict[str, str]:
     # "quick" answers no question: it is what the tests train again
     table = results({name: found for name, found in groups().items() if name != "quick"})
     try:
-        judged = verdicts([*calibration_claims(), *distillation_claims()])
+        judged = verdicts([*calibration_claims(), *distillation_claims(), *parallel_claims()])
         count = sum(row[3] != "–" for row in judged[1:])
         judgement = f"{as_markdown(judged)}\n\n{VERDICT_NOTE.format(count=count)}"
     except FileNotFoundError as error:

@@ -12,10 +12,11 @@ from itertools import product
 from typing import NamedTuple
 
 from udlib.experiments import Recipe, for_profile, load
-from udlib.recipes import (METHODS, STUDENTS, TEACHERS, distilled, hard_labels, pairs, regimes, regimes_distilled,
-                           restart_controls, restarted, sweep, tricks, two_branch, weights)
+from udlib.recipes import (METHODS, STUDENTS, TEACHERS, averaged, distilled, hard_labels, pairs, parallel, partitioned, regimes,
+                           regimes_distilled, restart_controls, restarted, sweep, tricks, two_branch, weights)
 from udlib.statistics import PairedDifference, paired_difference
 
+CALIBRATION = {"ECE_pooled": "the pooled ECE", "true_CE_pooled": "the true calibration error", "NLL": "the NLL"}
 HOLDS = {"higher": {"higher": "holds", "lower": "reversed"}, "lower": {"lower": "holds", "higher": "reversed"}}
 
 
@@ -162,14 +163,37 @@ def distillation_claims() -> list[Claim]:
     for who, ours, theirs in (("KD", wide["KD"], hard), (name, tuned, hard), (f"{name}, against KD,", tuned, wide["KD"]),
                               ("UD after a restart, against hard labels,", restart["UD"], restart["hard labels"])):
         claims += [Claim(f"{who} lowers {what}", "ours", (metric,), ours, theirs, "lower")
-                   for metric, what in (("ECE_pooled", "the pooled ECE"), ("true_CE_pooled", "the true calibration error"),
-                                        ("NLL", "the NLL"))]
+                   for metric, what in CALIBRATION.items()]
     claims += [_higher("without augmentation, where the teacher overfits, KD raises mAP", "ours",
                        regimes_distilled()["no augmentation", "KD"], regimes()["no augmentation", 0.0])]
     digits, taught = two_branch(0.0, "digits"), {terms: distilled(terms, "digits") for terms in METHODS}
     return claims + [_higher("KD raises mAP over hard labels", "UD, Table 3", taught["KD"], digits, "digits"),
                      Claim("KD lowers the pooled ECE", "ours", ("ECE_pooled",), taught["KD"], digits, "lower", "digits"),
                      _higher("UD has a higher mAP than KD", "UD, Table 3", taught["UD"], taught["KD"], "digits")]
+
+
+def parallel_claims() -> list[Claim]:
+    """What Parallel Self-Distillation (PSD) promises, and what its parts are worth: averaging, loss, teachers, partition.
+
+    Where only three seeds of a control are trained, three seeds of PSD stand against it.
+    """
+    psd, asl, plain, base = partitioned(), parallel(), averaged(), two_branch(0.0)
+    both = psd[3, "both"]
+    claims = [
+        _higher("PSD raises mAP over the baseline", "PSD, COCO", both, base),
+        _higher("averaging the weights raises mAP", "ours", plain, base),
+        _higher("the asymmetric loss (ASL) raises mAP over averaged BCE", "ours", asl, plain),
+        _higher("the teachers of PSD raise mAP over ASL alone", "ours", both, asl),
+        Claim("they help the *Difficult* images more than all", "ours", ("mAP_difficult", "mAP"), both, asl, "higher"),
+    ]
+    claims += [_higher(f"both partitions of PSD have a higher mAP than {alone} alone", "PSD, abstract", both[:len(found)], found)
+               for alone in ("CGP", "DGP") for found in [psd[3, alone]]]
+    claims += [_higher(f"PSD has a higher mAP than {what}", "ours", both[:len(found)], found) for what, found in (
+        ("with parts at random", psd[3, "random"]), ("plain self-distillation (k = 1)", psd[1, "whole"]))]
+    for who, ours, theirs, expected in (("ASL raises", asl, plain, "higher"), ("PSD, against ASL, lowers", both, asl, "lower"),
+                                        ("PSD, against the baseline, lowers", both, base, "lower")):
+        claims += [Claim(f"{who} {what}", "ours", (metric,), ours, theirs, expected) for metric, what in CALIBRATION.items()]
+    return claims
 
 
 def _higher(question: str, source: str, recipes: Sequence[Recipe], against: Sequence[Recipe], data: str = "scenes") -> Claim:
