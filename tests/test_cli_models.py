@@ -262,6 +262,19 @@ def test_tensorboard_that_is_not_installed_is_said_before_anything_is_trained(tr
     assert code == 2 and "TensorBoard is not installed: `pip install tensorboard`" in err and not (tmp_path / "model").exists()
 
 
+def test_the_real_tensorboard_reads_back_what_two_runs_of_one_training_wrote(tree, tmp_path, monkeypatch):
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    command = ("train", tree, "--out", tmp_path / "m", *QUICK, "--epochs", "3", "--tensorboard")
+    interrupted(monkeypatch, 2)
+    assert udlib_command(*command)[0] == 130 and udlib_command(*command)[0] == 0
+    found = events.EventAccumulator(str(tmp_path / "m" / "tensorboard"))
+    found.Reload()
+    head, *rows = rows_of(tmp_path / "m" / "log.csv")
+    for name in head[1:]:
+        assert [event.step for event in found.Scalars(name)] == [1, 2, 3]
+        assert [event.value for event in found.Scalars(name)] == pytest.approx([float(row[head.index(name)]) for row in rows])
+
+
 def test_tensorboard_gets_the_numbers_of_the_log_and_forgets_what_a_resumed_training_repeats(tmp_path, monkeypatch):
     from udlib.logs import EpochLog
 
