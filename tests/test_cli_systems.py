@@ -1,6 +1,7 @@
 """`udlib parallel` end to end on a tiny folder: what it leaves, how it goes on, and what it refuses."""
 
 import json
+import re
 import signal
 
 import pytest
@@ -103,6 +104,25 @@ def test_controls_have_their_teachers(tree, tmp_path, strategy, teachers):
     assert [line.split(":")[0] for line in out.splitlines() if line.startswith("teacher ")] == [f"teacher {t}" for t in teachers]
 
 
+def test_teachers_side_by_side_are_those_of_one_process(tree, tmp_path, epochs):
+    command = ("parallel", tree, *QUICK, "--strategy", "CGP", "--out")
+    assert udlib_command(*command, tmp_path / "one")[0] == 0 and len(epochs) == 6
+    code, out, err = udlib_command(*command, tmp_path / "two", "--jobs", "2")
+    assert (code, err) == (0, "") and len(epochs) == 8, "here, the student alone"
+    assert sorted(re.findall(r"\] (co \d)", out)) == ["co 1", "co 2"] and "FAILED" not in out
+    (one, _), (two, _) = load_checkpoint(tmp_path / "one"), load_checkpoint(tmp_path / "two")
+    torch.testing.assert_close(one, two, atol=1e-3, rtol=1e-3)  # bit for bit only with as many threads
+    assert udlib_command(*command, tmp_path / "two", "--jobs", "2")[0] == 0 and len(epochs) == 8
+
+
+def test_a_teacher_that_fails_in_its_process_is_said(tree, tmp_path, monkeypatch):
+    monkeypatch.setattr("udlib.cli.systems.side_by_side", lambda names, jobs, words: len([words(name) for name in names]))
+    code, _, err = udlib_command("parallel", tree, "--out", tmp_path / "m", *QUICK, "--jobs", "2")
+    assert code == 2 and "4 of 4 teachers failed: the same command goes on, with --jobs 1 it says why" in err
+    code, _, err = udlib_command("parallel", tree, "--out", tmp_path / "m", *QUICK, "--teacher", "co 3")
+    assert code == 2 and "there is no teacher 'co 3' to train: choose one of co 1, co 2, dis 1, dis 2" in err
+
+
 @pytest.mark.parametrize("options, complaint", [
     (("--k", "4"), "k is 4: expected 1 to 3 parts, as there are 3 classes"),
     (("--strategy", "CPG"), "strategy is 'CPG': choose one of both, CGP, DGP, random"),
@@ -123,5 +143,5 @@ def test_help_says_what_the_command_takes_and_does():
     code, out, _ = udlib_command("parallel", "--help")
     text = " ".join(out.replace("│", " ").split())
     assert code == 0
-    for part in ("--k", "--strategy", "--alpha", "--partition-seed", "CGP", "FOLDER/partitions", "Xu et al., 2022", "Example"):
+    for part in ("--k", "--jobs", "--strategy", "--alpha", "--partition-seed", "CGP", "FOLDER/partitions", "Xu et al., 2022", "Example"):
         assert part in text, part

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -118,15 +118,14 @@ def _numbers(logits: Tensor, labels: Split, read_as: str, calibrator: Calibrator
 
 
 def make_model(data: str | Path, out: str | Path, chosen: Recipe, *, teacher: TrainedModel | None = None,
-               calibrate: str = "temperature", tensorboard: bool = False, partition: Mapping[str, Any] | None = None
-               ) -> TrainedModel:
+               calibrate: str = "temperature", tensorboard: bool = False, only: str | None = None
+               ) -> TrainedModel | None:
     """Train `chosen` (see `settings`) on a data set and write the model into the folder `out`.
 
-    With a `teacher`, of the same classes in the same order, the method is "distillation". With a `partition`, `k`, `strategy`
-    and `seed` of `parallel.partitions`, it is "parallel": the labels of train decide the parts, which stay in the folder
-    `partitions`, and the teachers' checkpoints stand beside the student's. `calibrate`, a kind of
+    With a `teacher`, of the same classes in the same order, the method is "distillation". `calibrate`, a kind of
     `posthoc.CALIBRATORS` or "none", is fitted on the labels of val, difficult ones as positives, as `measure` counts them.
-    While it trains, `out` holds a checkpoint after every epoch, from which the same call goes on, and `log.csv`; a model
+    With `only`, the name of a teacher of parallel self-distillation, that one is trained as far as its checkpoint, for a later
+    call to go on from, and None is returned. While it trains, `out` holds a checkpoint after every epoch, from which the same call goes on, and `log.csv`; a model
     that is complete is loaded.
 
     Raises ValueError for unusable data, for a folder that holds another training, another model or anything else, and for
@@ -141,8 +140,6 @@ def make_model(data: str | Path, out: str | Path, chosen: Recipe, *, teacher: Tr
     if teacher is not None:
         _require_teacher(teacher, classes)
     _require_ours(out)
-    if partition is not None:
-        chosen = chosen.but(**_partitions(splits["train"], chosen, out, partition))
     told = _identity(chosen, splits, teacher)
     record = told | asdict(chosen.training) | {"method": chosen.method, "calibrate": calibrate}
     if (present := _present(out, record)) is not None:
@@ -153,9 +150,13 @@ def make_model(data: str | Path, out: str | Path, chosen: Recipe, *, teacher: Tr
                   for part in ("train", "val"))
     first = make_accelerator().is_main_process  # of several processes, one writes
     watch: dict[str, Any] = {"on_epoch": log if first else None}
-    if partition is not None and first:
-        watch |= {"on_teacher": lambda name, part: print(f"teacher {name}: {', '.join(classes[k] for k in part)}", flush=True)}
+    if chosen.method == "parallel":
+        watch |= {"only": only}
+        if first:
+            watch["on_teacher"] = lambda name, part: print(f"teacher {name}: {', '.join(classes[k] for k in part)}", flush=True)
     network, history = _train(chosen, train, val, teacher, checkpoint=out / "checkpoint", identity=told, **watch)
+    if only is not None:
+        return None
 
     made = partial(TrainedModel, network, chosen.network, classes, chosen.side)
     seen: dict[str, Any] = {"val": splits["val"].paths if chosen.training.crop else val.images}
@@ -174,6 +175,21 @@ def make_model(data: str | Path, out: str | Path, chosen: Recipe, *, teacher: Tr
         save_trained(out, model)
         shutil.rmtree(out / "checkpoint", ignore_errors=True)
     return model
+
+
+def partitioned(data: str | Path, out: str | Path, chosen: Recipe, k: int = 3, strategy: str = "both", seed: int = 0) -> Recipe:
+    """The recipe of parallel self-distillation with the partitions of the training labels (`parallel.partitions`).
+
+    They are stored in `out/partitions` and read again from there; the folder of a finished model is left as it is. Raises
+    ValueError as `parallel.partitions` and `make_model` do.
+    """
+    out = Path(out).expanduser()
+    _require_ours(out)
+    train = open_dataset(data, "train", chosen.size)
+    targets, ignore = apply_policy(train.targets, train.difficult, chosen.policy)
+    kept = out / "partitions"
+    folder = None if (out / "state.json").exists() and not kept.exists() else kept
+    return chosen.but(**partitions(targets, k, strategy, seed, folder, ignore if chosen.policy == "ignore" else None))
 
 
 def _train(chosen: Recipe, train: ArrayData, val: ArrayData, teacher: TrainedModel | None, **options
@@ -242,14 +258,6 @@ def _present(out: Path, record: dict[str, Any]) -> TrainedModel | None:
     remove_stale(out)  # a kill may have come between the model and this
     shutil.rmtree(out / "checkpoint", ignore_errors=True)
     return model
-
-
-def _partitions(train: MultiLabelDataset, chosen: Recipe, out: Path, partition: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the training labels, out of `out/partitions` or stored there; a finished model's folder is left as it is."""
-    targets, ignore = apply_policy(train.targets, train.difficult, chosen.policy)
-    kept = out / "partitions"
-    folder = None if (out / "state.json").exists() and not kept.exists() else kept
-    return partitions(targets, folder=folder, ignore=ignore if chosen.policy == "ignore" else None, **partition)
 
 
 def _say(splits: dict[str, MultiLabelDataset], chosen: Recipe) -> None:

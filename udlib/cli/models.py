@@ -216,7 +216,7 @@ def make(data: str, out: Path, chosen, **options) -> None:
     """Make a model and say how good it is."""
     from udlib.making import make_model
 
-    with _resumable():
+    with resumable():
         model = make_model(data, out, chosen, **options)
     difficult = {name: "mAP_difficult" in numbers["uncalibrated"] for name, numbers in model.metrics.items()}
     for name, numbers in model.metrics.items():
@@ -226,7 +226,7 @@ def make(data: str, out: Path, chosen, **options) -> None:
 
 
 @contextmanager
-def _resumable() -> Iterator[None]:
+def resumable() -> Iterator[None]:
     """Ctrl-C ends the command with exit code 130 and how to go on."""
     try:
         yield

@@ -51,26 +51,31 @@ def cores() -> int:
 
 
 def train_side_by_side(waiting, jobs: int, command: list[str]) -> int:
-    """Train each recipe in its own process, `jobs` at a time, each with its share of the cores; counts failures.
+    """Train each recipe in its own process; `command`, words after `udlib`, trains one when its key is added."""
+    return side_by_side(waiting, jobs, lambda recipe: [*command, recipe.key], next_free)
 
-    `command`, words after `udlib`, trains one recipe when its key is added.
+
+def side_by_side(waiting, jobs: int, words, choose=lambda left, running: left[0] if left else None) -> int:
+    """A process `udlib WORDS` for each of `waiting`, `jobs` at a time, each with its share of the cores; counts failures.
+
+    `words(one)` are its words, and `choose(left, running)` says which is next, None to wait for one that runs.
     """
     threads = str(max((os.cpu_count() or 1) // jobs, 1))
     environment = os.environ | {"OMP_NUM_THREADS": threads, "UDLIB_PROGRESS": "0"}
-    command = [sys.executable, "-m", "udlib", *command]
+    command = [sys.executable, "-m", "udlib"]
     start = time.perf_counter()
     left, running, finished, failed = list(waiting), {}, 0, 0
     try:
         while left or running:
-            while len(running) < jobs and (recipe := next_free(left, running.values())):
-                left.remove(recipe)
-                running[subprocess.Popen([*command, recipe.key], env=environment, stdout=subprocess.DEVNULL)] = recipe
+            while len(running) < jobs and (one := choose(left, running.values())):
+                left.remove(one)
+                running[subprocess.Popen([*command, *words(one)], env=environment, stdout=subprocess.DEVNULL)] = one
             time.sleep(0.2)
             for process in [process for process in running if process.poll() is not None]:
-                recipe, finished = running.pop(process), finished + 1
+                one, finished = running.pop(process), finished + 1
                 failed += process.returncode != 0
                 pace = (time.perf_counter() - start) / finished
-                print(f"[{finished} of {len(waiting)}] {recipe}{' FAILED' * (process.returncode != 0)}; "
+                print(f"[{finished} of {len(waiting)}] {one}{' FAILED' * (process.returncode != 0)}; "
                       f"all that is left takes {duration(pace * (len(left) + len(running)))}", flush=True)
     except KeyboardInterrupt:
         for process in running:  # they got the Ctrl-C too, and end with a checkpoint

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from udlib.cli.models import Batch, Calibrate, Compile, Crop, Data, Difficult, Epochs, Erase, Flip, Keep, Lr, Network, Out
-from udlib.cli.models import Seed, Size, Tensorboard, Weights, make
+from udlib.cli.models import Seed, Size, Tensorboard, Weights, make, resumable
+from udlib.cli.running import side_by_side
 
 
 def parallel(
@@ -35,17 +36,28 @@ def parallel(
     keep: Keep = "best",
     calibrate: Calibrate = "temperature",
     tensorboard: Tensorboard = False,
+    jobs: Annotated[int, typer.Option(min=1, help="Teachers trained side by side, in processes of their own.")] = 1,
+    teacher: Annotated[str | None, typer.Option(hidden=True)] = None,
+    context: typer.Context = None,
 ) -> None:
     """Train a model by Parallel Self-Distillation (Xu et al., 2022): teachers of a few classes each, and a student of all.
 
-    Trains 2 K networks like the student, one after the other, then the student. FOLDER/partitions keeps the parts of the
-    classes. All else is as in udlib train: what FOLDER holds afterwards, and how an interrupted training goes on.
+    Trains 2 K networks like the student, then the student. FOLDER/partitions keeps the parts of the classes. All else is as in udlib train: what FOLDER holds afterwards, and how an interrupted training goes on.
 
     Example: udlib parallel VOCdevkit/VOC2007 --network resnet18 --k 3 --out voc07
     """
-    from udlib.making import settings
+    from udlib.making import make_model, partitioned, settings
 
     chosen = settings("parallel", network, alpha=alpha, warm_up=0.1, ema=ema, epochs=epochs, size=size, batch_size=batch, lr=lr,
                       weights=weights, seed=seed, flip=flip, erase=erase, crop=crop, compile=compile, policy=difficult, keep=keep)
-    make(data, out, chosen, partition={"k": k, "strategy": strategy, "seed": partition_seed}, calibrate=calibrate,
-         tensorboard=tensorboard)
+    chosen = partitioned(data, out, chosen, k, strategy, partition_seed)
+    if teacher is not None:
+        with resumable():
+            make_model(data, out, chosen, calibrate=calibrate, only=teacher)
+        return
+    names = list(chosen.settings.teachers())
+    if jobs > 1 and not (out / "state.json").exists():
+        failed = side_by_side(names, jobs, lambda name: [*context.obj, "--teacher", name])
+        if failed:
+            raise RuntimeError(f"{failed} of {len(names)} teachers failed: the same command goes on, with --jobs 1 it says why")
+    make(data, out, chosen, calibrate=calibrate, tensorboard=tensorboard)

@@ -164,10 +164,10 @@ def partitions(targets: Tensor, k: int = 3, strategy: str = "both", seed: int = 
                ignore: Tensor | None = None) -> dict[str, Parts]:
     """The partitions of labels `targets` (N, C) as `Settings` takes them: {"co": parts, "dis": parts}, or one of them.
 
-    Labels that are ignored, True in `ignore` (N, C), do not count. `strategy` is "both", "CGP" or "DGP" alone, or "random", the control with parts of
-    both sizes whose classes are shuffled; `seed` is that of the clustering. k = 1 is one part of all classes. With `folder`,
-    what is found is stored there and read again (`stored_partition`). Raises ValueError for an unknown strategy, for a part
-    without a positive label, and as `cooccurrence_partition` does.
+    Labels that are ignored, True in `ignore` (N, C), do not count. `strategy` is "both", "CGP" or "DGP" alone, or "random",
+    the control with parts of both sizes whose classes are shuffled; `seed` is that of the clustering. k = 1 is one part of all
+    classes. With `folder`, what is found is stored there and read again (`stored_partition`). Raises ValueError for an
+    unknown strategy, for a part without a positive label, and as `cooccurrence_partition` does.
     """
     if strategy not in STRATEGIES:
         raise ValueError(f"strategy is '{strategy}': choose one of {', '.join(STRATEGIES)}")
@@ -202,6 +202,7 @@ def train_parallel(
     checkpoint: str | Path | None = None,
     identity: Mapping[str, object] | None = None,
     on_teacher: Callable[[str, Sequence[int]], None] | None = None,
+    only: str | None = None,
     **options,
 ) -> tuple[DualBranchNet, History]:
     """Train the teachers of each part one after the other, then the student; the same seed gives the same student.
@@ -212,6 +213,9 @@ def train_parallel(
     student. Before each teacher `on_teacher(name, classes)` is called. What validates, selects and looks on is the student's,
     and so is the history; its first row has `teachers_seconds`. Other arguments and errors are those of
     `supervised.train_supervised`; ValueError for teachers that do not go with the partitions.
+
+    With `only`, the name of a teacher, that one alone is trained and returned: several processes may so share the teachers of
+    one `checkpoint` folder, and the call without `only` then finds them there.
     """
     data = as_data(data).to(make_accelerator().device)
     shape = {"network": network, "weights": str(weights), "pooling": pooling}
@@ -229,7 +233,11 @@ def train_parallel(
     trained, spent = dict(teachers or {}), 0.0
     if trained and trained.keys() != settings.teachers().keys():
         raise ValueError(f"the teachers are {', '.join(trained)}: expected {', '.join(settings.teachers()) or 'none'}")
+    if only is not None and only not in settings.teachers():
+        raise ValueError(f"there is no teacher '{only}' to train: choose one of {', '.join(settings.teachers()) or 'none'}")
     for name, part in ({} if trained else settings.teachers()).items():
+        if only not in (None, name):
+            continue
         if on_teacher is not None:
             on_teacher(name, part)
         seed, columns = _seed(config, name), list(part)
@@ -239,6 +247,8 @@ def train_parallel(
         history = fit(trained[name], replace(data, **restricted), _asked({}, 0.5), replace(config, seed=seed),
                       identity=own | {"classes": columns}, checkpoint=folder and folder / name, **shared)
         spent += sum(history.column("seconds"))
+        if only == name:
+            return trained[name], history
     asks = {}
     for group, parts in settings.groups().items():
         asks[group] = scattered([trained[f"{group} {number}"] for number in range(1, len(parts) + 1)], parts)
