@@ -8,9 +8,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "udlib"
 FLOORS = [
-    ["losses", "attention", "metrics", "calibration", "posthoc", "statistics", "progress", "files"],
-    ["datasets", "backbones", "heads"],
-    ["devices", "batches", "checkpoints", "logs", "localisation", "optimization", "training"],
+    ["losses", "losses_detection", "attention", "metrics", "calibration", "posthoc", "statistics", "progress", "files"],
+    ["datasets", "backbones", "heads", "proposals", "detectors"],
+    ["devices", "batches", "checkpoints", "logs", "localisation", "detection_measures", "optimization", "training"],
     ["methods"],
     ["measures", "sizes", "recipe", "experiments", "recipes", "models", "making", "paper", "tables", "reproduce", "verdicts", "ledger"],
     # On the top floor and inside a folder a later file may use an earlier one, never the other way round.
