@@ -10,19 +10,22 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from udlib.proposals import Proposals, Regions
+
 
 @dataclass(frozen=True)
 class ArrayData:
     """N images and their labels. Images: uint8 (N, 3, H, W) in memory, or a Dataset whose item i is image i
     (or a tuple that starts with it). Uint8 images are augmented and normalised in the loop; float ones are taken as
     they come. `targets` (N, C) in {0, 1}; `ignore` bool (N, C), left out of the loss; `difficult` bool (N, C), kept
-    for evaluation.
+    for evaluation; `proposals`, the boxes of each image, for a detector.
     """
 
     images: Tensor | Dataset
     targets: Tensor
     ignore: Tensor | None = None
     difficult: Tensor | None = None
+    proposals: Proposals | None = None
 
     def __post_init__(self):
         if isinstance(self.images, Tensor) and (self.images.dtype != torch.uint8 or self.images.ndim != 4):
@@ -39,6 +42,8 @@ class ArrayData:
             if mask is not None and (mask.shape != self.targets.shape or mask.dtype != torch.bool):
                 found = f"{mask.dtype} {tuple(mask.shape)}"
                 raise ValueError(f"{name} is {found}: expected torch.bool {tuple(self.targets.shape)}")
+        if self.proposals is not None and len(self.proposals) != len(self.targets):
+            raise ValueError(f"proposals are of {len(self.proposals)} images, and there are {len(self.targets)}: expected the same")
 
     def to(self, device: torch.device) -> ArrayData:
         """The same data on a GPU, if its images are in memory and take less than half of what is free there."""
@@ -57,6 +62,7 @@ class Batch(NamedTuple):
     targets: Tensor  # (B, C) float32
     ignore: Tensor | None  # (B, C) bool, True = left out of the loss
     index: Tensor  # (B,) rows of the data, on the CPU
+    regions: Regions | None = None  # the boxes of the images as they are here, mirrored with them
 
 
 def as_data(data: ArrayData | Dataset) -> ArrayData:
@@ -77,9 +83,14 @@ def require_positives(data: ArrayData) -> None:
 
 
 def load(
-    data: ArrayData, indices: list[Tensor], prepare: Callable[[Tensor], Tensor], device: torch.device, workers: int
+    data: ArrayData, indices: list[Tensor], prepare: Callable[[Tensor], Tensor], device: torch.device, workers: int,
+    mirrored: Callable[[], Tensor | None] | None = None,
 ) -> Iterator[Batch]:
-    """The batches with these rows, on the device; uint8 images go through `prepare` there."""
+    """The batches with these rows, on the device; uint8 images go through `prepare` there.
+
+    `mirrored()` says after each `prepare` which images (B,) it mirrored, so that their boxes follow; None, or no function:
+    none of them.
+    """
     if isinstance(data.images, Tensor):
         images: Iterable[Tensor] = gathered(data.images, indices)
     else:
@@ -95,7 +106,14 @@ def load(
                 pixels = pixels.clone()  # the next batch may be written over this one
         targets = data.targets[rows.to(labels)].to(device, torch.float32)
         ignore = None if data.ignore is None else data.ignore[rows.to(labels)].to(device)
-        yield Batch(pixels.contiguous(memory_format=torch.channels_last), targets, ignore, rows)
+        regions = None if data.proposals is None else data.proposals.of(rows).to(device)
+        if regions is not None and mirrored is not None:
+            if taken.dtype != torch.uint8:
+                raise ValueError(f"images come as {taken.dtype}, moved by their data set perhaps, and their boxes cannot follow: "
+                                 "give uint8 images")
+            if (which := mirrored()) is not None:
+                regions = regions.mirrored(which)
+        yield Batch(pixels.contiguous(memory_format=torch.channels_last), targets, ignore, rows, regions)
 
 
 def gathered(images: Tensor, indices: list[Tensor]) -> Iterator[Tensor]:

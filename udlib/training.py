@@ -106,6 +106,10 @@ def fit(
         raise ValueError(f"keep is '{keep}': expected 'last', or 'best' together with validate")
     data = as_data(data)
     require_positives(data)
+    augment = augment or config.augment
+    if data.proposals is not None and not hasattr(augment, "mirrored"):
+        raise ValueError("augment has no `mirrored`, which says what images of the last batch it mirrored: without it their "
+                         "boxes cannot follow; use a `BatchAugment`")
     accelerator = make_accelerator()
     device, rank, processes = accelerator.device, accelerator.process_index, accelerator.num_processes
     batch_size = min(config.batch_size, len(data.targets))
@@ -131,7 +135,6 @@ def fit(
         best = {name: value for name, value in tensors.items() if name.startswith("best/")}
     saved = len(history.rows)
     data = data.to(device)
-    augment = augment or config.augment
 
     done = min(saved * steps, total_steps) * batch_size
     with track(total=total_steps * batch_size, description="training", silent=rank > 0, initial=done) as bar:
@@ -143,7 +146,8 @@ def fit(
                 schedule = range(epoch * steps, min((epoch + 1) * steps, total_steps))
                 rates = [learning_rate(step, total_steps, config) for step in schedule]
                 indices = [rows[rank::processes] for rows in order.split(batch_size)[: len(rates)]]
-                batches = load(data, indices, lambda images: augment(images, draws, (rank, processes)), device, config.workers)
+                batches = load(data, indices, lambda images: augment(images, draws, (rank, processes)), device, config.workers,
+                               lambda: augment.mirrored)
 
                 started = time.perf_counter()
                 with compiled:
@@ -251,7 +255,8 @@ def predict(
     try:
         for batch in load(data, indices, prepare, device, workers):
             with autocast(device, precision):
-                prediction = model(batch.images, calibration=calibration)
+                seen = (batch.images, batch.regions) if getattr(model, "sees_regions", False) else (batch.images,)
+                prediction = model(*seen, calibration=calibration)
             branches = [logits for logits in prediction[:2] if logits is not None]
             # Gathered batch by batch: after the loop, the batches of the processes would stand one after the other.
             gathered.append(accelerator.gather(torch.stack(branches).transpose(0, 1).float().contiguous()).cpu())

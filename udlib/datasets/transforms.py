@@ -106,7 +106,7 @@ class BatchAugment:
     Numbers are drawn on the generator's device, so a CPU generator gives the same boxes on every device, and always the
     same number of them, so switching `erase` on leaves flips and shifts as they were. (`crop` draws more, after the others.)
     Of several processes, each passes `share`, its rank and their number, and holds each of a batch's images by turns: each
-    image is augmented as one process would do it.
+    image is augmented as one process would do it. `mirrored` bool (N,) then says which images of the last batch were mirrored.
     """
 
     def __init__(
@@ -126,6 +126,7 @@ class BatchAugment:
             raise ValueError(f"erase is {erase}: expected a chance between 0 and 1")
         self.flip, self.shift, self.erase, self.mean, self.std = flip, shift, erase, tuple(mean), tuple(std)
         self.crops = MultiScaleCrop(crop) if crop else None
+        self.mirrored: Tensor | None = None
 
     def __call__(self, images: Tensor, generator: torch.Generator, share: tuple[int, int] = (0, 1)) -> Tensor:
         rank, processes = share
@@ -135,6 +136,7 @@ class BatchAugment:
             return whole[:, rank::processes].to(images.device)
 
         uniform, crops = drawn(8), drawn(2) if self.crops else None
+        self.mirrored = (uniform[0] < 0.5) & self.flip
         height, width = [self.crops.size] * 2 if self.crops else images.shape[-2:]
         together = max(IN_CACHE // (images.shape[1] * height * width), 1)
         if images.device.type != "cpu" or together >= len(images):
