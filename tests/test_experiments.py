@@ -192,7 +192,7 @@ def test_every_shipped_result_is_there_and_its_metrics_follow_from_its_logits(na
     for chosen in (chosen for chosen, group in SHIPPED.items() if group == name):
         run = load(chosen)
         assert run is not None, f"{chosen.key} is missing: `udlib runs --only {chosen.key}`"
-        localised = {name for name in run.metrics["test"] if name.startswith(("area_", "class_", "uncertainty_"))}
+        localised = {name for name in run.metrics["test"] if name.startswith(("area_", "class_", "uncertainty_", "CorLoc", "detection_"))}
         assert all(0 <= run.metrics["test"][name] <= 1 for name in localised)
         assert (run.test_logits is not None) == (run.val_logits is not None) == recipes.keeps_logits(chosen)
         if recipes.keeps_logits(chosen):

@@ -75,17 +75,18 @@ def labels(chosen: Recipe, split: str) -> Split:
 
 
 def arrays(chosen: Recipe, split: str, policy: str = "positive") -> ArrayData:
-    """Images and labels of a recipe's split, with difficult labels counted as the policy says."""
+    """Images, labels and proposals of a recipe's split, with difficult labels counted as the policy says."""
     found = labels(chosen, split)
     targets, ignore = apply_policy(found.targets, found.difficult, policy)
     images = _images(chosen.data, split, chosen.size, chosen.limit, placed(chosen.data))
-    return ArrayData(images, targets, ignore if policy == "ignore" else None, found.difficult)
+    method = method_of(chosen.method)
+    boxes = method.proposed(chosen, _dataset(chosen, split), split) if hasattr(method, "proposed") else None
+    return ArrayData(images, targets, ignore if policy == "ignore" else None, found.difficult, boxes)
 
 
 @dataclass(frozen=True)
 class Run:
-    """A trained recipe: float32 logits (N, C) per branch on both splits (None where they do not ship), metrics, history rows,
-    and provenance."""
+    """A trained recipe: float32 logits (N, C) per branch and split (None where they do not ship), metrics, history, provenance."""
 
     recipe: Recipe
     val_logits: Tensor | None = field(repr=False)
@@ -243,17 +244,17 @@ def train(chosen: Recipe, checkpoint: Path | None = None) -> Run:
     method = method_of(chosen.method)
     given = {name: load_model(recipe(**choices)) for name, choices in needed(chosen).items()}
     model, history = method.train(chosen, data, val, checkpoint=checkpoint, **given)
-    logits: dict[str, Tensor | None] = {}
-    metrics = {}
+    logits, metrics = {}, {}
     for split in ("val", "test"):
         found = predict(model, arrays(chosen, split), precision=chosen.training.precision, prepare=chosen.training.prepare)
         # Half precision is what is stored: measure what a later reader will have.
-        for name, value in (("logits", found.logits), ("calibration_logits", found.calibration_logits)):
-            logits[f"{split}_{name}"] = None if value is None else value.half().float()
+        for name in ("logits", "calibration_logits"):
+            logits[f"{split}_{name}"] = None if (value := getattr(found, name)) is None else value.half().float()
         metrics[split] = measure(logits[f"{split}_logits"], labels(chosen, split), read_as(chosen))
     if any(_dataset(chosen, "test").objects):
-        metrics["test"] |= localisation(model, arrays(chosen, "test"), _dataset(chosen, "test"),
-                                        precision=chosen.training.precision, prepare=chosen.training.prepare)
+        locate = getattr(method, "located", localisation)
+        metrics["test"] |= locate(model, arrays(chosen, "test"), _dataset(chosen, "test"),
+                                  precision=chosen.training.precision, prepare=chosen.training.prepare)
     made = provenance(chosen.training.precision, history.rows) | {"data": fingerprint(chosen)}
     return Run(chosen, **logits, metrics=metrics, history=history.rows, provenance=made, model=model)
 

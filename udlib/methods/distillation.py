@@ -23,6 +23,7 @@ from udlib.devices import autocast, make_accelerator
 from udlib.heads import DualBranchNet
 from udlib.losses import uncertainty_distillation_loss
 from udlib.methods.supervised import make_network, on_validation
+from udlib.proposals import Regions
 from udlib.training import History, TrainingConfig, fit
 
 
@@ -152,11 +153,17 @@ def stored_answers(ask: Ask, data: ArrayData, precision: str = "auto", batch_siz
         plain = normalise(data.images[rows.to(data.images.device)])
         return plain, plain.flip(3)
 
+    def regions(rows: Tensor, mirrored: bool) -> Regions | None:
+        if data.proposals is None:
+            return None
+        return data.proposals.of(rows).to(data.images.device).mirrored(torch.full((len(rows),), mirrored))
+
     parts = ([], [])
     for rows in torch.arange(len(data.targets)).split(batch_size):
-        for said, images in zip(parts, views(rows)):
+        for said, images, mirrored in zip(parts, views(rows), (False, True)):
             with autocast(images.device, precision):
-                said.append(ask(Batch(images.contiguous(memory_format=torch.channels_last), None, None, rows)))
+                said.append(ask(Batch(images.contiguous(memory_format=torch.channels_last), None, None, rows,
+                                      regions(rows, mirrored))))
     plain, mirrored = (Taught(*(None if part[0] is None else torch.cat(part) for part in zip(*said))) for said in parts)
 
     def look_up(batch: Batch) -> Taught:

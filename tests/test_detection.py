@@ -1,0 +1,291 @@
+"""Distilling weakly-supervised detection: each stage's loss is that of both networks' answers, kills change nothing."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+from striped_images import QUICK, same_weights, striped_images
+from test_detectors import detector, ragged
+
+from udlib import experiments
+from udlib.batches import ArrayData, Batch
+from udlib.datasets.transforms import BatchAugment, normalise
+from udlib.detectors import Detector
+from udlib.experiments import load_model, needed, recipe
+from udlib.losses import ova_loss
+from udlib.losses_detection import detection_logits, prediction_transfer_loss, region_feature_loss
+from udlib.methods import detection
+from udlib.methods.detection import (MultiScale, RegionStudent, ScaledStudent, Settings, detection_loss, feature_loss,
+                                     prediction_loss, predictions_of, train_detector, train_taught)
+from udlib.methods.distillation import stored_answers
+from udlib.methods.supervised import make_network, train_supervised
+from udlib.proposals import grid_proposals
+from udlib.training import evaluate, fit
+
+CONFIG = dataclasses.replace(QUICK, epochs=4, batch_size=16, shift=0)
+SMALL = Settings(hidden=16, pool=2)
+NARROW = {"network": "small_narrow", "embedding": 8}
+
+
+@pytest.fixture(autouse=True)
+def silent(monkeypatch):
+    monkeypatch.setenv("UDLIB_PROGRESS", "0")
+
+
+def boxed(count=48, seed=0, grid=True):
+    data = striped_images(count, seed=seed)
+    return dataclasses.replace(data, proposals=grid_proposals(count, [1, 3]) if grid else ragged(count))
+
+
+def taught_gradient(teacher):
+    return any(parameter.grad is not None for parameter in teacher.parameters())
+
+
+def student(seed=1):
+    torch.manual_seed(seed)
+    return make_network(3, 0.0, "small_narrow")
+
+
+def batch(grid=False):
+    data = boxed(6, grid=grid)
+    return Batch(normalise(data.images), data.targets.float(), None, torch.arange(6), data.proposals.of(torch.arange(6)))
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    settings = dataclasses.replace(SMALL, part="teacher", multi_scale=False)
+    config = dataclasses.replace(CONFIG, epochs=12)
+    found = train_detector(boxed(128), config, settings, network="small_narrow")[0].eval()
+    found.zero_grad()  # forget its own training
+    return found
+
+
+def test_a_detector_learns_from_labels_of_images_alone(teacher):
+    held_out = boxed(64, seed=1)
+    assert evaluate(teacher, held_out, precision="fp32")["mAP"] > 0.7
+    with torch.no_grad():
+        given, found = batch(), detection_loss(teacher, batch())
+        assert found == {"total": ova_loss(teacher(given.images, given.regions).logits, given.targets)}
+
+
+@pytest.mark.parametrize("hidden", [16, 8])
+def test_stage_1_compares_features_of_the_same_boxes_and_asks_for_no_label(teacher, hidden):
+    torch.manual_seed(0)
+    model, given = RegionStudent(student(), teacher, hidden).eval(), batch()
+    found = feature_loss(teacher)(model, given._replace(targets=None))
+    expected = region_feature_loss(teacher(given.images, given.regions).region_features, model(given.images, given.regions),
+                                   given.regions.image, 6)
+    torch.testing.assert_close(found["total"], expected)
+    assert found.keys() == {"total"} and isinstance(model.adapter, torch.nn.Linear) == (hidden != 16)
+    found["total"].backward()
+    assert model.backbone[0].weight.grad.any() and not taught_gradient(teacher)
+
+
+def test_stage_2_is_the_loss_of_the_students_logits_and_the_sharpened_predictions(teacher):
+    model, given = ScaledStudent(student(), 0.2).eval(), batch()
+    torch.nn.init.uniform_(model.scale, 0.1, 2.0)
+    found = prediction_loss(predictions_of(teacher))(model, given)
+    z, said = model.student(given.images).logits, teacher(given.images, given.regions)
+    q = detection_logits(said.class_scores, said.region_scores, given.regions.image, 6, sharpen=2.0)
+    expected = prediction_transfer_loss(z, model.scale * z, given.targets, q)
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value)
+    found["total"].backward()
+    assert model.scale.grad.any() and model.student.backbone[0].weight.grad.any() and not taught_gradient(teacher)
+
+
+def test_the_scale_of_each_class_is_learned_and_does_not_stay_with_the_student(teacher, monkeypatch):
+    kept, plain = [], fit
+    monkeypatch.setattr(detection, "fit", lambda model, *given, **options: kept.append(model) or plain(model, *given, **options))
+    found, _ = train_taught(boxed(), teacher, CONFIG, dataclasses.replace(SMALL, transfer="predictions"), **NARROW)
+    assert isinstance(kept[-1], ScaledStudent) and kept[-1].student is found
+    assert (kept[-1].scale != 0.2).all() and len(set(kept[-1].scale.tolist())) == 3
+    assert found.state_dict().keys() == student().state_dict().keys()
+
+
+def test_without_any_transfer_the_student_is_the_supervised_baseline_to_the_last_bit():
+    config = dataclasses.replace(CONFIG, seed=3)
+    found, _ = train_taught(striped_images(48), None, config, dataclasses.replace(SMALL, transfer="none"), **NARROW)
+    assert same_weights(found, train_supervised(striped_images(48), config, lam=0.0, **NARROW)[0])
+
+
+@pytest.mark.parametrize("transfer, stages", [("both", [1, 2, 2, 2]), ("features", [1, 2, 2, 2]), ("predictions", [2] * 4), ("none", [2] * 4)])
+def test_both_stages_together_have_the_epochs_of_a_plain_training(teacher, transfer, stages):
+    settings, data = dataclasses.replace(SMALL, transfer=transfer), boxed()
+    found, history = train_taught(data, teacher, CONFIG, settings, validation=boxed(16, seed=2), **NARROW)
+    assert history.column("stage") == stages and history.column("epoch") == [1, 2, 3, 4]
+    assert ["mAP" in row for row in history.rows] == [stage == 2 for stage in stages]
+    assert ("predictions" in history.rows[-1]) == settings.predictions
+    assert history.rows[history.best_epoch - 1]["mAP"] == max(history.column("mAP"))
+    assert history.best_weights.keys() == found.state_dict().keys()
+
+
+def test_the_best_epoch_may_be_kept(teacher):
+    found, history = train_taught(boxed(), teacher, CONFIG, SMALL, validation=boxed(16, seed=2), keep="best", **NARROW)
+    assert all(torch.equal(value, history.best_weights[name]) for name, value in found.state_dict().items())
+
+
+def test_each_stage_lowers_its_loss_and_the_student_learns(teacher):
+    config = dataclasses.replace(CONFIG, epochs=12, ema=0.1)
+    found, history = train_taught(boxed(128), teacher, config, dataclasses.replace(SMALL, stage_epochs=0.5), **NARROW)
+    for stage in (1, 2):
+        totals = [row["total"] for row in history.rows if row["stage"] == stage]
+        assert totals[-1] < totals[0]
+    assert evaluate(found, striped_images(64, seed=1), precision="fp32")["mAP"] > 0.7
+
+
+def test_the_teacher_is_left_as_it_was(teacher):
+    before = {name: value.clone() for name, value in teacher.state_dict().items()}
+    train_taught(boxed(), teacher, dataclasses.replace(CONFIG, epochs=2), SMALL, **NARROW)
+    assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
+    assert not any(part.training for part in teacher.modules())
+
+
+@pytest.mark.parametrize("grid", [True, False])
+def test_stored_predictions_are_those_of_an_image_and_of_its_mirror_image_with_its_boxes(teacher, grid):
+    data = boxed(20, grid=grid)
+    live = predictions_of(teacher)
+    ask = stored_answers(live, data, "fp32", batch_size=8)
+    rows, mirrored = torch.tensor([3, 19, 3, 0]), torch.tensor([True, False, False, True])
+    plain = normalise(data.images[rows])
+    images = torch.where(mirrored[:, None, None, None], plain.flip(3), plain)
+    given = Batch(images, data.targets[rows], None, rows, data.proposals.of(rows).mirrored(mirrored))
+    torch.testing.assert_close(ask(given).logits, live(given).logits, atol=1e-4, rtol=1e-4)
+    if not grid:
+        assert not torch.allclose(live(given).logits, live(given._replace(regions=data.proposals.of(rows))).logits)
+
+
+def test_multi_scale_images_are_the_augmented_ones_at_another_size_drawn_for_the_whole_batch():
+    images = torch.randint(256, (6, 3, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    sizes = set()
+    for seed in range(12):
+        augment, plain = MultiScale(shift=0), BatchAugment(shift=0)
+        found = augment(images, torch.Generator().manual_seed(seed))
+        expected = plain(images, torch.Generator().manual_seed(seed))
+        assert torch.equal(augment.mirrored, plain.mirrored)
+        sizes.add(found.shape[-1])
+        if found.shape[-1] == 16:
+            assert torch.equal(found, expected)
+        halves = [MultiScale(shift=0)(images[rank::2], torch.Generator().manual_seed(seed), (rank, 2)) for rank in (0, 1)]
+        assert all(torch.equal(half, found[rank::2]) for rank, half in enumerate(halves))
+    assert sizes == {12, 16, 20}
+
+
+class Killed(Exception):
+    """Stands in for a kill: nothing handles it."""
+
+
+def killed_and_resumed(train, at):
+    """What `train(**options)` gives when it is killed after `at` epochs in all and then called again."""
+    epochs = []
+
+    def kill(epoch, model, row):
+        epochs.append(epoch)
+        if len(epochs) == at:
+            raise Killed
+    with pytest.raises(Killed):
+        train(on_epoch=kill)
+    found = train(on_epoch=lambda *_: epochs.append(0))
+    return found, len(epochs)
+
+
+@pytest.mark.parametrize("at", [1, 2, 4])
+def test_a_killed_detector_is_resumed_to_the_same_one(tmp_path, at):
+    settings = dataclasses.replace(SMALL, part="teacher", dropout=0.5)
+    whole, history = train_detector(boxed(grid=False), CONFIG, settings, network="small_narrow")
+    (resumed, again), epochs = killed_and_resumed(
+        lambda **options: train_detector(boxed(grid=False), CONFIG, settings, network="small_narrow", checkpoint=tmp_path, **options), at)
+    assert epochs == 4 and same_weights(whole, resumed) and history.column("total") == again.column("total")
+
+
+@pytest.mark.parametrize("at", [1, 2, 3, 4])  # of a stage 1 of two epochs and a stage 2 of two
+def test_a_kill_in_either_stage_is_resumed_to_the_same_student(teacher, tmp_path, at):
+    settings = dataclasses.replace(SMALL, stage_epochs=0.5)
+    whole, history = train_taught(boxed(), teacher, CONFIG, settings, **NARROW)
+    (resumed, again), epochs = killed_and_resumed(
+        lambda **options: train_taught(boxed(), teacher, CONFIG, settings, checkpoint=tmp_path, **NARROW, **options), at)
+    assert epochs == 4 and same_weights(whole, resumed) and history.column("total") == again.column("total")
+
+
+def test_a_checkpoint_of_other_boxes_or_of_another_teacher_is_refused(teacher, tmp_path):
+    config = dataclasses.replace(CONFIG, epochs=2)
+    train_taught(boxed(), teacher, config, SMALL, checkpoint=tmp_path, **NARROW)
+    with pytest.raises(ValueError, match="boxes: saved '.*', now"):
+        train_taught(boxed(grid=False), teacher, config, SMALL, checkpoint=tmp_path, **NARROW)
+    with pytest.raises(ValueError, match="teacher: saved '.*', now"):
+        train_taught(boxed(), detector(), config, SMALL, checkpoint=tmp_path, **NARROW)
+
+
+@pytest.mark.parametrize("wrong, message", [
+    ({"part": "pupil"}, "part is 'pupil': choose one of teacher, student"),
+    ({"transfer": "all"}, "transfer is 'all': choose one of both, features, predictions, none"),
+    ({"proposals": "edges"}, "proposals is 'edges': choose one of grid, selective-search, boxes"),
+    ({"stage_epochs": 1.0}, "stage_epochs is 1.0: expected a share"), ({"stage_epochs": 0.0}, "stage_epochs is 0.0"),
+    ({"sharpen": 0.0}, "sharpen is 0.0: expected a number above 0"), ({"scale": -0.2}, "scale is -0.2"),
+])
+def test_wrong_settings_are_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        recipe("detection", **wrong)
+
+
+def test_what_cannot_be_trained_is_refused_before_it_starts(teacher, monkeypatch):
+    monkeypatch.setattr(detection, "fit", None)
+    with pytest.raises(ValueError, match="the data has no proposals: make them with"):
+        train_detector(striped_images(16), CONFIG, SMALL)
+    with pytest.raises(ValueError, match="the data has no proposals"):
+        train_detector(boxed(16), CONFIG, SMALL, validation=striped_images(16))
+    with pytest.raises(ValueError, match="the data has no proposals"):
+        train_taught(striped_images(16), teacher, CONFIG, SMALL, **NARROW)
+    with pytest.raises(ValueError, match="shift is 2 and crop is 0: boxes follow mirrored images only"):
+        train_detector(boxed(16, grid=False), dataclasses.replace(CONFIG, shift=2), SMALL)
+    with pytest.raises(ValueError, match="the teacher knows 4 classes and the student 3"):
+        train_taught(boxed(16), detector(classes=4), CONFIG, SMALL, **NARROW)
+    with pytest.raises(ValueError, match="epochs is 1: two stages need at least 2"):
+        train_taught(boxed(16), teacher, dataclasses.replace(CONFIG, epochs=1), SMALL, **NARROW)
+
+
+def test_a_grid_may_be_shifted(teacher):
+    train_detector(boxed(16), dataclasses.replace(CONFIG, epochs=1, shift=2), SMALL, network="small_narrow")
+
+
+def test_a_teacher_whose_answer_is_not_finite_is_named_with_the_images():
+    broken, given = detector(), batch()
+    torch.nn.init.constant_(broken.classes.bias, float("nan"))
+    with pytest.raises(FloatingPointError, match=r"the teacher's answer is not finite for the images in rows \[0, 1, 2, 3, 4, 5\]"):
+        predictions_of(broken)(given)
+
+
+def test_a_recipe_names_its_teacher_trained_alike_with_the_same_seed_and_the_same_boxes():
+    chosen = recipe("detection", seed=3, flip=False, network="small_narrow", proposals="boxes", hidden=64, transfer="predictions")
+    master = recipe(**needed(chosen)["teacher"])
+    assert master == recipe("detection", part="teacher", seed=3, flip=False, proposals="boxes", hidden=64)
+    assert needed(recipe("detection", transfer="none")) == needed(master) == {}
+    assert recipe(**needed(recipe("detection"))["teacher"]) == recipe("detection", part="teacher")
+
+
+def test_a_recipe_trains_its_teacher_first_and_measures_where_it_looks(tmp_path, monkeypatch):
+    monkeypatch.setenv("UDLIB_PROFILE", "smoke")
+    monkeypatch.setattr(experiments, "store", lambda: tmp_path)
+    run = experiments.load_or_run(recipe("detection", network="small_narrow", teacher="small_narrow", hidden=16))
+    assert run.metrics["test"]["mAP"] > 0 and "class_pointing_easy" in run.metrics["test"]
+    assert run.history[-1]["stage"] == 2 and run.val_calibration_logits is None
+    assert experiments.load(run.recipe).history == run.history
+    assert json.loads(json.dumps(run.metrics))
+
+    master = experiments.load_or_run(recipe("detection", part="teacher", network="small_narrow", hidden=16))
+    assert 0 <= master.metrics["test"]["CorLoc"] <= 1 and 0 <= master.metrics["test"]["detection_mAP"] <= 1
+    assert "ECE" in master.metrics["test"] and "class_pointing_easy" not in master.metrics["test"]
+    stored, = (folder for folder in (tmp_path / "models").iterdir())
+    assert stored.name == master.recipe.key, "the student's teacher, by the very key of its own recipe"
+    assert isinstance(load_model(master.recipe), Detector)
+
+
+def test_data_with_the_annotated_boxes_come_from_the_recipe_too(monkeypatch):
+    monkeypatch.setenv("UDLIB_PROFILE", "smoke")
+    chosen = experiments.for_profile(recipe("detection", part="teacher", proposals="boxes"))
+    found = experiments.arrays(chosen, "test")
+    assert isinstance(found, ArrayData) and not found.proposals.shared and len(found.proposals) == 96
+    assert experiments.arrays(chosen.but(part="student"), "test").proposals is None
+    assert experiments.arrays(chosen.but(part="student"), "train").proposals is not None
+    assert experiments.arrays(recipe(limit=96), "train").proposals is None
