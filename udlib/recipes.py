@@ -183,6 +183,30 @@ def specialists() -> dict[tuple[int, str], list[Recipe]]:
     return found
 
 
+def detectors(proposals: str = "grid", seeds=SEEDS) -> list[Recipe]:
+    """Weakly-supervised detectors, trained as the baseline is: the teachers of `detected`."""
+    return [recipe("detection", **baseline(seed=seed).choices(), part="teacher", proposals=proposals) for seed in seeds]
+
+
+def detected(transfer: str = "both", seeds=SEEDS, **changes) -> list[Recipe]:
+    """Students of a detector of the same seed, taught its "features", its "predictions", or both.
+
+    One taught nothing is the `baseline` itself.
+    """
+    return [recipe("detection", **{**baseline(seed=seed).choices(), "transfer": transfer, **changes}) for seed in seeds]
+
+
+def detection() -> dict[str, list[Recipe]]:
+    """The ablation of weakly-supervised detection and its proposals: a grid, and the annotated boxes as the upper bound.
+
+    Selective search needs OpenCV, which is no part of the course's environment: a reader who has it passes
+    `proposals="selective-search"`.
+    """
+    return {"teacher, grid": detectors(), "both": detected(),
+            **{transfer: detected(transfer, SWEEP_SEEDS) for transfer in ("features", "predictions")},
+            "teacher, boxes": detectors("boxes", SWEEP_SEEDS), "both, boxes": detected(seeds=SWEEP_SEEDS, proposals="boxes")}
+
+
 def quick() -> list[Recipe]:
     """Trainings of seconds, which the tests repeat and hold against what ships."""
     return [baseline(seed=seed).but(network="small_narrow", limit=600, epochs=10) for seed in SEEDS]
@@ -212,6 +236,7 @@ def groups() -> dict[str, list[Recipe]]:
     named |= {"averaged": averaged(), "parallel/no teacher": parallel()}
     named |= {f"parallel/teachers, k = {k}, {kind}": recipes for (k, kind), recipes in specialists().items()}
     named |= {f"parallel/k = {k}, {strategy}": recipes for (k, strategy), recipes in partitioned().items()}
+    named |= {f"detection/{name}": recipes for name, recipes in detection().items()}
     return named | {"quick": quick()}
 
 
@@ -240,7 +265,8 @@ def keeps_branch(chosen: Recipe) -> bool:
 METRICS_ONLY = ("size/small_narrow*", "size/small_wide, lambda 0", "*to small_narrow*", "*maps standardised",
                 "*w held constant", "alpha/*", "regimes/*, teacher", "regimes/*, ?D", "restart/KD", "restart/80 epochs",
                 "parallel/teachers, k = [124]*", "parallel/teachers, k = 3, random", "parallel/k = [124]*",
-                "parallel/k = 3, [CDr]*")
+                "parallel/k = 3, [CDr]*",
+                "detection/features", "detection/predictions", "detection/*, boxes")
 
 
 def keeps_logits(chosen: Recipe) -> bool:

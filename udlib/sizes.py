@@ -51,6 +51,9 @@ SPEED = {"small_narrow": 2000, "small": 1000, "small_wide": 400,
 ASSUMED = ("assumed, not measured: one GPU that sustains 40 TFLOP/s in bf16, with images decoded beforehand "
            f"({', '.join(f'{name} {SPEED[name]}' for name in ('resnet101', 'vgg19_bn', 'resnet18', 'mobilenet_v2'))} images/s)")
 COURSE_BASIS = "two laptop-class cores, as measured for the course"
+# A detector's step beside a classifier's with the same backbone, as measured for the course: regions are pooled and each of
+# them goes through two layers.
+REGIONS = 1.8
 # Parameters of each backbone in millions, without the heads.
 PARAMETERS = {"small_narrow": 0.0784, "small": 0.31, "small_wide": 1.232,
               "mobilenet_v2": 2.22, "resnet18": 11.18, "resnet101": 42.5, "vgg19_bn": 20.04}
@@ -92,15 +95,27 @@ def for_profile(chosen, name: str | None = None):
 def seconds(chosen) -> float:
     """A rough forecast of the training time on two laptop-class cores (a full-size recipe: on one GPU, see `ASSUMED`).
 
-    A teacher costs a forward pass, a third of its training step; after a restart the network is its own.
+    A teacher costs a forward pass, a third of its training step; after a restart the network is its own. A detector's step
+    is REGIONS times a classifier's, and so is that of its student in stage 1.
     """
     images = min(chosen.limit or math.inf, COUNTS.get(chosen.data, (2000 if chosen.size == 64 else 5000,))[0])
     step = 1 / SPEED[chosen.network]
     if chosen.method == "self_distillation":
         step += step + chosen.settings.distil * step / 3
+    elif chosen.method == "detection":
+        step = _detection_step(chosen.settings, step, is_full(chosen))
     elif is_full(chosen) and hasattr(chosen.settings, "teacher"):  # a small teacher's answers are stored beforehand
         step += 1 / (3 * SPEED[chosen.settings.teacher])
     return images * chosen.training.epochs * step
+
+
+def _detection_step(chosen, step: float, full: bool) -> float:
+    """Seconds for an image of a detector, or of its student, averaged over the stages; a small teacher's answers are stored
+    before stage 2."""
+    if chosen.part == "teacher":
+        return REGIONS * step
+    share, asked = chosen.stage_epochs * chosen.features, REGIONS / (3 * SPEED[chosen.teacher])
+    return share * (REGIONS * step + asked) + (1 - share) * (step + chosen.predictions * full * asked)
 
 
 def decoded_bytes(images: int, side: int) -> int:
