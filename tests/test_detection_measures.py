@@ -10,8 +10,8 @@ from test_detectors import detector
 from udlib.batches import ArrayData
 from udlib.datasets.base import Box, MultiLabelDataset
 from udlib.datasets.transforms import normalise
-from udlib.detection_measures import (Detections, Objects, correct_localisation, detect, detection, detection_average_precision,
-                                      matched, object_areas, objects_of)
+from udlib.detection_measures import (Detections, Objects, best_boxes, correct_localisation, detect, detection,
+                                      detection_average_precision, matched, object_areas, objects_of)
 from udlib.losses_detection import region_probabilities
 from udlib.proposals import Proposals, proposals
 
@@ -153,6 +153,16 @@ def test_an_iou_of_exactly_one_half_is_a_match():
     truth = by_hand((0, (0.0, 0.0, 0.5, 1.0), False))
     assert correct_localisation(said((0, (0.0, 0.0, 1.0, 1.0), 0.5)), truth, 1)[0] == 1
     assert correct_localisation(said((0, (0.0, 0.0, 0.24, 1.0), 0.5)), truth, 1)[0] == 0
+
+
+def test_the_boxes_to_draw_are_the_best_of_the_classes_asked_for_in_pixels():
+    found = said((0, HERE, 0.2), (0, THERE, 0.9), (2, HERE, 0.5))
+    other = found._replace(image=torch.ones(3, dtype=torch.int64), scores=found.scores + 1)
+    both = Detections(*(torch.cat(parts) for parts in zip(found, other)))
+    drawn = best_boxes(both, 0, [2, 0, 1], ["cup", "boat", "tree"], (40, 20))
+    assert [(box.name, box.xmin, box.ymin, box.xmax, box.ymax) for box in drawn] == [
+        ("tree", 0, 0, pytest.approx(16), pytest.approx(8)), ("cup", 20, 10, 40, 20)]
+    assert best_boxes(both, 2, [0], ["cup"], (40, 20)) == []
 
 
 @pytest.fixture(scope="module")

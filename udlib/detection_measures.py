@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ from torch import Tensor
 from torchvision.ops import box_iou, nms
 
 from udlib.batches import ArrayData, load
-from udlib.datasets.base import MultiLabelDataset
+from udlib.datasets.base import Box, MultiLabelDataset
 from udlib.datasets.transforms import normalise
 from udlib.detectors import Detector
 from udlib.devices import autocast, make_accelerator
@@ -151,6 +151,21 @@ def detection(model: Detector, data: ArrayData, dataset: MultiLabelDataset, **op
     classes = len(dataset.classes)
     return {"CorLoc": correct_localisation(found, truth, classes).nanmean().item(),
             "detection_mAP": detection_average_precision(found, truth, classes).nanmean().item()}
+
+
+def best_boxes(found: Detections, row: int, classes: Sequence[int], names: Sequence[str], size: tuple[int, int]) -> list[Box]:
+    """The best-scored box of each of these classes in the image of one row, to be drawn: in pixels of `size` (width, height).
+
+    A class of which nothing was found there is left out.
+    """
+    width, height = size
+    result = []
+    for k in classes:
+        mine = ((found.image == row) & (found.classes == k)).nonzero().flatten()
+        if len(mine):
+            x1, y1, x2, y2 = found.boxes[mine[found.scores[mine].argmax()]].tolist()
+            result.append(Box(names[k], x1 * width, y1 * height, x2 * width, y2 * height))
+    return result
 
 
 def object_areas(dataset: MultiLabelDataset) -> Tensor:

@@ -53,7 +53,7 @@ ASSUMED = ("assumed, not measured: one GPU that sustains 40 TFLOP/s in bf16, wit
 COURSE_BASIS = "two laptop-class cores, as measured for the course"
 # A detector's step beside a classifier's with the same backbone, as measured for the course: regions are pooled and each of
 # them goes through two layers.
-REGIONS = 1.8
+REGIONS = 2.0
 # Parameters of each backbone in millions, without the heads.
 PARAMETERS = {"small_narrow": 0.0784, "small": 0.31, "small_wide": 1.232,
               "mobilenet_v2": 2.22, "resnet18": 11.18, "resnet101": 42.5, "vgg19_bn": 20.04}
