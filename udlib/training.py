@@ -86,9 +86,10 @@ def fit(
     """Train `model` in place for `config.epochs` epochs, at most `max_steps` steps in all.
 
     `loss_fn(model, batch)` returns named scalars; "total" is minimised. `augment(uint8 images, generator, share)` returns
-    float images, `share` being this process's rank and their number; default: `config.augment`. After every `validate_every` epochs and after the last, `validate(model)` gives numbers for
-    the history; the weights with the highest `select` are remembered, and `keep="best"` ends with them rather than with
-    the last. After each epoch `on_epoch(epoch, model, row)` may look on.
+    float images, `share` being this process's rank and their number; default: `config.augment`. Of data with proposals,
+    `augment.mirrored` (N,) then says which images were mirrored, or is None. After every `validate_every` epochs and after
+    the last, `validate(model)` gives numbers for the history; the weights with the highest `select` are remembered, and
+    `keep="best"` ends with them rather than with the last. After each epoch `on_epoch(epoch, model, row)` may look on.
 
     `checkpoint` names a folder: written every `checkpoint_every` epochs and, if already there, resumed exactly (bit
     by bit on a CPU with as many threads). `identity` is what else makes this training what it is, a loss's weight
