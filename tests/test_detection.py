@@ -98,9 +98,10 @@ def test_stage_2_is_the_loss_of_the_students_logits_and_the_sharpened_prediction
 def test_the_scale_of_each_class_is_learned_and_does_not_stay_with_the_student(teacher, monkeypatch):
     kept, plain = [], fit
     monkeypatch.setattr(detection, "fit", lambda model, *given, **options: kept.append(model) or plain(model, *given, **options))
-    found, _ = train_taught(boxed(), teacher, CONFIG, dataclasses.replace(SMALL, transfer="predictions"), **NARROW)
+    found, history = train_taught(boxed(), teacher, CONFIG, dataclasses.replace(SMALL, transfer="predictions"), **NARROW)
     assert isinstance(kept[-1], ScaledStudent) and kept[-1].student is found
     assert (kept[-1].scale != 0.2).all() and len(set(kept[-1].scale.tolist())) == 3
+    assert [history.rows[-1][f"scale {k}"] for k in range(3)] == kept[-1].scale.tolist()
     assert found.state_dict().keys() == student().state_dict().keys()
 
 

@@ -177,7 +177,7 @@ def train_detector(
     return model, fit(model, data, detection_loss, config, identity=given | dict(identity or {}), **options)
 
 
-def require_proposals(data: ArrayData, config: TrainingConfig = TrainingConfig(shift=0)) -> None:
+def require_proposals(data: ArrayData, config: TrainingConfig) -> None:
     """Refuse data without proposals, or with such as cannot follow the way in which images are moved (ValueError)."""
     if data.proposals is None:
         raise ValueError("the data has no proposals: make them with `proposals.proposals(dataset, kind)` or "
@@ -293,9 +293,10 @@ def train_taught(
 
     `config.epochs` are those of both stages together, so that a student costs no more epochs than one without a teacher:
     stage 1 has `settings.stage_epochs` of them, with a schedule of its own. Rows of the history carry on counting, with
-    `stage` 1 and 2. Each stage has a checkpoint folder of its own, so that a kill at any moment is resumed to the same
-    student. Other arguments and errors are those of `supervised.train_supervised`; for errors of the proposals see
-    `train_detector`. Raises ValueError for a teacher of other classes, and for fewer than two epochs with a stage 1.
+    `stage` 1 and 2; the last has the scale that each class k learned, `scale k`. Each stage has a checkpoint folder of its
+    own, so that a kill at any moment is resumed to the same student. Other arguments and errors are those of
+    `supervised.train_supervised`; for errors of the proposals see `train_detector`. Raises ValueError for a teacher of other
+    classes, and for fewer than two epochs with a stage 1.
     """
     first = max(round(config.epochs * settings.stage_epochs), 1) if settings.features else 0
     if first >= config.epochs:
@@ -333,5 +334,7 @@ def train_taught(
         options["validate"] = lambda trained: judge(getattr(trained, "student", trained))
     found = fit(model, data, loss_fn, rest, identity=given, keep=keep, checkpoint=folder and folder / "stage 2", **options)
     rows += [row | {"stage": 2, "epoch": row["epoch"] + first} for row in found.rows]
+    if settings.predictions:
+        rows[-1] |= {f"scale {k}": value for k, value in enumerate(model.scale.tolist())}
     best = {name.removeprefix("student."): value for name, value in found.best_weights.items() if name != "scale"}
     return student, History(rows, found.best_epoch and found.best_epoch + first, best)
