@@ -46,7 +46,8 @@ def objects_of(dataset: MultiLabelDataset) -> Objects:
     counts = torch.tensor([len(own) for own in dataset.objects])
     every = [box for i in range(len(dataset)) for box in dataset.boxes(i)]
     boxes = [annotated(dataset, i) for i, own in enumerate(dataset.objects) if own]
-    return Objects(torch.arange(len(dataset)).repeat_interleave(counts), torch.tensor([column[b.name] for b in every], dtype=torch.int64),
+    return Objects(torch.arange(len(dataset)).repeat_interleave(counts),
+                   torch.tensor([column[b.name] for b in every], dtype=torch.int64),
                    torch.cat(boxes) if boxes else torch.zeros(0, 4),
                    torch.tensor([b.difficult or b.crowd for b in every], dtype=torch.bool))
 
