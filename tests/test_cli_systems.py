@@ -1,8 +1,9 @@
-"""`udlib parallel` end to end on a tiny folder: what it leaves, how it goes on, and what it refuses."""
+"""`udlib parallel` and `udlib detection` end to end on a tiny folder: what they leave, how they go on, what they refuse."""
 
 import json
 import re
 import signal
+import sys
 
 import pytest
 import torch
@@ -139,9 +140,67 @@ def test_a_folder_that_holds_anything_else_is_left_alone(tree, tmp_path, epochs)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
-def test_help_says_what_the_command_takes_and_does():
-    code, out, _ = udlib_command("parallel", "--help")
+DETECT = (*QUICK[:-2], "--epochs", "4", "--pool", "1", "--hidden", "16")
+
+
+def test_detection_leaves_a_plain_classifier(tree, tmp_path, epochs):
+    out = tmp_path / "m"
+    code, _, err = udlib_command("detection", tree, "--out", out, *DETECT)
+    assert (code, err) == (0, "") and len(epochs) == 8, "four of the detector, one of stage 1 and three of stage 2"
+    assert {path.name for path in out.iterdir() if not path.name.startswith("tensors-")} == {"state.json", "log.csv"}
+    model = udlib.load(out)
+    assert model.training["method"] == "detection" and model.training["teacher"] == "small_narrow" and model.calibrator is not None
+    assert not any(name.startswith(("scale", "adapter", "regions")) for name in load_checkpoint(out)[0])
+    rows = [line.split(",") for line in (out / "log.csv").read_text().splitlines()]
+    stage = rows[0].index("stage")
+    assert [(row[0], row[stage]) for row in rows[1:]] == [("1", "1"), ("2", "2"), ("3", "2"), ("4", "2")]
+    assert udlib_command("detection", tree, "--out", out, *DETECT)[0] == 0 and len(epochs) == 8
+    code, _, err = udlib_command("detection", tree, "--out", out, *DETECT, "--teacher", "small")
+    assert code == 2 and "teacher: saved 'small_narrow', now 'small'" in err
+
+
+@pytest.mark.parametrize("at", [2, 5, 7])
+def test_control_c_in_a_detector_or_either_stage_is_resumed_bit_for_bit(tree, tmp_path, monkeypatch, at):
+    found, usual = [], training.train_epoch
+
+    def train_epoch(*given):
+        found.append(1)
+        if len(found) == at:
+            signal.raise_signal(signal.SIGINT)
+        return usual(*given)
+    whole = tmp_path / "whole"
+    assert udlib_command("detection", tree, "--out", whole, *DETECT)[0] == 0
+    monkeypatch.setattr(training, "train_epoch", train_epoch)
+    out = tmp_path / "m"
+    assert udlib_command("detection", tree, "--out", out, *DETECT)[0] == 130
+    assert udlib_command("detection", tree, "--out", out, *DETECT)[0] == 0 and len(found) == 9
+    (one, _), (other, _) = load_checkpoint(out), load_checkpoint(whole)
+    assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("options, trained", [(("--transfer", "none"), 4), (("--transfer", "predictions"), 8),
+                                              (("--proposals", "boxes", "--no-multi-scale"), 8)])
+def test_controls_of_detection_train_what_they_need(tree, tmp_path, epochs, options, trained):
+    code, _, err = udlib_command("detection", tree, "--out", tmp_path / "m", *DETECT, *options)
+    assert (code, err) == (0, "") and len(epochs) == trained
+
+
+@pytest.mark.parametrize("options, complaint", [
+    (("--transfer", "all"), "transfer is 'all': choose one of both, features, predictions, none"),
+    (("--proposals", "selective-search"), "selective search needs OpenCV"),
+    (("--epochs", "1"), "epochs is 1: two stages need at least 2"),
+])
+def test_what_detection_cannot_do_is_one_line(tree, tmp_path, monkeypatch, options, complaint):
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    code, _, err = udlib_command("detection", tree, "--out", tmp_path / "m", *DETECT, *options)
+    assert code == 2 and complaint in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("command, parts", [
+    ("parallel", ("--k", "--jobs", "--strategy", "--alpha", "--partition-seed", "CGP", "FOLDER/partitions", "Xu et al., 2022")),
+    ("detection", ("--proposals", "--transfer", "--pool", "OpenCV", "without a box", "Liu et al., 2018")),
+])
+def test_help_says_what_a_command_takes_and_does(command, parts):
+    code, out, _ = udlib_command(command, "--help")
     text = " ".join(out.replace("│", " ").split())
-    assert code == 0
-    for part in ("--k", "--jobs", "--strategy", "--alpha", "--partition-seed", "CGP", "FOLDER/partitions", "Xu et al., 2022", "Example"):
-        assert part in text, part
+    assert code == 0 and [part for part in (*parts, "Example") if part not in text] == []

@@ -177,36 +177,60 @@ class Killed(Exception):
     """Stands in for a kill: nothing handles it."""
 
 
-def killed_and_resumed(train, at):
-    """What `train(**options)` gives when it is killed after `at` epochs in all and then called again."""
-    epochs = []
+@pytest.fixture
+def killed_and_resumed(monkeypatch):
+    """What `train()` gives when it is killed after `at` epochs in all and then called again, and how many were trained."""
+    def run(train, at):
+        epochs, plain = [], detection.fit
 
-    def kill(epoch, model, row):
-        epochs.append(epoch)
-        if len(epochs) == at:
-            raise Killed
-    with pytest.raises(Killed):
-        train(on_epoch=kill)
-    found = train(on_epoch=lambda *_: epochs.append(0))
-    return found, len(epochs)
+        def count(epoch, model, row):
+            epochs.append(epoch)
+            if len(epochs) == at:
+                raise Killed
+        with monkeypatch.context() as patch:
+            patch.setattr(detection, "fit", lambda *given, **options: plain(*given, **options, on_epoch=count))
+            with pytest.raises(Killed):
+                train()
+            return train(), len(epochs)
+    return run
 
 
 @pytest.mark.parametrize("at", [1, 2, 4])
-def test_a_killed_detector_is_resumed_to_the_same_one(tmp_path, at):
+def test_a_killed_detector_is_resumed_to_the_same_one(killed_and_resumed, tmp_path, at):
     settings = dataclasses.replace(SMALL, part="teacher", dropout=0.5)
     whole, history = train_detector(boxed(grid=False), CONFIG, settings, network="small_narrow")
     (resumed, again), epochs = killed_and_resumed(
-        lambda **options: train_detector(boxed(grid=False), CONFIG, settings, network="small_narrow", checkpoint=tmp_path, **options), at)
+        lambda: train_detector(boxed(grid=False), CONFIG, settings, network="small_narrow", checkpoint=tmp_path), at)
     assert epochs == 4 and same_weights(whole, resumed) and history.column("total") == again.column("total")
 
 
 @pytest.mark.parametrize("at", [1, 2, 3, 4])  # of a stage 1 of two epochs and a stage 2 of two
-def test_a_kill_in_either_stage_is_resumed_to_the_same_student(teacher, tmp_path, at):
+def test_a_kill_in_either_stage_is_resumed_to_the_same_student(killed_and_resumed, teacher, tmp_path, at):
     settings = dataclasses.replace(SMALL, stage_epochs=0.5)
     whole, history = train_taught(boxed(), teacher, CONFIG, settings, **NARROW)
     (resumed, again), epochs = killed_and_resumed(
-        lambda **options: train_taught(boxed(), teacher, CONFIG, settings, checkpoint=tmp_path, **NARROW, **options), at)
+        lambda: train_taught(boxed(), teacher, CONFIG, settings, checkpoint=tmp_path, **NARROW), at)
     assert epochs == 4 and same_weights(whole, resumed) and history.column("total") == again.column("total")
+
+
+def test_what_looks_on_sees_the_student_of_stage_2_with_its_epochs_counted_on(teacher):
+    seen, judged = [], []
+    found, history = train_taught(boxed(), teacher, CONFIG, dataclasses.replace(SMALL, stage_epochs=0.5), **NARROW,
+                                  on_epoch=lambda epoch, model, row: seen.append((epoch, row["epoch"])),
+                                  validate=lambda model: judged.append(model) or {"mAP": len(judged)}, keep="best")
+    assert seen == [(3, 3), (4, 4)] and judged == [found, found] and history.best_epoch == 4
+    assert ["mAP" in row for row in history.rows] == [False, False, True, True]
+
+
+def test_a_student_without_a_teacher_at_hand_trains_the_one_it_needs(tmp_path):
+    chosen = recipe("detection", network="small_narrow", teacher="small_narrow", pool=1, hidden=8, epochs=2, batch_size=16, shift=0)
+    needed_one = recipe(**needed(chosen)["teacher"])
+    judge, _ = detection.train(needed_one, boxed(), None)
+    given, _ = detection.train(chosen, boxed(), None, teacher=judge)
+    own, _ = detection.train(chosen, boxed(), None, tmp_path)
+    assert same_weights(given, own) and (tmp_path / "teacher" / "state.json").exists()
+    again, _ = detection.train(chosen, boxed(), None, tmp_path)
+    assert same_weights(own, again)
 
 
 def test_a_checkpoint_of_other_boxes_or_of_another_teacher_is_refused(teacher, tmp_path):

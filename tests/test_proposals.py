@@ -197,7 +197,7 @@ def test_a_damaged_file_of_boxes_is_named(monkeypatch, images, tmp_path):
 @pytest.mark.parametrize("module", [None, types.SimpleNamespace()], ids=["no OpenCV", "OpenCV without contrib"])
 def test_without_opencv_the_error_says_how_to_install_it_and_the_grid_still_works(monkeypatch, images, tmp_path, module):
     monkeypatch.setitem(sys.modules, "cv2", module)
-    with pytest.raises(ImportError, match=r"pip install 'udlib\[proposals\]' \(opencv-contrib-python-headless\), or choose the proposals 'grid'"):
+    with pytest.raises(RuntimeError, match=r"pip install 'udlib\[proposals\]' \(opencv-contrib-python-headless\), or choose the proposals 'grid'"):
         proposals(images, "selective-search", tmp_path / "cache")
     assert len(proposals(images, "grid")) == 3
 

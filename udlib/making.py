@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from udlib.datasets.transforms import IMAGENET_MEAN, IMAGENET_STD
 from udlib.devices import make_accelerator, provenance, within_memory
 from udlib.logs import EpochLog
 from udlib.measures import Split, measure
+from udlib.methods import detection
 from udlib.methods.distillation import require_same_classes
 from udlib.methods.parallel import partitions
 from udlib.models import TrainedModel, load, save_trained
@@ -148,6 +149,8 @@ def make_model(data: str | Path, out: str | Path, chosen: Recipe, *, teacher: Tr
     _say(splits, chosen)
     train, val = (array_data(splits[part], chosen.size, chosen.policy if part == "train" else "positive")
                   for part in ("train", "val"))
+    if chosen.method == "detection":
+        train = replace(train, proposals=detection.proposed(chosen, splits["train"], "train"))
     first = make_accelerator().is_main_process  # of several processes, one writes
     watch: dict[str, Any] = {"on_epoch": log if first else None}
     if chosen.method == "parallel":
@@ -232,7 +235,8 @@ def _require_teacher(teacher: TrainedModel, classes: Sequence[str]) -> None:
 
 def _identity(chosen: Recipe, splits: dict[str, MultiLabelDataset], teacher: TrainedModel | None) -> dict[str, Any]:
     """What a checkpoint of this training must agree with: settings, images and classes, whatever the folders are called."""
-    apart = {"data", "limit", "teacher", "teacher_lam", *asdict(chosen.training)}  # `fit` adds the last itself
+    apart = {"data", "limit", *asdict(chosen.training)}  # `fit` adds the last itself
+    apart |= set() if teacher is None else {"teacher", "teacher_lam"}  # instead, the fingerprint of the one that there is
     told = {name: value for name, value in chosen.flat().items() if name not in apart}
     told |= {"classes": list(splits["train"].classes)}
     for name in ("train", "val"):

@@ -189,7 +189,7 @@ def searched(dataset: MultiLabelDataset, folder: Path | None = None, workers: in
     of it. The boxes of each image are kept in a file of their own, below `folder` (default: `cache/proposals` of the data
     folder), named after the image file's name, length and time of change: a killed call goes on where it was.
 
-    Raises ImportError without OpenCV's contrib modules, saying how to install them, and ValueError for a damaged file.
+    Raises RuntimeError without OpenCV's contrib modules, saying how to install them, and ValueError for a damaged file.
     """
     folder = folder or data_root() / "cache" / "proposals"
     folder.mkdir(parents=True, exist_ok=True)
@@ -234,7 +234,7 @@ def _opencv():
         import cv2
         cv2.ximgproc.segmentation.createSelectiveSearchSegmentation  # noqa: B018
     except (ImportError, AttributeError) as error:
-        raise ImportError("selective search needs OpenCV with its contrib modules: pip install 'udlib[proposals]' "
+        raise RuntimeError("selective search needs OpenCV with its contrib modules: pip install 'udlib[proposals]' "
                           "(opencv-contrib-python-headless), or choose the proposals 'grid', which need nothing") from error
     return cv2
 

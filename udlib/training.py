@@ -30,6 +30,10 @@ from udlib.optimization import TrainingConfig, generator, learning_rate, make_op
 from udlib.progress import track
 
 
+# Options of `fit` that look at the network that is made: they are a student's, and never its teachers'.
+WATCHING = ("validate", "validate_every", "select", "keep", "on_epoch")
+
+
 @dataclass
 class History:
     """One row per epoch: epoch, lr, seconds, images_per_second, each loss term, and the validation numbers.

@@ -1,4 +1,5 @@
-"""The other published systems on images of one's own: `udlib parallel`. What comes out is a model as that of `udlib train`."""
+"""The other published systems on images of one's own: `udlib parallel` and `udlib detection`. What comes out is a model as
+that of `udlib train`."""
 
 from __future__ import annotations
 
@@ -7,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from udlib.cli.models import Batch, Calibrate, Compile, Crop, Data, Difficult, Epochs, Erase, Flip, Keep, Lr, Network, Out
-from udlib.cli.models import Seed, Size, Tensorboard, Weights, make, resumable
+from udlib.cli.models import Batch, Calibrate, Compile, Crop, Data, Difficult, Ema, Epochs, Erase, Flip, Keep, Lr, Network
+from udlib.cli.models import Out, Seed, Size, Tensorboard, Weights, make, resumable
 from udlib.cli.running import side_by_side
 
 
@@ -60,4 +61,47 @@ def parallel(
         failed = side_by_side(names, jobs, lambda name: [*context.obj, "--teacher", name])
         if failed:
             raise RuntimeError(f"{failed} of {len(names)} teachers failed: the same command goes on, with --jobs 1 it says why")
+    make(data, out, chosen, calibrate=calibrate, tensorboard=tensorboard)
+
+
+def detection(
+    data: Data,
+    out: Out = Path("model"),
+    network: Network = "small",
+    teacher: Annotated[str | None, typer.Option(help="The detector's network; default: the student's.")] = None,
+    proposals: Annotated[str, typer.Option(help="Where the detector looks: grid (windows at four scales), selective-search "
+                                                "(needs OpenCV), or boxes (the annotated ones, an upper bound).")] = "grid",
+    transfer: Annotated[str, typer.Option(help="What the student is taught: features (stage 1), predictions (stage 2), both, or "
+                                               "none, which trains no detector.")] = "both",
+    pool: Annotated[int, typer.Option(min=1, help="Side of a pooled box in bins; the paper has 7, on maps of 14 cells.")] = 2,
+    hidden: Annotated[int, typer.Option(min=1, help="Width of the detector's layers; the paper has 4096.")] = 256,
+    dropout: Annotated[float, typer.Option(help="After each of them; the paper has 0.5.")] = 0.0,
+    multi_scale: Annotated[bool, typer.Option(help="Train the detector on images of three sizes.")] = True,
+    epochs: Epochs = None,
+    size: Size = None,
+    batch: Batch = None,
+    lr: Lr = None,
+    weights: Weights = None,
+    seed: Seed = 0,
+    flip: Flip = True,
+    erase: Erase = 0.0,
+    ema: Ema = 0.0,
+    compile: Compile = False,
+    difficult: Difficult = "positive",
+    keep: Keep = "best",
+    calibrate: Calibrate = "temperature",
+    tensorboard: Tensorboard = False,
+) -> None:
+    """Train a model on what a weakly-supervised detector teaches (Liu et al., 2018): its features of boxes, and its predictions.
+
+    Trains a detector from the images' labels alone, without a box, and then the student, which sees whole images and is
+    what FOLDER holds. All else is as in udlib train: what FOLDER holds afterwards, and how an interrupted training goes on.
+
+    Example: udlib detection VOCdevkit/VOC2007 --network resnet18 --pool 7 --hidden 4096 --dropout 0.5 --out voc07
+    """
+    from udlib.making import settings
+
+    chosen = settings("detection", network, teacher=teacher or network, proposals=proposals, transfer=transfer, pool=pool,
+                      hidden=hidden, dropout=dropout, multi_scale=multi_scale, epochs=epochs, size=size, batch_size=batch, lr=lr,
+                      weights=weights, seed=seed, flip=flip, erase=erase, ema=ema, compile=compile, policy=difficult, keep=keep)
     make(data, out, chosen, calibrate=calibrate, tensorboard=tensorboard)

@@ -34,7 +34,7 @@ from udlib.losses_detection import detection_logits, prediction_transfer_loss, r
 from udlib.methods.distillation import Ask, Taught, few_views, stored_answers
 from udlib.methods.supervised import make_network, on_validation, supervised_loss
 from udlib.proposals import KINDS, Proposals, Regions, proposals
-from udlib.training import History, TrainingConfig, fit, mixed_seed
+from udlib.training import WATCHING, History, TrainingConfig, fit, mixed_seed
 
 PARTS = ("teacher", "student")
 TRANSFERS = ("both", "features", "predictions", "none")
@@ -116,11 +116,15 @@ def located(model: DualBranchNet | Detector, data: ArrayData, dataset: MultiLabe
 def train(recipe, data: ArrayData, validation: ArrayData | None, checkpoint=None, *, teacher: Detector | None = None,
           **options) -> tuple[DualBranchNet | Detector, History]:
     """Train a recipe of this method, with validation and a checkpoint every five epochs, unless `options` of
-    `training.fit` say otherwise."""
+    `training.fit` say otherwise. A student's `teacher` is trained first where it is not given."""
     usual = {"keep": recipe.keep, "validate_every": 5, "checkpoint_every": 5, "identity": recipe.flat(),
              "network": recipe.network, "weights": recipe.weights, "validation": validation, "checkpoint": checkpoint}
     if recipe.settings.part == "teacher":
         return train_detector(data, recipe.training, recipe.settings, **usual | options)
+    if recipe.settings.taught and teacher is None:
+        own = {name: value for name, value in (usual | options).items() if name not in WATCHING}
+        own |= {"network": recipe.settings.teacher, "validation": None, "checkpoint": checkpoint and Path(checkpoint) / "teacher"}
+        teacher, _ = train_detector(data, recipe.training, replace(recipe.settings, part="teacher"), **own)
     shape = {"pooling": recipe.pooling, "embedding": recipe.embedding, "bias": recipe.bias}
     return train_taught(data, teacher, recipe.training, recipe.settings, **shape | usual | options)
 
@@ -295,9 +299,10 @@ def train_taught(
     stage 1 has `settings.stage_epochs` of them, with a schedule of its own. Rows of the history carry on counting, with
     `stage` 1 and 2; the last has the scale that each class k learned, `scale k`. Each stage has a checkpoint folder of its
     own, so that a kill at any moment is resumed to the same student. Other arguments and errors are those of
-    `supervised.train_supervised`; for errors of the proposals see `train_detector`. Raises ValueError for a teacher of other
-    classes, and for fewer than two epochs with a stage 1.
+    `supervised.train_supervised`, but that only stage 2 is validated and looked on; for errors of the proposals see
+    `train_detector`. Raises ValueError for a teacher of other classes, and for fewer than two epochs with a stage 1.
     """
+    watch = {name: options.pop(name) for name in WATCHING if name in options}
     first = max(round(config.epochs * settings.stage_epochs), 1) if settings.features else 0
     if first >= config.epochs:
         raise ValueError(f"epochs is {config.epochs}: two stages need at least 2")
@@ -330,9 +335,13 @@ def train_taught(
             ask = stored_answers(ask, *stored)
         model, loss_fn = ScaledStudent(student, settings.scale), prediction_loss(ask)
     if validation is not None:
-        judge = on_validation(validation, config)
-        options["validate"] = lambda trained: judge(getattr(trained, "student", trained))
-    found = fit(model, data, loss_fn, rest, identity=given, keep=keep, checkpoint=folder and folder / "stage 2", **options)
+        watch["validate"] = on_validation(validation, config)
+    if (judge := watch.get("validate")) is not None:
+        watch["validate"] = lambda trained: judge(getattr(trained, "student", trained))
+    if (look := watch.get("on_epoch")) is not None:
+        watch["on_epoch"] = lambda epoch, trained, row: look(epoch + first, trained, row | {"epoch": epoch + first})
+    found = fit(model, data, loss_fn, rest, identity=given, keep=keep, checkpoint=folder and folder / "stage 2",
+                **watch | options)
     rows += [row | {"stage": 2, "epoch": row["epoch"] + first} for row in found.rows]
     if settings.predictions:
         rows[-1] |= {f"scale {k}": value for k, value in enumerate(model.scale.tolist())}

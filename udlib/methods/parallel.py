@@ -27,7 +27,7 @@ from udlib.methods._partitions import Parts, cooccurrence_partition, disoccurren
 from udlib.methods._partitions import random_partition, require_partition, stored_partition
 from udlib.methods.distillation import Ask, Taught, answers, few_views, stored_answers
 from udlib.methods.supervised import make_network, on_validation
-from udlib.training import History, TrainingConfig, fit, mixed_seed
+from udlib.training import WATCHING, History, TrainingConfig, fit, mixed_seed
 
 __all__ = ["Settings", "build", "cooccurrence_partition", "disoccurrence_partition", "label_affinity", "needs",
            "parallel_loss", "partitions", "random_partition", "require_partition", "scattered", "stored_partition", "train",
@@ -228,8 +228,7 @@ def train_parallel(
         set_seed(seed)
         return make_network(classes, 0.0, network, weights, pooling, embedding, bias)
 
-    students = ("validate", "validate_every", "select", "keep", "on_epoch")
-    shared = {name: value for name, value in options.items() if name not in students}
+    shared = {name: value for name, value in options.items() if name not in WATCHING}
     trained, spent = dict(teachers or {}), 0.0
     if trained and trained.keys() != settings.teachers().keys():
         raise ValueError(f"the teachers are {', '.join(trained)}: expected {', '.join(settings.teachers()) or 'none'}")
