@@ -197,7 +197,7 @@ def killed_and_resumed(monkeypatch):
 
 @pytest.mark.parametrize("at", [1, 2, 4])
 def test_a_killed_detector_is_resumed_to_the_same_one(killed_and_resumed, tmp_path, at):
-    settings = dataclasses.replace(SMALL, part="teacher", dropout=0.5)
+    settings = dataclasses.replace(SMALL, part="teacher", dropout=0.5, multi_scale=True)
     whole, history = train_detector(boxed(grid=False), CONFIG, settings, network="small_narrow")
     (resumed, again), epochs = killed_and_resumed(
         lambda: train_detector(boxed(grid=False), CONFIG, settings, network="small_narrow", checkpoint=tmp_path), at)
