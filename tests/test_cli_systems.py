@@ -179,7 +179,7 @@ def test_control_c_in_a_detector_or_either_stage_is_resumed_bit_for_bit(tree, tm
 
 
 @pytest.mark.parametrize("options, trained", [(("--transfer", "none"), 4), (("--transfer", "predictions"), 8),
-                                              (("--proposals", "boxes", "--no-multi-scale"), 8)])
+                                              (("--proposals", "boxes", "--multi-scale"), 8)])
 def test_controls_of_detection_train_what_they_need(tree, tmp_path, epochs, options, trained):
     code, _, err = udlib_command("detection", tree, "--out", tmp_path / "m", *DETECT, *options)
     assert (code, err) == (0, "") and len(epochs) == trained

@@ -43,7 +43,8 @@ def parallel(
 ) -> None:
     """Train a model by Parallel Self-Distillation (Xu et al., 2022): teachers of a few classes each, and a student of all.
 
-    Trains 2 K networks like the student, then the student. FOLDER/partitions keeps the parts of the classes. All else is as in udlib train: what FOLDER holds afterwards, and how an interrupted training goes on.
+    Trains 2 K networks like the student, then the student. FOLDER/partitions keeps the parts of the classes. All else is as
+    in udlib train: what FOLDER holds afterwards, and how an interrupted training goes on.
 
     Example: udlib parallel VOCdevkit/VOC2007 --network resnet18 --k 3 --out voc07
     """
@@ -76,7 +77,7 @@ def detection(
     pool: Annotated[int, typer.Option(min=1, help="Side of a pooled box in bins; the paper has 7, on maps of 14 cells.")] = 2,
     hidden: Annotated[int, typer.Option(min=1, help="Width of the detector's layers; the paper has 4096.")] = 256,
     dropout: Annotated[float, typer.Option(help="After each of them; the paper has 0.5.")] = 0.0,
-    multi_scale: Annotated[bool, typer.Option(help="Train the detector on images of three sizes.")] = True,
+    multi_scale: Annotated[bool, typer.Option(help="Train the detector on images of three sizes, as the paper does.")] = False,
     epochs: Epochs = None,
     size: Size = None,
     batch: Batch = None,
@@ -97,7 +98,7 @@ def detection(
     Trains a detector from the images' labels alone, without a box, and then the student, which sees whole images and is
     what FOLDER holds. All else is as in udlib train: what FOLDER holds afterwards, and how an interrupted training goes on.
 
-    Example: udlib detection VOCdevkit/VOC2007 --network resnet18 --pool 7 --hidden 4096 --dropout 0.5 --out voc07
+    Example: udlib detection VOCdevkit/VOC2007 --network resnet18 --pool 7 --hidden 4096 --dropout 0.5 --multi-scale --out voc07
     """
     from udlib.making import settings
 
