@@ -153,7 +153,7 @@ def regimes_distilled() -> dict[tuple[str, str], list[Recipe]]:
 
 
 def averaged(seeds=SEEDS) -> list[Recipe]:
-    """The baseline with the running average of the weights that PSD has."""
+    """The baseline with the running average of the weights and the short warm-up that PSD has."""
     return [baseline(seed=seed).but(**AVERAGED) for seed in seeds]
 
 
@@ -271,11 +271,11 @@ def keeps_branch(chosen: Recipe) -> bool:
 
 
 # Groups of which the lessons read metrics and histories only; their logits would fill the budget.
-METRICS_ONLY = ("size/small_narrow*", "size/small_wide, lambda 0", "*to small_narrow*", "*maps standardised",
-                "*w held constant", "alpha/*", "regimes/*, teacher", "regimes/*, ?D", "restart/KD", "restart/80 epochs",
-                "parallel/teachers, k = [124]*", "parallel/teachers, k = 3, random", "parallel/k = [124]*",
-                "parallel/k = 3, [CDr]*",
-                "detection/features", "detection/predictions", "detection/*, boxes")
+METRICS_ONLY = ("scale/*", "pooling/*", "size/small_narrow*", "size/small_wide, lambda 0", "*to small_narrow*",
+                "*maps standardised", "*w held constant", "alpha/*", "regimes/*, teacher", "regimes/*, ?D", "restart/KD",
+                "restart/80 epochs", "parallel/teachers, k = [124]*", "parallel/teachers, k = 3, random",
+                "parallel/k = [124]*", "parallel/k = 3, [CDr]*", "detection/features", "detection/predictions",
+                "detection/*, boxes")
 
 
 def keeps_logits(chosen: Recipe) -> bool:
