@@ -10,11 +10,10 @@ import math
 
 import numpy as np
 import torch
-from scipy.stats import t as student_t
 from torch import Tensor
 
 from udlib.exercises import called, exercise
-from udlib.exercises.answers import compare, number, numbers
+from udlib.exercises.answers import compare, number, numbers, paired_ends
 from udlib.statistics import PairedDifference, paired_difference
 
 HALF, WARM, PEAK = 24, 6, 0.4
@@ -198,29 +197,4 @@ def effect_of_distillation_alone(function) -> str | None:
     }
     if problem := compare(mean, right.mean, sentences):
         return problem
-    n = len(hard)
-    paired, apart = (soft - hard).std(ddof=1) / math.sqrt(n), math.sqrt(hard.var(ddof=1) / n + soft.var(ddof=1) / n)
-    halves = {
-        student_t.ppf(0.975, n - 1) * (soft - hard).std() / math.sqrt(n):
-            "the standard deviation divides by n: take n − 1 (ddof=1)",
-        student_t.ppf(0.975, n - 1) * (soft - hard).std(ddof=1):
-            "that is the spread of single seeds: divide by √n for the interval of their mean",
-        1.96 * paired: "it takes 1.96, which is for many seeds: with five, t is 2.78",
-        2 * paired: "it takes 2, which is for many seeds: with five, t is 2.78",
-        student_t.ppf(0.95, n - 1) * paired: "that is the 90 % interval: 2.5 % are left out on each side",
-        paired: "that is one standard error to each side: multiply by t for 95 %",
-        **{factor * apart: "the interval is not paired: seeds differ more than arms do, so take the differences seed by seed"
-           for factor in (1.96, 2, 2.306, student_t.ppf(0.975, 2 * n - 2), student_t.ppf(0.975, n - 1), _welch(hard, soft))},
-    }
-    half = (high - low) / 2
-    if not math.isclose(half, (right.high - right.low) / 2, rel_tol=1e-3):
-        known = next((sentence for wrong, sentence in halves.items() if math.isclose(half, wrong, rel_tol=1e-3)), None)
-        return "the mean is right, but " + (known or f"the interval is [{right.low:.4f}, {right.high:.4f}] there, not "
-                                                     f"[{low:.4f}, {high:.4f}]")
-    return None if math.isclose((high + low) / 2, mean, abs_tol=1e-6) else "the interval does not lie around the mean"
-
-
-def _welch(a: np.ndarray, b: np.ndarray) -> float:
-    """The t of Welch's interval at 95 %."""
-    u, v = a.var(ddof=1) / len(a), b.var(ddof=1) / len(b)
-    return float(student_t.ppf(0.975, (u + v) ** 2 / (u**2 / (len(a) - 1) + v**2 / (len(b) - 1))))
+    return paired_ends(low, high, soft, hard)
