@@ -80,9 +80,9 @@ def test_a_trained_setting_shows_what_was_measured_and_the_difference_paired_by_
     explorer.move(k=2, strategy="both")
     apart = paired_difference([70, 71, 72], [68, 68.5, 69])
     said = html.unescape(explorer.readout.value)
-    assert "3 seeds" in said and "71.00 %" in said and f"{apart.mean:+.2f} [{apart.low:+.2f}, {apart.high:+.2f}], higher" in said
+    assert "3 seeds" in said and "71.00 [68.52, 73.48] %" in said and f"{apart.mean:+.2f} [{apart.low:+.2f}, {apart.high:+.2f}], higher" in said
     assert explorer.measure(2, "both")["pooled true error"] == "–", "one seed lacks it"
-    assert explorer.measure(2, "both")["NLL"] == "0.1500 nats"
+    assert explorer.measure(2, "both")["NLL"] == "0.1500 [0.1500, 0.1500] nats"
     assert "boat fish" in explorer.table.value and "boat cup" in explorer.table.value
 
 
@@ -97,5 +97,7 @@ def test_a_setting_without_runs_shows_its_graph_and_says_that_nothing_was_traine
 def test_a_grid_with_a_gap_and_a_setting_off_the_grid_are_refused(explorer):
     with pytest.raises(ValueError, match="no partitions for"):
         graphs.PartitionExplorer(S, NAMES, {(1, "both"): {"co": CGP}, (2, "random"): {"co": CGP}}, {}, [])
+    with pytest.raises(ValueError, match="no run of seed 2"):
+        graphs.PartitionExplorer(S, NAMES, explorer.partitions, explorer.runs, [run_of(seed, 0.7) for seed in range(2)])
     with pytest.raises(ValueError, match="was not"):
         explorer.move(k=3)

@@ -151,6 +151,9 @@ class PartitionExplorer(Explorer):
         ks, strategies = (list(dict.fromkeys(values)) for values in zip(*partitions))
         if missing := [(k, strategy) for k in ks for strategy in strategies if (k, strategy) not in partitions]:
             raise ValueError(f"there are no partitions for {missing}: give every strategy at every k")
+        seeds = {run.recipe.training.seed for found in runs.values() for run in found}
+        if unpaired := seeds - self.control.keys():
+            raise ValueError(f"control has no run of seed {min(unpaired)}: give it the seeds of all other runs")
         super().__init__({"k": ks, "strategy": strategies}, self.frame, start=start,
                          note="Test images. Means over seeds with 95 % t intervals; differences are paired by seed.")
 
@@ -168,7 +171,8 @@ class PartitionExplorer(Explorer):
                 readings[name] = "–"
                 continue
             level, apart = summary(values), paired_difference(values, against)
-            readings[name] = f"{level.mean:.{digits}f}{unit}"
+            ends = "" if math.isnan(level.low) else f" [{level.low:.{digits}f}, {level.high:.{digits}f}]"
+            readings[name] = f"{level.mean:.{digits}f}{ends}{unit}"
             readings[f"{name}, minus no teacher"] = _interval(*apart[:3], digits) + f", {apart.verdict}"
         return readings
 

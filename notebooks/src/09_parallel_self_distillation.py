@@ -775,10 +775,10 @@ How much of the loss is left to the labels? The history of the shipped students 
 """
 
 # %%
-rows = pd.DataFrame([run.history[-1] for run in students])
-labelled, taught = rows["asymmetric"] / 2, (rows["co"] + rows["dis"]) / 4
-assert np.allclose(labelled + taught, rows["total"], rtol=1e-3)
-say(f"In the last epoch, the labels' term makes {spread(labelled / rows['total'])} % of the loss, the teachers' terms the rest. "
+last = pd.DataFrame([run.history[-1] for run in students])
+labelled, taught = last["asymmetric"] / 2, (last["co"] + last["dis"]) / 4
+assert np.allclose(labelled + taught, last["total"], rtol=1e-3)
+say(f"In the last epoch, the labels' term makes {spread(labelled / last['total'])} % of the loss, the teachers' terms the rest. "
     "(Part of the latter is the constant above, which no student can remove.)")
 
 # %% [markdown]
@@ -1125,11 +1125,29 @@ close = [apart(run.test_logits, z) for run, z in zip(students, answers["all six,
 say(f"The six together, minus one network by ASL: mAP {in_units(ensemble)}, **{ensemble.verdict}**. The student minus the six: "
     f"{in_units(behind)}, **{behind.verdict}**.")
 if ensemble.verdict == "higher":
-    say(f"Of the ensemble's gain the student keeps {teaching['mAP'].mean / ensemble.mean:.0%} (a ratio of two means, without an interval).")
+    say(f"Of the ensemble's gain the student keeps {teaching['mAP'].mean / ensemble.mean:.0%} (a ratio of two means, without an interval)."
+        if teaching["mAP"].verdict == "higher" else "Of the ensemble's gain, nothing is detected in the student.")
 say(f"Two networks of **all** classes, averaged, reach {100 * pair:.2f} mAP; three specialists {100 * trio:.2f}, on average over both kinds; "
     f"all six {100 * of('all six, mean').mean():.2f}. (Means alone: the pairs share networks, so an interval would be too narrow.)")
 say(f"On test images the student's logits are {np.mean(close):.2f} (root mean square) from the teachers' mean; two seeds by ASL are "
     f"{np.mean(distances['ASL alone, two seeds']):.2f} apart.")
+
+# %% [markdown]
+r"""
+If the student lies far from its teachers on test images, there are two reasons why it may: it did not learn what it was shown, or what
+it learned on training images does not carry over. The training history has the first, the stored logits the second. (The history is
+the mean over the last epoch, with batch normalisation in train mode and before the weights are averaged, so compare roughly.)
+"""
+
+# %%
+shown_in = {group: np.sqrt(last[group].to_numpy() / len(names)) for group in KINDS}  # a sum over classes: per class, then the root
+new = {group: np.array([apart(run.test_logits, z) for run, z in zip(students, said[group])]) for group in KINDS}
+carried = {group: difference(new[group], shown_in[group]) for group in KINDS}
+for group, kind in KINDS.items():
+    say(f"- Root mean square distance of a logit from that of {kind}: {spread(shown_in[group], 1)} in training, {spread(new[group], 1)} on test "
+        f"images; the difference is {in_units(carried[group], 1, 2, '')}, **{carried[group].verdict}** on test.")
+say(f"The two groups themselves are {np.mean(distances['CGP and DGP']):.2f} apart on test images, so a student in their middle would be "
+    f"{np.mean(distances['CGP and DGP']) / 2:.2f} from each.")
 
 # %% [markdown]
 r"""
@@ -1346,9 +1364,13 @@ contrast = {where: over_images(excess(first, masks) - excess(second, masks)) for
 for where, found in contrast.items():
     say(f"- On {where}, {first} minus {second}: {in_units(found, 100, 1)}, **{sign(found)}** "
         "(the same images, those where both maps have a positive part).")
+
+# %%
 story = sign(contrast["its companions"]) == "higher" and sign(contrast["the boat"]) == "lower"
+signs = {where: sign(found) for where, found in contrast.items()}
 say("The paper's two patterns would show as *higher* on the companions and *lower* on the boat. " + (
-    "**Both are seen here.**" if story else "**That is not what these two networks do**, or not both of it."))
+    "**Both are seen here.**" if story else f"Here it is **{signs['its companions']}** on the companions and **{signs['the boat']}** on "
+    "the boat."))
 blank = {name: (part.amax((1, 2)) <= 0).double().mean().item() for name, part in maps.items()}
 say("Maps that are blank after the ReLU, and left out: " + ", ".join(f"{name} {share:.0%}" for name, share in blank.items()) + ".")
 
