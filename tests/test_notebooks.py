@@ -19,7 +19,7 @@ def test_there_are_lessons_and_each_has_its_notebooks_and_none_is_left_over():
     assert {*folder.glob("*.ipynb"), *folder.glob("solutions/*.ipynb")} == expected
 
 
-TO_COME = {"09", "10"}  # the two other systems
+TO_COME = {"10"}  # distillation from weakly-supervised detection
 
 
 def test_lessons_are_numbered_without_gaps_but_for_those_to_come():
