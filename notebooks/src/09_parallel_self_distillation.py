@@ -917,7 +917,7 @@ What a careful reader asks of such a table:
 2. **How large is chance?** There is no error bar. Gains of one or two points need one.
 3. **What became of the probabilities?** Only mAP and F1 are printed, F1 at a threshold of 0.8. Section 3 has told us why 0.8.
 
-So our experiment climbs in steps, and each changes one thing:
+So our experiment climbs in steps, each named by what it changes:
 
 | step | what it changes |
 |---|---|
