@@ -25,6 +25,7 @@ from udlib.checkpoints import load_checkpoint
 from udlib.datasets import pixels
 from udlib.datasets.voc import VOC
 from udlib.devices import within_memory
+from udlib.methods import supervised
 from udlib.metrics import mean_average_precision
 from udlib.models import save_trained
 from udlib.posthoc import fit_label_temperature, fit_temperature
@@ -334,7 +335,7 @@ def test_out_of_memory_says_which_batch_was_tried_and_fits():
 
 
 def test_training_out_of_memory_is_one_line_with_the_batch_that_fits(tree, tmp_path, monkeypatch):
-    usual = making.supervised.train
+    usual = supervised.train
 
     def train(chosen, *arguments, **options):
         if chosen.training.batch_size > 4:
@@ -342,7 +343,7 @@ def test_training_out_of_memory_is_one_line_with_the_batch_that_fits(tree, tmp_p
         assert options["max_steps"] == 1
         return usual(chosen, *arguments, **options)
 
-    monkeypatch.setattr(making.supervised, "train", train)
+    monkeypatch.setattr(supervised, "train", train)
     code, _, err = udlib_command("train", tree, "--out", tmp_path / "model", *QUICK)
     assert code == 2 and "batches of 16 images; 4 at a time fit, as one trial showed: pass --batch 4" in err
 

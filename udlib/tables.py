@@ -44,6 +44,7 @@ SOURCES = {name: (source, where) for name, (_, source, where) in FULL.items()} |
     "through_weights": (OURS, "the paper does not say whether Eq. 15 is differentiated"),
     "seed": (OURS, "seeds 0, 1, 2, …"),
     "limit": (OURS, "all images"),
+    "classes": (OURS, "all classes"),
     "shift": (OURS, "no shifts"),
     "warm_up": (OURS, "unused by the cosine and step schedules"),
     "precision": (OURS, "bf16 where the hardware has it"),
