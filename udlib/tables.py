@@ -44,7 +44,6 @@ SOURCES = {name: (source, where) for name, (_, source, where) in FULL.items()} |
     "through_weights": (OURS, "the paper does not say whether Eq. 15 is differentiated"),
     "seed": (OURS, "seeds 0, 1, 2, …"),
     "limit": (OURS, "all images"),
-    "classes": (OURS, "all classes"),
     "shift": (OURS, "no shifts"),
     "warm_up": (OURS, "unused by the cosine and step schedules"),
     "precision": (OURS, "bf16 where the hardware has it"),
@@ -112,7 +111,7 @@ def settings(recipes: list[Recipe]) -> list[tuple[str, str, str, str]]:
     for chosen in recipes:
         for name, value in chosen.flat().items():
             values = found.setdefault(name, [])
-            if name not in ("method", "seed") and value not in values:
+            if name not in ("method", "seed", "classes") and value not in values:
                 values.append(value)
     lines = [(name, ", ".join(map(str, values)), *SOURCES[name]) for name, values in found.items() if values]
     return sorted(lines, key=lambda line: rank.index(line[2]))
