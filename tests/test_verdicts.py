@@ -6,7 +6,7 @@ import torch
 from udlib import experiments, recipes
 from udlib.experiments import Run, recipe, save
 from udlib.report import verdicts
-from udlib.verdicts import Claim, best_beta, best_lambda, calibration_claims, distillation_claims, judge, measured, parallel_claims
+from udlib.verdicts import Claim, best_beta, best_lambda, calibration_claims, detection_claims, distillation_claims, judge, measured, parallel_claims
 
 
 @pytest.fixture
@@ -103,8 +103,8 @@ def test_every_claim_about_distillation_pairs_its_runs_by_seed_on_one_data_set()
         assert known.issuperset(claim.recipes) and known.issuperset(claim.against)
 
 
-def test_every_claim_about_parallel_self_distillation_pairs_its_runs_by_seed():
-    claims = parallel_claims()
+@pytest.mark.parametrize("claims", [parallel_claims(), detection_claims()], ids=["parallel", "detection"])
+def test_every_claim_about_the_other_systems_pairs_its_runs_by_seed(claims):
     known = {chosen for found in recipes.every_group().values() for chosen in found}
     assert len(claims) >= 15 and len({claim.question for claim in claims}) == len(claims)
     for claim in claims:

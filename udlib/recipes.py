@@ -197,14 +197,16 @@ def detected(transfer: str = "both", seeds=SEEDS, **changes) -> list[Recipe]:
 
 
 def detection() -> dict[str, list[Recipe]]:
-    """The ablation of weakly-supervised detection and its proposals: a grid, and the annotated boxes as the upper bound.
+    """The ablation of weakly-supervised detection, and its proposals: a grid, selective search, and the annotated boxes as the
+    upper bound.
 
-    Selective search needs OpenCV, which is no part of the course's environment: a reader who has it passes
-    `proposals="selective-search"`.
+    To train with selective search takes OpenCV, which is no part of the course's environment; to read its results does not.
     """
-    return {"teacher, grid": detectors(), "both": detected(),
-            **{transfer: detected(transfer, SWEEP_SEEDS) for transfer in ("features", "predictions")},
-            "teacher, boxes": detectors("boxes", SWEEP_SEEDS), "both, boxes": detected(seeds=SWEEP_SEEDS, proposals="boxes")}
+    found = {"teacher, grid": detectors(), "both": detected(),
+             **{transfer: detected(transfer, SWEEP_SEEDS) for transfer in ("features", "predictions")}}
+    for kind in ("boxes", "selective-search"):
+        found |= {f"teacher, {kind}": detectors(kind, SWEEP_SEEDS), f"both, {kind}": detected(seeds=SWEEP_SEEDS, proposals=kind)}
+    return found
 
 
 def quick() -> list[Recipe]:
@@ -275,7 +277,7 @@ METRICS_ONLY = ("scale/*", "pooling/*", "size/small_narrow*", "size/small_wide, 
                 "*maps standardised", "*w held constant", "alpha/*", "regimes/*, teacher", "regimes/*, ?D", "restart/KD",
                 "restart/80 epochs", "parallel/teachers, k = [124]*", "parallel/teachers, k = 3, random",
                 "parallel/k = [124]*", "parallel/k = 3, [CDr]*", "detection/features", "detection/predictions",
-                "detection/*, boxes")
+                "detection/*, boxes", "detection/*, selective-search")
 
 
 def keeps_logits(chosen: Recipe) -> bool:

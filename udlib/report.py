@@ -12,7 +12,7 @@ from udlib import ledger
 from udlib.experiments import Recipe, Run, for_profile, load, store
 from udlib.recipes import groups
 from udlib.statistics import summary
-from udlib.verdicts import Claim, calibration_claims, distillation_claims, judge, parallel_claims
+from udlib.verdicts import Claim, calibration_claims, detection_claims, distillation_claims, judge, parallel_claims
 
 # Metrics of the test split, as `experiments.measure` names them, and the heads of their columns.
 COLUMNS = {
@@ -145,7 +145,7 @@ def verdicts(claims: Sequence[Claim]) -> list[list[str]]:
 
 
 VERDICT_NOTE = ("Paired differences over five seeds on the test split (three where PSD stands against one partition alone, parts at random "
-                "or plain self-distillation), with t intervals. A 95 % interval misses zero by chance "
+                "or plain self-distillation, and where one of WSD's stages or other proposals stand against WSD), with t intervals. A 95 % interval misses zero by chance "
                 "once in twenty times, and these are {count}. \"Not detected\" says that so few seeds cannot tell. Networks trained by a "
                 "softmax alone are ranked by it; ranked so, the baseline loses mAP too (lesson 05).")
 
@@ -156,7 +156,7 @@ def generated(folder: Path) -> dict[str, str]:
     apart = ("quick", *(name for name in groups() if name.startswith("parallel/teachers")))
     table = results({name: found for name, found in groups().items() if name not in apart})
     try:
-        judged = verdicts([*calibration_claims(), *distillation_claims(), *parallel_claims()])
+        judged = verdicts([*calibration_claims(), *distillation_claims(), *parallel_claims(), *detection_claims()])
         count = sum(row[3] != "–" for row in judged[1:])
         judgement = f"{as_markdown(judged)}\n\n{VERDICT_NOTE.format(count=count)}"
     except FileNotFoundError as error:

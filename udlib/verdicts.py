@@ -12,7 +12,7 @@ from itertools import product
 from typing import NamedTuple
 
 from udlib.experiments import Recipe, for_profile, load
-from udlib.recipes import (METHODS, STUDENTS, TEACHERS, averaged, distilled, hard_labels, pairs, parallel, partitioned, regimes,
+from udlib.recipes import (METHODS, STUDENTS, TEACHERS, averaged, detection, distilled, hard_labels, pairs, parallel, partitioned, regimes,
                            regimes_distilled, restart_controls, restarted, sweep, tricks, two_branch, weights)
 from udlib.statistics import PairedDifference, paired_difference
 
@@ -194,6 +194,36 @@ def parallel_claims() -> list[Claim]:
                                         ("PSD, against the baseline, lowers", both, base, "lower")):
         claims += [Claim(f"{who} {what}", "ours", (metric,), ours, theirs, expected) for metric, what in CALIBRATION.items()]
     return claims
+
+
+def detection_claims() -> list[Claim]:
+    """What distillation from weakly-supervised detection (WSD) promises: its teacher, its student, its parts, its proposals.
+
+    The student stands beside one of plain KD from a network of its size too: does a *detector* teach more than a classifier?
+    Where only three seeds of an arm are trained, three seeds of the other stand against it.
+    """
+    arms, base = detection(), two_branch(0.0)
+    teacher, student = arms["teacher, grid"], arms["both"]
+    claims = [
+        _higher("the detector of WSD has a higher mAP than the baseline", "WSD, COCO", teacher, base),
+        _higher("its student raises mAP over the baseline", "WSD, abstract", student, base),
+        Claim("it helps the *Difficult* images more than all", "ours", ("mAP_difficult", "mAP"), student, base, "higher"),
+        _higher("its student has a higher mAP than the detector", "WSD, NUS-WIDE", student, teacher),
+        _higher("its student has a higher mAP than KD from a classifier of the same size", "ours", student,
+                pairs()["small", "small", "KD"]),
+    ]
+    for part in ("features", "predictions"):
+        claims += [_higher(f"WSD's {part} alone raise mAP", "WSD, ablation", arms[part], base[:len(arms[part])]),
+                   _higher(f"both of WSD's stages have a higher mAP than its {part} alone", "WSD, ablation",
+                           student[:len(arms[part])], arms[part])]
+    for kind, words, source in (("boxes", "annotated boxes", "WSD, proposals"), ("selective-search", "selective search", "ours")):
+        for who, grid in (("teacher", teacher), ("both", student)):
+            found = arms[f"{who}, {kind}"]
+            name = "detector" if who == "teacher" else "student"
+            claims.append(_higher(f"{words} for a grid raise the {name}'s mAP" if kind == "boxes" else
+                                  f"{words} for a grid raises the {name}'s mAP", source, found, grid[:len(found)]))
+    return claims + [Claim(f"WSD's student, against the baseline, lowers {what}", "ours", (metric,), student, base, "lower")
+                     for metric, what in CALIBRATION.items()]
 
 
 def _higher(question: str, source: str, recipes: Sequence[Recipe], against: Sequence[Recipe], data: str = "scenes") -> Claim:

@@ -77,7 +77,7 @@ def detection(
     pool: Annotated[int, typer.Option(min=1, help="Side of a pooled box in bins; the paper has 7, on maps of 14 cells.")] = 2,
     hidden: Annotated[int, typer.Option(min=1, help="Width of the detector's layers; the paper has 4096.")] = 256,
     dropout: Annotated[float, typer.Option(help="After each of them; the paper has 0.5.")] = 0.0,
-    multi_scale: Annotated[bool, typer.Option(help="Train the detector on images of three sizes, as the paper does.")] = False,
+    multi_scale: Annotated[bool, typer.Option(help="Train the detector on images of three sizes, as the paper does.")] = True,
     epochs: Epochs = None,
     size: Size = None,
     batch: Batch = None,
@@ -98,7 +98,7 @@ def detection(
     Trains a detector from the images' labels alone, without a box, and then the student, which sees whole images and is
     what FOLDER holds. All else is as in udlib train: what FOLDER holds afterwards, and how an interrupted training goes on.
 
-    Example: udlib detection VOCdevkit/VOC2007 --network resnet18 --pool 7 --hidden 4096 --dropout 0.5 --multi-scale --out voc07
+    Example: udlib detection VOCdevkit/VOC2007 --network resnet18 --pool 7 --hidden 4096 --dropout 0.5 --out voc07
     """
     from udlib.making import settings
 

@@ -52,7 +52,7 @@ class Settings:
     pool: int = 2  # side of a pooled region in bins; 7 in the paper, whose maps are larger
     hidden: int = 256  # width of both fully connected layers; 4,096 in the paper
     dropout: float = 0.0  # after each of them; 0.5 in WSDDN
-    multi_scale: bool = False  # or, as in the paper, the teacher sees images of SCALES times their side, one for each step
+    multi_scale: bool = True  # as in the paper: the teacher sees images of SCALES times their side, one for each step
     stage_epochs: float = 0.25  # share of the epochs that stage 1 has, where there is one
     sharpen: float = 2.0  # of both softmaxes in what is taught
     scale: float = 0.2  # where the learned scale of each class starts
