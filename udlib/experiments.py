@@ -128,9 +128,9 @@ class Run:
         require_disjoint({split: _dataset(self.recipe, split).ids for split in (fit_on, report_on)})
         return CALIBRATORS[kind](self._logits(fit_on), self.labels(fit_on).targets)(self._logits(report_on))
 
-    def without_branch(self) -> Run:
-        """The run without the calibration branch's logits, half as large to store."""
-        return replace(self, val_calibration_logits=None, test_calibration_logits=None)
+    def without_branch(self, *splits: str) -> Run:
+        """The run without the calibration branch's logits on these splits (default: on both), smaller to store."""
+        return replace(self, **{f"{split}_calibration_logits": None for split in splits or ("val", "test")})
 
     def without_logits(self) -> Run:
         """The run's metrics, history and provenance alone: a few kilobytes."""

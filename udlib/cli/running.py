@@ -108,7 +108,7 @@ def _train(chosen, keep_network: bool) -> None:
     # the course's results have a budget; what stands in none of its groups is its owner's, and keeps its logits
     shipped = run if ships(chosen, recipes.keeps_logits) or not ships(chosen) else run.without_logits()
     if not stored:
-        save(shipped if ships(chosen, recipes.keeps_branch) else shipped.without_branch())
+        save(shipped.without_branch("val") if ships(chosen, recipes.keeps_branch) else shipped.without_branch())
     if ships(chosen, recipes.keeps_weights):
         save_model(run)
     elif keep_network or ships(chosen, recipes.teaches):
