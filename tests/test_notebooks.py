@@ -19,12 +19,8 @@ def test_there_are_lessons_and_each_has_its_notebooks_and_none_is_left_over():
     assert {*folder.glob("*.ipynb"), *folder.glob("solutions/*.ipynb")} == expected
 
 
-TO_COME = {"10"}  # distillation from weakly-supervised detection
-
-
-def test_lessons_are_numbered_without_gaps_but_for_those_to_come():
-    found = [source.stem[:2] for source in SOURCES]
-    assert found == sorted({f"{k:02d}" for k in range(12)} - TO_COME)
+def test_lessons_are_numbered_without_gaps():
+    assert [source.stem[:2] for source in SOURCES] == [f"{k:02d}" for k in range(12)]
 
 
 @pytest.mark.parametrize("source, path, solved", NOTEBOOKS, ids=name_of)

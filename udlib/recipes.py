@@ -254,11 +254,11 @@ def every_group() -> dict[str, list[Recipe]]:
 def keeps_weights(chosen: Recipe) -> bool:
     """Whether the trained network itself ships, for looking inside one: seed 0 of each baseline, of the paper's λ, of the
     teacher, of its students with and without the attention term, of PSD's student and of two of its teachers, of a part with
-    the boat each, and of the asymmetric loss alone."""
+    the boat each, of the asymmetric loss alone, and of the detector."""
     branched, taught = baseline().but(lam=0.1), partitioned()[3, "both"][0]
     specialised = [recipe(**needed(taught)[name]) for name in ("co 2", "dis 2")]
     return chosen in (baseline(), baseline("digits"), branched, branched.but(network="small_wide"),
-                      distilled("KD + distribution")[0], distilled()[0], taught, parallel()[0], *specialised)
+                      distilled("KD + distribution")[0], distilled()[0], taught, parallel()[0], *specialised, detectors()[0])
 
 
 def teaches(chosen: Recipe) -> bool:

@@ -52,6 +52,31 @@ def shown(value) -> str:
     return f"{type(value).__name__} {text if len(text) <= 40 else text[:40] + '…'}"
 
 
+def array(value, shape: tuple[int, ...], what: str) -> tuple[np.ndarray, str | None]:
+    """The value as a float array of this shape, or a sentence about what came instead."""
+    if value is None:
+        return np.empty(0), "the function returned nothing: end it with return"
+    try:
+        found = np.asarray(value.detach().cpu() if isinstance(value, Tensor) else value, dtype=float)
+    except (TypeError, ValueError):
+        return np.empty(0), f"it returned {shown(value)}: expected {what}"
+    if found.shape != shape:
+        return found, f"it returned something of shape {found.shape}: expected {shape}, {what}"
+    return found, None
+
+
+def among(found: np.ndarray, right: np.ndarray, mistakes: Mapping[str, np.ndarray]) -> str | None:
+    """None for the right array, else the sentence of the mistake that gives just this one, else where it differs."""
+    if np.allclose(found, right, rtol=1e-4, atol=1e-6):
+        return None
+    for sentence, wrong in mistakes.items():
+        if wrong.shape == found.shape and np.allclose(found, wrong, rtol=1e-4, atol=1e-6, equal_nan=True):
+            return sentence
+    where = np.unravel_index(int(np.argmax(~np.isclose(found, right, rtol=1e-4, atol=1e-6))), right.shape)
+    place = ", ".join(map(str, map(int, where)))
+    return f"on a small example it gives {found[where]:.4g} at [{place}], expected {right[where]:.4g}"
+
+
 def compare(found: float, right: float, mistakes: Mapping[float, str]) -> str | None:
     """None for the right number, else the sentence of the mistake that gives just this one."""
     if math.isclose(found, right, rel_tol=1e-4, abs_tol=1e-6):

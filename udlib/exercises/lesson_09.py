@@ -7,14 +7,14 @@ compares. Functions may answer with tensors, NumPy arrays or numbers.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from udlib.exercises import called, exercise
-from udlib.exercises.answers import compare, number, numbers, paired_ends, shown
+from udlib.exercises.answers import among, array, compare, number, numbers, paired_ends
 from udlib.losses import asymmetric_loss
 from udlib.methods.parallel import label_affinity
 from udlib.statistics import PairedDifference, paired_difference
@@ -26,31 +26,6 @@ ARMS = {"BCE": [0.741, 0.748, 0.755, 0.737, 0.744], "BCE, averaged": [0.749, 0.7
         "ASL": [0.756, 0.771, 0.768, 0.749, 0.764], "PSD": [0.766, 0.779, 0.784, 0.753, 0.777]}
 
 
-def _array(value, shape: tuple[int, ...], what: str) -> tuple[np.ndarray, str | None]:
-    """The value as a float array of this shape, or a sentence about what came instead."""
-    if value is None:
-        return np.empty(0), "the function returned nothing: end it with return"
-    try:
-        found = np.asarray(value.detach().cpu() if isinstance(value, Tensor) else value, dtype=float)
-    except (TypeError, ValueError):
-        return np.empty(0), f"it returned {shown(value)}: expected {what}"
-    if found.shape != shape:
-        return found, f"it returned something of shape {found.shape}: expected {shape}, {what}"
-    return found, None
-
-
-def _among(found: np.ndarray, right: np.ndarray, mistakes: Mapping[str, np.ndarray]) -> str | None:
-    """None for the right array, else the sentence of the mistake that gives just this one, else where it differs."""
-    if np.allclose(found, right, rtol=1e-4, atol=1e-6):
-        return None
-    for sentence, wrong in mistakes.items():
-        if wrong.shape == found.shape and np.allclose(found, wrong, rtol=1e-4, atol=1e-6, equal_nan=True):
-            return sentence
-    where = np.unravel_index(int(np.argmax(~np.isclose(found, right, rtol=1e-4, atol=1e-6))), right.shape)
-    place = ", ".join(map(str, map(int, where)))
-    return f"on a small example it gives {found[where]:.4g} at [{place}], expected {right[where]:.4g}"
-
-
 @exercise("09.1")
 def affinity_of_labels(function: Callable) -> str | None:
     """`function(Y)` → S = (A + Aᵀ)/2 with A_ij = sqrt(M_ij / N_j) and diagonal 0."""
@@ -58,14 +33,14 @@ def affinity_of_labels(function: Callable) -> str | None:
         value = called(function, LABELS.copy())
     except (AttributeError, TypeError):  # written for torch
         value = called(function, torch.from_numpy(LABELS.copy()))
-    found, problem = _array(value, (4, 4), "one row and one column for each class")
+    found, problem = array(value, (4, 4), "one row and one column for each class")
     if problem:
         return problem
     M, N = LABELS.T @ LABELS, LABELS.sum(0)
     right, empty = label_affinity(M, N), 1 - np.eye(4)
     rate = M / N * empty
     overall = (M / len(LABELS)) ** 0.5
-    return _among(found, right, {
+    return among(found, right, {
         "the diagonal is kept: a class is in every image that it is in, so M_ii says nothing; set it to 0":
             right + np.eye(4),
         "it is not symmetric: A_ij and A_ji are two rates of one pair, and S is their mean": rate**0.5,
@@ -92,7 +67,7 @@ def chance_from_asl(function: Callable) -> str | None:
         return problem
     p = np.array([0.01, 0.03, 0.2, 0.5, 0.8, 0.97])
     for gamma, margin in ((4, 0.05), (3, 0.1), (1, 0.0), (2.5, 0.04)):
-        found, problem = _array(called(function, p.copy(), gamma, margin), p.shape, "one chance for each p")
+        found, problem = array(called(function, p.copy(), gamma, margin), p.shape, "one chance for each p")
         if problem:
             return problem
         m = np.clip(p - margin, 0, None)
@@ -120,7 +95,7 @@ def chance_from_asl(function: Callable) -> str | None:
             }
         if not margin:  # then some of them coincide, or are right
             wrong = {sentence: value for sentence, value in wrong.items() if not np.allclose(value, chance(odds))}
-        if problem := _among(found, chance(odds), wrong):
+        if problem := among(found, chance(odds), wrong):
             where = f"with γ = {gamma:g}, m = {margin:g}, "
             return problem if "expected" not in problem else where + problem.removeprefix("on a small example ")
     r = 0.65**4 * 0.7 / 0.35
@@ -132,7 +107,7 @@ def scattered_answers(function: Callable) -> str | None:
     """`function(logits, parts)` → (N, C): column c is what the network of c's part said of class c."""
     right = torch.randn(3, 6, generator=torch.Generator().manual_seed(9))
     said = [right[:, part].clone() for part in PARTS]
-    found, problem = _array(called(function, [z.clone() for z in said], [list(part) for part in PARTS]), (3, 6),
+    found, problem = array(called(function, [z.clone() for z in said], [list(part) for part in PARTS]), (3, 6),
                             "a row for each image and a column for each class")
     order = [c for part in PARTS for c in part]
     joined = torch.cat(said, 1)
@@ -146,7 +121,7 @@ def scattered_answers(function: Callable) -> str | None:
     for z, part in zip(said, PARTS):
         sorted_parts[:, sorted(part)] = z
     by_part[:, PARTS[-1]] = said[-1]
-    return _among(found, right.numpy(), {key: value.numpy() for key, value in {
+    return among(found, right.numpy(), {key: value.numpy() for key, value in {
         "the columns stand in the order of the parts: put each where its class stands among all": joined,
         "the columns are moved the wrong way round: column n of the joined answers *goes to* place order[n]": joined[:, order],
         "only the first part is filled in, and zeros are left elsewhere: go through all parts": partly,
