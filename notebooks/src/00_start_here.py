@@ -225,8 +225,8 @@ check("00.1", predicted_labels)
 | 10 Distilling from detection | What can a detector teach that never saw a box? |
 | 11 Full runs | How does all of this run at full size, on your data? |
 
-Each lesson has the same shape: a guess, a picture, the idea,
-each equation beside the line of code that *is* it, then evidence with error bars, something to move, and exercises.
+Each lesson has the same shape: a guess, a picture, the idea, each equation beside the line of code that *is* it, then evidence
+with error bars, something to move, and exercises.
 
 ## How the numbers are made
 
