@@ -144,10 +144,10 @@ def verdicts(claims: Sequence[Claim]) -> list[list[str]]:
     return rows
 
 
-VERDICT_NOTE = ("Paired differences over five seeds on the test split (three where PSD stands against one partition alone, parts at random "
-                "or plain self-distillation, and where one of WSD's stages or other proposals stand against WSD), with t intervals. A 95 % interval misses zero by chance "
-                "once in twenty times, and these are {count}. \"Not detected\" says that so few seeds cannot tell. Networks trained by a "
-                "softmax alone are ranked by it; ranked so, the baseline loses mAP too (lesson 05).")
+VERDICT_NOTE = ("Paired differences over five seeds on the test split (three where PSD stands against one partition alone, parts at "
+                "random or plain self-distillation, and where one of WSD's stages or other proposals stand against WSD), with t intervals. "
+                "A 95 % interval misses zero by chance once in twenty times, and these are {count}. \"Not detected\" says that so few seeds "
+                "cannot tell. Networks trained by a softmax alone are ranked by it; ranked so, the baseline loses mAP too (lesson 05).")
 
 
 def generated(folder: Path) -> dict[str, str]:
