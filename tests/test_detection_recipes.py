@@ -25,7 +25,7 @@ def test_every_students_teacher_is_a_recipe_of_the_course_and_so_its_network_is_
         assert [recipe(**needed(chosen)["teacher"]) for chosen in found] == teachers[:len(found)], name
 
 
-@pytest.mark.parametrize("name, ships", [("teacher, grid", False), ("both", True), ("features", False), ("predictions", False),
+@pytest.mark.parametrize("name, ships", [("teacher, grid", True), ("both", True), ("features", False), ("predictions", False),
                                          ("teacher, boxes", False), ("both, boxes", False), ("teacher, selective-search", False),
                                          ("both, selective-search", False)])
 def test_logits_ship_where_a_lesson_reads_them(name, ships):

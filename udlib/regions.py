@@ -184,7 +184,7 @@ class ProposalExplorer(Explorer):
         grid[0].imshow(np.asarray(image), interpolation="nearest")
         draw_boxes(grid[0], [box for box in self.dataset.boxes(picture) if box.name == name])
         right = not overlap.isnan().any() and overlap[best[0]] >= MATCH
-        outline(grid[0], boxes[best[0]].tolist(), np.asarray(image).shape[1::-1], f"best box, {said.p[c]:.2f}", right)
+        outline(grid[0], boxes[best[0]].tolist(), np.asarray(image).shape[1::-1], f"best box (p = {said.p[c]:.2f})", right)
         grid[0].set_title(f"{name}: objects, and the best box", fontsize=9)
         for axes, (title, weights) in zip(grid[1:], {"$S^c$: is it one?": said.classes, "$S^d$: which box?": said.regions,
                                                     "$S^c S^d$: what makes p": said.shares}.items()):
