@@ -88,7 +88,7 @@ def outline(axes: Axes, box: Sequence[float], size: tuple[int, int], name: str =
 
 
 def findings(images: Sequence, found: Sequence[Sequence[tuple[Sequence[float], str, bool]]], titles: Sequence[str] = (),
-             columns: int = 5, side: float = 2.0) -> Figure:
+             columns: int = 5, side: float = 1.8) -> Figure:
     """Pictures with the boxes that were found in them: of each its (box, name, whether it is right)."""
     rows = -(-len(images) // columns)
     figure = Figure(figsize=(columns * side, rows * (side + 0.25)))
@@ -111,7 +111,7 @@ def top_predictions(images: Sequence, found: Sequence[Sequence[tuple[Sequence[fl
 
     `told[n][network]` holds the probabilities (C,) for picture n, `targets` (N, C) the labels.
     """
-    figure = Figure(figsize=(2.3 + 1.7 * len(told[0]), 1.75 * len(images) + 0.3))
+    figure = Figure(figsize=(2.3 + 1.7 * len(told[0]), 1.6 * len(images) + 0.3))
     grid = figure.subplots(len(images), 1 + len(told[0]), squeeze=False)
     for n, row in enumerate(grid):
         picture = np.asarray(images[n])

@@ -346,15 +346,15 @@ Let each box spread its number evenly over its own area, and add up. $S^c$ light
 # %%
 from udlib import overlays
 
-shown = [(row, c) for row in easy[:40] for c in (few.targets[row].bool() & ~few.difficult[row]).nonzero().flatten().tolist()][::7][:4]
+shown = [(row, c) for row in easy[:40] for c in (few.targets[row].bool() & ~few.difficult[row]).nonzero().flatten().tolist()][::7][:3]
 maps = {"$S^c$": [], "$S^d$": [], "product": []}
 for row, c in shown:
     part = regions.say(detector, normalise(few.images[row][None])[0], grid())
     for name, weights in zip(maps, (part.classes, part.regions, part.shares)):
         maps[name].append(regions.evidence(grid(), weights[:, c], 32).numpy())
 show(overlays.attention_grid([pictures.image(row) for row, _ in shown], maps, [names[c] for _, c in shown],
-                             [[b for b in pictures.boxes(row) if b.name == names[c]] for row, c in shown]),
-     "Four pictures, with where the class scores of the boxes lie, where the region scores lie, and where their product does")
+                             [[b for b in pictures.boxes(row) if b.name == names[c]] for row, c in shown], side=1.7),
+     "Three pictures, with where the class scores of the boxes lie, where the region scores lie, and where their product does")
 
 # %% [markdown]
 r"""
@@ -844,19 +844,19 @@ for name in ("features", "predictions"):
 r"""
 ### Look at single pictures
 
-The paper shows the three classes that a network ranks first, with and without its teacher. Here are the first five test images of which the baseline and
+The paper shows the three classes that a network ranks first, with and without its teacher. Here are the first four test images of which the baseline and
 the student rank *different* three, so the choice has a rule. ✓ is labelled. Numbers are probabilities.
 """
 
 # %%
 p = {"baseline": base[0].probabilities()[:count], "WSD's student": students[0].probabilities()[:count], "its detector": answers(1)}
 tops = {name: values.argsort(1, descending=True)[:, :3].sort(1).values for name, values in p.items()}
-other = (tops["baseline"] != tops["WSD's student"]).any(1).nonzero().flatten().tolist()[:5]
+other = (tops["baseline"] != tops["WSD's student"]).any(1).nonzero().flatten().tolist()[:4]
 if other:
     show(regions.top_predictions([pictures.image(row) for row in other],
                                  [boxes_of(row, tops["its detector"][row].tolist()) for row in other],
                                  [{name: values[row] for name, values in p.items()} for row in other], names, few.targets[other]),
-         "Five pictures with the detector's boxes of its first three classes, and the first three classes of three networks")
+         "Four pictures with the detector's boxes of its first three classes, and the first three classes of three networks")
 
 # %% [markdown]
 r"""
