@@ -88,7 +88,7 @@ def outline(axes: Axes, box: Sequence[float], size: tuple[int, int], name: str =
 
 
 def findings(images: Sequence, found: Sequence[Sequence[tuple[Sequence[float], str, bool]]], titles: Sequence[str] = (),
-             columns: int = 5, side: float = 1.8) -> Figure:
+             columns: int = 5, side: float = 1.6) -> Figure:
     """Pictures with the boxes that were found in them: of each its (box, name, whether it is right)."""
     rows = -(-len(images) // columns)
     figure = Figure(figsize=(columns * side, rows * (side + 0.25)))

@@ -353,7 +353,7 @@ for row, c in shown:
     for name, weights in zip(maps, (part.classes, part.regions, part.shares)):
         maps[name].append(regions.evidence(grid(), weights[:, c], 32).numpy())
 show(overlays.attention_grid([pictures.image(row) for row, _ in shown], maps, [names[c] for _, c in shown],
-                             [[b for b in pictures.boxes(row) if b.name == names[c]] for row, c in shown], side=1.7),
+                             [[b for b in pictures.boxes(row) if b.name == names[c]] for row, c in shown], side=1.5),
      "Three pictures, with where the class scores of the boxes lie, where the region scores lie, and where their product does")
 
 # %% [markdown]
