@@ -80,7 +80,7 @@ base, teachers, students = runs(two_branch(0.0)), runs(ARMS["teacher, grid"]), r
 r"""
 ## 1. First, a picture
 
-Ten test images. In each, and for each of its labels, the box to which a detector gives most. Solid blue: at least half right, as
+Eight test images. In each, and for each of its labels, the box to which a detector gives most. Solid blue: at least half right, as
 detection counts it (section 2). Dashed red: not. **This detector was trained on labels alone: "there is a boat somewhere in
 here."** Nobody ever told it where.
 """
@@ -115,10 +115,10 @@ def boxes_of(row, classes):
 
 # %%
 easy = (few.targets.bool() & ~few.difficult).any(1).nonzero().flatten().tolist()
-ten = easy[:10]  # the first ten with an easy label, whatever they show
-present = [few.targets[row].nonzero().flatten().tolist() for row in ten]
-show(regions.findings([pictures.image(row) for row in ten], [boxes_of(row, labels) for row, labels in zip(ten, present)]),
-     "Ten test images with the box that the detector prefers for each label, blue where it fits an object and red where it does not")
+eight = easy[:8]  # the first eight with an easy label, whatever they show
+present = [few.targets[row].nonzero().flatten().tolist() for row in eight]
+show(regions.findings([pictures.image(row) for row in eight], [boxes_of(row, labels) for row, labels in zip(eight, present)], columns=4),
+     "Eight test images with the box that the detector prefers for each label, blue where it fits an object and red where it does not")
 
 # %% [markdown]
 r"""
@@ -151,12 +151,12 @@ some, the *proposals*, and weighs them. Liu et al. take EdgeBoxes. The course ha
 # %%
 from udlib.proposals import DIVISIONS, grid
 
-picture = pictures.image(ten[0])
-drawn = [grid([n]).tolist()[::1 if n < 3 else 3] for n in DIVISIONS]
-show(regions.findings([picture] * len(DIVISIONS), [[(box, "", True) for box in boxes] for boxes in drawn],
-                      [f"{(2 * n - 1) ** 2} of side 1/{n}" + (", a third drawn" if n > 2 else "") for n in DIVISIONS], columns=4),
-     "One picture with the windows of the grid at each of its four scales")
-say(f"Together {len(grid())} windows, the same for every picture.")
+picture = pictures.image(eight[0])
+drawn = {n: grid([n]).tolist()[::1 if n < 3 else 3] for n in DIVISIONS[1:]}
+show(regions.findings([picture] * len(drawn), [[(box, "", True) for box in boxes] for boxes in drawn.values()],
+                      [f"{(2 * n - 1) ** 2} of side 1/{n}" + (", a third drawn" if n > 2 else "") for n in drawn], columns=3),
+     "One picture with the windows of the grid at the three scales below the whole picture")
+say(f"With the whole picture, {len(grid())} windows, the same for every picture.")
 
 # %% [markdown]
 r"""
@@ -308,7 +308,7 @@ check("10.2", my_p)
 # %%
 from udlib.datasets.transforms import normalise
 
-image = normalise(few.images[ten[0]][None])[0]
+image = normalise(few.images[eight[0]][None])[0]
 said = regions.say(detector, image, grid())
 assert torch.allclose(said.classes.sum(1), torch.ones(len(grid()))) and torch.allclose(said.regions.sum(0), torch.ones(len(names)))
 with torch.inference_mode():
