@@ -10,7 +10,7 @@ from scipy.stats import t as student_t
 from torch import Tensor
 
 from udlib.exercises import NotAttempted
-from udlib.statistics import paired_difference
+from udlib.statistics import PairedDifference, paired_difference
 
 
 def number(value) -> tuple[float, str | None]:
@@ -87,7 +87,18 @@ def compare(found: float, right: float, mistakes: Mapping[float, str]) -> str | 
     return f"on a small example it gives {found:.4g}, expected {right:.4g}"
 
 
-def paired_ends(low: float, high: float, a, b) -> str | None:
+def paired_interval(value, a, b, mistakes: Mapping[float, str]) -> str | None:
+    """None where `value` is (mean, low, high) of a − b, paired by seed, with the 95 % t interval; else what is wrong with it.
+
+    `mistakes` are those of the mean, as `compare` takes them.
+    """
+    if isinstance(value, PairedDifference):
+        value = value[:3]
+    (mean, low, high), problem = numbers(value, "(mean, low, high)", 3)
+    return problem or compare(mean, paired_difference(a, b).mean, mistakes) or _paired_ends(low, high, a, b)
+
+
+def _paired_ends(low: float, high: float, a, b) -> str | None:
     """None where (low, high) is the paired 95 % t interval of a − b, whose mean is known to be right; else the mistake."""
     a, b = np.asarray(a, float), np.asarray(b, float)
     right, n, factor = paired_difference(a, b), len(a), student_t.ppf(0.975, len(a) - 1)

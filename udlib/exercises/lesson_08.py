@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from udlib.exercises import called, exercise
-from udlib.exercises.answers import compare, number, numbers, paired_ends
-from udlib.statistics import PairedDifference, paired_difference
+from udlib.exercises.answers import compare, number, paired_interval
 
 HALF, WARM, PEAK = 24, 6, 0.4
 
@@ -181,20 +180,11 @@ def coin_learned_by_heart(function) -> str | None:
 def effect_of_distillation_alone(function) -> str | None:
     """`function(arms)` → (mean, low, high) of UD minus the restart on hard labels, paired by seed."""
     value = called(function, {name: list(scores) for name, scores in ARMS.items()})
-    if isinstance(value, PairedDifference):
-        value = value[:3]
-    (mean, low, high), problem = numbers(value, "(mean, low, high)", 3)
-    if problem:
-        return problem
     base, hard, soft = (np.array(ARMS[name]) for name in ARMS)
-    right = paired_difference(soft, hard)
-    sentences = {
+    return paired_interval(value, soft, hard, {
         (soft - base).mean(): "that is UD minus 40 epochs, with the restart in it: compare with the arm that has the restart too",
         (base - soft).mean(): "that is 40 epochs minus UD: the restart is in it, and the sign is the wrong way round",
         (hard - base).mean(): "that is what the restart alone gives: asked is what the teacher adds to it",
         (hard - soft).mean(): "the difference is the wrong way round: UD minus hard labels",
         soft.mean(): "that is a score: asked is a difference of two arms",
-    }
-    if problem := compare(mean, right.mean, sentences):
-        return problem
-    return paired_ends(low, high, soft, hard)
+    })

@@ -14,10 +14,9 @@ import torch
 from torch import Tensor
 
 from udlib.exercises import called, exercise
-from udlib.exercises.answers import among, array, compare, number, numbers, paired_ends
+from udlib.exercises.answers import among, array, compare, number, paired_interval
 from udlib.losses import asymmetric_loss
 from udlib.methods.parallel import label_affinity
-from udlib.statistics import PairedDifference, paired_difference
 
 LABELS = np.array([[1, 1, 0, 0], [1, 1, 1, 0], [1, 0, 1, 0], [1, 0, 0, 1], [0, 1, 1, 0], [1, 1, 0, 0], [0, 0, 0, 1],
                    [1, 1, 0, 1]], float)
@@ -183,13 +182,8 @@ def loss_of_psd(function: Callable) -> str | None:
 def what_the_teachers_add(function: Callable) -> str | None:
     """`function(arms)` → (mean, low, high) of PSD minus ASL, paired by seed."""
     value = called(function, {name: list(scores) for name, scores in ARMS.items()})
-    if isinstance(value, PairedDifference):
-        value = value[:3]
-    (mean, low, high), problem = numbers(value, "(mean, low, high)", 3)
-    if problem:
-        return problem
     plain, averaged, control, taught = (np.array(ARMS[name]) for name in ARMS)
-    sentences = {
+    return paired_interval(value, taught, control, {
         (taught - plain).mean(): "that is PSD minus BCE: the loss and the averaging are counted in. Compare with the arm that has "
                                  "both and no teacher",
         (taught - averaged).mean(): "that is PSD minus averaged BCE: the loss is still in it. Compare with ASL alone",
@@ -198,5 +192,4 @@ def what_the_teachers_add(function: Callable) -> str | None:
         (averaged - plain).mean(): "that is what averaging gives: asked is what the teachers add",
         (control - taught).mean(): "the difference is the wrong way round: PSD minus ASL",
         taught.mean(): "that is a score: asked is a difference of two arms",
-    }
-    return compare(mean, paired_difference(taught, control).mean, sentences) or paired_ends(low, high, taught, control)
+    })

@@ -14,9 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from udlib.exercises import called, exercise
-from udlib.exercises.answers import among, array, compare, number, numbers, paired_ends
+from udlib.exercises.answers import among, array, compare, number, paired_interval
 from udlib.losses_detection import region_feature_loss
-from udlib.statistics import PairedDifference, paired_difference
 
 ARMS = {"baseline": [0.741, 0.748, 0.755, 0.737, 0.744], "detector": [0.762, 0.759, 0.771, 0.749, 0.763],
         "KD": [0.756, 0.771, 0.768, 0.749, 0.764], "WSD": [0.759, 0.779, 0.774, 0.748, 0.775]}
@@ -182,13 +181,8 @@ def loss_of_the_student(function: Callable) -> str | None:
 def what_detection_adds(function: Callable) -> str | None:
     """`function(arms)` → (mean, low, high) of WSD minus KD, paired by seed."""
     value = called(function, {name: list(scores) for name, scores in ARMS.items()})
-    if isinstance(value, PairedDifference):
-        value = value[:3]
-    (mean, low, high), problem = numbers(value, "(mean, low, high)", 3)
-    if problem:
-        return problem
     base, detector, kd, wsd = (np.array(ARMS[name]) for name in ARMS)
-    return compare(mean, paired_difference(wsd, kd).mean, {
+    return paired_interval(value, wsd, kd, {
         (wsd - base).mean(): "that is WSD minus the baseline: what any teacher gives is in it. Compare with a plain teacher",
         (detector - base).mean(): "that compares the teachers: asked is what arrives in the student",
         (wsd - detector).mean(): "that is the student minus its teacher: asked is what WSD teaches beyond a plain classifier",
@@ -196,4 +190,4 @@ def what_detection_adds(function: Callable) -> str | None:
         (kd - base).mean(): "that is what a plain teacher gives: asked is what WSD adds to it",
         (kd - wsd).mean(): "the difference is the wrong way round: WSD minus KD",
         wsd.mean(): "that is a score: asked is a difference of two arms",
-    }) or paired_ends(low, high, wsd, kd)
+    })
