@@ -14,7 +14,7 @@ FLOORS = [
     ["methods"],
     ["measures", "sizes", "recipe", "experiments", "recipes", "models", "making", "paper", "tables", "reproduce", "verdicts", "ledger"],
     # On the top floor and inside a folder a later file may use an earlier one, never the other way round.
-    ["plots", "overlays", "widgets", "graphs", "regions", "exercises", "report", "comparison", "doctor", "cli", "__main__"],
+    ["plots", "overlays", "telling", "widgets", "graphs", "regions", "exercises", "report", "comparison", "doctor", "cli", "__main__"],
 ]
 FLOOR = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
 LONGEST = 350

@@ -11,7 +11,7 @@ from pathlib import Path
 from udlib import ledger
 from udlib.experiments import Recipe, Run, for_profile, load, store
 from udlib.recipes import groups
-from udlib.statistics import summary
+from udlib.telling import spread
 from udlib.verdicts import Claim, calibration_claims, detection_claims, distillation_claims, judge, parallel_claims
 
 # Metrics of the test split, as `experiments.measure` names them, and the heads of their columns.
@@ -42,18 +42,6 @@ def stored(recipes: Sequence[Recipe]) -> tuple[list[Run], dict[str, str]]:
     return runs, damaged
 
 
-def spread(values: Sequence[float]) -> str:
-    """Fractions as per cent, mean ± standard deviation over seeds.
-
-    >>> spread([0.75, 0.77, 0.76]), spread([0.75]), spread([])
-    ('76.0 ± 1.0', '75.0', '–')
-    """
-    if not len(values):
-        return "–"
-    found = summary(values)
-    return f"{100 * found.mean:.1f}" + (f" ± {100 * found.std:.1f}" if found.n > 1 else "")
-
-
 def results(chosen: Mapping[str, Sequence[Recipe]] | None = None) -> list[list[str]]:
     """Rows of the results table, head first: each group of which something is stored, with its metrics over seeds."""
     rows = [["recipes", "seeds", *COLUMNS.values()]]
@@ -62,7 +50,7 @@ def results(chosen: Mapping[str, Sequence[Recipe]] | None = None) -> list[list[s
         if runs:
             seeds = f"{len(runs)}" if len(runs) == len(recipes) else f"{len(runs)} of {len(recipes)}"
             tests = [run.metrics["test"] for run in runs]
-            cells = (spread([test[metric] for test in tests if metric in test]) for metric in COLUMNS)
+            cells = (spread([test[metric] for test in tests if metric in test], digits=1) for metric in COLUMNS)
             rows.append([name, seeds, *cells])
     return rows
 

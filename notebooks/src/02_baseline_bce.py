@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import sklearn.metrics
 import torch
-from IPython.display import Markdown, display
+from IPython.display import display
 from torch.nn import functional as F
 
 from udlib import metrics, plots
@@ -28,6 +28,7 @@ from udlib.losses import ova_loss
 from udlib.plots import show
 from udlib.recipes import SEEDS, baseline, tricks
 from udlib.statistics import bootstrap_interval, paired_difference, summary
+from udlib.telling import in_units, percent, say, spread
 
 # %% [markdown]
 r"""
@@ -39,29 +40,10 @@ DATA = "scenes"  # or "digits", or the path of a folder in VOC layout
 
 # %% [markdown]
 r"""
-Every number below is measured when you run the lesson, so the sentences with numbers are written by code as well. A
-few small helpers do the wording; scores are printed in per cent, and a "point" is one per cent.
+Every number below is measured when you run the lesson, so the sentences with numbers are written by code as well: `say`
+shows a sentence, `spread` is mean ± standard deviation over seeds, `in_units` a difference with its 95 % interval. Scores are
+printed in per cent, and a "point" is one per cent.
 """
-
-# %% tags=["setup"]
-def say(sentence):
-    display(Markdown(sentence))
-
-
-def percent(value):
-    return f"{100 * value:.1f} %"
-
-# %% tags=["setup"]
-def spread(values):
-    """Mean ± standard deviation over seeds, in per cent."""
-    percent = 100 * np.asarray(values)
-    return f"{percent.mean():.2f} ± {percent.std(ddof=1):.2f}"
-
-
-def in_points(difference):
-    """A difference with its 95 % interval, in points."""
-    middle, low, high = (100 * value for value in difference[:3])
-    return f"{middle:+.2f} points [{low:+.2f}, {high:+.2f}]"
 
 # %% [markdown]
 r"""
@@ -634,7 +616,7 @@ policy_shift = paired_difference(grid["non-interpolated", "positive"], grid["non
 rule, moved = max(shifts.items(), key=lambda item: abs(item[1].mean()))
 luck = 100 * np.std(maps, ddof=1)
 weighs = "Rules weigh more than luck here" if abs(moved.mean()) > luck else "Luck weighs more than rules here"
-say(f"Counting difficult labels as positives moves mAP by {in_points(policy_shift)}. The largest of these moves is that of "
+say(f"Counting difficult labels as positives moves mAP by {in_units(policy_shift)}. The largest of these moves is that of "
     f"*{rule}*, {moved.mean():+.2f} points; the standard deviation over seeds is {luck:.2f}. {weighs}. Never compare two mAPs "
     "before you know how each was counted.")
 check_guess("policy", guess_policy, 100 * abs(policy_shift.mean), " points")
@@ -678,7 +660,7 @@ show(plots.dots([test.classes[k] for k in sorted_rows], by_class,
 everywhere, there = test.targets.double().mean(), test.targets[hard].double().mean()
 endings = {"lower": "and still ends lower.", "higher": "and stays ahead.", "not detected": "and loses the lead."}
 say(f"The subset has {int(hard.sum()):,} of {len(hard):,} images. mAP is {spread(on_hard[:, both].mean(1))} % there and "
-    f"{spread(on_all[:, both].mean(1))} % on all images, {in_points(change)}: **{change.verdict}**. Mind what is compared: "
+    f"{spread(on_all[:, both].mean(1))} % on all images, {in_units(change)}: **{change.verdict}**. Mind what is compared: "
     f"a random ranking scores about the share of positives, {percent(there)} there and {percent(everywhere)} on all "
     f"images. The subset starts ahead {endings[change.verdict]}")
 
@@ -817,7 +799,7 @@ show(plots.seed_intervals({name: 100 * gain for name, gain in gains.items()}, "g
 
 # %%
 for name, (a, b) in contrasts.items():
-    say(f"- *{name}* ({a} against {b}): {in_points(intervals[name])}: **{intervals[name].verdict}**")
+    say(f"- *{name}* ({a} against {b}): {in_units(intervals[name])}: **{intervals[name].verdict}**")
 
 # %% [markdown]
 r"""
@@ -845,7 +827,7 @@ assert np.isclose(over_images.estimate, gains["both tricks"][0])
 # %%
 widths = [100 * (d.high - d.low) for d in (over_images, intervals["both tricks"])]
 doubt = "the choice of test images" if widths[0] > widths[1] else "the choice of seeds"
-say(f"Both tricks against neither, seed 0 alone: {in_points(over_images)} over resampled test images (estimate and "
+say(f"Both tricks against neither, seed 0 alone: {in_units(over_images)} over resampled test images (estimate and "
     f"interval). This interval is {widths[0]:.2f} points wide, that over seeds {widths[1]:.2f}: here {doubt} adds more doubt.")
 
 # %% [markdown]
@@ -868,8 +850,8 @@ pd.DataFrame({name: {"NLL, nats": f"{np.mean(found['NLL']):.4f} ± {np.std(found
 # %%
 ece = paired_difference(calibration["both"]["ECE_pooled"], calibration["cosine decay"]["ECE_pooled"])
 ranking_gain, floor = intervals["CutOut on top of cosine decay"], trick_runs["both"][0].metrics["test"]["NLL_floor"]
-say(f"With CutOut on top of cosine decay, ECE changes by {in_points(ece)} (**{ece.verdict}**) and mAP by "
-    f"{in_points(ranking_gain)} (**{ranking_gain.verdict}**). Because the annotator of `scenes` is simulated, we also know "
+say(f"With CutOut on top of cosine decay, ECE changes by {in_units(ece)} (**{ece.verdict}**) and mAP by "
+    f"{in_units(ranking_gain)} (**{ranking_gain.verdict}**). Because the annotator of `scenes` is simulated, we also know "
     f"the NLL that no predictor can undercut on average: {floor:.4f} nats.")
 
 # %% [markdown]
@@ -894,8 +876,8 @@ verdicts = {elsewhere.verdict, ranking_gain.verdict}
 agree = "Both data sets give the same answer." if len(verdicts) == 1 else \
     "The data sets contradict each other." if "not detected" not in verdicts else \
     "Found on one data set only, it is no law: what a trick is worth depends on the pictures."
-say(f"On `digits`, CutOut changes mAP by {in_points(elsewhere)} (**{elsewhere.verdict}**); on `scenes` it was "
-    f"{in_points(ranking_gain)} (**{ranking_gain.verdict}**). {agree}")
+say(f"On `digits`, CutOut changes mAP by {in_units(elsewhere)} (**{elsewhere.verdict}**); on `scenes` it was "
+    f"{in_units(ranking_gain)} (**{ranking_gain.verdict}**). {agree}")
 
 # %% [markdown]
 r"""
@@ -998,8 +980,8 @@ And what we measured here:
 # %%
 say(f"- mAP of the baseline: {spread(maps)} %; on the *Difficult* subset {spread(on_hard[:, both].mean(1))} %.")
 say("- Recall at 0.5, per cent: " + "; ".join(f"*{name}* {spread(values)}" for name, values in recall.items()) + ".")
-say(f"- Counting difficult labels as positives moves mAP by {in_points(policy_shift)}.")
-say(f"- CutOut on top of cosine decay, on mAP: `scenes` {in_points(ranking_gain)}, `digits` {in_points(elsewhere)}.")
+say(f"- Counting difficult labels as positives moves mAP by {in_units(policy_shift)}.")
+say(f"- CutOut on top of cosine decay, on mAP: `scenes` {in_units(ranking_gain)}, `digits` {in_units(elsewhere)}.")
 
 # %% [markdown]
 r"""

@@ -18,7 +18,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 import torch
-from IPython.display import Markdown, display
+from IPython.display import display
 from torch.nn import functional as F
 
 from udlib import losses, plots
@@ -28,6 +28,7 @@ from udlib.losses import ova_loss, pal_n_loss, partial_softmax
 from udlib.plots import show
 from udlib.recipes import SEEDS, baseline, scales, sweep, tricks, two_branch
 from udlib.statistics import paired_difference
+from udlib.telling import in_units, percent, say, spread
 
 # %% [markdown]
 r"""
@@ -43,26 +44,6 @@ As before, sentences with numbers are written by code. A "point" is one per cent
 """
 
 # %% tags=["setup"]
-def say(sentence):
-    display(Markdown(sentence))
-
-
-def percent(value):
-    return f"{100 * value:.1f} %"
-
-
-def spread(values, scale=100, digits=2):
-    """Mean ± standard deviation over seeds, in per cent unless `scale` says otherwise."""
-    values = scale * np.asarray(values, float)
-    return f"{values.mean():.{digits}f} ± {values.std(ddof=1):.{digits}f}"
-
-# %% tags=["setup"]
-def in_points(difference):
-    """A difference with its 95 % interval, in points."""
-    middle, low, high = (100 * value for value in difference[:3])
-    return f"{middle:+.2f} points [{low:+.2f}, {high:+.2f}]"
-
-
 def listed(names):
     """Values of λ, or words, as a phrase."""
     names = [f"{name:g}" if isinstance(name, float) else str(name) for name in names]
@@ -851,8 +832,8 @@ told_apart = []
 for key, name in (("mAP", "mAP"), ("ECE_pooled", "pooled ECE")):
     same, other = paired_difference(reference[key], strong[key]), paired_difference(reference[key], weak[key])
     told_apart += [name] if same.verdict != "not detected" else []
-    say(f"- {name}, released 0.1 against paper **1.6**: {in_points(same)}: **{same.verdict}**; against paper **0.1**: "
-        f"{in_points(other)}: **{other.verdict}**.")
+    say(f"- {name}, released 0.1 against paper **1.6**: {in_units(same)}: **{same.verdict}**; against paper **0.1**: "
+        f"{in_units(other)}: **{other.verdict}**.")
 say(f"The prediction **fails** in {listed(told_apart)}: the factor in front is not as harmless as argued." if told_apart else
     "The prediction stands, as far as five seeds can tell: the width of the intervals says how far that is.")
 
@@ -894,8 +875,8 @@ for key, name in (("mAP", "mAP"), ("ECE_pooled", "pooled ECE")):
     without = left_over[name] = paired_difference(freed[key], held[key])
     by_clip = {kind: paired_difference(a[key], b[key]) for kind, a, b in (("paper 1.6", strong, held),
                                                                         ("released 0.1", reference, freed))}
-    say(f"- {name}, no clipping, released 0.1 against paper 1.6: {in_points(without)}: **{without.verdict}**. What clipping "
-        "does: " + "; ".join(f"{kind} {in_points(d)}, **{d.verdict}**" for kind, d in by_clip.items()) + ".")
+    say(f"- {name}, no clipping, released 0.1 against paper 1.6: {in_units(without)}: **{without.verdict}**. What clipping "
+        "does: " + "; ".join(f"{kind} {in_units(d)}, **{d.verdict}**" for kind, d in by_clip.items()) + ".")
 
 # %%
 cleared = all(d.verdict == "not detected" for d in left_over.values())
@@ -903,7 +884,7 @@ closed = paired_difference(np.subtract(reference["ECE_pooled"], strong["ECE_pool
                            np.subtract(freed["ECE_pooled"], held["ECE_pooled"]))
 say(("Without clipping, five seeds cannot tell the two scales apart. " if cleared else
      "Without clipping the two scales still differ, so clipping alone is not the answer. ")
-    + f"Their gap in pooled ECE, with clipping minus without: {in_points(closed)}: **{closed.verdict}**.")
+    + f"Their gap in pooled ECE, with clipping minus without: {in_units(closed)}: **{closed.verdict}**.")
 
 # %% [markdown]
 r"""
@@ -1022,7 +1003,7 @@ if cutout:
                                  for title, key in PANELS.items()} for name, runs in compared.items()}).T)
     for name, runs in rivals.items():
         against = paired_difference(values_of(runs, "ECE_pooled"), values_of(cutout, "ECE_pooled"))
-        say(f"Pooled ECE, {name} (validation's choice) against CutOut: {in_points(against)}: **{against.verdict}**.")
+        say(f"Pooled ECE, {name} (validation's choice) against CutOut: {in_units(against)}: **{against.verdict}**.")
 else:
     say("For this folder no networks with CutOut are at hand.")
 
@@ -1131,8 +1112,8 @@ for key, name in (("mAP", "mAP"), ("ECE_pooled", "pooled ECE")):
     gain = {pooling: by[pooling, 0.1] - by[pooling, 0.0] for pooling in ("avg", "max")}
     effects = {pooling: paired_difference(by[pooling, 0.1], by[pooling, 0.0]) for pooling in gain}
     apart = paired_difference(gain["max"], gain["avg"])
-    say(f"- {name}: max against average pooling, {in_points(of_max)}: **{of_max.verdict}**. The branch's effect is "
-        f"{in_points(effects['avg'])} (**{effects['avg'].verdict}**) with average and {in_points(effects['max'])} "
+    say(f"- {name}: max against average pooling, {in_units(of_max)}: **{of_max.verdict}**. The branch's effect is "
+        f"{in_units(effects['avg'])} (**{effects['avg'].verdict}**) with average and {in_units(effects['max'])} "
         f"(**{effects['max'].verdict}**) with max pooling; the difference of the two effects: **{apart.verdict}**.")
 
 # %% [markdown]
@@ -1163,7 +1144,7 @@ for lam in (0.1, 1.0):
     for key, name in (("mAP", "mAP"), ("ECE_pooled", "pooled ECE"), ("ECE", "class-wise ECE")):
         found = {data: paired_difference(values_of(runs[lam], key), values_of(runs[0.0], key))
                  for data, runs in elsewhere.items()}
-        say(f"- λ = {lam:g}, {name}: " + "; ".join(f"`{data}` {in_points(d)}, **{d.verdict}**" for data, d in found.items())
+        say(f"- λ = {lam:g}, {name}: " + "; ".join(f"`{data}` {in_units(d)}, **{d.verdict}**" for data, d in found.items())
             + f": {together({d.verdict for d in found.values()})}.")
 
 # %% [markdown]

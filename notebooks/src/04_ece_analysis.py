@@ -15,7 +15,7 @@ where the truth is known.
 import numpy as np
 import pandas as pd
 import torch
-from IPython.display import Markdown, display
+from IPython.display import display
 
 from udlib import calibration, plots, posthoc
 from udlib.calibration import expected_calibration_error, reliability_curve, true_calibration_error
@@ -24,7 +24,7 @@ from udlib.experiments import load_or_run
 from udlib.metrics import mean_average_precision
 from udlib.plots import show
 from udlib.recipes import REGIMES, SEEDS, regimes, sweep, tricks
-from udlib.statistics import PairedDifference, paired_difference
+from udlib.telling import difference, in_units, percent, say, spread, stored
 
 # %% [markdown]
 r"""
@@ -39,33 +39,6 @@ r"""
 As before, sentences with numbers are written by code. A "point" is one per cent. A difference between two recipes is
 **paired by seed** and comes with its 95 % t interval; if the interval holds 0, its verdict is "not detected".
 """
-
-# %% tags=["setup"]
-def say(sentence):
-    display(Markdown(sentence))
-
-
-def percent(value):
-    return f"{100 * value:.1f} %"
-
-
-def in_points(difference):
-    """A difference with its 95 % interval, in points."""
-    middle, low, high = (100 * value for value in difference[:3])
-    return f"{middle:+.2f} points [{low:+.2f}, {high:+.2f}]"
-
-# %% tags=["setup"]
-def spread(values, scale=100, digits=2):
-    """Mean ± standard deviation over seeds, in per cent (or, with scale=1, as it is); a dash where nothing was measured."""
-    values = scale * np.asarray(values, float)
-    return f"{values.mean():.{digits}f} ± {values.std(ddof=1):.{digits}f}" if np.isfinite(values).all() else "–"
-
-
-def difference(a, b):
-    """a − b paired by seed; seeds where one of them could not be measured are left out."""
-    a, b = np.asarray(a, float), np.asarray(b, float)
-    kept = np.isfinite(a - b)
-    return paired_difference(a[kept], b[kept]) if kept.any() else PairedDifference(np.nan, np.nan, np.nan, 0)
 
 # %% [markdown]
 r"""
@@ -291,11 +264,6 @@ The baseline's two errors, over five seeds. The library agrees with the numbers 
 """
 
 # %%
-def stored(found, metric):
-    """One metric on the test images, a value for each seed; NaN where it could not be measured."""
-    return np.array([r.metrics["test"].get(metric, np.nan) for r in found])
-
-
 pooled, classwise = stored(runs[0.0], "ECE_pooled"), stored(runs[0.0], "ECE")
 assert np.isclose(classwise[0], expected_calibration_error(p, y)) and np.isclose(pooled[0], pooled_by_hand, atol=1e-6)
 say(f"**The baseline's ECE: {spread(pooled)} % pooled, {spread(classwise)} % class-wise.**")
@@ -654,7 +622,7 @@ total = y.sum(1, keepdim=True).expand_as(y)
 strata = {"all labels": (total >= 3, total <= 1), "other labels": (others(y) >= 3, others(y) <= 1)}
 effect = {name: [at_like_confidence(r.probabilities(), y, *split) for r in runs[0.0]] for name, split in strata.items()}
 tests = {name: difference(values, np.zeros(len(values))) for name, values in effect.items()}
-display(pd.DataFrame({name: {"share right, many minus few": in_points(found), "verdict": found.verdict}
+display(pd.DataFrame({name: {"share right, many minus few": in_units(found), "verdict": found.verdict}
                       for name, found in tests.items()}).T)
 
 # %%
@@ -718,7 +686,7 @@ if truth is not None:
                                                       for r in runs[0.0]], np.zeros(len(SEEDS)))
     asked["own count, posterior"] = difference([own_count(r, truth) for r in runs[0.0]], np.zeros(len(SEEDS)))
 for name, found in asked.items():
-    say(f"- *{name}*: {in_points(found)}: on crowded images the share right is **{found.verdict}**")
+    say(f"- *{name}*: {in_units(found)}: on crowded images the share right is **{found.verdict}**")
 
 # %% [markdown]
 r"""
@@ -758,7 +726,7 @@ narrowed = {}
 for name in ("λ = 0.1", "λ = 1"):
     values = [at_like_confidence(r.probabilities(), y, *strata["other labels"]) for r in models[name]]
     narrowed[name] = difference(np.abs(values), np.abs(effect["other labels"]))
-    say(f"- {name}: the size of the effect changes by {in_points(narrowed[name])}: **{narrowed[name].verdict}**")
+    say(f"- {name}: the size of the effect changes by {in_units(narrowed[name])}: **{narrowed[name].verdict}**")
 
 # %% [markdown]
 r"""
@@ -795,7 +763,7 @@ shrunk = {name: difference(stored(found, "overconfidence"), stored(runs[0.0], "o
           for name, found in models.items() if name != "λ = 0"}
 say(f"The baseline's gap is {spread(stored(runs[0.0], 'overconfidence'))} points. Its change against the baseline:")
 for name, found in shrunk.items():
-    say(f"- {name}: {in_points(found)}: **{found.verdict}**")
+    say(f"- {name}: {in_units(found)}: **{found.verdict}**")
 
 # %% [markdown]
 r"""
@@ -1236,12 +1204,12 @@ say(f"- A perfectly calibrated model on {len(some[0])} images: class-wise ECE {p
 HEADLINES = {"pooled ECE": "ECE_pooled", "class-wise true error": "true_CE", "overconfidence": "overconfidence", "mAP": "mAP"}
 for lam in (0.1, 1.0):
     found = {name: difference(stored(runs[lam], key), stored(runs[0.0], key)) for name, key in HEADLINES.items()}
-    said = [f"{name} {in_points(d)}, **{d.verdict}**" for name, d in found.items() if d.n]
+    said = [f"{name} {in_units(d)}, **{d.verdict}**" for name, d in found.items() if d.n]
     say(f"- λ = {lam:g} against the baseline: {'; '.join(said)}.")
 wins = difference(column("λ = 0", "temperature", "ECE pooled, %") / 100, column("λ = 1", "none", "ECE pooled, %") / 100)
-say(f"- A temperature on the baseline against λ = 1 as trained, pooled ECE: {in_points(wins)}, **{wins.verdict}**.")
+say(f"- A temperature on the baseline against λ = 1 as trained, pooled ECE: {in_units(wins)}, **{wins.verdict}**.")
 say("- Share right among confident answers, crowded minus sparse images: " + "; ".join(
-    f"{in_points(found)} {name}" for name, found in asked.items() if "posterior" not in name) + ".")
+    f"{in_units(found)} {name}" for name, found in asked.items() if "posterior" not in name) + ".")
 say(f"- Pooled ECE on `scenes`: {weighs[0].lower() + weighs[1:]}")
 
 # %% [markdown]

@@ -15,7 +15,6 @@ and what it does not, and measure, with error bars, what a student gains in accu
 import numpy as np
 import pandas as pd
 import torch
-from IPython.display import Markdown, display
 from torch.nn import functional as F
 
 from udlib import calibration, overlays, plots, posthoc
@@ -24,7 +23,8 @@ from udlib.exercises import check, check_choice, check_guess
 from udlib.losses import bernoulli_kl, label_smoothing_loss, one_over_k_softmax_loss, ova_loss, pal_n_loss, softmax_kl
 from udlib.metrics import mean_average_precision
 from udlib.plots import show
-from udlib.statistics import PairedDifference, bootstrap_interval, paired_difference
+from udlib.statistics import bootstrap_interval, paired_difference
+from udlib.telling import difference, in_units, percent, say, spread, stored
 
 # %% tags=["setup"]
 from udlib.experiments import arrays, dataset, for_profile, load, load_model, load_or_run, profile
@@ -39,32 +39,6 @@ seed and comes with its 95 % t interval. Five seeds, unless a section says three
 """
 
 # %% tags=["setup"]
-def say(sentence):
-    display(Markdown(sentence))
-
-
-def percent(value):
-    return f"{100 * value:.1f} %"
-
-
-def stored(found, metric, split="test"):
-    """One metric of these runs, a value for each seed; NaN where it could not be measured."""
-    return np.array([r.metrics[split].get(metric, np.nan) for r in found])
-
-# %% tags=["setup"]
-def difference(a, b):
-    """a − b paired by seed; seeds where one of them could not be measured are left out."""
-    a, b = np.asarray(a, float), np.asarray(b, float)
-    kept = np.isfinite(a - b)
-    return paired_difference(a[kept], b[kept]) if kept.any() else PairedDifference(np.nan, np.nan, np.nan, 0)
-
-
-def spread(values, scale=100, digits=2):
-    """Mean ± standard deviation over seeds, in per cent (or, with scale=1, as it is); a dash where nothing was measured."""
-    values = scale * np.asarray(values, float)
-    return f"{values.mean():.{digits}f} ± {values.std(ddof=1):.{digits}f}" if np.isfinite(values).all() else "–"
-
-# %% tags=["setup"]
 METRICS = {"mAP": "mAP, %", "mAP_difficult": "mAP, Difficult, %", "ECE_pooled": "pooled ECE, %",
            "ECE": "class-wise ECE, %", "true_CE_pooled": "true error, pooled, %", "NLL": "NLL, nats"}
 SCALE = {key: 1 if key == "NLL" else 100 for key in METRICS}
@@ -75,8 +49,7 @@ drawn = []  # every interval that this lesson draws
 def interval(found, scale=100, digits=2):
     """A difference with its 95 % interval, in points (with scale=1 in its own unit)."""
     drawn.append(found)
-    middle, low, high = (scale * value for value in found[:3])
-    return f"{middle:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
+    return in_units(found, scale, digits, unit="")
 
 
 def ready(recipes):

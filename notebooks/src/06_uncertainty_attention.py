@@ -17,7 +17,7 @@ teacher and its student: lesson 05.
 import numpy as np
 import pandas as pd
 import torch
-from IPython.display import Markdown, display
+from IPython.display import display
 from scipy.stats import rankdata, spearmanr
 from torch.nn import functional as F
 
@@ -34,29 +34,15 @@ from udlib.datasets import read_truth
 from udlib.datasets.annotator import DIFFICULT_BELOW
 from udlib.datasets.transforms import normalise
 from udlib.experiments import arrays, dataset, load_model, load_or_run
-from udlib.recipes import baseline, distilled, sweep, two_branch
-from udlib.statistics import PairedDifference, bootstrap_interval, paired_difference
+from udlib.recipes import baseline, distilled, two_branch
+from udlib.statistics import bootstrap_interval
+from udlib.telling import difference, percent, say
 
 # %% [markdown]
 r"""
 This lesson is about `scenes` alone: it needs boxes, difficult flags, and the posterior. As before, sentences with
 numbers are written by code, a "point" is one per cent, and an interval covers 95 %.
 """
-
-# %% tags=["setup"]
-def say(sentence):
-    display(Markdown(sentence))
-
-
-def percent(value):
-    return "–" if np.isnan(value) else f"{100 * value:.1f} %"
-
-
-def difference(a, b=0.0):
-    """a − b paired by seed; seeds where one of them could not be measured are left out."""
-    gap = np.asarray(a, float) - np.asarray(b, float)
-    gap = gap[np.isfinite(gap)]
-    return paired_difference(gap, np.zeros(len(gap))) if len(gap) else PairedDifference(np.nan, np.nan, np.nan, 0)
 
 # %% tags=["setup"]
 def ranged(interval, scale=1, digits=3, sign="+"):
@@ -73,7 +59,6 @@ def rank_correlation(a, b):
     """Spearman's ρ: the correlation of the ranks; NaN where one side is constant."""
     a, b = (np.asarray(part, float) for part in (a, b))
     return spearmanr(a, b).statistic if np.ptp(a) > 0 and np.ptp(b) > 0 else np.nan
-
 
 # %% tags=["setup"]
 def over_images(values, samples=300):
@@ -376,7 +361,6 @@ def entropy(p):
     """Of independent labels, in nats: (N, C) → (N,)."""
     return (torch.special.entr(p) + torch.special.entr(1 - p)).sum(1)
 
-
 # %%
 CASES = {"sure, heads agree": ([9.0, -9.0, -9.0], [9.0, -9.0, -9.0]),  # calibration logits, logits
          "cup or lamp? both heads unsure": ([0.0, 0.0, -9.0], [0.0, 0.0, -9.0]),
@@ -657,7 +641,6 @@ def measured(name, metric):
     """One localisation measure of all seeds; NaN where it could not be taken."""
     return np.array([run.metrics["test"].get(metric, np.nan) for run in five[name]])
 
-
 # %%
 table = {}
 for name in five:
@@ -728,7 +711,6 @@ def excess_of(name, group):
 
 def ratio_of(name, group):
     return measured(name, f"uncertainty_energy_{group}") / measured(name, f"area_{group}")
-
 
 # %%
 hardness = {name: {f"energy {words} area, difficult minus easy": difference(of(name, "difficult"), of(name, "easy"))

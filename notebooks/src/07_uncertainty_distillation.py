@@ -17,7 +17,7 @@ trained.
 import numpy as np
 import pandas as pd
 import torch
-from IPython.display import Markdown, display
+from IPython.display import display
 from scipy.stats import t as student_t
 from torch.nn import functional as F
 
@@ -26,7 +26,7 @@ from udlib.exercises import check, check_guess
 from udlib.experiments import arrays, for_profile, load, load_model, load_or_run, profile
 from udlib.plots import show
 from udlib.recipes import distilled, two_branch
-from udlib.statistics import PairedDifference, paired_difference
+from udlib.telling import difference, in_units, say, spread, stored
 
 pd.set_option("display.max_colwidth", None, "display.max_columns", None)
 
@@ -38,28 +38,6 @@ interval. The lesson draws many intervals, so it keeps count of them: in twenty,
 """
 
 # %% tags=["setup"]
-def say(sentence):
-    display(Markdown(sentence))
-
-
-def stored(found, metric, split="test"):
-    """One metric of some runs, a value for each seed; NaN where it could not be measured."""
-    return np.array([run.metrics[split].get(metric, np.nan) for run in found])
-
-
-def spread(values, scale=100, digits=2):
-    """Mean ± standard deviation over seeds, in per cent (or, with scale=1, as it is); a dash where nothing was measured."""
-    values = scale * np.asarray(values, float)
-    return f"{values.mean():.{digits}f} ± {values.std(ddof=1):.{digits}f}" if np.isfinite(values).all() else "–"
-
-# %% tags=["setup"]
-def difference(a, b):
-    """a − b paired by seed; seeds where one of them could not be measured are left out."""
-    a, b = np.asarray(a, float), np.asarray(b, float)
-    kept = np.isfinite(a - b)
-    return paired_difference(a[kept], b[kept]) if kept.any() else PairedDifference(np.nan, np.nan, np.nan, 0)
-
-
 DRAWN = []  # every interval of this lesson, to be counted at its end
 
 
@@ -76,8 +54,7 @@ METRICS = {"mAP": "mAP", "mAP_difficult": "mAP, Difficult", "ECE_pooled": "ECE, 
 def worded(found, metric="mAP"):
     """A difference with its 95 % interval, in points, or in nats for the NLL."""
     factor, digits, unit = (1, 4, "nats") if metric == "NLL" else (100, 2, "points")
-    middle, low, high = (factor * value for value in found[:3])
-    return f"{middle:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}] {unit}"
+    return f"{in_units(found, factor, digits, unit='')} {unit}"
 
 # %% tags=["setup"]
 def in_cell(found, metric="mAP"):
@@ -629,7 +606,6 @@ def in_backbone(net):
     return {term: torch.cat([slope.flatten() for slope in torch.autograd.grad(value, weights, retain_graph=True)])
             for term, value in found.items()}
 
-
 # %%
 rows_of = {}
 for name, net in students.items():
@@ -674,7 +650,6 @@ STEP_LENGTHS = (0.0, 0.003, 0.01, 0.03, 0.1)
 
 def attention_of(net, whole=True):
     return losses.attention_loss(teacher_map, uncertainty_attention_of(net(batch.images), whole))
-
 
 # %%
 def after_steps(net, whole):
@@ -833,7 +808,6 @@ def agreement(ours, theirs):
     return {"norm of its map": ours.norm(dim=1).mean().item(), "norm of the teacher's": theirs.norm(dim=1).mean().item(),
             "distance (Eq. 17)": (ours - theirs).norm(dim=1).mean().item(),
             "correlation of the maps": F.cosine_similarity(*centred).mean().item()}
-
 
 # %%
 seen = {(name, split): agreement(maps_of(net, images), of_teacher[split]) for name, net in students.items()

@@ -19,14 +19,15 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import torch
-from IPython.display import Markdown, display
+from IPython.display import display
 
 from udlib import plots
 from udlib.exercises import assert_measured, check, check_guess
 from udlib.experiments import arrays, for_profile, labels, load, load_model, load_or_run, profile
 from udlib.plots import show
 from udlib.recipes import pairs, restart_controls, restarted, two_branch
-from udlib.statistics import PairedDifference, paired_difference, summary
+from udlib.statistics import paired_difference
+from udlib.telling import Differences, in_units, say, spread
 
 # %% [markdown]
 r"""
@@ -36,31 +37,7 @@ numbers are written by code; a "point" is one per cent; a difference between two
 """
 
 # %% tags=["setup"]
-def say(sentence):
-    display(Markdown(sentence))
-
-
-def in_units(found, scale=100, digits=2, unit=" points"):
-    """A difference with its 95 % interval."""
-    middle, low, high = (scale * value for value in found[:3])
-    return f"{middle:+.{digits}f}{unit} [{low:+.{digits}f}, {high:+.{digits}f}]"
-
-# %% tags=["setup"]
-def spread(values, scale=100, digits=2):
-    """Mean ± standard deviation over seeds; a dash where nothing was measured."""
-    values = scale * np.asarray(values, float)
-    return f"{values.mean():.{digits}f} ± {values.std(ddof=1):.{digits}f}" if np.isfinite(values).all() else "–"
-
-
-INTERVALS = []  # every interval that this lesson draws, so that it can say how many there were
-
-
-def difference(a, b):
-    """a − b paired by seed; seeds where one of them could not be measured are left out."""
-    a, b = np.asarray(a, float), np.asarray(b, float)
-    kept = np.isfinite(a - b)
-    INTERVALS.append(paired_difference(a[kept], b[kept]) if kept.any() else PairedDifference(np.nan, np.nan, np.nan, 0))
-    return INTERVALS[-1]
+difference = Differences()  # counts the intervals over seeds that this lesson draws
 
 # %% [markdown]
 r"""
@@ -538,7 +515,6 @@ def walk(rate, steps=8):
         optimizer.step()
         path.append(away())
     return path
-
 
 # %%
 rates = {"the first rate": learning_rate(0, HALF * steps, config), "the peak rate": config.lr}
@@ -1238,9 +1214,7 @@ for name, found in effects.items():
 for name in students:
     say(f"- {name} − 40 epochs: mAP {in_units(against[name]['mAP'])}, **{against[name]['mAP'].verdict}**.")
 say(f"- The teacher (seed 0) has learned {100 * memory['train'].estimate:.0f} % of the coin of its training labels by heart.")
-found = sum(interval.verdict in ("higher", "lower") for interval in INTERVALS)
-say(f"- {len(INTERVALS)} intervals over seeds were drawn, and {found} of them exclude 0. If there were nothing to find, about "
-    f"{len(INTERVALS) / 20:.0f} would. They are not independent: the same few networks stand behind all of them.")
+say("- " + difference.count())
 
 # %% [markdown]
 r"""

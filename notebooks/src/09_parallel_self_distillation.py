@@ -17,7 +17,6 @@ ones are trained.
 import numpy as np
 import pandas as pd
 import torch
-from IPython.display import Markdown, display
 
 from udlib import graphs, plots
 from udlib.exercises import assert_measured, check, check_guess
@@ -25,7 +24,8 @@ from udlib.experiments import arrays, dataset, for_profile, labels, load, load_m
 from udlib.losses import asymmetric_loss
 from udlib.plots import show
 from udlib.recipes import PARTITIONS, averaged, baseline, parallel, partitioned, two_branch
-from udlib.statistics import PairedDifference, bootstrap_interval, paired_difference
+from udlib.statistics import bootstrap_interval, paired_difference
+from udlib.telling import Differences, in_units, runs, say, spread, stored
 
 # %% [markdown]
 r"""
@@ -35,36 +35,7 @@ seeds, or over three where the text says so. If the interval holds 0, its verdic
 """
 
 # %% tags=["setup"]
-def say(sentence):
-    display(Markdown(sentence))
-
-
-def in_units(found, scale=100, digits=2, unit=" points"):
-    """A difference with its 95 % interval."""
-    middle, low, high = (scale * value for value in found[:3])
-    return f"{middle:+.{digits}f}{unit} [{low:+.{digits}f}, {high:+.{digits}f}]"
-
-
-def spread(values, scale=100, digits=2):
-    """Mean ± standard deviation over seeds; a dash where nothing was measured."""
-    values = scale * np.asarray(values, float)
-    return f"{values.mean():.{digits}f} ± {values.std(ddof=1):.{digits}f}" if np.isfinite(values).all() else "–"
-
-# %% tags=["setup"]
-INTERVALS = []  # every interval over seeds that this lesson draws, so that it can say how many there were
-
-
-def difference(a, b):
-    """a − b paired by seed; seeds where one of them could not be measured are left out."""
-    a, b = np.asarray(a, float), np.asarray(b, float)
-    kept = np.isfinite(a - b)
-    INTERVALS.append(paired_difference(a[kept], b[kept]) if kept.any() else PairedDifference(np.nan, np.nan, np.nan, 0))
-    return INTERVALS[-1]
-
-
-def runs(recipes):
-    """The runs of these recipes, one for each seed; two seeds are enough where only the path is tried."""
-    return [load_or_run(chosen) for chosen in list(recipes)[:2 if profile() == "smoke" else None]]
+difference = Differences()  # counts the intervals over seeds that this lesson draws
 
 # %% [markdown]
 r"""
@@ -1193,11 +1164,6 @@ if missing := [name for name in NAMED if name not in few]:
     say(f"Not trained yet, and left out below: {', '.join(missing)}. `udlib runs --only 'parallel/*'` trains what is missing.")
 
 # %%
-def stored(found, key):
-    """One metric of stored runs on the test images, a value for each seed."""
-    return np.array([run.metrics["test"].get(key, np.nan) for run in found])
-
-
 base = control[: len(few["PSD: CGP and DGP"])]
 for key, words in (("mAP", "mAP"), ("ECE_pooled", "pooled ECE")):
     drawn = {name: 100 * (stored(found, key) - stored(base, key)) for name, found in few.items()}
@@ -1343,7 +1309,6 @@ def over_images(values):
     kept = values[values.isfinite()]
     return bootstrap_interval(lambda k: kept[k].mean(), len(kept), 500) if len(kept) > 1 else (np.nan,) * 3
 
-
 # %%
 flat = torch.ones(len(rows), 8, 8)
 assert torch.allclose(energy_inside(flat, on_boat).double(), on_boat.double().mean((1, 2)), atol=1e-6)  # chance is the area
@@ -1442,10 +1407,10 @@ if len(KS) > 1:
     k = max(on_val, key=on_val.get)
     found = difference(stored(by_setting[k, "both"], "mAP"), stored(base, "mAP"))
     say(f"Validation mAP chooses k = {k}; on test, that minus no teacher: {in_units(found)}, **{found.verdict}** (three seeds).")
-    for name in STRATEGIES[1:]:
-        alone = difference(*(np.concatenate([stored(by_setting[k, s], "mAP") for k in KS]) for s in ("both", name)))
-        say(f"Over all trained k, both partitions minus {name} alone: {in_units(alone)}, **{alone.verdict}** "
-            f"({alone.n} pairs; those of one seed are not independent, so the interval is too narrow).")
+    for name in STRATEGIES[1:]:  # runs of one seed are no independent pairs: first the mean over k, then the pairs of seeds
+        alone = difference(*(np.mean([stored(by_setting[k, s], "mAP") for k in KS], axis=0) for s in ("both", name)))
+        say(f"The mean over k = {', '.join(map(str, KS))}, both partitions minus {name} alone: {in_units(alone)}, **{alone.verdict}** "
+            f"({alone.n} seeds).")
 
 # %% [markdown]
 r"""
@@ -1498,9 +1463,7 @@ for name, found in against.items():
     say(f"- PSD minus {name}: mAP {in_units(found['mAP'])}, **{found['mAP'].verdict}** (three seeds).")
 say(f"- The boat's map, {first} minus {second}: on the boat **{sign(contrast['the boat'])}**, on its companions "
     f"**{sign(contrast['its companions'])}**.")
-drawn = sum(interval.verdict in ("higher", "lower") for interval in INTERVALS)
-say(f"- {len(INTERVALS)} intervals over seeds were drawn, and {drawn} of them exclude 0. If there were nothing to find, about "
-    f"{len(INTERVALS) / 20:.0f} would. They are not independent: the same few networks stand behind all of them.")
+say("- " + difference.count())
 
 # %% [markdown]
 r"""

@@ -18,15 +18,15 @@ ones are trained.
 import numpy as np
 import pandas as pd
 import torch
-from IPython.display import Markdown, display
 from torch.nn import functional as F
 
 from udlib import graphs, plots, regions
-from udlib.exercises import assert_measured, check, check_guess
-from udlib.experiments import arrays, dataset, for_profile, load, load_model, load_or_run, needed, profile, recipe
+from udlib.exercises import check, check_guess
+from udlib.experiments import arrays, dataset, for_profile, load, load_model, needed, profile, recipe
 from udlib.plots import show
 from udlib.recipes import baseline, detection, distilled, pairs, partitioned, restart_controls, restarted, two_branch
-from udlib.statistics import PairedDifference, paired_difference
+from udlib.statistics import paired_difference
+from udlib.telling import Differences, in_units, runs, say, spread, stored
 
 # %% [markdown]
 r"""
@@ -36,43 +36,9 @@ detected".
 """
 
 # %% tags=["setup"]
-def say(sentence):
-    display(Markdown(sentence))
-
-
-def in_units(found, scale=100, digits=2, unit=" points"):
-    """A difference with its 95 % interval."""
-    middle, low, high = (scale * value for value in found[:3])
-    return f"{middle:+.{digits}f}{unit} [{low:+.{digits}f}, {high:+.{digits}f}]"
-
-
-def spread(values, scale=100, digits=2):
-    """Mean ± standard deviation over seeds; a dash where nothing was measured."""
-    values = scale * np.asarray(values, float)
-    return f"{values.mean():.{digits}f} ± {values.std(ddof=1):.{digits}f}" if np.isfinite(values).all() else "–"
+difference = Differences()  # counts the intervals over seeds that this lesson draws
 
 # %% tags=["setup"]
-INTERVALS = []  # every interval over seeds that this lesson draws, so that it can say how many there were
-
-
-def difference(a, b):
-    """a − b paired by seed; seeds where one of them could not be measured are left out."""
-    a, b = np.asarray(a, float), np.asarray(b, float)
-    kept = np.isfinite(a - b)
-    INTERVALS.append(paired_difference(a[kept], b[kept]) if kept.any() else PairedDifference(np.nan, np.nan, np.nan, 0))
-    return INTERVALS[-1]
-
-# %% tags=["setup"]
-def runs(recipes):
-    """The runs of these recipes, one for each seed; two seeds are enough where only the path is tried."""
-    return [load_or_run(chosen) for chosen in list(recipes)[:2 if profile() == "smoke" else None]]
-
-
-def stored(found, key):
-    """One metric of runs on the test images, a value for each seed; NaN where it was not measured."""
-    return np.array([run.metrics["test"].get(key, np.nan) for run in found])
-
-
 ARMS = detection()  # the recipes of this lesson, by name
 base, teachers, students = runs(two_branch(0.0)), runs(ARMS["teacher, grid"]), runs(ARMS["both"])
 
@@ -1188,9 +1154,7 @@ for name, found_ in effects.items():
 for name in ranked:
     say(f"- {name}, against the baseline: mAP {in_units(final['mAP'][name])}, **{final['mAP'][name].verdict}**; training cost "
         f"{cost(SYSTEMS[name][0]):.1f} times the baseline's.")
-drawn = sum(interval.verdict in ("higher", "lower") for interval in INTERVALS)
-say(f"- {len(INTERVALS)} intervals over seeds were drawn, and {drawn} of them exclude 0. If there were nothing to find, about "
-    f"{len(INTERVALS) / 20:.0f} would. They are not independent: the same few networks stand behind all of them.")
+say("- " + difference.count())
 
 # %% [markdown]
 r"""

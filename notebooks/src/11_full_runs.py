@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from IPython.display import Image, Markdown, display
+from IPython.display import Image, display
 
 from udlib import plots
 from udlib.checkpoints import load_checkpoint
@@ -40,6 +40,7 @@ from udlib.experiments import load_or_run, store
 from udlib.metrics import mean_average_precision
 from udlib.plots import show
 from udlib.recipes import baseline
+from udlib.telling import say
 
 # %% [markdown]
 r"""
@@ -51,10 +52,6 @@ that is deleted at the end.
 """
 
 # %% tags=["setup"]
-def say(sentence):
-    display(Markdown(sentence))
-
-
 def command(line, first=None):
     """What a terminal shows for `udlib LINE`, or only its first lines; returns the exit code."""
     with contextlib.redirect_stdout(io.StringIO()) as said, contextlib.redirect_stderr(said):
