@@ -10,17 +10,18 @@ from test_detectors import detector, ragged
 
 from udlib import experiments
 from udlib.batches import ArrayData, Batch
-from udlib.datasets.transforms import BatchAugment, normalise
+from udlib.datasets.transforms import BatchAugment, MultiScale, normalise
 from udlib.detectors import Detector
 from udlib.experiments import load_model, needed, recipe
 from udlib.losses import ova_loss
 from udlib.losses_detection import detection_logits, prediction_transfer_loss, region_feature_loss
-from udlib.methods import detection
-from udlib.methods.detection import (MultiScale, RegionStudent, ScaledStudent, Settings, detection_loss, feature_loss,
+from udlib.methods import detection, supervised
+from udlib.methods.detection import (RegionStudent, ScaledStudent, Settings, detection_loss, feature_loss,
                                      prediction_loss, predictions_of, train_detector, train_taught)
 from udlib.methods.distillation import stored_answers
 from udlib.methods.supervised import make_network, train_supervised
 from udlib.proposals import grid_proposals
+from udlib.recipes import baseline
 from udlib.training import evaluate, fit
 
 CONFIG = dataclasses.replace(QUICK, epochs=4, batch_size=16, shift=0)
@@ -103,6 +104,29 @@ def test_the_scale_of_each_class_is_learned_and_does_not_stay_with_the_student(t
     assert (kept[-1].scale != 0.2).all() and len(set(kept[-1].scale.tolist())) == 3
     assert [history.rows[-1][f"scale {k}"] for k in range(3)] == kept[-1].scale.tolist()
     assert found.state_dict().keys() == student().state_dict().keys()
+
+
+def test_a_classifier_in_the_detectors_place_teaches_the_sigmoid_of_its_logits_and_needs_no_boxes():
+    control = dataclasses.replace(SMALL, transfer="predictions", taught_by="classifier")
+    master, config = train_supervised(striped_images(48), CONFIG, lam=0.0, **NARROW)[0], dataclasses.replace(CONFIG, epochs=1)
+    whole = dataclasses.replace(config, batch_size=48, flip=False, lr=1e-12)
+    data = striped_images(48)
+    _, history = train_taught(data, master, whole, control, **NARROW)
+    torch.manual_seed(whole.seed)
+    z, said = (net(normalise(data.images)).logits for net in (make_network(3, 0.0, **NARROW).train(), master.eval()))
+    expected = prediction_transfer_loss(z, 0.2 * z, data.targets.float(), said)
+    assert history.rows[-1]["total"] == pytest.approx(expected["total"].item(), rel=1e-3)
+    with pytest.raises(ValueError, match="the teacher knows 3 classes and the student 2"):
+        train_taught(dataclasses.replace(data, targets=data.targets[:, :2]), master, config, control, **NARROW)
+    chosen = recipe("detection", network="small_narrow", teacher="small_narrow", embedding=8, epochs=2, batch_size=16, shift=0,
+                    transfer="predictions", taught_by="classifier")
+    assert same_weights(detection.train(chosen, data, None)[0], detection.train(
+        chosen, data, None, teacher=supervised.train(recipe(**needed(chosen)["teacher"]), data, None)[0])[0])
+
+
+def test_the_classifier_of_the_control_is_the_baseline_itself():
+    chosen = recipe("detection", **baseline(seed=2).choices(), transfer="predictions", taught_by="classifier")
+    assert recipe(**needed(chosen)["teacher"]) == baseline(seed=2)
 
 
 def test_without_any_transfer_the_student_is_the_supervised_baseline_to_the_last_bit():
@@ -245,6 +269,8 @@ def test_a_checkpoint_of_other_boxes_or_of_another_teacher_is_refused(teacher, t
 @pytest.mark.parametrize("wrong, message", [
     ({"part": "pupil"}, "part is 'pupil': choose one of teacher, student"),
     ({"transfer": "all"}, "transfer is 'all': choose one of both, features, predictions, none"),
+    ({"taught_by": "me"}, "taught_by is 'me': choose one of detector, classifier"),
+    ({"taught_by": "classifier"}, "transfer 'both': a classifier has only predictions to teach"),
     ({"proposals": "edges"}, "proposals is 'edges': choose one of grid, selective-search, boxes"),
     ({"stage_epochs": 1.0}, "stage_epochs is 1.0: expected a share"), ({"stage_epochs": 0.0}, "stage_epochs is 0.0"),
     ({"sharpen": 0.0}, "sharpen is 0.0: expected a number above 0"), ({"scale": -0.2}, "scale is -0.2"),

@@ -197,13 +197,14 @@ def detected(transfer: str = "both", seeds=SEEDS, **changes) -> list[Recipe]:
 
 
 def detection() -> dict[str, list[Recipe]]:
-    """The ablation of weakly-supervised detection, and its proposals: a grid, selective search, and the annotated boxes as the
-    upper bound.
+    """The ablation of weakly-supervised detection; its stage 2 with a plain classifier, the baseline of the same seed, in the
+    detector's place ("classifier"); and its proposals: a grid, selective search, and the annotated boxes as the upper bound.
 
     To train with selective search takes OpenCV, which is no part of the course's environment; to read its results does not.
     """
     found = {"teacher, grid": detectors(), "both": detected(),
-             **{transfer: detected(transfer, SWEEP_SEEDS) for transfer in ("features", "predictions")}}
+             "features": detected("features", SWEEP_SEEDS), "predictions": detected("predictions"),
+             "classifier": detected("predictions", taught_by="classifier")}
     for kind in ("boxes", "selective-search"):
         found |= {f"teacher, {kind}": detectors(kind, SWEEP_SEEDS), f"both, {kind}": detected(seeds=SWEEP_SEEDS, proposals=kind)}
     return found
@@ -215,7 +216,7 @@ def quick() -> list[Recipe]:
 
 
 # Groups of which no result ships yet: `udlib runs --only "parallel/*"` trains them.
-TO_TRAIN = ("parallel/*k = [24]*",)
+TO_TRAIN = ("parallel/*k = [24]*", "detection/predictions", "detection/classifier")
 
 
 def groups() -> dict[str, list[Recipe]]:
@@ -277,7 +278,7 @@ METRICS_ONLY = ("tricks/CutOut", "digits/both", "digits/teacher", "digits/?D", "
                 "size/small_narrow*", "size/small_wide, lambda 0", "*to small_narrow*", "*maps standardised",
                 "*w held constant", "alpha/*", "regimes/*, teacher", "regimes/*, ?D", "restart/KD", "restart/80 epochs",
                 "parallel/teachers, k = [124]*", "parallel/teachers, k = 3, random", "parallel/k = [124]*",
-                "parallel/k = 3, [CDr]*", "detection/features", "detection/predictions", "detection/*, boxes",
+                "parallel/k = 3, [CDr]*", "detection/features", "detection/predictions", "detection/classifier", "detection/*, boxes",
                 "detection/*, selective-search")
 
 

@@ -246,3 +246,20 @@ def _mask(images: Tensor, chosen: Tensor, first: Tensor, length: Tensor) -> None
     rows, columns = ((pixel >= start[:, None]) & (pixel < (start + count)[:, None]) for pixel, start, count in zip(
         (torch.arange(side, device=images.device) for side in images.shape[-2:]), first.T, length.T))
     images.mul_(~(rows[:, None, :, None] & columns[:, None, None, :] & chosen.view(-1, 1, 1, 1)))
+
+
+class MultiScale(BatchAugment):
+    """`BatchAugment`, and then the whole batch resized, bilinearly, to one of `scales` times its side.
+
+    The same for all processes of a step. Boxes are fractions of a side, and stay as they are.
+    """
+
+    def __init__(self, scales=(0.75, 1.0, 1.25), **options):
+        super().__init__(**options)
+        self.scales = tuple(scales)
+
+    def __call__(self, images: Tensor, generator: torch.Generator, share: tuple[int, int] = (0, 1)) -> Tensor:
+        found = super().__call__(images, generator, share)
+        scale = self.scales[int(torch.rand((), generator=generator) * len(self.scales))]
+        side = [round(scale * length) for length in found.shape[-2:]]
+        return found if scale == 1 else F.interpolate(found, side, mode="bilinear", antialias=True)

@@ -4,7 +4,7 @@ The teacher is WSDDN (`detectors.Detector`), which learns from image-level label
 student is a plain classifier. Stage 1 teaches it the teacher's features of the same boxes, pooled from its own map by
 layers of its own; stage 2, from the backbone that this gave, the labels and the teacher's sharpened predictions, through a
 learned scale of each class. At test time the student stands alone. Its controls are settings: either stage's teaching
-alone, or none, which is the supervised baseline to the last bit.
+alone; none, which is the supervised baseline to the last bit; and stage 2 with a plain classifier in the detector's place.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from udlib.backbones import backbone
 from udlib.batches import ArrayData, Batch
 from udlib.checkpoints import fingerprint
 from udlib.datasets.base import MultiLabelDataset
-from udlib.datasets.transforms import BatchAugment
+from udlib.datasets.transforms import MultiScale
 from udlib.detection_measures import detection
 from udlib.detectors import Detector, RegionHead
 from udlib.devices import make_accelerator
@@ -31,14 +31,14 @@ from udlib.heads import DualBranchNet
 from udlib.localisation import localisation
 from udlib.losses import ova_loss
 from udlib.losses_detection import detection_logits, prediction_transfer_loss, region_feature_loss
-from udlib.methods.distillation import Ask, Taught, few_views, stored_answers
-from udlib.methods.supervised import make_network, on_validation, supervised_loss
+from udlib.methods.distillation import Ask, Taught, answers, few_views, stored_answers
+from udlib.methods.supervised import make_network, on_validation, supervised_loss, train_supervised
 from udlib.proposals import KINDS, Proposals, Regions, proposals
 from udlib.training import WATCHING, History, TrainingConfig, fit, mixed_seed
 
 PARTS = ("teacher", "student")
 TRANSFERS = ("both", "features", "predictions", "none")
-SCALES = (0.75, 1.0, 1.25)  # of the side of the teacher's training images
+TAUGHT_BY = ("detector", "classifier")
 
 
 @dataclass(frozen=True)
@@ -47,20 +47,24 @@ class Settings:
 
     part: str = "student"  # or "teacher", the detector itself
     transfer: str = "both"  # what the student is taught: "features" in stage 1, "predictions" in stage 2, both, or "none"
+    taught_by: str = "detector"  # or "classifier", the control without boxes: it has predictions to teach, and no regions
     teacher: str = "small"  # the student's teacher's network, trained like the student with the same seed
     proposals: str = "grid"  # or "selective-search", which needs OpenCV, or "boxes", the annotated ones
     pool: int = 2  # side of a pooled region in bins; 7 in the paper, whose maps are larger
     hidden: int = 256  # width of both fully connected layers; 4,096 in the paper
     dropout: float = 0.0  # after each of them; 0.5 in WSDDN
-    multi_scale: bool = True  # as in the paper: the teacher sees images of SCALES times their side, one for each step
+    multi_scale: bool = True  # as in the paper: the teacher sees images of three sizes, one for each step
     stage_epochs: float = 0.25  # share of the epochs that stage 1 has, where there is one
     sharpen: float = 2.0  # of both softmaxes in what is taught
     scale: float = 0.2  # where the learned scale of each class starts
 
     def __post_init__(self):
-        for name, allowed in {"part": PARTS, "transfer": TRANSFERS, "proposals": KINDS}.items():
+        for name, allowed in {"part": PARTS, "transfer": TRANSFERS, "taught_by": TAUGHT_BY, "proposals": KINDS}.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is '{getattr(self, name)}': choose one of {', '.join(allowed)}")
+        if self.taught_by == "classifier" and (self.part, self.transfer) != ("student", "predictions"):
+            raise ValueError(f"taught_by is 'classifier', part '{self.part}' and transfer '{self.transfer}': a classifier has only "
+                             "predictions to teach a student, so set transfer to 'predictions'")
         if not 0 < self.stage_epochs < 1:
             raise ValueError(f"stage_epochs is {self.stage_epochs}: expected a share of the epochs between 0 and 1")
         for name in ("sharpen", "scale"):
@@ -82,6 +86,11 @@ class Settings:
         """Whether a teacher is needed: by every student but the control without any transfer."""
         return self.part == "student" and self.transfer != "none"
 
+    @property
+    def boxed(self) -> bool:
+        """Whether training needs proposals: with a detector, for itself or as a teacher."""
+        return self.part == "teacher" or (self.taught and self.taught_by == "detector")
+
 
 def needs(recipe) -> dict[str, dict]:
     """The networks that must be trained before this recipe: a student's {"teacher": choices of its recipe}, of the same seed."""
@@ -90,6 +99,8 @@ def needs(recipe) -> dict[str, dict]:
         return {}
     own = set(Settings.__dataclass_fields__) | {"network"}
     shared = {name: value for name, value in recipe.choices().items() if name not in own}
+    if chosen.taught_by == "classifier":
+        return {"teacher": {"network": chosen.teacher, **shared}}
     alike = {name: getattr(chosen, name) for name in ("proposals", "pool", "hidden", "dropout", "multi_scale")}
     return {"teacher": {"method": "detection", "part": "teacher", "network": chosen.teacher, **alike, **shared}}
 
@@ -104,7 +115,7 @@ def build(recipe, num_classes: int) -> DualBranchNet | Detector:
 
 def proposed(recipe, dataset: MultiLabelDataset, split: str) -> Proposals | None:
     """The boxes that a recipe needs of the images of a split: a teacher's of every split, a student's of "train" alone."""
-    wanted = recipe.settings.part == "teacher" or (recipe.settings.taught and split == "train")
+    wanted = recipe.settings.boxed and (recipe.settings.part == "teacher" or split == "train")
     return proposals(dataset, recipe.settings.proposals) if wanted else None
 
 
@@ -113,37 +124,23 @@ def located(model: DualBranchNet | Detector, data: ArrayData, dataset: MultiLabe
     return (detection if isinstance(model, Detector) else localisation)(model, data, dataset, **options)
 
 
-def train(recipe, data: ArrayData, validation: ArrayData | None, checkpoint=None, *, teacher: Detector | None = None,
+def train(recipe, data: ArrayData, validation: ArrayData | None, checkpoint=None, *, teacher: Detector | DualBranchNet | None = None,
           **options) -> tuple[DualBranchNet | Detector, History]:
     """Train a recipe of this method, with validation and a checkpoint every five epochs, unless `options` of
     `training.fit` say otherwise. A student's `teacher` is trained first where it is not given."""
     usual = {"keep": recipe.keep, "validate_every": 5, "checkpoint_every": 5, "identity": recipe.flat(),
              "network": recipe.network, "weights": recipe.weights, "validation": validation, "checkpoint": checkpoint}
+    shape = {"pooling": recipe.pooling, "embedding": recipe.embedding, "bias": recipe.bias}
     if recipe.settings.part == "teacher":
         return train_detector(data, recipe.training, recipe.settings, **usual | options)
     if recipe.settings.taught and teacher is None:
         own = {name: value for name, value in (usual | options).items() if name not in WATCHING}
         own |= {"network": recipe.settings.teacher, "validation": None, "checkpoint": checkpoint and Path(checkpoint) / "teacher"}
-        teacher, _ = train_detector(data, recipe.training, replace(recipe.settings, part="teacher"), **own)
-    shape = {"pooling": recipe.pooling, "embedding": recipe.embedding, "bias": recipe.bias}
+        if recipe.settings.boxed:
+            teacher, _ = train_detector(data, recipe.training, replace(recipe.settings, part="teacher"), **own)
+        else:
+            teacher, _ = train_supervised(data, recipe.training, lam=0.0, **shape | own)
     return train_taught(data, teacher, recipe.training, recipe.settings, **shape | usual | options)
-
-
-class MultiScale(BatchAugment):
-    """`BatchAugment`, and then the whole batch resized, bilinearly, to one of `scales` times its side.
-
-    The same for all processes of a step. Boxes are fractions of a side, and stay as they are.
-    """
-
-    def __init__(self, scales=SCALES, **options):
-        super().__init__(**options)
-        self.scales = tuple(scales)
-
-    def __call__(self, images: Tensor, generator: torch.Generator, share: tuple[int, int] = (0, 1)) -> Tensor:
-        found = super().__call__(images, generator, share)
-        scale = self.scales[int(torch.rand((), generator=generator) * len(self.scales))]
-        side = [round(scale * length) for length in found.shape[-2:]]
-        return found if scale == 1 else F.interpolate(found, side, mode="bilinear", antialias=True)
 
 
 def detection_loss(model: Detector, batch: Batch) -> dict[str, Tensor]:
@@ -278,7 +275,7 @@ def prediction_loss(ask: Ask):
 
 def train_taught(
     data: ArrayData,
-    teacher: Detector | None,
+    teacher: Detector | DualBranchNet | None,
     config: TrainingConfig = TrainingConfig(),
     settings: Settings = Settings(),
     *,
@@ -293,7 +290,7 @@ def train_taught(
     identity: Mapping[str, object] | None = None,
     **options,
 ) -> tuple[DualBranchNet, History]:
-    """Train a student of a trained detector; the same seed gives the same student, of the same start as any other network's.
+    """Train a student of a trained detector (or of the control's classifier); the same seed gives the same student, of the same start as any other network's.
 
     `config.epochs` are those of both stages together, so that a student costs no more epochs than one without a teacher:
     stage 1 has `settings.stage_epochs` of them, with a schedule of its own. Rows of the history carry on counting, with
@@ -313,12 +310,15 @@ def train_taught(
     given = {"network": network, "weights": str(weights), "pooling": pooling, "transfer": settings.transfer,
              "sharpen": settings.sharpen, "scale": settings.scale, "hidden": settings.hidden} | dict(identity or {})
     if settings.transfer != "none":
-        require_proposals(data, config)
-        if (known := teacher.classes.out_features) != data.targets.shape[1]:
+        told = teacher.classes if settings.boxed else teacher.head.classification
+        if (known := len(told.weight)) != data.targets.shape[1]:
             raise ValueError(f"the teacher knows {known} classes and the student {data.targets.shape[1]}: both must name the same "
                              "ones, in the same order")
         teacher.to(device)
-        given |= {"teacher": fingerprint(teacher.state_dict()), "boxes": boxes_of(data)}
+        given |= {"teacher": fingerprint(teacher.state_dict())}
+        if settings.boxed:
+            require_proposals(data, config)
+            given |= {"boxes": boxes_of(data)}
     rows = []
     if settings.features:
         own = replace(config, epochs=first, seed=mixed_seed(config.seed, 1))
@@ -330,7 +330,7 @@ def train_taught(
     rest = replace(config, epochs=config.epochs - first)
     model, loss_fn = student, supervised_loss(lam=0.0)
     if settings.predictions:
-        ask = predictions_of(teacher, settings.sharpen)
+        ask = predictions_of(teacher, settings.sharpen) if settings.boxed else answers(teacher.eval(), False, False)
         if stored := few_views(data, rest, options):
             ask = stored_answers(ask, *stored)
         model, loss_fn = ScaledStudent(student, settings.scale), prediction_loss(ask)
