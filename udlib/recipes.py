@@ -278,8 +278,8 @@ METRICS_ONLY = ("tricks/CutOut", "digits/both", "digits/teacher", "digits/?D", "
                 "size/small_narrow*", "size/small_wide, lambda 0", "*to small_narrow*", "*maps standardised",
                 "*w held constant", "alpha/*", "regimes/*, teacher", "regimes/*, ?D", "restart/KD", "restart/80 epochs",
                 "parallel/teachers, k = [124]*", "parallel/teachers, k = 3, random", "parallel/k = [124]*",
-                "parallel/k = 3, [CDr]*", "detection/features", "detection/predictions", "detection/classifier", "detection/*, boxes",
-                "detection/*, selective-search")
+                "parallel/k = 3, [CDr]*", "detection/features", "detection/predictions", "detection/classifier",
+                "detection/*, boxes", "detection/*, selective-search")
 
 
 def keeps_logits(chosen: Recipe) -> bool:

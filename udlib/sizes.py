@@ -114,7 +114,7 @@ def _detection_step(chosen, step: float, full: bool) -> float:
     before stage 2."""
     if chosen.part == "teacher":
         return REGIONS * step
-    share, asked = chosen.stage_epochs * chosen.features, REGIONS / (3 * SPEED[chosen.teacher])
+    share, asked = chosen.stage_epochs * chosen.features, (REGIONS if chosen.boxed else 1) / (3 * SPEED[chosen.teacher])
     return share * (REGIONS * step + asked) + (1 - share) * (step + chosen.predictions * full * asked)
 
 

@@ -674,7 +674,7 @@ What a careful reader asks of such a table:
 1. **Would any teacher do?** A student is compared with no teacher at all. But lesson 05 has shown a plain classifier teaching a network of its own
    size. So the control is **KD from a classifier with the same backbone**. It is not a perfect one: KD's student learns from soft labels alone, WSD's from
    the labels too; and WSD has a feature stage, a scale, sharpening, and a teacher that trains on images of three sizes. WSD − KD is the difference of two
-   *systems*. A classifier that teaches through WSD's own stage 2 would isolate detection.
+   *systems*. A closer control follows the stages below: a classifier that teaches through WSD's own stage 2.
 2. **How large is chance?** There is no error bar.
 3. **What became of the probabilities?** Only mAP and F1 are printed.
 4. **Which stage is it?** Stage 1 takes a quarter of the epochs here. Each stage alone is a control, too.
@@ -789,8 +789,8 @@ weights and has all epochs for stage 2.
 """
 
 # %%
-parts = {name: runs(ARMS[name]) for name in ("features", "predictions")}
-parts["both"] = students[:len(parts["features"])]
+alone_of = {name: runs(ARMS[name]) for name in ("features", "predictions")}
+parts = {name: found_[:3] for name, found_ in (alone_of | {"both": students}).items()}
 few_base = base[:len(parts["both"])]
 for key, words in (("mAP", "mAP"), ("NLL", "NLL")):
     scale, unit = (100, "points") if key == "mAP" else (1, "nats")
@@ -805,6 +805,34 @@ for name in ("features", "predictions"):
     more = difference(stored(parts["both"], "mAP"), stored(parts[name], "mAP"))
     say(f"- *{name}* alone − baseline: mAP {in_units(alone)}, **{alone.verdict}**. *Both* − *{name}*: {in_units(more)}, **{more.verdict}** "
         "(three seeds).")
+
+# %% [markdown]
+r"""
+### Is it the detector?
+
+The closest control: the same stage 2 with its labels and its learned scale, but the **baseline** answers in the detector's place
+(`taught_by="classifier"`): no boxes, no stage 1. Five seeds on both sides. What is left between the two is *whose* answers are
+taught. (The detector's are sharpened, and it trained on images of three sizes.)
+"""
+
+# %%
+through_2 = {"baseline": base, "from a detector": alone_of["predictions"], "from a classifier": runs(ARMS["classifier"])}
+SAME = {"from a detector − baseline": ("from a detector", "baseline"), "from a classifier − baseline": ("from a classifier", "baseline"),
+        "from a detector − from a classifier": ("from a detector", "from a classifier")}
+same = {name: {key: difference(stored(through_2[a], key), stored(through_2[b], key)) for key in METRICS} for name, (a, b) in SAME.items()}
+pd.DataFrame({title: {name: told_of(same[name][key], key) for name in SAME} for key, (title, _, _) in METRICS.items()}).T
+
+# %%
+gaps = {name: 100 * (stored(through_2[a], "mAP") - stored(through_2[b], "mAP")) for name, (a, b) in SAME.items()}
+if np.isfinite(list(gaps.values())).all():
+    show(plots.seed_intervals(gaps, "difference in mAP, points", zero=True),
+         "Paired differences in mAP of students of stage 2 alone, taught by a detector and by a classifier, with 95 per cent intervals")
+isolated = same["from a detector − from a classifier"]
+say(f"In the same stage 2, a detector's answers minus a classifier's: mAP {in_units(isolated['mAP'])}, **{isolated['mAP'].verdict}**; NLL "
+    f"{in_units(isolated['NLL'], 1, 4, ' nats')}, **{isolated['NLL'].verdict}**. " + {
+        "higher": "The detector's answers are worth more for the ranking than the classifier's.",
+        "lower": "For the ranking, the classifier is the better teacher."}.get(
+        isolated["mAP"].verdict, "That a *detector* teaches the ranking better than a classifier is not detected here."))
 
 # %% [markdown]
 r"""
@@ -1151,6 +1179,8 @@ And what we measured here:
 say(f"- CorLoc {spread(corloc['CorLoc'])} %, detection mAP {spread(corloc['detection mAP'])} %, from labels alone.")
 for name, found_ in effects.items():
     say(f"- {name}: " + "; ".join(f"{METRICS[key][0].split(',')[0]} {told_of(found_[key], key)}" for key in ("mAP", "true_CE_pooled", "NLL")) + ".")
+say("- In the same stage 2, answers of a detector minus those of a classifier: " + "; ".join(
+    f"{METRICS[key][0].split(',')[0]} {told_of(isolated[key], key)}" for key in ("mAP", "true_CE_pooled", "NLL")) + ".")
 for name in ranked:
     say(f"- {name}, against the baseline: mAP {in_units(final['mAP'][name])}, **{final['mAP'][name].verdict}**; training cost "
         f"{cost(SYSTEMS[name][0]):.1f} times the baseline's.")
