@@ -179,6 +179,7 @@ def test_control_c_in_a_detector_or_either_stage_is_resumed_bit_for_bit(tree, tm
 
 
 @pytest.mark.parametrize("options, trained", [(("--transfer", "none"), 4), (("--transfer", "predictions"), 8),
+                                              (("--transfer", "predictions", "--taught-by", "classifier"), 8),
                                               (("--proposals", "boxes", "--multi-scale"), 8)])
 def test_controls_of_detection_train_what_they_need(tree, tmp_path, epochs, options, trained):
     code, _, err = udlib_command("detection", tree, "--out", tmp_path / "m", *DETECT, *options)
@@ -187,6 +188,7 @@ def test_controls_of_detection_train_what_they_need(tree, tmp_path, epochs, opti
 
 @pytest.mark.parametrize("options, complaint", [
     (("--transfer", "all"), "transfer is 'all': choose one of both, features, predictions, none"),
+    (("--taught-by", "classifier"), "a classifier has only predictions to teach a student, so set transfer to 'predictions'"),
     (("--proposals", "selective-search"), "selective search needs OpenCV"),
     (("--epochs", "1"), "epochs is 1: two stages need at least 2"),
 ])

@@ -74,6 +74,8 @@ def detection(
                                                 "(needs OpenCV), or boxes (the annotated ones, an upper bound).")] = "grid",
     transfer: Annotated[str, typer.Option(help="What the student is taught: features (stage 1), predictions (stage 2), both, or "
                                                "none, which trains no detector.")] = "both",
+    taught_by: Annotated[str, typer.Option(help="Whose predictions are taught: those of a detector, or, as a control, of a plain "
+                                                "classifier (with --transfer predictions).")] = "detector",
     pool: Annotated[int, typer.Option(min=1, help="Side of a pooled box in bins; the paper has 7, on maps of 14 cells.")] = 2,
     hidden: Annotated[int, typer.Option(min=1, help="Width of the detector's layers; the paper has 4096.")] = 256,
     dropout: Annotated[float, typer.Option(help="After each of them; the paper has 0.5.")] = 0.0,
@@ -102,7 +104,8 @@ def detection(
     """
     from udlib.making import settings
 
-    chosen = settings("detection", network, teacher=teacher or network, proposals=proposals, transfer=transfer, pool=pool,
-                      hidden=hidden, dropout=dropout, multi_scale=multi_scale, epochs=epochs, size=size, batch_size=batch, lr=lr,
-                      weights=weights, seed=seed, flip=flip, erase=erase, ema=ema, compile=compile, policy=difficult, keep=keep)
+    chosen = settings("detection", network, teacher=teacher or network, proposals=proposals, transfer=transfer,
+                      taught_by=taught_by, pool=pool, hidden=hidden, dropout=dropout, multi_scale=multi_scale, epochs=epochs,
+                      size=size, batch_size=batch, lr=lr, weights=weights, seed=seed, flip=flip, erase=erase, ema=ema,
+                      compile=compile, policy=difficult, keep=keep)
     make(data, out, chosen, calibrate=calibrate, tensorboard=tensorboard)
