@@ -55,7 +55,7 @@ class Trainer:
 @pytest.fixture
 def house(tmp_path, monkeypatch):
     """An empty checkout in a temporary folder, with five recipes in two groups."""
-    monkeypatch.setattr(recipes, "every_group", lambda: GROUPS)
+    monkeypatch.setattr(recipes, "groups", lambda: GROUPS)
     monkeypatch.setattr(report, "groups", lambda: GROUPS)
     for module in (experiments, udlib.datasets):
         monkeypatch.setattr(module, "checkout", lambda: tmp_path)
@@ -222,7 +222,7 @@ def test_a_student_waits_for_a_teacher_that_another_training_makes(house, monkey
 
 def test_teachers_are_kept_among_the_data_that_do_not_ship(house, trainer, udlib_command, monkeypatch):
     teacher, student = baseline(seed=1).but(network="small_wide", lam=0.1), recipes.distilled()[1]
-    monkeypatch.setattr(recipes, "every_group", lambda: {"both": [teacher, student]})
+    monkeypatch.setattr(recipes, "groups", lambda: {"both": [teacher, student]})
     assert udlib_command("runs")[0] == 0
     assert [path.name for path in (house / "data" / "models").iterdir()] == [teacher.key]
     assert experiments.model_folder(teacher) and experiments.model_folder(student) is None
@@ -233,7 +233,7 @@ def test_only_the_sweeps_runs_keep_the_calibration_branch(house, trainer, udlib_
     monkeypatch.setattr(experiments, "train", lambda chosen, checkpoint=None: replace(
         fake_run(chosen), val_calibration_logits=branch, test_calibration_logits=branch))
     of_sweep, other = baseline(seed=1).but(lam=0.3), baseline(seed=1).but(lam=0.3, pooling="max")
-    monkeypatch.setattr(recipes, "every_group", lambda: {"both": [of_sweep, other]})
+    monkeypatch.setattr(recipes, "groups", lambda: {"both": [of_sweep, other]})
     assert udlib_command("runs")[0] == 0
     assert torch.equal(experiments.load(of_sweep).test_calibration_logits, branch)
     assert experiments.load(other).test_calibration_logits is None is experiments.load(other).val_calibration_logits
@@ -241,8 +241,8 @@ def test_only_the_sweeps_runs_keep_the_calibration_branch(house, trainer, udlib_
 
 def test_runs_of_which_only_the_metrics_are_read_ship_without_logits(house, trainer, udlib_command, monkeypatch):
     read, other = recipes.distilled()[1], recipes.distilled(network="small_narrow")[1]
-    monkeypatch.setattr(recipes, "every_group", lambda: {"distilled/small_wide to small, UD": [read],
-                                                    "distilled/small_wide to small_narrow, UD": [other]})
+    monkeypatch.setattr(recipes, "groups", lambda: {"distilled/small_wide to small, UD": [read],
+                                               "distilled/small_wide to small_narrow, UD": [other]})
     assert udlib_command("runs")[0] == 0
     assert experiments.load(read).test_logits is not None
     assert experiments.load(other).test_logits is None and experiments.load(other).metrics["test"]["mAP"] == pytest.approx(0.71)

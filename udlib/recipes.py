@@ -215,17 +215,8 @@ def quick() -> list[Recipe]:
     return [baseline(seed=seed).but(network="small_narrow", limit=600, epochs=10) for seed in SEEDS]
 
 
-# Groups of which no result ships yet: `udlib runs --only "parallel/*"` trains them.
-TO_TRAIN = ("parallel/*k = [24]*", "detection/predictions", "detection/classifier")
-
-
 def groups() -> dict[str, list[Recipe]]:
-    """All recipes whose results ship, by the name of the question they answer; one recipe may stand in several."""
-    return {name: found for name, found in every_group().items() if not any(fnmatch(name, rule) for rule in TO_TRAIN)}
-
-
-def every_group() -> dict[str, list[Recipe]]:
-    """`groups`, and those that are still to be trained."""
+    """All recipes of the course, whose results ship, by the name of the question they answer; one may stand in several."""
     named = {f"tricks/{name}": recipes for name, recipes in tricks().items()}
     named |= {"digits/both": [baseline("digits", seed).but(**TRICKS["both"]) for seed in SEEDS]}
     named |= {f"lambda/{lam:g}": recipes for lam, recipes in sweep().items()}
@@ -264,7 +255,7 @@ def keeps_weights(chosen: Recipe) -> bool:
 
 def teaches(chosen: Recipe) -> bool:
     """Whether a recipe of the course needs the trained network of this one."""
-    return any(chosen == recipe(**choices) for found in every_group().values() for other in found
+    return any(chosen == recipe(**choices) for found in groups().values() for other in found
                for choices in needed(other).values())
 
 
@@ -284,19 +275,19 @@ METRICS_ONLY = ("tricks/CutOut", "digits/both", "digits/teacher", "digits/?D", "
 
 def keeps_logits(chosen: Recipe) -> bool:
     """Whether the logits ship: where some group that holds the recipe is not among METRICS_ONLY."""
-    return any(chosen in found for name, found in every_group().items()
+    return any(chosen in found for name, found in groups().items()
                if not any(fnmatch(name, rule) for rule in METRICS_ONLY))
 
 
 def select(only: str | None = None) -> dict[str, list[Recipe]]:
-    """The groups whose name matches a pattern (`tricks*`, `digits`), or that hold a recipe of this key; without a pattern all
-    whose results ship.
+    """The groups whose name matches a pattern (`tricks*`, `digits`), or that hold a recipe of this key; all without a
+    pattern.
 
     Raises ValueError where nothing matches.
     """
+    every = groups()
     if only is None:
-        return groups()
-    every = every_group()
+        return every
     found = {name: recipes for name, recipes in every.items() if fnmatch(name, only) or name.startswith(only)}
     if not found:
         found = {name: [r for r in recipes if r.key == only] for name, recipes in every.items()}

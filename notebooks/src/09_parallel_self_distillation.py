@@ -1411,6 +1411,10 @@ if len(KS) > 1:
         alone = difference(*(np.mean([stored(by_setting[k, s], "mAP") for k in KS], axis=0) for s in ("both", name)))
         say(f"The mean over k = {', '.join(map(str, KS))}, both partitions minus {name} alone: {in_units(alone)}, **{alone.verdict}** "
             f"({alone.n} seeds).")
+    for key, what in (("mAP", "mAP"), ("ECE_pooled", "pooled ECE"), ("true_CE_pooled", "true error")):
+        trend = difference(np.polyfit(KS, [stored(by_setting[k, "both"], key) for k in KS], 1)[0])  # one slope for each seed
+        say(f"One part more changes the {what} by {in_units(trend)}: " + {"higher": "**it rises with k**.", "lower": "**it falls with k**."}.get(
+            trend.verdict, "**no trend is detected**."))
 
 # %% [markdown]
 r"""

@@ -122,7 +122,7 @@ def ships(chosen, keeps=lambda recipe: True) -> bool:
     from udlib import experiments, recipes
 
     return any(experiments.for_profile(recipe) == chosen and keeps(recipe)
-               for found in recipes.every_group().values() for recipe in found)
+               for found in recipes.groups().values() for recipe in found)
 
 
 def forecast(recipes, pace: float = 1.0) -> float:
