@@ -133,7 +133,7 @@ def verdicts(claims: Sequence[Claim]) -> list[list[str]]:
 
 
 VERDICT_NOTE = ("Paired differences over five seeds on the test split (three where PSD stands against one partition alone, parts at "
-                "random or plain self-distillation, and where one of WSD's stages or other proposals stand against WSD), with t intervals. "
+                "random or plain self-distillation, and where WSD's features alone or other proposals are judged), with t intervals. "
                 "A 95 % interval misses zero by chance once in twenty times, and these are {count}. \"Not detected\" says that so few seeds "
                 "cannot tell. Networks trained by a softmax alone are ranked by it; ranked so, the baseline loses mAP too (lesson 05).")
 
