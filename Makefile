@@ -39,7 +39,7 @@ test: $(ENV)/ready
 tests: $(ENV)/ready
 	$(RUN) -m pytest tests --doctest-modules udlib $(NOT)
 
-# Every notebook twice: as shipped, and trained from nothing for a few steps on a copy.
+# Every notebook as shipped, and every solved one, which holds all cells, trained from nothing for a few steps on a copy.
 notebooks: shipped smoke
 
 shipped smoke: $(ENV)/ready

@@ -50,6 +50,15 @@ def test_an_exercise_has_one_stub_one_solution_a_planted_mistake_and_one_check(s
 
 
 @lesson
+def test_the_solved_notebook_holds_every_cell_of_the_learners_but_the_stubs(source):
+    """So that who has run the solved one has run all."""
+    stubs = {cell.source for number in exercises(source) for cell in cells_of(source, "exercise", number)}
+    asked, solved = ([cell.source for cell in build.build(source, with_solutions).cells] for with_solutions in (False, True))
+    later = iter(solved)
+    assert stubs <= set(asked) and all(cell in later for cell in asked if cell not in stubs)
+
+
+@lesson
 def test_every_check_solution_and_mistake_belongs_to_an_exercise(source):
     text = source.read_text(encoding="utf-8")
     named = re.findall(r'^check\("([\d.]+)"', text, re.M) + re.findall(r'(?:solution|mistake)="([\d.]+)"', text)
