@@ -785,7 +785,7 @@ r"""
 ### Which stage?
 
 Three seeds of a student with one stage's teaching alone: *features* goes on with labels alone after stage 1; *predictions* starts from random
-weights and has all epochs for stage 2.
+weights and has all epochs for stage 2. (It has five seeds, which the next section needs; here it is judged by the same three.)
 """
 
 # %%
