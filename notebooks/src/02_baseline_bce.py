@@ -20,6 +20,7 @@ import torch
 from IPython.display import display
 from torch.nn import functional as F
 
+# %% tags=["setup"]
 from udlib import metrics, plots
 from udlib.datasets import apply_policy
 from udlib.exercises import check, check_guess

@@ -21,6 +21,7 @@ import torch
 from IPython.display import display
 from torch.nn import functional as F
 
+# %% tags=["setup"]
 from udlib import losses, plots
 from udlib.exercises import check, check_choice
 from udlib.experiments import arrays, dataset, load_model, load_or_run
