@@ -27,9 +27,10 @@ def test_without_a_second_arm_it_is_the_interval_of_the_mean():
     assert telling.difference(A) == telling.difference(A, np.zeros(4)) and telling.difference(A, 0.7).mean == pytest.approx(0.0525)
 
 
-def test_a_length_that_does_not_fit_is_refused():
-    with pytest.raises(ValueError, match="shape"):
-        telling.difference(A, B[:3])
+@pytest.mark.parametrize("count", [3, 1])
+def test_a_length_that_does_not_fit_is_refused(count):
+    with pytest.raises(ValueError, match=rf"a has shape \(4,\) and b \({count},\): give both a value for each seed"):
+        telling.difference(A, B[:count])
 
 
 def test_differences_count_what_they_drew_and_what_excludes_0():
@@ -48,7 +49,7 @@ def test_units_of_a_difference():
 
 def test_a_sentence_is_shown_as_markdown(monkeypatch):
     seen = []
-    monkeypatch.setattr(telling, "display", seen.append)
+    monkeypatch.setattr("IPython.display.display", seen.append)
     telling.say("**so**")
     assert [each.data for each in seen] == ["**so**"]
 
@@ -60,6 +61,14 @@ def test_runs_are_one_for_each_seed_and_two_where_only_the_path_is_tried(monkeyp
     assert telling.runs(iter(recipes)) == asked == recipes
     monkeypatch.setenv("UDLIB_PROFILE", "smoke")
     assert telling.runs(recipes) == recipes[:2]
+
+
+def test_trained_asks_for_what_runs_would_load(monkeypatch):
+    recipes = [baseline(seed=seed) for seed in range(3)]
+    monkeypatch.setattr(telling, "load", lambda chosen: "a run" if chosen.training.seed < 2 else None)
+    assert telling.trained(recipes[:2]) and not telling.trained(recipes)
+    monkeypatch.setenv("UDLIB_PROFILE", "smoke")
+    assert telling.trained(recipes)
 
 
 def test_a_metric_that_was_not_measured_is_nan():

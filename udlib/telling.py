@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from IPython.display import Markdown, display
-
-from udlib.experiments import Run, load_or_run, profile
+from udlib.experiments import Run, for_profile, load, load_or_run, profile
 from udlib.recipe import Recipe
 from udlib.statistics import PairedDifference, paired_difference
 
 
 def say(sentence: str) -> None:
     """Show a sentence, written by code from what was measured, as Markdown."""
+    from IPython.display import Markdown, display  # commands import this module for their tables, and show nothing
+
     display(Markdown(sentence))
 
 
@@ -56,9 +56,13 @@ def in_units(found: PairedDifference, scale: float = 100, digits: int = 2, unit:
 def difference(a, b=0.0) -> PairedDifference:
     """a − b paired by seed, (n,) each (or b one number for all); seeds where one of them could not be measured are left out.
 
-    NaN with n = 0 where no pair is left.
+    NaN with n = 0 where no pair is left. Raises ValueError where a and b have not the same seeds.
     """
-    a, b = np.broadcast_arrays(np.asarray(a, float), np.asarray(b, float))
+    a, b = np.asarray(a, float), np.asarray(b, float)
+    if b.ndim == 0:
+        b = np.full_like(a, b)
+    if a.shape != b.shape:
+        raise ValueError(f"a has shape {a.shape} and b {b.shape}: give both a value for each seed")
     kept = np.isfinite(a - b)
     return paired_difference(a[kept], b[kept]) if kept.any() else PairedDifference(np.nan, np.nan, np.nan, 0)
 
@@ -87,7 +91,16 @@ class Differences:
 
 def runs(recipes: Iterable[Recipe]) -> list[Run]:
     """The runs of these recipes, one for each seed; two seeds are enough where only the path is tried (profile "smoke")."""
-    return [load_or_run(chosen) for chosen in list(recipes)[:2 if profile() == "smoke" else None]]
+    return [load_or_run(chosen) for chosen in _asked(recipes)]
+
+
+def trained(recipes: Iterable[Recipe]) -> bool:
+    """Whether `runs` would find all that it is asked for, and train nothing."""
+    return all(load(for_profile(chosen)) for chosen in _asked(recipes))
+
+
+def _asked(recipes: Iterable[Recipe]) -> list[Recipe]:
+    return list(recipes)[:2 if profile() == "smoke" else None]
 
 
 def stored(found: Iterable[Run], metric: str, split: str = "test") -> np.ndarray:

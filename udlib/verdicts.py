@@ -200,7 +200,7 @@ def detection_claims() -> list[Claim]:
     """What distillation from weakly-supervised detection (WSD) promises: its teacher, its student, its parts, its proposals.
 
     The student stands beside one of plain KD from a network of its size too: does a *detector* teach more than a classifier? That
-    KD has a temperature, another scale and another loss; where stage 2 is the same, only the teachers' answers differ.
+    KD has soft labels alone and no learned scale; where stage 2 is the same, only the teachers' answers differ.
     Where only three seeds of an arm are trained, three seeds of the other stand against it.
     """
     arms, base = detection(), two_branch(0.0)

@@ -20,12 +20,12 @@ import torch
 
 from udlib import graphs, plots
 from udlib.exercises import assert_measured, check, check_guess
-from udlib.experiments import arrays, dataset, for_profile, labels, load, load_model, load_or_run, needed, profile, recipe
+from udlib.experiments import arrays, dataset, labels, load_model, load_or_run, needed, profile, recipe
 from udlib.losses import asymmetric_loss
 from udlib.plots import show
 from udlib.recipes import PARTITIONS, averaged, baseline, parallel, partitioned, two_branch
 from udlib.statistics import bootstrap_interval, paired_difference
-from udlib.telling import Differences, in_units, runs, say, spread, stored
+from udlib.telling import Differences, in_units, runs, say, spread, stored, trained
 
 # %% [markdown]
 r"""
@@ -1150,10 +1150,6 @@ four controls, three seeds each:
 """
 
 # %%
-def trained(recipes):
-    return all(load(for_profile(chosen)) for chosen in list(recipes)[:2 if profile() == "smoke" else None])
-
-
 GRID = partitioned()
 NAMED = {"PSD: CGP and DGP": (3, "both"), "CGP alone": (3, "CGP"), "DGP alone": (3, "DGP"), "random parts": (3, "random"),
          "k = 1": (1, "whole")}

@@ -22,11 +22,11 @@ from torch.nn import functional as F
 
 from udlib import graphs, plots, regions
 from udlib.exercises import check, check_guess
-from udlib.experiments import arrays, dataset, for_profile, load, load_model, needed, profile, recipe
+from udlib.experiments import arrays, dataset, for_profile, load_model, needed, profile, recipe
 from udlib.plots import show
 from udlib.recipes import baseline, detection, distilled, pairs, partitioned, restart_controls, restarted, two_branch
 from udlib.statistics import paired_difference
-from udlib.telling import Differences, in_units, runs, say, spread, stored
+from udlib.telling import Differences, in_units, runs, say, spread, stored, trained
 
 # %% [markdown]
 r"""
@@ -861,10 +861,6 @@ knows nothing, and the annotated boxes, which know every object (and no name). S
 """
 
 # %%
-def trained(recipes):
-    return all(load(for_profile(chosen)) for chosen in list(recipes)[:2 if profile() == "smoke" else None])
-
-
 KINDS = {"grid": ("teacher, grid", "both"), "boxes": ("teacher, boxes", "both, boxes")}
 if profile() != "smoke" and all(trained(ARMS[name]) for name in ("teacher, selective-search", "both, selective-search")):
     KINDS["selective search"] = ("teacher, selective-search", "both, selective-search")

@@ -290,8 +290,9 @@ def train_taught(
     identity: Mapping[str, object] | None = None,
     **options,
 ) -> tuple[DualBranchNet, History]:
-    """Train a student of a trained detector (or of the control's classifier); the same seed gives the same student, of the same start as any other network's.
+    """Train a student of a trained detector, or of the control's classifier.
 
+    The same seed gives the same student, of the same start as any other network's.
     `config.epochs` are those of both stages together, so that a student costs no more epochs than one without a teacher:
     stage 1 has `settings.stage_epochs` of them, with a schedule of its own. Rows of the history carry on counting, with
     `stage` 1 and 2; the last has the scale that each class k learned, `scale k`. Each stage has a checkpoint folder of its
