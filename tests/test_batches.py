@@ -56,8 +56,10 @@ def test_worker_processes_keep_the_order():
     assert torch.equal(torch.cat([batch.images for batch in batches]), data.images.flip(0).float())
 
 
-def test_a_batch_that_is_kept_is_not_written_over_by_the_next():
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_a_batch_that_is_kept_is_not_written_over_by_the_next(layout):
     data = striped_images(20)
+    data = ArrayData(data.images.contiguous(memory_format=layout), data.targets)
     rows = list(torch.randperm(20, generator=torch.Generator().manual_seed(0)).split(5))
     for prepare in (lambda images: images, lambda images: images[:, :, :8], lambda images: images.float()):
         kept = list(load(data, rows, prepare, torch.device("cpu"), 0))

@@ -51,6 +51,8 @@ def test_the_file_holds_what_to_memory_gives_and_is_made_once(data, cache, monke
     assert found.dtype == torch.uint8 and torch.equal(found, to_memory(data, SIZE)) and held(cache) == [".uint8"]
     monkeypatch.setattr(pixels, "_build", None)
     assert torch.equal(decoded(data, SIZE, cache, workers=3), found)
+    for images in (found, to_memory(data, SIZE)):
+        assert images.is_contiguous(memory_format=torch.channels_last), "a pixel's three colours lie side by side"
     assert ArrayData(found, data.targets).images is found
 
 

@@ -255,6 +255,18 @@ def test_portions_of_a_batch_give_what_the_whole_batch_gives(options, monkeypatc
     assert torch.equal(augment(images, seeded(4)), whole)
 
 
+@pytest.mark.parametrize("cached", [3 * 3 * 20 * 20, 2**20], ids=["in portions", "whole"])
+@pytest.mark.parametrize("options", [{}, {"erase": 0.5}, {"shift": 3, "erase": 0.5}, {"crop": 16, "erase": 0.5},
+                                     {"flip": False, "crop": 29}])
+def test_the_order_in_memory_changes_no_bit(options, cached, monkeypatch):
+    monkeypatch.setattr(transforms, "IN_CACHE", cached)
+    images, augment = noise(10, 20, 20), BatchAugment(**options)
+    by_pixel = images.contiguous(memory_format=torch.channels_last)
+    assert torch.equal(augment(by_pixel, seeded(4)), augment(images, seeded(4))) and torch.equal(by_pixel, images)
+    assert torch.equal(normalise(by_pixel), normalise(images)) and torch.equal(normalise(by_pixel / 255), normalise(images / 255))
+    assert normalise(by_pixel).is_contiguous(memory_format=torch.channels_last)
+
+
 def test_flips_alone_mirror_just_the_images_that_are_drawn():
     images = noise(200, 6, 5)
     out = BatchAugment(**IDENTITY)(images, seeded(2))

@@ -117,16 +117,18 @@ def load(
 
 
 def gathered(images: Tensor, indices: list[Tensor]) -> Iterator[Tensor]:
-    """These rows of the images. On a CPU the next ones are written over the last, where as many: new memory costs as much
-    time as the copy, and what becomes of a batch is its own."""
+    """These rows of the images, in memory as they are. On a CPU the next ones are written over the last, where as many: new
+    memory costs as much time as the copy, and what becomes of a batch is its own."""
+    last = images.is_contiguous(memory_format=torch.channels_last)
+    images = images.permute(0, 2, 3, 1) if last else images
     found = None
     for rows in indices:
         rows = rows.to(images.device)
         if found is None or images.device.type != "cpu" or len(found) != len(rows):
-            found = images[rows]
+            found = images.index_select(0, rows)
         else:
             torch.index_select(images, 0, rows, out=found)
-        yield found
+        yield found.permute(0, 3, 1, 2) if last else found
 
 
 class ImagesOnly(Dataset):

@@ -14,7 +14,7 @@ from udlib.batches import ArrayData, load
 from udlib.datasets.base import Box, MultiLabelDataset
 from udlib.datasets.transforms import normalise
 from udlib.detectors import Detector
-from udlib.devices import autocast, make_accelerator
+from udlib.devices import autocast, keeps_devices, make_accelerator
 from udlib.losses_detection import region_probabilities
 from udlib.proposals import annotated
 
@@ -52,6 +52,7 @@ def objects_of(dataset: MultiLabelDataset) -> Objects:
                    torch.tensor([b.difficult or b.crowd for b in every], dtype=torch.bool))
 
 
+@keeps_devices
 def detect(model: Detector, data: ArrayData, *, overlap: float = OVERLAP, batch_size: int = 256, precision: str = "auto",
            prepare: Callable[[Tensor], Tensor] = normalise) -> Detections:
     """What a detector finds in each image: for each class the boxes that are left after non-maximum suppression.

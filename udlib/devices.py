@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import platform
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -20,7 +21,7 @@ import udlib
 # How launchers (accelerate and torchrun, Open MPI, Intel MPI and MPICH, srun) tell a process how many there are.
 WORLDS = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
 
-T = TypeVar("T")
+P, T = ParamSpec("P"), TypeVar("T")
 
 
 def make_accelerator() -> Accelerator:
@@ -60,6 +61,25 @@ def resolve_precision(precision: str, device: torch.device) -> str:
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     """The context in which a network computes in this precision ("auto", "bf16" or "fp32") on this device."""
     return torch.autocast(device.type, torch.bfloat16, enabled=resolve_precision(precision, device) == "bf16")
+
+
+def keeps_devices(function: Callable[P, T]) -> Callable[P, T]:
+    """For a function that computes with networks it is given, on a GPU perhaps: they end on the device where they began.
+
+    Networks among the arguments count, and those in a mapping or a sequence that is an argument.
+    """
+    @functools.wraps(function)
+    def at_home(*args: P.args, **kwargs: P.kwargs) -> T:
+        given = [part for value in (*args, *kwargs.values()) for part in (
+            value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else [value])]
+        homes = [(part, parameter.device) for part in given if isinstance(part, nn.Module)
+                 for parameter in [next(part.parameters(), None)] if parameter is not None]
+        try:
+            return function(*args, **kwargs)
+        finally:
+            for network, home in homes:
+                network.to(home)
+    return at_home
 
 
 class Compiled:

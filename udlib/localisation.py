@@ -12,7 +12,7 @@ from udlib.attention import class_attention, energy_inside, pointing_game, uncer
 from udlib.batches import ArrayData, load
 from udlib.datasets.base import Box, MultiLabelDataset
 from udlib.datasets.transforms import normalise
-from udlib.devices import autocast, make_accelerator
+from udlib.devices import autocast, keeps_devices, make_accelerator
 from udlib.heads import DualBranchNet
 
 
@@ -34,6 +34,7 @@ def box_mask(boxes: Sequence[Box], image_size: tuple[int, int], size: int) -> Te
     return mask
 
 
+@keeps_devices
 def localisation(model: DualBranchNet, data: ArrayData, dataset: MultiLabelDataset, *, batch_size: int = 256,
                  precision: str = "auto", prepare: Callable[[Tensor], Tensor] = normalise) -> dict[str, float]:
     """How well the maps of a network find the objects of each label: pointing game and energy inside the boxes.

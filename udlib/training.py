@@ -24,7 +24,7 @@ from udlib.batches import ArrayData, Batch, as_data, load, require_positives
 from udlib.checkpoints import describe, load_checkpoint, part, require_same, restore_training, save_checkpoint
 from udlib.checkpoints import training_tensors
 from udlib.datasets.transforms import normalise
-from udlib.devices import autocast, compiled_or_not, make_accelerator
+from udlib.devices import autocast, compiled_or_not, keeps_devices, make_accelerator
 from udlib.metrics import mean_average_precision
 from udlib.optimization import TrainingConfig, generator, learning_rate, make_optimizer, mixed_seed, running_average
 from udlib.progress import track
@@ -70,6 +70,7 @@ class Predictions(NamedTuple):
     difficult: Tensor | None  # (N, C) bool
 
 
+@keeps_devices
 def fit(
     model: nn.Module,
     data: ArrayData | Dataset,
@@ -87,7 +88,8 @@ def fit(
     on_epoch: Callable[[int, nn.Module, dict[str, float]], None] | None = None,
     max_steps: int | None = None,
 ) -> History:
-    """Train `model` in place for `config.epochs` epochs, at most `max_steps` steps in all.
+    """Train `model` in place for `config.epochs` epochs, at most `max_steps` steps in all: on the GPU where there is one, and
+    back to the device where it was.
 
     `loss_fn(model, batch)` returns named scalars; "total" is minimised. `augment(uint8 images, generator, share)` returns
     float images, `share` being this process's rank and their number; default: `config.augment`. Of data with proposals,
@@ -231,6 +233,7 @@ def train_epoch(
     return dict(zip(sums, accelerator.reduce(torch.stack(list(sums.values())), "mean").tolist()))
 
 
+@keeps_devices
 @torch.no_grad()
 def predict(
     model: nn.Module,

@@ -258,9 +258,10 @@ def to_square(image: Image.Image, size: int) -> Tensor:
 def to_memory(dataset: MultiLabelDataset, size: int, workers: int = 1) -> Tensor:
     """Decode every image once, stretched to a square: uint8 (N, 3, size, size), in the order of `dataset.ids`.
 
+    In memory the three colours of a pixel lie side by side (channels last), as files hold them and networks like them best.
     `workers` threads decode (Pillow releases the interpreter lock); the result does not depend on their number.
     """
-    pixels = torch.empty(len(dataset), 3, size, size, dtype=torch.uint8)
+    pixels = torch.empty(len(dataset), size, size, 3, dtype=torch.uint8).permute(0, 3, 1, 2)
 
     def decode(i: int) -> None:
         pixels[i] = to_square(dataset.image(i), size)

@@ -20,7 +20,7 @@ from torch import Tensor
 from udlib.datasets.base import MultiLabelDataset, data_root, to_memory, to_square
 from udlib.progress import track
 
-FORMAT = 1  # of the file; part of its name
+FORMAT = 2  # of the file; part of its name
 TOGETHER = 128  # images that are decoded between two writes
 IN_MEMORY = 2 * 2**30  # bytes of pixels that are decoded anew by each process rather than kept in a file
 REMEDY = "free some room, choose a smaller size, or put the data on another disk with UDLIB_DATA"
@@ -51,7 +51,7 @@ def decoded(dataset: MultiLabelDataset, size: int, folder: Path | None = None, w
         with _alone(path.with_suffix(".lock")):
             if not _complete(path, total):  # another process may just have made it
                 _build(path, dataset, size, workers or os.cpu_count() or 1)
-    return torch.from_file(str(path), size=total, dtype=torch.uint8).view(len(dataset), 3, size, size)
+    return torch.from_file(str(path), size=total, dtype=torch.uint8).view(len(dataset), size, size, 3).permute(0, 3, 1, 2)
 
 
 def fingerprint(dataset: MultiLabelDataset, size: int) -> str:
@@ -100,8 +100,8 @@ def _build(path: Path, dataset: MultiLabelDataset, size: int, workers: int) -> N
         try:
             for first in range(done, len(dataset), TOGETHER):
                 rows = range(first, min(first + TOGETHER, len(dataset)))
-                images = pool.map(lambda i: to_square(dataset.image(i), size), rows)
-                file.write(torch.stack(list(images)).contiguous().numpy())
+                images = pool.map(lambda i: to_square(dataset.image(i), size).permute(1, 2, 0), rows)
+                file.write(torch.stack(list(images)).numpy())
                 bar.update(len(rows))
             file.flush()
             os.fsync(file.fileno())

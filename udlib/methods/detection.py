@@ -26,7 +26,7 @@ from udlib.datasets.base import MultiLabelDataset
 from udlib.datasets.transforms import MultiScale
 from udlib.detection_measures import detection
 from udlib.detectors import Detector, RegionHead
-from udlib.devices import make_accelerator
+from udlib.devices import keeps_devices, make_accelerator
 from udlib.heads import DualBranchNet
 from udlib.localisation import localisation
 from udlib.losses import ova_loss
@@ -273,6 +273,7 @@ def prediction_loss(ask: Ask):
     return loss_fn
 
 
+@keeps_devices
 def train_taught(
     data: ArrayData,
     teacher: Detector | DualBranchNet | None,
@@ -315,8 +316,7 @@ def train_taught(
         if (known := len(told.weight)) != data.targets.shape[1]:
             raise ValueError(f"the teacher knows {known} classes and the student {data.targets.shape[1]}: both must name the same "
                              "ones, in the same order")
-        teacher.to(device)
-        given |= {"teacher": fingerprint(teacher.state_dict())}
+        given |= {"teacher": fingerprint(teacher.to(device).state_dict())}
         if settings.boxed:
             require_proposals(data, config)
             given |= {"boxes": boxes_of(data)}

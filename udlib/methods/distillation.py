@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 from udlib.attention import uncertainty_attention, uncertainty_attention_of
 from udlib.batches import ArrayData, Batch, as_data
 from udlib.datasets.transforms import normalise
-from udlib.devices import autocast, make_accelerator
+from udlib.devices import autocast, keeps_devices, make_accelerator
 from udlib.heads import DualBranchNet
 from udlib.losses import uncertainty_distillation_loss
 from udlib.methods.supervised import make_network, on_validation
@@ -149,14 +149,16 @@ def stored_answers(ask: Ask, data: ArrayData, precision: str = "auto", batch_siz
     it is asked a twentieth as often. A batch that holds any other view of an image is passed on to `ask`. `data` has its
     uint8 images in memory; `precision` is that of the training.
     """
+    device = make_accelerator().device  # of the teacher; the images may be too many for it
+
     def views(rows: Tensor) -> tuple[Tensor, Tensor]:
-        plain = normalise(data.images[rows.to(data.images.device)])
+        plain = normalise(data.images[rows.to(data.images.device)].to(device))
         return plain, plain.flip(3)
 
     def regions(rows: Tensor, mirrored: bool) -> Regions | None:
         if data.proposals is None:
             return None
-        return data.proposals.of(rows).to(data.images.device).mirrored(torch.full((len(rows),), mirrored))
+        return data.proposals.of(rows).to(device).mirrored(torch.full((len(rows),), mirrored))
 
     parts = ([], [])
     for rows in torch.arange(len(data.targets)).split(batch_size):
@@ -184,6 +186,7 @@ def few_views(data: ArrayData, config: TrainingConfig, options: Mapping) -> tupl
     return (data, config.precision) if plain and config.epochs > 2 and isinstance(data.images, Tensor) else None
 
 
+@keeps_devices
 def train_distilled(
     data: ArrayData | Dataset,
     teacher: DualBranchNet,

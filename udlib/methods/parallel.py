@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 
 from udlib.batches import ArrayData, Batch, as_data
 from udlib.checkpoints import fingerprint
-from udlib.devices import make_accelerator
+from udlib.devices import keeps_devices, make_accelerator
 from udlib.heads import DualBranchNet
 from udlib.losses import asymmetric_loss
 from udlib.methods._partitions import Parts, cooccurrence_partition, disoccurrence_partition, label_affinity
@@ -187,6 +187,7 @@ def partitions(targets: Tensor, k: int = 3, strategy: str = "both", seed: int = 
     return found
 
 
+@keeps_devices
 def train_parallel(
     data: ArrayData | Dataset,
     config: TrainingConfig = TrainingConfig(),
@@ -217,7 +218,8 @@ def train_parallel(
     With `only`, the name of a teacher, that one alone is trained and returned: several processes may so share the teachers of
     one `checkpoint` folder, and the call without `only` then finds them there.
     """
-    data = as_data(data).to(make_accelerator().device)
+    device = make_accelerator().device
+    data = as_data(data).to(device)
     shape = {"network": network, "weights": str(weights), "pooling": pooling}
     own = shape | {"alpha": settings.share} | (identity or {})
     folder = None if checkpoint is None else Path(checkpoint)
@@ -250,7 +252,7 @@ def train_parallel(
             return trained[name], history
     asks = {}
     for group, parts in settings.groups().items():
-        asks[group] = scattered([trained[f"{group} {number}"] for number in range(1, len(parts) + 1)], parts)
+        asks[group] = scattered([trained[f"{group} {number}"].to(device) for number in range(1, len(parts) + 1)], parts)
         if stored := few_views(data, config, options):
             asks[group] = stored_answers(asks[group], *stored)
     if validation is not None:

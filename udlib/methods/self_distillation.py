@@ -78,7 +78,8 @@ def train_self_distilled(
     included, is resumed to the same network. Batches of the second half come in another order than those of the first.
     Other arguments and errors are those of `supervised.train_supervised`.
     """
-    data = as_data(data).to(make_accelerator().device)
+    device = make_accelerator().device
+    data = as_data(data).to(device)
     options["validate"] = on_validation(validation, config)
     settings = {"lam": lam, "distil": distil, "alpha": alpha, "beta": beta, "temperature": temperature,
                 "normalize": normalize, "network": network, "weights": str(weights), "pooling": pooling}
@@ -94,7 +95,7 @@ def train_self_distilled(
 
     loss_fn = hard
     if distil:
-        teacher = copy.deepcopy(model)
+        teacher = copy.deepcopy(model).to(device)
         teacher.load_state_dict(first.best_weights)
         loss_fn = distillation_loss(teacher, alpha, beta, temperature, normalize, stored=few_views(data, config, options))
     # A checkpoint of the second half belongs to this first half and no other.
