@@ -93,7 +93,7 @@ def test_the_plan_trains_nothing_and_says_states_cost_settings_and_departures(ho
     code, out, _ = reproduce("table3a", "--rows", "ResNet-18, *", "--seeds", "1", "--plan")
     assert code == 0 and trainer.trained == [] and not (house / "data" / "results").exists()
     assert "on voc2007, full size" in out and "7 trainings: 0 stored, 1 half done, 6 missing, 0 damaged" in out
-    assert "ResNet-18, baseline, seed 0: 15 of 20 epochs done, about 2 min for all" in out
+    assert "ResNet-18, baseline, seed 0: 15 of 20 epochs done, about 2 min in all" in out
     assert "teacher of ResNet-18, KD from VGG-19-BN, seed 0: missing" in out
     assert "GPU-hours (assumed, not measured: one GPU that sustains 40 TFLOP/s" in out
     assert "checkpoint of one training 510.0 MB" in out and "memory: 7.8 GB for the decoded images" in out

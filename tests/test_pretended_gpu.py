@@ -8,15 +8,15 @@ from trees import voc_tree
 
 from udlib import experiments
 from udlib.backbones import backbone
-from udlib.batches import ArrayData
+from udlib.batches import ArrayData, Batch
 from udlib.devices import keeps_devices
 from udlib.heads import DualBranchNet
-from udlib.methods.distillation import train_distilled
+from udlib.methods.distillation import answers, distillation_loss, train_distilled
 from udlib.methods.self_distillation import train_self_distilled
 from udlib.methods.supervised import train_supervised
 from udlib.optimization import TrainingConfig
 from udlib.recipes import baseline
-from udlib.training import evaluate, predict
+from udlib.training import evaluate, fit, predict
 
 QUICK = ("--network", "small_narrow", "--epochs", "3", "--size", "24", "--batch", "16")
 CONFIG = TrainingConfig(epochs=3, batch_size=16, precision="fp32")
@@ -88,7 +88,8 @@ def test_all_commands_run_on_a_gpu_with_and_without_room_for_the_images(free, tm
     commands = [
         ("train", root, "--out", tmp_path / "m", *QUICK, "--erase", "0.5", "--ema", "0.1"),
         ("train", root, "--out", tmp_path / "cropped", *QUICK, "--crop"),
-        ("distill", root, "--teacher", tmp_path / "m", "--out", tmp_path / "s", *QUICK),
+        ("distill", root, "--teacher", tmp_path / "m", "--out", tmp_path / "s", *QUICK, "--alpha", "0.5", "--beta", "0.005"),
+        ("distill", root, "--teacher", tmp_path / "m", "--out", tmp_path / "kd", *QUICK, "--crop"),
         ("parallel", root, "--k", "2", "--out", tmp_path / "p", *QUICK),
         ("detection", root, "--out", tmp_path / "d", *QUICK),
         ("evaluate", root, "--model", tmp_path / "s"),
@@ -134,6 +135,14 @@ def test_networks_end_where_they_began_even_after_an_error(data, gpu):
     network.to(GPU), teacher.to(GPU)
     predict(network, data)
     assert devices() == {"cuda"}, "where one is on the GPU, it stays there"
+
+
+def test_a_teacher_comes_to_the_images_that_it_is_asked_about(data, gpu):
+    network, teacher = (DualBranchNet(backbone("small_narrow"), 5) for _ in range(2))
+    fit(network, data, distillation_loss(teacher.eval()), CONFIG)
+    images = torch.zeros(1, 3, 24, 24)
+    said = answers(teacher)(Batch(images, None, None, torch.arange(1)))
+    assert said.logits.device.type == "cpu" and torch.equal(said.logits, teacher(images).logits)
 
 
 def test_a_network_is_on_the_cpu_whether_it_was_stored_or_just_trained(tmp_path, monkeypatch, gpu):

@@ -1,6 +1,7 @@
 """Long kill and fuzz tests: `make soak`. Seeds are printed by pytest when one fails."""
 
 import dataclasses
+import os
 import random
 import shutil
 import signal
@@ -22,6 +23,7 @@ from udlib.training import fit
 pytestmark = pytest.mark.soak
 
 EPOCHS = 60
+ROOT = Path(__file__).resolve().parent.parent
 TRAINER = """
 import dataclasses, sys, torch
 sys.path.insert(0, sys.argv[1])
@@ -123,3 +125,11 @@ def test_a_lesson_runs_on_other_data_with_one_changed_line(tmp_path, monkeypatch
     cell = next(cell for cell in notebook.cells if cell.source.startswith('DATA = "scenes"'))
     cell.source = cell.source.replace('"scenes"', repr(data), 1)
     build.execute(notebook, tmp_path)
+
+
+@pytest.mark.parametrize("lesson", sorted((ROOT / "notebooks" / "solutions").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_a_lesson_runs_where_there_is_a_gpu(lesson, tmp_path):
+    command = [sys.executable, str(ROOT / "tests" / "lesson_on_gpu.py"), str(lesson)]
+    settings = {"UDLIB_PROFILE": "smoke", "UDLIB_SMOKE_STORE": str(tmp_path), "UDLIB_PROGRESS": "0", "MPLBACKEND": "agg"}
+    done = subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, timeout=1800)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]

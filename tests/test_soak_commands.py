@@ -23,7 +23,8 @@ pytestmark = pytest.mark.soak
 
 KILLS = 24  # of each command
 QUICK = ("--network", "small_narrow", "--epochs", "3", "--size", "24", "--batch", "20")
-OPTIONS = {"train": (*QUICK, "--ema", "0.3", "--crop", "--erase", "0.5", "--keep", "best"), "distill": QUICK}
+OPTIONS = {"train": (*QUICK, "--ema", "0.3", "--crop", "--erase", "0.5", "--keep", "best"),
+           "distill": (*QUICK, "--alpha", "0.5", "--beta", "0.005")}
 
 
 def slow_disk_and_caches_for_all():

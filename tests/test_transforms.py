@@ -252,7 +252,20 @@ def test_portions_of_a_batch_give_what_the_whole_batch_gives(options, monkeypatc
     images, augment = noise(10, 20, 20), BatchAugment(**options)
     whole = augment(images, seeded(4))
     monkeypatch.setattr(transforms, "IN_CACHE", 3 * 3 * 20 * 20)
-    assert torch.equal(augment(images, seeded(4)), whole)
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            assert torch.equal(augment(images, seeded(4)), whole) and torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_an_error_in_a_portion_is_raised_and_leaves_the_threads_alone():
+    before = torch.get_num_threads()
+    with pytest.raises(ZeroDivisionError):
+        transforms._by_all_threads(lambda part: 1 // part, [1, 0])
+    assert torch.get_num_threads() == before
 
 
 @pytest.mark.parametrize("cached", [3 * 3 * 20 * 20, 2**20], ids=["in portions", "whole"])

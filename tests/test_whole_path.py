@@ -22,7 +22,8 @@ def test_the_whole_path_runs_by_the_documented_commands(make, tmp_path, monkeypa
     assert code == 0 and all(name in said for name in CLASSES)
 
     assert udlib_command("train", root, "--out", teacher, *QUICK)[0] == 0
-    code, said, wrong = udlib_command("distill", root, "--teacher", teacher, "--out", student, *QUICK)
+    code, said, wrong = udlib_command("distill", root, "--teacher", teacher, "--out", student, *QUICK,
+                                     "--alpha", "0.5", "--beta", "0.005")
     assert code == 0 and wrong == "" and f"{len(CLASSES)} classes" in said
 
     code, said, _ = udlib_command("evaluate", root, "--model", student, "--csv", scores)

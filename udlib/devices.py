@@ -21,7 +21,7 @@ import udlib
 # How launchers (accelerate and torchrun, Open MPI, Intel MPI and MPICH, srun) tell a process how many there are.
 WORLDS = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
 
-P, T = ParamSpec("P"), TypeVar("T")
+P, T, N = ParamSpec("P"), TypeVar("T"), TypeVar("N", bound=nn.Module)
 
 
 def make_accelerator() -> Accelerator:
@@ -80,6 +80,12 @@ def keeps_devices(function: Callable[P, T]) -> Callable[P, T]:
             for network, home in homes:
                 network.to(home)
     return at_home
+
+
+def beside(network: N, tensor: torch.Tensor) -> N:
+    """The network, moved to the device of the tensor if it is on another one."""
+    parameter = next(network.parameters(), tensor)
+    return network if parameter.device == tensor.device else network.to(tensor.device)
 
 
 class Compiled:

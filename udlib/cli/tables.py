@@ -140,7 +140,7 @@ def _say_plan(work, expected, pace: float | None, size: str) -> None:
     waiting = [job for job in work if job.waits]
     for job in waiting:
         state = f"{job.epochs_done} of {job.epochs} epochs done" if job.epochs_done else "missing"
-        print(f"  {job.serves}, seed {job.recipe.training.seed}: {state}, {duration(forecast([job.recipe], pace or 1.0))} for all")
+        print(f"  {job.serves}, seed {job.recipe.training.seed}: {state}, {duration(forecast([job.recipe], pace or 1.0))} in all")
     hours = "GPU-hours" if size == "full" else "hours of computing"
     print(f"\nleft: {expected.seconds / 3600:.1f} {hours} ({expected.basis})")
     print("disk: " + ", ".join(f"{name} {_bytes(count)}" for name, count in expected.disk.items()))

@@ -66,8 +66,8 @@ def load_rgb(path: Path) -> Image.Image:
         raise FileNotFoundError(f"image '{path}' is missing: restore the file or take it out of the split") from None
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise ValueError(
-            f"image '{path}' cannot be decoded ({error}): restore the file, or leave it out: with on_error='skip' in "
-            "VOC layout; in another one delete it and read with missing='drop'"
+            f"image '{path}' cannot be decoded ({error}): restore the file, or take it off the list of images; "
+            "in Python on_error='skip' leaves it out in VOC layout, elsewhere deleting it and missing='drop'"
         ) from error
 
 

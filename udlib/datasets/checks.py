@@ -2,14 +2,16 @@
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 from udlib.datasets.base import label_states, load_rgb, require_disjoint
 from udlib.datasets.coco import annotation_file, has_area, image_folder, read_instances
-from udlib.datasets.custom import SPLITS, find_csv, read_csv
+from udlib.datasets.custom import SPLITS, Listing, find_csv, read_csv
 from udlib.datasets.custom import image_folder as csv_image_folder
 from udlib.datasets.folders import Report, absent, first_folder
 from udlib.datasets.layouts import Source
@@ -154,7 +156,18 @@ def _csv(found: Source, report: Report, note: Report) -> Images:
             report(f"'{path}' has no image of split '{split}': mark rows so in the column 'split', or leave that column out")
         elif absent_here:
             note(f"split '{split}' has no image with {', '.join(sorted(absent_here))}")
+    slips(listing, note)
     return {split: {row.file: folder / row.file for row in listing.rows if row.split == split} for split in SPLITS}
+
+
+def slips(listing: Listing, note: Report) -> None:
+    """Note labels of at most two images that are spelled much like one of more images."""
+    counts = Counter(label for row in listing.rows for label in row.labels)
+    for name, count in counts.items():
+        others = [other for other in counts if counts[other] > count]
+        if count <= 2 and (like := get_close_matches(name, others, 1, 0.75)):
+            note(f"label '{name}' is in {count} image{'s' if count > 1 else ''}, and '{like[0]}' in {counts[like[0]]}: is it a slip of "
+                 "the pen? As it stands it is a class of its own")
 
 
 def _tried(report: Report, read: Callable[[], object]) -> None:

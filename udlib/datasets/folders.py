@@ -122,7 +122,7 @@ class Listed(MultiLabelDataset):
         lacking = [i for i in absent(paths) if wanted[i]]
         count = int(wanted.sum())
         if lacking and (missing == "raise" or len(lacking) == count):
-            remedy = ("restore them, or leave them out with missing='drop'" if len(lacking) < count else
+            remedy = ("restore them, take them off the list of images, or, in Python, leave them out with missing='drop'" if len(lacking) < count else
                       "extract the images, or point root at the folder that holds them")
             raise FileNotFoundError(f"{name} '{root}' lacks {len(lacking)} of the {count} images of split '{split}' "
                                     f"(first: '{paths[lacking[0]]}'): {remedy}")

@@ -1,6 +1,7 @@
 """Augmentation twice over: the paper's pipeline for images from disk, its ideas for batches in memory."""
 
-from typing import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor
@@ -149,10 +150,13 @@ class BatchAugment:
             return self._augmented(images, uniform, crops)
         # Large images in small portions, which stay in the processor's cache from the first of the steps to the last.
         out = torch.empty(len(images), images.shape[1], height, width, memory_format=torch.channels_last)
-        for start in range(0, len(images), together):
+
+        def portion(start: int) -> None:
             rows = slice(start, start + together)
             part = images[rows].contiguous(memory_format=torch.channels_last)
             self._augmented(part, uniform[:, rows], None if crops is None else crops[:, rows], out[rows])
+
+        _by_all_threads(portion, range(0, len(images), together))
         return out
 
     def _augmented(self, images: Tensor, uniform: Tensor, crops: Tensor | None, out: Tensor | None = None) -> Tensor:
@@ -237,6 +241,20 @@ class BatchAugment:
         lengths = torch.stack([(area.sqrt() * half).round().clamp(1, height), (area.sqrt() / half).round().clamp(1, width)], 1)
         room = torch.tensor([height, width], device=area.device) - lengths + 1
         return (torch.stack([down, right], 1) * room).floor(), lengths
+
+
+def _by_all_threads(work: Callable[[int], None], parts: Sequence[int]) -> None:
+    """`work` on each part, side by side: as many at a time as PyTorch has threads, each of them by one thread alone.
+
+    To share each small step of one part among the threads would make them wait for each other at every step.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # what threads begin with that are started now
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(work, parts))
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _fill(images: Tensor, chosen: Tensor, first: Tensor, length: Tensor) -> None:

@@ -54,15 +54,15 @@ def called(function: Callable, *arguments):
     return value
 
 
-def check_guess(name: str, guess, measured: float, unit: str = "") -> None:
-    """Compares a prediction, written before the experiment, with what was then measured."""
+def check_guess(name: str, guess, measured: float, unit: str = "", kind: str = "measured") -> None:
+    """Compares a prediction, written before the experiment, with what was then measured, or came out in another `kind` of way."""
     if guess is None or guess is ...:
-        print(f"{name}: measured {measured:.3g}{unit}. You wrote no guess; next time, write one first.")
+        print(f"{name}: {kind} {measured:.3g}{unit}. You wrote no guess; next time, write one first.")
         return
     distance = abs(float(guess) - measured)
     verdict = "very close" if distance <= 0.05 * abs(measured) else \
         "in the right region" if distance <= 0.25 * abs(measured) else "far off: what did you expect, and why?"
-    print(f"{name}: you guessed {float(guess):.3g}{unit}, measured is {measured:.3g}{unit}: {verdict}")
+    print(f"{name}: you guessed {float(guess):.3g}{unit}, {kind} is {measured:.3g}{unit}: {verdict}")
 
 
 def check_choice(name: str, guess, measured: Mapping[float, Sequence[float]], higher_is_better: bool = True) -> None:

@@ -26,7 +26,7 @@ from udlib.datasets.base import MultiLabelDataset
 from udlib.datasets.transforms import MultiScale
 from udlib.detection_measures import detection
 from udlib.detectors import Detector, RegionHead
-from udlib.devices import keeps_devices, make_accelerator
+from udlib.devices import beside, keeps_devices, make_accelerator
 from udlib.heads import DualBranchNet
 from udlib.localisation import localisation
 from udlib.losses import ova_loss
@@ -214,7 +214,7 @@ def feature_loss(teacher: Detector):
 
     def loss_fn(model: RegionStudent, batch: Batch) -> dict[str, Tensor]:
         with torch.no_grad():
-            taught = teacher(batch.images, batch.regions).region_features
+            taught = beside(teacher, batch.images)(batch.images, batch.regions).region_features
         said = model(batch.images, batch.regions)
         return {"total": region_feature_loss(taught, said, batch.regions.image, len(batch.images))}
 
@@ -253,7 +253,7 @@ def predictions_of(teacher: Detector, sharpen: float = 2.0) -> Ask:
 
     @torch.no_grad()
     def ask(batch: Batch) -> Taught:
-        said = teacher(batch.images, batch.regions)
+        said = beside(teacher, batch.images)(batch.images, batch.regions)
         q = detection_logits(said.class_scores, said.region_scores, batch.regions.image, len(batch.images), sharpen)
         if not q.isfinite().all():
             rows = batch.index[(~q.isfinite().all(1)).cpu()].tolist()
@@ -305,8 +305,7 @@ def train_taught(
     first = max(round(config.epochs * settings.stage_epochs), 1) if settings.features else 0
     if first >= config.epochs:
         raise ValueError(f"epochs is {config.epochs}: two stages need at least 2")
-    device, folder = make_accelerator().device, None if checkpoint is None else Path(checkpoint)
-    data = data.to(device)
+    data, folder = data.to(make_accelerator().device), None if checkpoint is None else Path(checkpoint)
     set_seed(config.seed)
     student = make_network(data.targets.shape[1], 0.0, network, weights, pooling, embedding, bias)
     given = {"network": network, "weights": str(weights), "pooling": pooling, "transfer": settings.transfer,
@@ -316,7 +315,7 @@ def train_taught(
         if (known := len(told.weight)) != data.targets.shape[1]:
             raise ValueError(f"the teacher knows {known} classes and the student {data.targets.shape[1]}: both must name the same "
                              "ones, in the same order")
-        given |= {"teacher": fingerprint(teacher.to(device).state_dict())}
+        given |= {"teacher": fingerprint(teacher.state_dict())}
         if settings.boxed:
             require_proposals(data, config)
             given |= {"boxes": boxes_of(data)}

@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 from udlib.attention import uncertainty_attention, uncertainty_attention_of
 from udlib.batches import ArrayData, Batch, as_data
 from udlib.datasets.transforms import normalise
-from udlib.devices import autocast, keeps_devices, make_accelerator
+from udlib.devices import autocast, beside, keeps_devices, make_accelerator
 from udlib.heads import DualBranchNet
 from udlib.losses import uncertainty_distillation_loss
 from udlib.methods.supervised import make_network, on_validation
@@ -124,10 +124,10 @@ Ask = Callable[[Batch], Taught]
 
 
 def answers(teacher: DualBranchNet, calibration: bool = True, attention: bool = True) -> Ask:
-    """`ask(batch)`: the teacher's answers to the images of a batch, in inference mode."""
+    """`ask(batch)`: the teacher's answers to the images of a batch, in inference mode; it comes to their device if need be."""
     def ask(batch: Batch) -> Taught:
         with torch.inference_mode():
-            seen = teacher(batch.images, calibration=calibration)
+            seen = beside(teacher, batch.images)(batch.images, calibration=calibration)
             finite = seen.logits.isfinite().all(1)
             if calibration:
                 finite &= seen.calibration_logits.isfinite().all(1)

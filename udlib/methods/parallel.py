@@ -218,8 +218,7 @@ def train_parallel(
     With `only`, the name of a teacher, that one alone is trained and returned: several processes may so share the teachers of
     one `checkpoint` folder, and the call without `only` then finds them there.
     """
-    device = make_accelerator().device
-    data = as_data(data).to(device)
+    data = as_data(data).to(make_accelerator().device)
     shape = {"network": network, "weights": str(weights), "pooling": pooling}
     own = shape | {"alpha": settings.share} | (identity or {})
     folder = None if checkpoint is None else Path(checkpoint)
@@ -252,7 +251,7 @@ def train_parallel(
             return trained[name], history
     asks = {}
     for group, parts in settings.groups().items():
-        asks[group] = scattered([trained[f"{group} {number}"].to(device) for number in range(1, len(parts) + 1)], parts)
+        asks[group] = scattered([trained[f"{group} {number}"] for number in range(1, len(parts) + 1)], parts)
         if stored := few_views(data, config, options):
             asks[group] = stored_answers(asks[group], *stored)
     if validation is not None:

@@ -78,8 +78,7 @@ def train_self_distilled(
     included, is resumed to the same network. Batches of the second half come in another order than those of the first.
     Other arguments and errors are those of `supervised.train_supervised`.
     """
-    device = make_accelerator().device
-    data = as_data(data).to(device)
+    data = as_data(data).to(make_accelerator().device)
     options["validate"] = on_validation(validation, config)
     settings = {"lam": lam, "distil": distil, "alpha": alpha, "beta": beta, "temperature": temperature,
                 "normalize": normalize, "network": network, "weights": str(weights), "pooling": pooling}
@@ -95,7 +94,7 @@ def train_self_distilled(
 
     loss_fn = hard
     if distil:
-        teacher = copy.deepcopy(model).to(device)
+        teacher = copy.deepcopy(model)
         teacher.load_state_dict(first.best_weights)
         loss_fn = distillation_loss(teacher, alpha, beta, temperature, normalize, stored=few_views(data, config, options))
     # A checkpoint of the second half belongs to this first half and no other.
