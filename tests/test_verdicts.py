@@ -5,7 +5,7 @@ import torch
 
 from udlib import experiments, recipes
 from udlib.experiments import Run, recipe, save
-from udlib.report import verdicts
+from udlib.report import tally, verdicts
 from udlib.verdicts import Claim, best_beta, best_lambda, calibration_claims, detection_claims, distillation_claims, judge, measured, parallel_claims
 
 
@@ -125,3 +125,15 @@ def test_a_number_that_some_run_lacks_makes_a_claim_not_measured_rather_than_an_
     found = judge(claim)
     assert found.verdict == "not measured" and found.difference.mean != found.difference.mean
     assert verdicts([claim])[1] == ["where?", "ours", "scenes", "–", "–", "not measured"]
+
+
+def test_the_tally_counts_each_paper(pair):
+    claims = [Claim("a", "UD, Table 2", ("mAP",), *pair, "higher"), Claim("b", "UD, Fig. 3", ("mAP",), *pair, "lower"),
+              Claim("c", "ours", ("mAP",), *pair, "higher"), Claim("d", "ours", ("mAP",), seeds(lam=0.7), pair[1], "higher")]
+    assert tally(claims)[1:] == [["Uncertainty Distillation (UD)", "1", "1", "0"], ["the course's own questions", "1", "0", "0"]]
+
+
+def test_the_headlines_are_a_few_claims_of_all_systems():
+    headlines = [c.source.split(",")[0] for c in [*calibration_claims(), *distillation_claims(), *parallel_claims(), *detection_claims()]
+                 if c.headline]
+    assert 8 <= len(headlines) <= 12 and set(headlines) == {"UD", "PSD", "WSD", "ours"}

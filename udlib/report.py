@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -132,6 +133,17 @@ def verdicts(claims: Sequence[Claim]) -> list[list[str]]:
     return rows
 
 
+def tally(claims: Sequence[Claim]) -> list[list[str]]:
+    """Rows of a table, head first: for each paper, and for the course's own questions, how many claims got which verdict."""
+    rows = [["claims of", "hold", "reversed", "not detected"]]
+    found = Counter((claim.source.split(",")[0], row[5].strip("*")) for claim, row in zip(claims, verdicts(claims)[1:]))
+    for source in dict.fromkeys(claim.source.split(",")[0] for claim in claims):
+        rows.append([SOURCES.get(source, source), *(str(found[source, verdict]) for verdict in ("holds", "reversed", "not detected"))])
+    return rows
+
+
+SOURCES = {"UD": "Uncertainty Distillation (UD)", "PSD": "Parallel Self-Distillation (PSD)",
+           "WSD": "distillation from weakly-supervised detection (WSD)", "ours": "the course's own questions"}
 VERDICT_NOTE = ("Paired differences over five seeds on the test split (three where PSD stands against one partition alone, parts at "
                 "random or plain self-distillation, and where WSD's features alone or other proposals are judged), with t intervals. "
                 "A 95 % interval misses zero by chance once in twenty times, and these are {count}. \"Not detected\" says that so few seeds "
@@ -144,13 +156,14 @@ def generated(folder: Path) -> dict[str, str]:
     apart = ("quick", *(name for name in groups() if name.startswith("parallel/teachers")))
     table = results({name: found for name, found in groups().items() if name not in apart})
     try:
-        judged = verdicts([*calibration_claims(), *distillation_claims(), *parallel_claims(), *detection_claims()])
+        claims = [*calibration_claims(), *distillation_claims(), *parallel_claims(), *detection_claims()]
+        judged = verdicts(claims)
         count = sum(row[3] != "–" for row in judged[1:])
-        judgement = f"{as_markdown(judged)}\n\n{VERDICT_NOTE.format(count=count)}"
+        parts = {"tally": as_markdown(tally(claims)), "headlines": as_markdown(verdicts([c for c in claims if c.headline])),
+                 "verdicts": f"{as_markdown(judged)}\n\n{VERDICT_NOTE.format(count=count)}"}
     except FileNotFoundError as error:
-        judgement = f"Not judged yet: {error}."
-    return {
-        "verdicts": judgement,
+        parts = dict.fromkeys(("tally", "headlines", "verdicts"), f"Not judged yet: {error}.")
+    return parts | {
         "lessons": as_markdown(lessons(folder / "notebooks")),
         "results": "\n\n".join([as_markdown(table), NOTE, provenance()]) if len(table) > 1 else provenance(),
     }
