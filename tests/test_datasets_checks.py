@@ -60,8 +60,8 @@ def test_one_picture_in_two_splits_under_two_names_is_worth_knowing(tree, layout
 
 def test_every_broken_annotation_of_voc_is_named_and_class_files_are_compared(tree):
     folder = tree("voc") / "VOCdevkit" / "VOC2007"
-    texts = {"000001": "<annotation>", "000002": "", "000003": None, "000004": "<a><object><name>lion</name>"
-             "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>4</xmax><ymax>4</ymax></bndbox></object></a>"}
+    texts = {"000001": "<annotation>", "000002": "", "000003": None, "000004": "<annotation><object><name>lion</name>"
+             "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>4</xmax><ymax>4</ymax></bndbox></object></annotation>"}
     for name, text in texts.items():
         path = folder / "Annotations" / f"{name}.xml"
         path.unlink() if text is None else path.write_text(text)

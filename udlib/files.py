@@ -27,7 +27,8 @@ def atomic_write(path: Path, content: bytes) -> None:
     except OSError as error:
         raise OSError(error.errno, f"cannot write '{path}', which is as it was before: {error.strerror}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # nor was it made, then
+            temporary.unlink(missing_ok=True)
     if os.name == "posix":  # the new name itself must reach the disk; Windows cannot open a folder
         folder = os.open(path.parent, os.O_RDONLY)
         try:

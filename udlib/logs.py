@@ -47,7 +47,7 @@ def write_csv(path: Path, rows: Sequence[Sequence[object]]) -> None:
     """Write rows, head first, as a CSV file (UTF-8, commas), whole or not at all; OSError names the file."""
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="\n").writerows(rows)
-    atomic_write(Path(path), buffer.getvalue().encode())
+    atomic_write(Path(path), buffer.getvalue().encode(errors="backslashreplace"))
 
 
 def summary_writer():

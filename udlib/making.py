@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from torch import Tensor
 
 from udlib.backbones import NAMES, SMALL_WIDTHS
@@ -126,21 +128,52 @@ def make_model(data: str | Path, out: str | Path, chosen: Recipe, *, teacher: Tr
     With a `teacher`, of the same classes in the same order, the method is "distillation". `calibrate`, a kind of
     `posthoc.CALIBRATORS` or "none", is fitted on the labels of val, difficult ones as positives, as `measure` counts them.
     With `only`, the name of a teacher of parallel self-distillation, that one is trained as far as its checkpoint, for a later
-    call to go on from, and None is returned. While it trains, `out` holds a checkpoint after every epoch, from which the same call goes on, and `log.csv`; a model
-    that is complete is loaded.
+    call to go on from, and None is returned. While it trains, `out` holds a checkpoint after every epoch, from which the same
+    call goes on, and `log.csv`; a model that is complete is loaded.
 
-    Raises ValueError for unusable data, for a folder that holds another training, another model or anything else, and for
-    a teacher that does not fit; RuntimeError where a GPU's memory is too small, with the batch that would fit;
+    Raises ValueError for unusable data, for a folder that holds another training, another model or anything else, or in which
+    another training is at work, and for a teacher that does not fit; OSError for a folder that cannot be written; RuntimeError where a GPU's memory is too small, with the batch that would fit;
     KeyboardInterrupt that says how far it came.
     """
     out = Path(out).expanduser()
     if calibrate not in (*CALIBRATORS, "none"):
         raise ValueError(f"unknown kind '{calibrate}' of calibrator: choose one of {', '.join(CALIBRATORS)}, none")
     splits = open_splits(data, chosen.size)
-    classes = splits["train"].classes
     if teacher is not None:
-        _require_teacher(teacher, classes)
+        _require_teacher(teacher, splits["train"].classes)
     _require_ours(out)
+    first = make_accelerator().is_main_process  # of several processes, one writes
+    with alone_in(out) if first and only is None else nullcontext():
+        return _made(data, out, chosen, splits, teacher, calibrate, tensorboard, only, first)
+
+
+@contextmanager
+def alone_in(out: Path) -> Iterator[None]:
+    """Make a folder and hold it against other trainings: ValueError where one has it, OSError where it cannot be written."""
+    lock, new = out / ".lock", not out.exists()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        held = FileLock(lock, timeout=0)
+        held.acquire()
+    except NotImplementedError:  # a disk without locks
+        pass
+    except Timeout:
+        raise ValueError(f"another training is at work in '{out}': wait for it, or name another folder") from None
+    except OSError as error:
+        raise OSError(f"cannot write in folder '{out}' ({error.strerror}): name another one") from error
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        held.release()
+        if new and not any(out.iterdir()):
+            out.rmdir()
+
+
+def _made(data: str | Path, out: Path, chosen: Recipe, splits: dict[str, MultiLabelDataset], teacher: TrainedModel | None,
+          calibrate: str, tensorboard: bool, only: str | None, first: bool) -> TrainedModel | None:
+    """`make_model`, the folder being ours."""
+    classes = splits["train"].classes
     told = _identity(chosen, splits, teacher)
     record = told | asdict(chosen.training) | {"method": chosen.method, "calibrate": calibrate}
     if (present := _present(out, record)) is not None:
@@ -151,7 +184,6 @@ def make_model(data: str | Path, out: str | Path, chosen: Recipe, *, teacher: Tr
                   for part in ("train", "val"))
     if chosen.method == "detection":
         train = replace(train, proposals=detection.proposed(chosen, splits["train"], "train"))
-    first = make_accelerator().is_main_process  # of several processes, one writes
     watch: dict[str, Any] = {"on_epoch": log if first else None}
     if chosen.method == "parallel":
         watch |= {"only": only}

@@ -24,7 +24,7 @@ from udlib.attention import uncertainty_attention
 from udlib.backbones import backbone
 from udlib.batches import ArrayData
 from udlib.checkpoints import load_checkpoint, load_weights, save_checkpoint
-from udlib.datasets.base import load_rgb, to_square
+from udlib.datasets.base import as_rgb, load_rgb, to_square
 from udlib.datasets.transforms import IMAGENET_MEAN, IMAGENET_STD, normalise
 from udlib.devices import make_accelerator
 from udlib.heads import DualBranchNet
@@ -112,7 +112,7 @@ class TrainedModel:
     def prepare(self, image: Picture) -> Tensor:
         """One image, a path, a PIL image or uint8 (3, H, W), as the network sees it: uint8 (3, size, size).
 
-        Raises FileNotFoundError and ValueError for a file that is missing or cannot be decoded, both naming it.
+        A file is turned as its EXIF orientation asks. Raises FileNotFoundError and ValueError for a file that is missing or cannot be decoded, both naming it.
         """
         if isinstance(image, Tensor):
             if image.dtype != torch.uint8 or image.ndim != 3 or len(image) != 3:
@@ -122,11 +122,11 @@ class TrainedModel:
             image = Image.fromarray(np.ascontiguousarray(image.cpu().permute(1, 2, 0).numpy()))
         elif isinstance(image, (str, Path)):
             if not Path(image).is_file():
-                raise FileNotFoundError(f"image '{image}' does not exist: name an image file")
-            image = load_rgb(Path(image))
+                raise FileNotFoundError(f"image '{image}' does not exist, or is no file: name an image file")
+            image = load_rgb(Path(image), upright=True)
         elif not isinstance(image, Image.Image):
             raise TypeError(f"image is a {type(image).__name__}: expected a path, a PIL image or a uint8 tensor (3, H, W)")
-        return to_square(image.convert("RGB"), self.size)
+        return to_square(as_rgb(image), self.size)
 
     def logits(self, images: Sequence[Picture] | Tensor, batch_size: int = 32) -> Tensor:
         """The network's raw answers, float32 (N, C), computed in single precision; arguments as `predict`."""

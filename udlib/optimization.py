@@ -45,6 +45,8 @@ class TrainingConfig:
         for name, bound in least.items():
             if not getattr(self, name) >= bound:
                 raise ValueError(f"{name} is {getattr(self, name)}: expected at least {bound}")
+        if self.seed >= 2**32:
+            raise ValueError(f"seed is {self.seed}: expected less than 2**32, which NumPy's must be")
         if not 0 < self.lr < math.inf:
             raise ValueError(f"lr is {self.lr}: expected a number above 0")
         for name, what in {"warm_up": "the steps", "ema": "the steps", "lr_end": "lr"}.items():

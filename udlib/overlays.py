@@ -29,7 +29,7 @@ def attention_grid(images: Sequence, maps: Mapping[str, Sequence], titles: Seque
         framed = boxes[k] if boxes else ()
         row[0].imshow(np.asarray(images[k]), interpolation="nearest")
         draw_boxes(row[0], framed)
-        row[0].set_title(titles[k], fontsize=8)
+        row[0].set_title(titles[k], fontsize=8, parse_math=False)  # a file's name may hold dollars
         for axes, (name, values) in zip(row[1:], maps.items()):
             if values[k] is not None:
                 overlay(axes, images[k], values[k], framed)
@@ -90,7 +90,7 @@ def answers(images: Sequence, names: Sequence[str], given: Sequence[Mapping[str,
     for n, (left, axes) in enumerate(grid):
         left.imshow(np.asarray(images[n]), interpolation="nearest")
         left.axis("off")
-        left.set_title(titles[n] if titles else "", fontsize=9)
+        left.set_title(titles[n] if titles else "", fontsize=9, parse_math=False)
         values = np.array([np.asarray(answer, float) for answer in given[n].values()])
         order = np.argsort(-values.max(0), kind="stable")[:shown]
         rows = np.arange(len(order))

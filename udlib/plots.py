@@ -64,7 +64,7 @@ def picture_grid(images: Sequence, titles: Sequence[str] | None = None, boxes: S
     for k, (axes, image) in enumerate(zip(grid, images)):
         axes.imshow(np.asarray(image), interpolation="nearest")
         if titles:
-            axes.set_title(titles[k], fontsize=8)
+            axes.set_title(titles[k], fontsize=8, parse_math=False)
         draw_boxes(axes, boxes[k] if boxes else ())
     figure.tight_layout(pad=0.4)
     return figure

@@ -13,8 +13,9 @@ from dataclasses import asdict, dataclass, fields
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
+from udlib.datasets.base import Policy
 from udlib.optimization import TrainingConfig
 
 
@@ -38,6 +39,9 @@ class Recipe:
     settings: Any = None  # the method's own `Settings`
 
     def __post_init__(self):
+        for name, allowed in (("keep", ("last", "best")), ("policy", get_args(Policy))):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} is '{getattr(self, name)}': expected one of {', '.join(allowed)}")
         if self.classes is not None:
             object.__setattr__(self, "classes", tuple(self.classes))
 

@@ -393,7 +393,7 @@ from udlib.datasets.base import checkout
 
 measured = pd.DataFrame([throughput(path) for path in sorted((checkout() / "data" / "results").glob("throughput*.json"))])
 assert (measured["ours / bare"] < 1.2).all() and (measured["ours / peer"] > 0).all()
-measured.set_index("measured on").round(2)
+measured.set_index("measured on").round(2).T
 
 # %% [markdown]
 r"""
@@ -523,6 +523,7 @@ error = [padding_error(n) for n in COUNTED]
 assert np.isfinite(error).all() and padding_error(2 * ROUND) == 0
 figure = plots.lines(COUNTED, {"mAP": error}, "images in the test set", "error of the mAP, points")
 figure.axes[0].set_xscale("log")
+figure.axes[0].lines[0].set_linestyle("none")
 show(figure, "The error that counting padded images twice makes in mAP, over the number of images, with eight processes")
 
 # %%

@@ -28,16 +28,24 @@ def main(words: list[str] | None = None) -> None:
     """Run the command with these words, by default the process's own; ends in SystemExit. An error that this package raises
     is one line on stderr and exit code 2."""
     words = sys.argv[1:] if words is None else words
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # of a file's name that is no text in this encoding
     try:
         app(words, prog_name="udlib", obj=words)
     except OURS as error:
-        if not _raised_here(error):
+        if (said := _said(error)) is None:
             raise
-        print(f"udlib: {error}", file=sys.stderr)
+        print(f"udlib: {said}", file=sys.stderr)
         raise SystemExit(2) from None
 
 
-def _raised_here(error: BaseException) -> bool:
-    """Whether the error was raised by this package; another library's keeps its traceback, which says more."""
+def _said(error: BaseException) -> str | None:
+    """What a user is told: the words of this package's own errors, and the file and reason of the system's. None for another
+    library's, which keep their traceback, since that says more."""
     *_, innermost = traceback.extract_tb(error.__traceback__)
-    return Path(innermost.filename).is_relative_to(Path(__file__).parents[1])
+    if Path(innermost.filename).is_relative_to(Path(__file__).parents[1]):
+        return str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"'{error.filename}': {error.strerror or type(error).__name__}; check the path, and who may read and write there"
+    return f"{error} Give the whole path." if innermost.name in ("expanduser", "home") else None

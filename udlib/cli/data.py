@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from udlib.cli.options import require_writable
+
 if TYPE_CHECKING:
     from udlib.datasets import MultiLabelDataset
     from udlib.datasets.layouts import Source
@@ -38,6 +40,7 @@ def describe(
     """
     from udlib.datasets.summary import class_table, label_statistics
 
+    require_writable(csv)
     try:
         found = _source(data, root)
         opened = {name: _open(found, name) for name in split or found.splits()}

@@ -11,6 +11,8 @@ from typing import Annotated
 
 import typer
 
+from udlib.cli.options import require_writable
+
 DATA = "A folder of labelled images in a known layout (VOC, …), or scenes or digits, which come with the course."
 BY_NETWORK = "default: what suits the network"
 Data = Annotated[str, typer.Argument(metavar="DATA", help=DATA)]
@@ -24,7 +26,7 @@ Batch = Annotated[int | None, typer.Option(min=2, help=f"Images per step; {BY_NE
 Lr = Annotated[float | None, typer.Option(help=f"Highest learning rate; {BY_NETWORK}.")]
 Weights = Annotated[str | None, typer.Option(help="torchvision's pretrained weights, such as IMAGENET1K_V1, or none; "
                                                   f"{BY_NETWORK}.")]
-Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same model, bit for bit on a CPU.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="The same seed gives the same model, bit for bit on a CPU.")]
 Flip = Annotated[bool, typer.Option(help="Mirror images at random; not for letters, left and right hands, …")]
 Crop = Annotated[bool, typer.Option("--crop", help="Train on crops at random scales and places, out of images 8/7 as large "
                                     "(512 px for 448), as the paper's code does.")]
@@ -153,6 +155,7 @@ def evaluate(
     from udlib.making import measured
     from udlib.models import load
 
+    require_writable(csv)
     found = load(model)
     dataset = open_dataset(data, split, found.size)
     numbers = within_memory(lambda size: measured(found, dataset, size), batch,
@@ -187,9 +190,12 @@ def predict(
     from udlib.logs import write_csv
     from udlib.models import load
 
+    require_writable(csv)
     found = load(model)
     if map_folder is not None:
         found.require_branch()
+        if map_folder.exists() and not map_folder.is_dir():
+            raise NotADirectoryError(f"'{map_folder}' is a file: name a folder for the maps")
     rows, broken, taken = [], 0, set()
     for some in _in_parts(_files(images), batch):
         paths, pixels = [], []
@@ -299,11 +305,12 @@ def _write_map(model, path: Path, folder: Path, taken: set[str]) -> None:
     from udlib.overlays import attention_grid
     from udlib.plots import png
 
-    image = load_rgb(path)
+    image = load_rgb(path, upright=True)
     values = model.uncertainty_map(image)
     image.thumbnail((1024, 1024))
     name = next(name for name in chain([path.stem], (f"{path.stem}-{k}" for k in count(2))) if name not in taken)
     taken.add(name)
     folder.mkdir(parents=True, exist_ok=True)
-    figure = attention_grid([image], {"uncertainty": [values]}, [path.name], side=4)
+    title = path.name.encode(errors="backslashreplace").decode()  # a name may be no text
+    figure = attention_grid([image], {"uncertainty": [values]}, [title], side=4)
     atomic_write(folder / f"{name}.png", png(figure))

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from udlib.cli.options import require_writable
 from udlib.cli.running import cores, duration, forecast, measured_pace, train_all, train_side_by_side
 
 
@@ -51,9 +52,7 @@ def reproduce(
     from udlib.devices import hardware
     from udlib.reproduce import compare, cost, jobs_of, recipes_of, require_same_data, stored_runs
 
-    for file in filter(None, (csv, figure)):
-        if not file.parent.is_dir():
-            raise FileNotFoundError(f"'{file}' cannot be written: there is no folder '{file.parent}'")
+    require_writable(csv, figure)
     found = paper.table(table)
     chosen = found.matching(rows)
     name = _place(data or found.data, root)

@@ -11,7 +11,7 @@ from typing import Callable, Iterable, Literal, Mapping, Sequence
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -54,14 +54,15 @@ def data_root() -> Path:
     return Path.home() / ".cache" / "udlib"
 
 
-def load_rgb(path: Path) -> Image.Image:
-    """Decode one image file and convert it to RGB (grey, palette and CMYK files too).
+def load_rgb(path: Path, upright: bool = False) -> Image.Image:
+    """Decode one image file and convert it to RGB (grey, palette and CMYK files too; 16 bits of grey become 8).
 
-    Raises FileNotFoundError for a missing file and ValueError for one that cannot be decoded to its end; both name it.
+    As it is stored, which is what boxes refer to, or, with `upright`, turned as its EXIF orientation asks. Raises
+    FileNotFoundError for a missing file and ValueError for one that cannot be decoded to its end; both name it.
     """
     try:
         with Image.open(path) as image:
-            return image.convert("RGB")
+            return as_rgb(ImageOps.exif_transpose(image) if upright else image)
     except FileNotFoundError:
         raise FileNotFoundError(f"image '{path}' is missing: restore the file or take it out of the split") from None
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
@@ -69,6 +70,16 @@ def load_rgb(path: Path) -> Image.Image:
             f"image '{path}' cannot be decoded ({error}): restore the file, or take it off the list of images; "
             "in Python on_error='skip' leaves it out in VOC layout, elsewhere deleting it and missing='drop'"
         ) from error
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """An image in RGB. Pillow cuts all above 255 off; here 16 bits of grey become 8, and other numbers are a ValueError."""
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
+    elif image.mode in ("I", "F"):
+        raise ValueError(f"its pixels are numbers of 32 bits (mode {image.mode}), of which nobody says what is white: save it with 8 "
+                         "or 16 bits a channel")
+    return image.convert("RGB")
 
 
 def label_states(objects: Sequence[Sequence[Box]], classes: Sequence[str]) -> tuple[Tensor, Tensor]:
@@ -154,7 +165,8 @@ class MultiLabelDataset(Dataset):
 
     Attributes: `classes` (C names), `ids` (N), `paths` (N), `targets` uint8 (N, C), 1 also where all objects of the
     class are difficult, `difficult` bool (N, C), True just there, `posterior` float32 (N, C), P(label = 1 | image), or
-    None. Item i is `(image, target float32 (C,), difficult bool (C,))`; the image is what `transform` makes of the PIL
+    None; `upright`, whether images are turned as their EXIF orientation asks, which they are unless there are boxes, for
+    these refer to images as they are stored. Item i is `(image, target float32 (C,), difficult bool (C,))`; the image is what `transform` makes of the PIL
     RGB image, or without a transform that image itself.
     """
 
@@ -173,6 +185,7 @@ class MultiLabelDataset(Dataset):
         """Labels come from `objects`, or without boxes from `targets` and `difficult` (default: none is)."""
         self.classes, self.ids, self.paths, self.transform = tuple(classes), list(ids), list(paths), transform
         self.objects = [tuple(boxes) for boxes in objects] if objects is not None else [()] * len(self.ids)
+        self.upright = objects is None
         if targets is None:
             targets, difficult = label_states(self.objects, self.classes)
         self.targets = targets.to(torch.uint8)
@@ -204,7 +217,7 @@ class MultiLabelDataset(Dataset):
 
     def image(self, i: int) -> Image.Image:
         """Image i as stored on disk, converted to RGB."""
-        return load_rgb(self.image_path(i))
+        return load_rgb(self.image_path(i), self.upright)
 
     def image_size(self, i: int) -> tuple[int, int]:
         """(width, height) of image i on disk, the frame of `boxes(i)`; only the file's header is read."""

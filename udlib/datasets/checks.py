@@ -89,7 +89,13 @@ def _voc(found: Source, report: Report, note: Report) -> Images:
     root = found.folder()
     classes = find_classes(root)
     splits: dict[str, list[str]] = {}
-    for split in found.splits():
+    listed = found.splits()
+    for split in ("train", "val"):
+        if (path := root / "ImageSets" / "Main" / f"{split}.txt").is_file() and split not in listed:
+            report(f"split file '{path}' begins with two words: expected one image id per line")
+        elif split not in listed:
+            note(f"'{root}' has no split '{split}', which a training needs: found {', '.join(listed) or 'none'}")
+    for split in listed:
         _tried(report, lambda: splits.__setitem__(split, read_split(root, split)))
     objects, broken = {}, set()
     for name in track(dict.fromkeys(name for ids in splits.values() for name in ids), description="reading annotations"):

@@ -56,7 +56,7 @@ def decoded(dataset: MultiLabelDataset, size: int, folder: Path | None = None, w
 
 def fingerprint(dataset: MultiLabelDataset, size: int) -> str:
     """Names the pixels of a data set at a size: other ids, another order, or a changed file give another name."""
-    digest = hashlib.sha256(json.dumps([FORMAT, size, len(dataset)]).encode())
+    digest = hashlib.sha256(json.dumps([FORMAT, size, len(dataset), dataset.upright]).encode())
     for i, name in enumerate(dataset.ids):
         try:
             found = dataset.image_path(i).stat()

@@ -24,6 +24,7 @@ VOC_CLASSES = tuple(
     "sheep sofa train tvmonitor".split()
 )
 REMEDY = "extract the archive again, or point root at the folder that holds VOCdevkit"
+RESTORE = "restore the file, or pass on_error='skip'"
 
 
 class VOC(MultiLabelDataset):
@@ -149,8 +150,16 @@ def image_path(root: Path, name: str) -> Path:
 
 def read_lines(path: Path) -> list[str]:
     """Lines of a text file without blank ones; Windows line ends and a byte order mark do no harm."""
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
-    return [line.strip() for line in lines if line.strip()]
+    return [line.strip() for line in _text(path).splitlines() if line.strip()]
+
+
+def _text(path: Path, lines: int = -1) -> str:
+    """The text of a file, or of its first line; ValueError that names the file where it is not UTF-8."""
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            return file.readline() if lines == 1 else file.read()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"'{path}' is not UTF-8 ({error}): save it as UTF-8") from error
 
 
 def find_root(root: Path, year: int | str | None = None) -> Path:
@@ -184,9 +193,8 @@ def image_sets(root: Path) -> tuple[list[str], list[str]]:
     state, in each line.
     """
     splits, listings = [], []
-    for path in sorted((root / "ImageSets" / "Main").glob("*.txt")):
-        with path.open(encoding="utf-8-sig") as file:
-            (listings if len(file.readline().split()) == 2 else splits).append(path.stem)
+    for path in sorted(path for path in (root / "ImageSets" / "Main").glob("*.txt") if path.is_file()):
+        (listings if len(_text(path, 1).split()) == 2 else splits).append(path.stem)
     owners = {stem: [split for split in splits if stem.endswith("_" + split)] for stem in listings}
     classes = {stem.removesuffix("_" + max(found, key=len)) for stem, found in owners.items() if found}
     return splits, sorted(classes)
@@ -213,7 +221,10 @@ def find_classes(root: Path) -> tuple[str, ...]:
     """Class names of a folder: the same for each of its splits, so that columns agree between train and test."""
     listing = root / "classes.txt"
     if listing.is_file():
-        return tuple(read_lines(listing))
+        names = read_lines(listing)
+        if repeated := [name for name, count in Counter(names).items() if count > 1]:
+            raise ValueError(f"'{listing}' lists class '{repeated[0]}' more than once: list each once")
+        return tuple(names)
     if listed := image_sets(root)[1]:
         return tuple(listed)
     elements = (element for path in (root / "Annotations").glob("*.xml") for element in _named_objects(path))
@@ -243,14 +254,16 @@ def check_complete(root: Path, split: str, ids: list[str]) -> None:
 def parse_annotation(path: Path) -> Element:
     """Root element of one annotation. Entity declarations are refused, whatever they would expand to."""
     try:
-        return fromstring(path.read_bytes())
+        found = fromstring(path.read_bytes())
     except FileNotFoundError:
         raise FileNotFoundError(f"annotation '{path}' is missing: {REMEDY}") from None
     except DefusedXmlException as error:
         raise ValueError(f"annotation '{path}' declares entities ({error}): refused, VOC needs none") from error
     except (ParseError, ValueError, LookupError) as error:
-        remedy = "restore the file, or pass on_error='skip'"
-        raise ValueError(f"annotation '{path}' is not valid XML ({error}): {remedy}") from error
+        raise ValueError(f"annotation '{path}' is not valid XML ({error}): {RESTORE}") from error
+    if found.tag != "annotation":
+        raise ValueError(f"annotation '{path}' begins with <{found.tag}>, not with <annotation>: {RESTORE}")
+    return found
 
 
 def read_boxes(root: Path, name: str) -> list[Box]:

@@ -7,6 +7,7 @@ KD on the sigmoids; the student then has no calibration branch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -39,6 +40,11 @@ class Settings:
     normalize: bool = False  # standardise both maps before they are compared
     through_weights: bool = True  # let the attention's gradient flow through w (Eq. 15) too, not only through Z
     scale: str = "paper"  # or "released", the repaired factors of the released code
+
+    def __post_init__(self):
+        _require_weights(alpha=self.alpha, beta=self.beta)
+        if not 0 < self.temperature < math.inf:
+            raise ValueError(f"temperature is {self.temperature}: expected a number above 0")
 
 
 def needs(recipe) -> dict[str, dict]:
@@ -87,9 +93,7 @@ def distillation_loss(
     Raises ValueError for α < 0 or β < 0, for a teacher without a calibration branch where α or β needs one, for a student
     of another number of classes; FloatingPointError for a teacher whose answer is not finite, naming the images' rows.
     """
-    for name, value in {"alpha": alpha, "beta": beta}.items():
-        if not value >= 0:
-            raise ValueError(f"{name} is {value}: expected at least 0")
+    _require_weights(alpha=alpha, beta=beta)
     branch = alpha > 0 or beta > 0
     if branch and teacher.head.calibration is None:
         raise ValueError(f"alpha is {alpha} and beta is {beta}, but the teacher has no calibration branch: train it with "
@@ -242,6 +246,12 @@ def require_same_classes(teacher: Sequence[str], student: Sequence[str]) -> None
             raise ValueError(f"the {whose} does not know '{min(missing)}': teacher and student must name the same classes")
     at = next(k for k, (a, b) in enumerate(zip(teacher, student)) if a != b)
     raise ValueError(f"class {at} is '{teacher[at]}' to the teacher and '{student[at]}' to the student: use one order")
+
+
+def _require_weights(**weights: float) -> None:
+    for name, value in weights.items():
+        if not 0 <= value < math.inf:
+            raise ValueError(f"{name} is {value}: expected at least 0, and finite")
 
 
 def _branch(settings: Settings) -> float:

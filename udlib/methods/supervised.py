@@ -7,8 +7,9 @@ pair up by seed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from accelerate.utils import set_seed
 from torch import Tensor
@@ -30,6 +31,9 @@ class Settings:
     loss: str = "ova"  # of the classifier; the others are the hard-label rows of Table 5
     temperature: float = 3.0  # of the partial softmax in loss="softmax"
     smoothing: float = 9.0  # target logits ±9 of loss="label-smoothing"
+
+    def __post_init__(self):
+        supervised_loss(**asdict(self))
 
 
 SOFTMAX = ("softmax", "one-over-k")  # losses that leave the level of the logits free
@@ -75,8 +79,8 @@ def supervised_loss(lam: float = 0.1, scale: str = "paper", loss: str = "ova", t
     ±`smoothing`, summed over classes as Eq. 3 is; "one-over-k", the full softmax of Eq. 4. Raises ValueError for λ < 0,
     an unknown loss, or another loss than "ova" beside λ > 0.
     """
-    if not lam >= 0:
-        raise ValueError(f"lam is {lam}: expected at least 0")
+    if not 0 <= lam < math.inf:
+        raise ValueError(f"lam is {lam}: expected at least 0, and finite")
     if loss not in LOSSES:
         raise ValueError(f"loss is '{loss}': choose one of {', '.join(LOSSES)}")
     if loss != "ova" and lam > 0:
