@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -132,8 +132,8 @@ def make_model(data: str | Path, out: str | Path, chosen: Recipe, *, teacher: Tr
     call goes on, and `log.csv`; a model that is complete is loaded.
 
     Raises ValueError for unusable data, for a folder that holds another training, another model or anything else, or in which
-    another training is at work, and for a teacher that does not fit; OSError for a folder that cannot be written; RuntimeError where a GPU's memory is too small, with the batch that would fit;
-    KeyboardInterrupt that says how far it came.
+    another training is at work, and for a teacher that does not fit; OSError for a folder that cannot be written; RuntimeError
+    where a GPU's memory is too small, with the batch that would fit; KeyboardInterrupt that says how far it came.
     """
     out = Path(out).expanduser()
     if calibrate not in (*CALIBRATORS, "none"):
@@ -164,10 +164,12 @@ def alone_in(out: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        lock.unlink(missing_ok=True)
+        with suppress(OSError):  # Windows keeps a file that is open
+            lock.unlink()
         held.release()
-        if new and not any(out.iterdir()):
-            out.rmdir()
+        if new:
+            with suppress(OSError):  # it holds a model, then, or a training to go on with
+                out.rmdir()
 
 
 def _made(data: str | Path, out: Path, chosen: Recipe, splits: dict[str, MultiLabelDataset], teacher: TrainedModel | None,

@@ -166,8 +166,8 @@ class MultiLabelDataset(Dataset):
     Attributes: `classes` (C names), `ids` (N), `paths` (N), `targets` uint8 (N, C), 1 also where all objects of the
     class are difficult, `difficult` bool (N, C), True just there, `posterior` float32 (N, C), P(label = 1 | image), or
     None; `upright`, whether images are turned as their EXIF orientation asks, which they are unless there are boxes, for
-    these refer to images as they are stored. Item i is `(image, target float32 (C,), difficult bool (C,))`; the image is what `transform` makes of the PIL
-    RGB image, or without a transform that image itself.
+    these refer to images as they are stored. Item i is `(image, target float32 (C,), difficult bool (C,))`; the image is
+    what `transform` makes of the PIL RGB image, or without a transform that image itself.
     """
 
     def __init__(
