@@ -240,7 +240,7 @@ assert command(f"predict {image} --model teacher --top 3 --map maps") == 0
 r"""
 The student has no calibration branch, so a map must come from the teacher. In Python a model's folder is one call, with
 everything that is needed to use it: classes, image size, normalisation, weights, calibrator. Weights are stored as safetensors; nothing is
-ever unpickled, so a model from a stranger cannot run code.
+ever unpickled, so a model from a stranger cannot run code. (So weak a network's map says little; lesson 06 looks at those of better ones.)
 """
 
 # %%
@@ -584,7 +584,7 @@ assert command("reproduce table3a --data voc2007 --rows '*18*' --seeds 1 --size 
 
 # %% [markdown]
 r"""
-Read it in three parts. First the cost: is it measured on your machine, or assumed? ("For all" means all seeds of the line.) Then the
+Read it in three parts. First the cost: is it measured on your machine, or assumed? (The memory is that of all splits, test included.) Then the
 settings, each with its source: what the **paper** says, what only the **released code** says, what is **ours** since neither says it. A
 number without such a list cannot be repeated. Last what still differs. Here is the middle part, which was left out above, sorted:
 """
