@@ -142,6 +142,18 @@ def made(make):
     return on
 
 
+usual_move = torch.nn.Module.to
+
+
+def moved(module: torch.nn.Module, *args, **kwargs) -> torch.nn.Module:
+    """nn.Module.to, which here makes new parameters, unless the module is there already: an optimizer may hold the old ones."""
+    words = [word for word in (*args, kwargs.get("device")) if isinstance(word, (str, torch.device))]
+    first = next(module.parameters(), None)
+    if first is not None and words and torch.device(words[0]).type == first.device.type and "memory_format" not in kwargs:
+        return module
+    return usual_move(module, *args, **kwargs)
+
+
 @contextmanager
 def pretended_gpu(free: int = AMPLE):
     """Inside it there is a GPU, with so many bytes of free memory; yields the operations that were computed, counted."""
@@ -156,7 +168,8 @@ def pretended_gpu(free: int = AMPLE):
         (torch, "tensor"): made(torch.tensor),
         (torch, "as_tensor"): made(torch.as_tensor),
         (torch, "inference_mode"): lambda mode=True: torch.no_grad() if mode else torch.enable_grad(),
-        (torch.__future__, "get_swap_module_params_on_conversion"): lambda: True,  # a parameter that is moved stays itself
+        (torch.__future__, "get_overwrite_module_params_on_conversion"): lambda: True,
+        (torch.nn.Module, "to"): moved,
     }
     with ExitStack() as stack:
         for (owner, name), value in instead.items():
