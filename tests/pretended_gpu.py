@@ -97,9 +97,9 @@ def compute(func, args, kwargs):
     on_gpu = bool(here) if asked is None else torch.device(asked).type == "cuda"
     if tensors:
         computed[func.overloadpacket.__name__, tensors[0].device.type] += 1
-    if func not in UNCHECKED and (elsewhere := misplaced(func, args, tensors)) and here:
+    if func not in UNCHECKED and (wrong := misplaced(func, args, tensors)) and here:
         raise RuntimeError("Expected all tensors to be on the same device, but found at least two devices, cuda:0 and cpu! "
-                           f"({func}: {', '.join(str(tuple(tensor.shape)) for tensor in elsewhere)} on the CPU)")
+                           f"({func}: {', '.join(str(tuple(tensor.shape)) for tensor in wrong)} on the CPU)")
     device = "cuda" if on_gpu else "cpu"
     if (generator := kwargs.get("generator")) is not None and generator.device.type != device:
         raise RuntimeError(f"Expected a '{device}' device type for generator but found '{generator.device.type}'")
@@ -107,9 +107,8 @@ def compute(func, args, kwargs):
     def inside(value):
         return value.inner if isinstance(value, OnGPU) else value
 
-    where = {} if asked is None else {"device": torch.device("cpu"), "pin_memory": False if "pin_memory" in kwargs else None}
-    plain = tree_map(inside, kwargs) | {name: value for name, value in where.items() if value is not None}
-    found = func(*tree_map(inside, args), **plain)
+    elsewhere = {name: value for name, value in {"device": torch.device("cpu"), "pin_memory": False}.items() if name in kwargs}
+    found = func(*tree_map(inside, args), **tree_map(inside, kwargs) | elsewhere)
     known = {id(tensor.inner): tensor for tensor in here}
 
     def outside(value):

@@ -129,7 +129,7 @@ def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_trained(fold
 def test_what_the_system_refuses_is_named_in_one_line(folder, tmp_path, monkeypatch):
     def forbidden(self, *_, **__):
         raise PermissionError(errno.EACCES, "Permission denied", str(self))
-    monkeypatch.setattr("pathlib.Path.read_text", forbidden)
+    monkeypatch.setattr("udlib.datasets.custom.utf8", forbidden)
     assert "labels.csv': Permission denied" in refused("train", folder, "--out", tmp_path / "m", *QUICK)
     monkeypatch.undo()
     assert "home" in refused("data", "check", "~nobody-of-this-name/x")

@@ -130,7 +130,7 @@ def test_a_number_that_some_run_lacks_makes_a_claim_not_measured_rather_than_an_
 def test_the_tally_counts_each_paper(pair):
     claims = [Claim("a", "UD, Table 2", ("mAP",), *pair, "higher"), Claim("b", "UD, Fig. 3", ("mAP",), *pair, "lower"),
               Claim("c", "ours", ("mAP",), *pair, "higher"), Claim("d", "ours", ("mAP",), seeds(lam=0.7), pair[1], "higher")]
-    assert tally(claims)[1:] == [["Uncertainty Distillation (UD)", "1", "1", "0"], ["the course's own questions", "1", "0", "0"]]
+    assert tally(verdicts(claims))[1:] == [["Uncertainty Distillation (UD)", "1", "1", "0"], ["the course's own questions", "1", "0", "0"]]
 
 
 def test_the_headlines_are_a_few_claims_of_all_systems():

@@ -66,14 +66,12 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 def keeps_devices(function: Callable[P, T]) -> Callable[P, T]:
     """For a function that computes with networks it is given, on a GPU perhaps: they end on the device where they began.
 
-    Networks among the arguments count, and those in a mapping or a sequence that is an argument.
+    Networks among the arguments count, and those in a mapping that is an argument.
     """
     @functools.wraps(function)
     def at_home(*args: P.args, **kwargs: P.kwargs) -> T:
-        given = [part for value in (*args, *kwargs.values()) for part in (
-            value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else [value])]
-        homes = [(part, parameter.device) for part in given if isinstance(part, nn.Module)
-                 for parameter in [next(part.parameters(), None)] if parameter is not None]
+        given = [part for value in (*args, *kwargs.values()) for part in (value.values() if isinstance(value, Mapping) else [value])]
+        homes = [(part, device_of(part)) for part in given if isinstance(part, nn.Module)]
         try:
             return function(*args, **kwargs)
         finally:
@@ -82,10 +80,14 @@ def keeps_devices(function: Callable[P, T]) -> Callable[P, T]:
     return at_home
 
 
+def device_of(network: nn.Module) -> torch.device:
+    """Where a network's parameters are; without any, the CPU."""
+    return next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
+
+
 def beside(network: N, tensor: torch.Tensor) -> N:
     """The network, moved to the device of the tensor if it is on another one."""
-    parameter = next(network.parameters(), tensor)
-    return network if parameter.device == tensor.device else network.to(tensor.device)
+    return network if device_of(network) == tensor.device else network.to(tensor.device)
 
 
 class Compiled:

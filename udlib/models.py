@@ -7,7 +7,6 @@ their SHA-256, and `state.json` with everything else. Nothing in it is ever unpi
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from udlib.backbones import backbone
 from udlib.batches import ArrayData
 from udlib.checkpoints import load_checkpoint, load_weights, save_checkpoint
 from udlib.datasets.base import as_rgb, load_rgb, to_square
+from udlib.datasets.folders import first_repeated
 from udlib.datasets.transforms import IMAGENET_MEAN, IMAGENET_STD, normalise
 from udlib.devices import make_accelerator
 from udlib.heads import DualBranchNet
@@ -112,7 +112,8 @@ class TrainedModel:
     def prepare(self, image: Picture) -> Tensor:
         """One image, a path, a PIL image or uint8 (3, H, W), as the network sees it: uint8 (3, size, size).
 
-        A file is turned as its EXIF orientation asks. Raises FileNotFoundError and ValueError for a file that is missing or cannot be decoded, both naming it.
+        A file is turned as its EXIF orientation asks. Raises FileNotFoundError and ValueError for a file that is missing or
+        cannot be decoded, both naming it.
         """
         if isinstance(image, Tensor):
             if image.dtype != torch.uint8 or image.ndim != 3 or len(image) != 3:
@@ -260,8 +261,8 @@ def _check(model: TrainedModel) -> None:
     classes = len(model.classes)
     if odd := [name for name in model.classes if not (isinstance(name, str) and name.strip())]:
         raise ValueError(f"a class is called {odd[0]!r}: expected a name")
-    if repeated := [name for name, count in Counter(model.classes).items() if count > 1]:
-        raise ValueError(f"classes hold '{repeated[0]}' more than once: each class needs its own name")
+    if repeated := first_repeated(model.classes):
+        raise ValueError(f"classes hold '{repeated}' more than once: each class needs its own name")
     if (known := model.network.head.classification.out_features) != classes:
         raise ValueError(f"the network answers for {known} classes, and {classes} are named: name all of its classes in order")
     if model.size < 1:

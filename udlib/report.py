@@ -133,17 +133,20 @@ def verdicts(claims: Sequence[Claim]) -> list[list[str]]:
     return rows
 
 
-def tally(claims: Sequence[Claim]) -> list[list[str]]:
-    """Rows of a table, head first: for each paper, and for the course's own questions, how many claims got which verdict."""
+SOURCES = {"UD": "Uncertainty Distillation (UD)", "PSD": "Parallel Self-Distillation (PSD)",
+           "WSD": "distillation from weakly-supervised detection (WSD)", "ours": "the course's own questions"}
+
+
+def tally(judged: Sequence[Sequence[str]]) -> list[list[str]]:
+    """Rows of a table, head first, from the rows of `verdicts`: for each paper, and for the course's own questions, how many
+    claims got which verdict."""
+    found = Counter((row[1].split(",")[0], row[5].strip("*")) for row in judged[1:])
     rows = [["claims of", "hold", "reversed", "not detected"]]
-    found = Counter((claim.source.split(",")[0], row[5].strip("*")) for claim, row in zip(claims, verdicts(claims)[1:]))
-    for source in dict.fromkeys(claim.source.split(",")[0] for claim in claims):
-        rows.append([SOURCES.get(source, source), *(str(found[source, verdict]) for verdict in ("holds", "reversed", "not detected"))])
+    for source in dict.fromkeys(source for source, _ in found):
+        rows.append([SOURCES[source], *(str(found[source, verdict]) for verdict in ("holds", "reversed", "not detected"))])
     return rows
 
 
-SOURCES = {"UD": "Uncertainty Distillation (UD)", "PSD": "Parallel Self-Distillation (PSD)",
-           "WSD": "distillation from weakly-supervised detection (WSD)", "ours": "the course's own questions"}
 VERDICT_NOTE = ("Paired differences over five seeds on the test split (three where PSD stands against one partition alone, parts at "
                 "random or plain self-distillation, and where WSD's features alone or other proposals are judged), with t intervals. "
                 "A 95 % interval misses zero by chance once in twenty times, and these are {count}. \"Not detected\" says that so few seeds "
@@ -159,7 +162,8 @@ def generated(folder: Path) -> dict[str, str]:
         claims = [*calibration_claims(), *distillation_claims(), *parallel_claims(), *detection_claims()]
         judged = verdicts(claims)
         count = sum(row[3] != "–" for row in judged[1:])
-        parts = {"tally": as_markdown(tally(claims)), "headlines": as_markdown(verdicts([c for c in claims if c.headline])),
+        headlines = [judged[0], *(row for claim, row in zip(claims, judged[1:]) if claim.headline)]
+        parts = {"tally": as_markdown(tally(judged)), "headlines": as_markdown(headlines),
                  "verdicts": f"{as_markdown(judged)}\n\n{VERDICT_NOTE.format(count=count)}"}
     except FileNotFoundError as error:
         parts = dict.fromkeys(("tally", "headlines", "verdicts"), f"Not judged yet: {error}.")

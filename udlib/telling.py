@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+
 from udlib.experiments import Run, for_profile, load, load_or_run, profile
 from udlib.recipe import Recipe
 from udlib.statistics import PairedDifference, paired_difference

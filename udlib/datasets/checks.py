@@ -162,11 +162,11 @@ def _csv(found: Source, report: Report, note: Report) -> Images:
             report(f"'{path}' has no image of split '{split}': mark rows so in the column 'split', or leave that column out")
         elif absent_here:
             note(f"split '{split}' has no image with {', '.join(sorted(absent_here))}")
-    slips(listing, note)
+    _slips(listing, note)
     return {split: {row.file: folder / row.file for row in listing.rows if row.split == split} for split in SPLITS}
 
 
-def slips(listing: Listing, note: Report) -> None:
+def _slips(listing: Listing, note: Report) -> None:
     """Note labels of at most two images that are spelled much like one of more images."""
     counts = Counter(label for row in listing.rows for label in row.labels)
     for name, count in counts.items():

@@ -10,7 +10,7 @@ from typing import Callable, Sequence
 import torch
 
 from udlib.datasets.base import NoSplit
-from udlib.datasets.folders import Listed, Missing, Report, first_repeated, inside, portion, refuse
+from udlib.datasets.folders import Listed, Missing, Report, first_repeated, inside, portion, refuse, utf8
 
 FILE_COLUMNS = ("file", "filename", "file_name", "image", "path")
 SPLITS = ("train", "val", "test")
@@ -113,10 +113,8 @@ def image_folder(path: Path, images: str | Path | None = None) -> Path:
 def read_csv(path: Path, classes: Sequence[str] | None = None, report: Report = refuse) -> Listing:
     """All rows of a CSV. `report` is given each problem of a line, by default raised as ValueError; what is wrong with
     the columns, or with the whole file, is a ValueError in any case."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"'{path}' is not UTF-8 ({error}): save it as 'CSV UTF-8'") from error
+    with utf8(path, "save it as 'CSV UTF-8'") as file:
+        text = file.read()
     header = next((line for line in text.splitlines() if line.strip()), None)
     if header is None:
         raise ValueError(f"'{path}' is empty: expected a line of column names, file among them, and a line per image")

@@ -3,8 +3,9 @@
 import hashlib
 import os
 from collections import defaultdict
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Callable, Iterable, Literal, Sequence
+from typing import Callable, Iterable, Iterator, Literal, Sequence, TextIO
 
 import torch
 from torch import Tensor
@@ -122,7 +123,8 @@ class Listed(MultiLabelDataset):
         lacking = [i for i in absent(paths) if wanted[i]]
         count = int(wanted.sum())
         if lacking and (missing == "raise" or len(lacking) == count):
-            remedy = ("restore them, take them off the list of images, or, in Python, leave them out with missing='drop'" if len(lacking) < count else
+            remedy = ("restore them, take them off the list of images, or, in Python, leave them out with missing='drop'"
+                      if len(lacking) < count else
                       "extract the images, or point root at the folder that holds them")
             raise FileNotFoundError(f"{name} '{root}' lacks {len(lacking)} of the {count} images of split '{split}' "
                                     f"(first: '{paths[lacking[0]]}'): {remedy}")
@@ -133,6 +135,16 @@ class Listed(MultiLabelDataset):
             wanted[lacking] = False
         if not wanted.all():
             vars(self).update(vars(self.subset(torch.nonzero(wanted).flatten().tolist())))
+
+
+@contextmanager
+def utf8(path: Path, remedy: str = "save it as UTF-8") -> Iterator[TextIO]:
+    """A text file to read from, past a byte order mark; ValueError that names it where it is not UTF-8."""
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            yield file
+    except UnicodeDecodeError as error:
+        raise ValueError(f"'{path}' is not UTF-8 ({error}): {remedy}") from error
 
 
 def first_repeated(names: Iterable[str]) -> str | None:

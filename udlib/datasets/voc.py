@@ -3,7 +3,6 @@
 import difflib
 import math
 import os
-from collections import Counter
 from pathlib import Path
 from typing import Callable, Literal, Sequence
 from xml.etree.ElementTree import Element, ParseError
@@ -16,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from udlib.datasets.base import Box, MultiLabelDataset, NoSplit, load_rgb
+from udlib.datasets.folders import first_repeated, utf8
 from udlib.datasets.tables import Table, cached
 from udlib.progress import track
 
@@ -58,8 +58,8 @@ class VOC(MultiLabelDataset):
         self.skipped: list[tuple[str, str]] = []
         ids = read_split(self.root, split)
         classes = tuple(classes) if classes is not None else find_classes(self.root)
-        if repeated := [name for name, count in Counter(classes).items() if count > 1]:
-            raise ValueError(f"classes hold {repeated[0]!r} more than once: each class needs its own name")
+        if repeated := first_repeated(classes):
+            raise ValueError(f"classes hold {repeated!r} more than once: each class needs its own name")
         if on_error == "raise":
             check_complete(self.root, split, ids)
             objects = cached(f"voc {self.root.resolve()} {split}", len(ids), lambda: self._files(ids),
@@ -150,16 +150,8 @@ def image_path(root: Path, name: str) -> Path:
 
 def read_lines(path: Path) -> list[str]:
     """Lines of a text file without blank ones; Windows line ends and a byte order mark do no harm."""
-    return [line.strip() for line in _text(path).splitlines() if line.strip()]
-
-
-def _text(path: Path, lines: int = -1) -> str:
-    """The text of a file, or of its first line; ValueError that names the file where it is not UTF-8."""
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            return file.readline() if lines == 1 else file.read()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"'{path}' is not UTF-8 ({error}): save it as UTF-8") from error
+    with utf8(path) as file:
+        return [line.strip() for line in file.read().splitlines() if line.strip()]
 
 
 def find_root(root: Path, year: int | str | None = None) -> Path:
@@ -194,7 +186,8 @@ def image_sets(root: Path) -> tuple[list[str], list[str]]:
     """
     splits, listings = [], []
     for path in sorted(path for path in (root / "ImageSets" / "Main").glob("*.txt") if path.is_file()):
-        (listings if len(_text(path, 1).split()) == 2 else splits).append(path.stem)
+        with utf8(path) as file:
+            (listings if len(file.readline().split()) == 2 else splits).append(path.stem)
     owners = {stem: [split for split in splits if stem.endswith("_" + split)] for stem in listings}
     classes = {stem.removesuffix("_" + max(found, key=len)) for stem, found in owners.items() if found}
     return splits, sorted(classes)
@@ -212,8 +205,8 @@ def read_split(root: Path, split: str) -> list[str]:
     for number, name in enumerate(ids, 1):
         if len(name.split()) > 1:
             raise ValueError(f"split file '{path}' entry {number} holds {name!r}: expected one image id per line")
-    if repeated := [name for name, count in Counter(ids).items() if count > 1]:
-        raise ValueError(f"split file '{path}' lists {repeated[0]!r} more than once: list each image once")
+    if repeated := first_repeated(ids):
+        raise ValueError(f"split file '{path}' lists {repeated!r} more than once: list each image once")
     return ids
 
 
@@ -222,8 +215,8 @@ def find_classes(root: Path) -> tuple[str, ...]:
     listing = root / "classes.txt"
     if listing.is_file():
         names = read_lines(listing)
-        if repeated := [name for name, count in Counter(names).items() if count > 1]:
-            raise ValueError(f"'{listing}' lists class '{repeated[0]}' more than once: list each once")
+        if repeated := first_repeated(names):
+            raise ValueError(f"'{listing}' lists class '{repeated}' more than once: list each once")
         return tuple(names)
     if listed := image_sets(root)[1]:
         return tuple(listed)
