@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
 STAMP = """
 import sys
@@ -22,18 +24,30 @@ def benchmarks(*words):
     return subprocess.run([sys.executable, *map(str, words)], cwd=ROOT, capture_output=True, text=True)
 
 
+def agreeing(kept):
+    """The values, the figure against the peer and the memory of a file of throughput, whose numbers must follow from each other."""
+    assert {"hardware", "torch", "precision", "device", "threads"} <= kept["provenance"].keys()
+    speed, times, share, *_, memory = kept["figures"]["throughput"]
+    numbers = speed["values"]
+    found = {name: numbers[f"{name}_images_per_second"] for name in ("ours", "peer", "bare")}
+    assert min(found.values()) > 0 and min(memory["values"].values()) >= 0
+    assert times["values"]["times"] == found["ours"] / found["peer"] and times["found"] == f"{times['values']['times']:.1f}×"
+    assert share["values"]["share"] == found["ours"] / found["bare"] and share["found"] == f"{share['values']['share']:.2f}"
+    assert all(f" {found[name]:.0f}" in f" {speed['found']}" for name in found)
+    return numbers, times, memory
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "data" / "results").glob("throughput-*.json")), ids=lambda path: path.stem)
+def test_shipped_throughput_agrees_with_itself_and_says_where_it_was_measured(path):
+    agreeing(json.loads(path.read_text()))
+
+
 def test_throughput_measures_all_rivals_and_its_figures_can_be_kept(tmp_path):
     done = benchmarks("-c", STAMP, "throughput", "--out", tmp_path / "figures.json")
     assert done.returncode in (0, 1), done.stderr  # on a GPU, so small a problem may well miss the targets
     kept = json.loads((tmp_path / "figures.json").read_text())
-    assert {"hardware", "torch", "precision", "device", "threads"} <= kept["provenance"].keys()
-    speed, times, share, *_, memory = kept["figures"]["throughput"]
-    numbers = speed["values"]
+    numbers, times, memory = agreeing(kept)
     assert (numbers["batch"], numbers["student"], numbers["peer_precision"]) == (4, "small_narrow", "fp32")
-    found = {name: numbers[f"{name}_images_per_second"] for name in ("ours", "peer", "bare")}
-    assert min(found.values()) > 0 and min(memory["values"].values()) >= 0
-    assert times["values"]["times"] == found["ours"] / found["peer"]
-    assert share["values"]["share"] == found["ours"] / found["bare"]
     assert memory["values"].keys() >= {"ours", "peer", "bare"}
     if kept["provenance"]["device"] == "cpu":
         assert done.returncode == 0 and "a CPU's, not the GPU's figure" in done.stdout and times["passed"] is None
