@@ -225,7 +225,7 @@ log.tail(3).round(4)
 # %% [markdown]
 r"""
 A smaller network learns from it. `distill` is plain KD unless told otherwise: `--alpha 0.5 --beta 0.5` would be lesson 07's Eq. 18 as
-the paper has it, which from a random start cost small networks most of their mAP there.
+the paper has it, which from a random start ended far below KD there. Section 6 has the numbers.
 """
 
 # %%
@@ -397,7 +397,7 @@ measured.set_index("measured on").round(2).T
 
 # %% [markdown]
 r"""
-Read it from the right. *Ours over peer* says what all the trouble was worth; most of it here is the peer's loops and its data. *Ours over
+Read it from the right. *Ours over peer* says what all the trouble was worth: loops, JPEGs and float32 together. *Ours over
 bare* says what data and losses still cost: at 1 they are free, and only a faster network, or a faster machine, makes the
 training faster. The images a second themselves say little until you know the networks, the side and the precision: they stand in the same row.
 
@@ -469,11 +469,11 @@ torchrun --nnodes 2 --nproc_per_node 4 --rdzv_backend c10d --rdzv_endpoint node0
 
 `--batch` counts the images of a step over **all** processes, so the same number means the same training on one GPU or on eight: the
 order of the images, their crops and the learning rate are those of one process. What differs is batch normalisation, whose statistics
-are of each process's share: 16 images on eight GPUs are two each, too few for it, and too few to be any faster. To train
+are of each process's share: 16 images on eight GPUs are two each, which is little for it, and little work for a GPU. To train
 *faster*, raise `--batch` with the number of processes (it must be a multiple of it), and `--lr` with it; that is the other regime
 of above, and nothing scales it for you.
 
-A table of many trainings needs none of this: one training on each GPU is faster than each of them on all. Give every GPU rows of
+A table of many trainings needs none of this: with one training on each GPU there is nothing to exchange. Give every GPU rows of
 its own: `CUDA_VISIBLE_DEVICES=1 udlib reproduce table3a --rows '*v2*' …`.
 
 Two mistakes are common. The first: processes that do not find each other and train as many separate models. It is refused.
