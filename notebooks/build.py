@@ -37,7 +37,9 @@ SETTINGS = {"UDLIB_PROGRESS": "0", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
 
 def sources(only: str = "*") -> list[Path]:
     """The lessons' sources, in order, whose name matches the pattern (`01`, `01_multilabel_data` or `0[12]*`)."""
-    return [p for p in sorted((HERE / "src").glob("[0-9][0-9]_*.py")) if fnmatch(p.stem, only) or p.stem.startswith(only)]
+    return [
+        p for p in sorted((HERE / "src").glob("[0-9][0-9]_*.py")) if fnmatch(p.stem, only) or p.stem.startswith(only)
+    ]
 
 
 def read_source(path: Path) -> list[nbformat.NotebookNode]:
@@ -72,9 +74,12 @@ def build(path: Path, solved: bool) -> nbformat.NotebookNode:
             new.metadata["tags"] = tags
         kept.append(new)
     notebook = nbformat.v4.new_notebook(cells=kept)
-    notebook.metadata = nbformat.from_dict({
-        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-        "language_info": {"name": "python"}})
+    notebook.metadata = nbformat.from_dict(
+        {
+            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+            "language_info": {"name": "python"},
+        }
+    )
     return notebook
 
 
@@ -94,8 +99,13 @@ def execute(notebook: nbformat.NotebookNode, folder: Path) -> float:
     """Runs a notebook in place, from a clean kernel; returns the seconds it took."""
     os.environ.update(SETTINGS)
     start = time.perf_counter()
-    NotebookClient(notebook, timeout=3600, kernel_name="python3", store_widget_state=False,
-                   resources={"metadata": {"path": str(folder)}}).execute()
+    NotebookClient(
+        notebook,
+        timeout=3600,
+        kernel_name="python3",
+        store_widget_state=False,
+        resources={"metadata": {"path": str(folder)}},
+    ).execute()
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
     notebook.metadata["language_info"] = {"name": "python"}
@@ -135,8 +145,18 @@ def execute_all(only: str) -> None:
 
 def nbval(paths: list[Path], **environment: str) -> int:
     """nbval's verdict on these notebooks in lax mode: outputs of tagged cells are compared, every cell must run."""
-    command = [sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=1800",
-               "-p", "no:cacheprovider", "-q", *map(str, paths)]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "--nbval-lax",
+        "--nbval-current-env",
+        "--nbval-cell-timeout=1800",
+        "-p",
+        "no:cacheprovider",
+        "-q",
+        *map(str, paths),
+    ]
     return subprocess.run(command, env=os.environ | SETTINGS | environment, cwd=HERE.parent).returncode
 
 

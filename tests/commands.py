@@ -8,7 +8,7 @@ import json
 import pytest
 
 from udlib import cli
-from udlib.checkpoints import load_checkpoint
+from udlib.training.checkpoints import load_checkpoint
 
 
 def udlib_command(*words):
@@ -24,7 +24,16 @@ def outcome(folder):
     calibrator, metrics and settings, the log without its times, and no other file."""
     _, state = load_checkpoint(folder)
     with (folder / "log.csv").open(encoding="utf-8", newline="") as file:
-        log = [{name: value for name, value in row.items() if name not in ("seconds", "images_per_second")}
-               for row in csv.DictReader(file)]
-    said = json.dumps({name: state[name] for name in ("calibrator", "metrics", "training")})  # as text: NaN equals itself
-    return {"weights": state["sha256"], "said": said, "log": log, "files": sorted(path.name for path in folder.iterdir())}
+        log = [
+            {name: value for name, value in row.items() if name not in ("seconds", "images_per_second")}
+            for row in csv.DictReader(file)
+        ]
+    said = json.dumps(
+        {name: state[name] for name in ("calibrator", "metrics", "training")}
+    )  # as text: NaN equals itself
+    return {
+        "weights": state["sha256"],
+        "said": said,
+        "log": log,
+        "files": sorted(path.name for path in folder.iterdir()),
+    }

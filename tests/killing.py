@@ -13,7 +13,7 @@ from tqdm import tqdm
 from udlib import cli
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["udlib.making", "udlib.cli"])
+FORKS.set_forkserver_preload(["udlib.workshop", "udlib.cli"])
 PATIENCE = 300.0  # seconds
 
 

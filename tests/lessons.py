@@ -15,8 +15,18 @@ ROOT = Path(__file__).resolve().parents[1]
 LONGEST_CELL = 15  # lines
 SHOWS = {"show", "print", "display", "check", "check_guess", "check_choice"}  # calls that must leave an output
 # An output may name no folder of the machine it was made on.
-MACHINE = re.compile("|".join([*map(re.escape, (str(ROOT), str(Path.home()), tempfile.gettempdir() + os.sep)),
-                               r"/tmp/\w", r"/home/\w", r"/Users/\w", r"/root\b", r"[A-Z]:\\+Users"]))
+MACHINE = re.compile(
+    "|".join(
+        [
+            *map(re.escape, (str(ROOT), str(Path.home()), tempfile.gettempdir() + os.sep)),
+            r"/tmp/\w",
+            r"/home/\w",
+            r"/Users/\w",
+            r"/root\b",
+            r"[A-Z]:\\+Users",
+        ]
+    )
+)
 
 _spec = importlib.util.spec_from_file_location("build_lessons", ROOT / "notebooks" / "build.py")
 build = importlib.util.module_from_spec(_spec)
@@ -83,16 +93,25 @@ def must_show(code):
 
 def complaints(notebook, source, solved):
     """Everything that is wrong with an executed notebook of this source; an empty list for a good one."""
-    return [*differences(notebook, build.build(source, solved)), *faults_of_code(notebook),
-            *faults_of_outputs(notebook), *faults_of_answers(notebook, source, solved)]
+    return [
+        *differences(notebook, build.build(source, solved)),
+        *faults_of_code(notebook),
+        *faults_of_outputs(notebook),
+        *faults_of_answers(notebook, source, solved),
+    ]
 
 
 def differences(notebook, expected):
     """Where a notebook is not what its source gives."""
+
     def parts(found):
         return [(cell.cell_type, cell.id, cell.source, cell.metadata.get("tags", [])) for cell in found.cells]
-    return [f"not what its source gives: cell {here[1] if here else there[1]}"
-            for here, there in zip_longest(parts(notebook), parts(expected)) if here != there]
+
+    return [
+        f"not what its source gives: cell {here[1] if here else there[1]}"
+        for here, there in zip_longest(parts(notebook), parts(expected))
+        if here != there
+    ]
 
 
 def faults_of_code(notebook):
@@ -136,8 +155,12 @@ def names(cell, context):
     found = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, context)}
     if context is ast.Store:
         found |= {node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
-        found |= {alias.asname or alias.name.split(".")[0] for node in ast.walk(tree)
-                  if isinstance(node, (ast.Import, ast.ImportFrom)) for alias in node.names}
+        found |= {
+            alias.asname or alias.name.split(".")[0]
+            for node in ast.walk(tree)
+            if isinstance(node, (ast.Import, ast.ImportFrom))
+            for alias in node.names
+        }
     return found
 
 

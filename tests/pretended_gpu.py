@@ -29,8 +29,14 @@ class OnGPU(torch.Tensor):
 
     @staticmethod
     def __new__(cls, inner: torch.Tensor) -> torch.Tensor:
-        return torch.Tensor._make_wrapper_subclass(cls, inner.shape, strides=inner.stride(), dtype=inner.dtype,
-                                                   storage_offset=inner.storage_offset(), device="cpu")
+        return torch.Tensor._make_wrapper_subclass(
+            cls,
+            inner.shape,
+            strides=inner.stride(),
+            dtype=inner.dtype,
+            storage_offset=inner.storage_offset(),
+            device="cpu",
+        )
 
     def __init__(self, inner: torch.Tensor):
         self.inner = inner
@@ -49,7 +55,14 @@ class OnGPU(torch.Tensor):
     def to(self, *args, **kwargs) -> torch.Tensor:
         like = args[0] if args and isinstance(args[0], torch.Tensor) else None
         words = [like.device, like.dtype] if like is not None else args
-        device = next((torch.device(word) for word in (kwargs.pop("device", None), *words) if isinstance(word, (str, torch.device))), GPU)
+        device = next(
+            (
+                torch.device(word)
+                for word in (kwargs.pop("device", None), *words)
+                if isinstance(word, (str, torch.device))
+            ),
+            GPU,
+        )
         kinds = [word for word in words if isinstance(word, torch.dtype)]
         kwargs.pop("non_blocking", None)
         if device.type == "cpu":
@@ -66,7 +79,9 @@ class OnGPU(torch.Tensor):
         return self.inner.untyped_storage()
 
     def numpy(self, *args, **kwargs):
-        raise TypeError("can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host memory first.")
+        raise TypeError(
+            "can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host memory first."
+        )
 
     __array__ = numpy
 
@@ -98,8 +113,10 @@ def compute(func, args, kwargs):
     if tensors:
         computed[func.overloadpacket.__name__, tensors[0].device.type] += 1
     if func not in UNCHECKED and (wrong := misplaced(func, args, tensors)) and here:
-        raise RuntimeError("Expected all tensors to be on the same device, but found at least two devices, cuda:0 and cpu! "
-                           f"({func}: {', '.join(str(tuple(tensor.shape)) for tensor in wrong)} on the CPU)")
+        raise RuntimeError(
+            "Expected all tensors to be on the same device, but found at least two devices, cuda:0 and cpu! "
+            f"({func}: {', '.join(str(tuple(tensor.shape)) for tensor in wrong)} on the CPU)"
+        )
     device = "cuda" if on_gpu else "cpu"
     if (generator := kwargs.get("generator")) is not None and generator.device.type != device:
         raise RuntimeError(f"Expected a '{device}' device type for generator but found '{generator.device.type}'")
@@ -107,7 +124,9 @@ def compute(func, args, kwargs):
     def inside(value):
         return value.inner if isinstance(value, OnGPU) else value
 
-    elsewhere = {name: value for name, value in {"device": torch.device("cpu"), "pin_memory": False}.items() if name in kwargs}
+    elsewhere = {
+        name: value for name, value in {"device": torch.device("cpu"), "pin_memory": False}.items() if name in kwargs
+    }
     found = func(*tree_map(inside, args), **tree_map(inside, kwargs) | elsewhere)
     known = {id(tensor.inner): tensor for tensor in here}
 
@@ -135,9 +154,11 @@ class Computing(TorchDispatchMode):
 
 def made(make):
     """torch.tensor or torch.as_tensor, which look for a real GPU before anybody is asked."""
+
     def on(data, *args, device=None, **kwargs):
         found = data if isinstance(data, OnGPU) else make(data, *args, **kwargs)
         return found if device is None else found.to(device)
+
     return on
 
 
@@ -148,7 +169,12 @@ def moved(module: torch.nn.Module, *args, **kwargs) -> torch.nn.Module:
     """nn.Module.to, which here makes new parameters, unless the module is there already: an optimizer may hold the old ones."""
     words = [word for word in (*args, kwargs.get("device")) if isinstance(word, (str, torch.device))]
     first = next(module.parameters(), None)
-    if first is not None and words and torch.device(words[0]).type == first.device.type and "memory_format" not in kwargs:
+    if (
+        first is not None
+        and words
+        and torch.device(words[0]).type == first.device.type
+        and "memory_format" not in kwargs
+    ):
         return module
     return usual_move(module, *args, **kwargs)
 

@@ -3,10 +3,10 @@
 import torch
 
 from udlib.backbones import backbone
-from udlib.batches import ArrayData
 from udlib.heads import DualBranchNet
 from udlib.losses import dual_branch_loss
-from udlib.training import TrainingConfig
+from udlib.training.batches import ArrayData
+from udlib.training.loop import TrainingConfig
 
 QUICK = TrainingConfig(epochs=3, batch_size=32, lr=0.01, weight_decay=1e-4, precision="fp32", shift=1)
 

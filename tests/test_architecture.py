@@ -12,9 +12,35 @@ FLOORS = [
     ["datasets", "backbones", "heads", "proposals", "detectors"],
     ["devices", "batches", "checkpoints", "logs", "localisation", "detection_measures", "optimization", "training"],
     ["methods"],
-    ["measures", "sizes", "recipe", "experiments", "recipes", "models", "making", "paper", "tables", "reproduce", "verdicts", "ledger"],
+    [
+        "measures",
+        "sizes",
+        "recipe",
+        "experiments",
+        "recipes",
+        "models",
+        "making",
+        "paper",
+        "tables",
+        "reproduce",
+        "verdicts",
+        "ledger",
+    ],
     # On the top floor and inside a folder a later file may use an earlier one, never the other way round.
-    ["plots", "overlays", "telling", "widgets", "graphs", "regions", "exercises", "report", "comparison", "doctor", "cli", "__main__"],
+    [
+        "plots",
+        "overlays",
+        "telling",
+        "widgets",
+        "graphs",
+        "regions",
+        "exercises",
+        "report",
+        "comparison",
+        "doctor",
+        "cli",
+        "__main__",
+    ],
 ]
 FLOOR = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
 LONGEST = 350
@@ -63,8 +89,11 @@ def below(upper, lower):
         return True  # inside a folder: the test for circles decides
     here, there = FLOOR[room(upper)], FLOOR[room(lower)]
     top = len(FLOORS) - 1
-    return there < here or (there == here != top) or (
-        there == here == top and FLOORS[top].index(room(lower)) < FLOORS[top].index(room(upper)))
+    return (
+        there < here
+        or (there == here != top)
+        or (there == here == top and FLOORS[top].index(room(lower)) < FLOORS[top].index(room(upper)))
+    )
 
 
 def test_every_file_has_its_floor():
@@ -112,7 +141,7 @@ def paints(node):
 
 def test_the_rules_themselves_notice_an_import_that_runs_upwards(tmp_path):
     wrong = tmp_path / "losses.py"
-    wrong.write_text("def f():\n    from udlib.training import fit\n    return fit\n")
-    assert imported(wrong) == {"udlib.training"}
-    assert not below("udlib.losses", "udlib.training") and not below("udlib.plots", "udlib.cli")
-    assert below("udlib.cli", "udlib.plots") and below("udlib.training", "udlib.losses")
+    wrong.write_text("def f():\n    from udlib.training.loop import fit\n    return fit\n")
+    assert imported(wrong) == {"udlib.training.loop"}
+    assert not below("udlib.losses", "udlib.training.loop") and not below("udlib.figures.plots", "udlib.cli")
+    assert below("udlib.cli", "udlib.figures.plots") and below("udlib.training.loop", "udlib.losses")

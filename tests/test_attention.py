@@ -6,8 +6,13 @@ from captum.attr import LayerGradCam
 from torch import nn
 from torch.nn import functional as F
 
-from udlib.attention import (class_attention, energy_inside, pointing_game, uncertainty_attention,
-                             uncertainty_attention_of)
+from udlib.attention import (
+    class_attention,
+    energy_inside,
+    pointing_game,
+    uncertainty_attention,
+    uncertainty_attention_of,
+)
 from udlib.backbones import backbone
 from udlib.heads import DualBranchHead, DualBranchNet, Prediction
 
@@ -38,7 +43,7 @@ def literal_map(head, features, pooling, create_graph=False):
         logits, calibration_logits = head(pool(z, pooling))
         p, q = calibration_logits.softmax(1), logits.softmax(1)
         divergence = (p * (p / q).log()).sum()
-        gradient, = torch.autograd.grad(divergence, z, create_graph=create_graph)
+        (gradient,) = torch.autograd.grad(divergence, z, create_graph=create_graph)
         maps.append((gradient.sum((2, 3), keepdim=True) * z).sum(1)[0])
     return torch.stack(maps)
 
@@ -46,7 +51,9 @@ def literal_map(head, features, pooling, create_graph=False):
 @POOLINGS
 def test_the_map_is_that_of_full_autograd_at_every_cell(pooling):
     head, features = make()
-    torch.testing.assert_close(uncertainty_attention(head, features, pooling), literal_map(head, features, pooling).detach())
+    torch.testing.assert_close(
+        uncertainty_attention(head, features, pooling), literal_map(head, features, pooling).detach()
+    )
 
 
 @POOLINGS
@@ -55,9 +62,13 @@ def test_the_identity_holds_for_any_map_size_and_for_a_real_network(pooling, cel
     torch.manual_seed(1)
     net = DualBranchNet(backbone("small_narrow"), 5, pooling).eval()
     with torch.no_grad():
-        features = net(torch.rand(4, 3, 64, 64)).features[:, :, :cells[0], :cells[1]]
-    torch.testing.assert_close(uncertainty_attention(net.head, features, pooling),
-                               literal_map(net.head, features, pooling).detach(), rtol=1e-3, atol=1e-6)
+        features = net(torch.rand(4, 3, 64, 64)).features[:, :, : cells[0], : cells[1]]
+    torch.testing.assert_close(
+        uncertainty_attention(net.head, features, pooling),
+        literal_map(net.head, features, pooling).detach(),
+        rtol=1e-3,
+        atol=1e-6,
+    )
 
 
 @POOLINGS
@@ -75,7 +86,7 @@ def test_without_create_graph_the_weights_are_constants_and_the_head_gets_no_gra
     head, features = make()
     features.requires_grad_()
     found = uncertainty_attention(head, features)
-    gradient, = torch.autograd.grad(found[0, 1, 2], features)
+    (gradient,) = torch.autograd.grad(found[0, 1, 2], features)
     cells = torch.zeros_like(gradient, dtype=torch.bool)
     cells[0, :, 1, 2] = True
     assert gradient[cells].abs().min() > 0 and not gradient[~cells].any(), "w_c where it stands, 0 elsewhere"
@@ -144,11 +155,14 @@ def test_branches_that_agree_leave_an_empty_map():
     assert uncertainty_attention(head, features).abs().max() < 1e-12
 
 
-@pytest.mark.parametrize("change, says", [
-    ({"pooling": "sum"}, "pooling is 'sum': expected 'avg' or 'max'"),
-    ({"features": torch.zeros(3, 6)}, r"shape \(3, 6\): expected \(images, channels, height, width\)"),
-    ({"head": DualBranchHead(6, 4, calibration=False)}, "no calibration branch"),
-])
+@pytest.mark.parametrize(
+    "change, says",
+    [
+        ({"pooling": "sum"}, "pooling is 'sum': expected 'avg' or 'max'"),
+        ({"features": torch.zeros(3, 6)}, r"shape \(3, 6\): expected \(images, channels, height, width\)"),
+        ({"head": DualBranchHead(6, 4, calibration=False)}, "no calibration branch"),
+    ],
+)
 def test_bad_input_is_refused(change, says):
     head, features = make(dtype=torch.float32)
     with pytest.raises(ValueError, match=says):
@@ -175,7 +189,9 @@ def test_a_class_map_is_captums_grad_cam(pooling, branch, relu):
     whole = Whole(head, pooling, ["classification", "calibration"].index(branch))
     for classes in (2, torch.tensor([0, 3, 1])):
         expected = LayerGradCam(whole, whole.last).attribute(features, target=classes, relu_attributions=relu)
-        torch.testing.assert_close(class_attention(head, features, classes, pooling, branch, relu), expected[:, 0].detach())
+        torch.testing.assert_close(
+            class_attention(head, features, classes, pooling, branch, relu), expected[:, 0].detach()
+        )
 
 
 def test_a_class_map_of_a_linear_branch_adds_up_to_its_logit():
@@ -185,10 +201,14 @@ def test_a_class_map_of_a_linear_branch_adds_up_to_its_logit():
     torch.testing.assert_close(maps.sum((1, 2)) + head.classification.bias[1], logits[:, 1])
 
 
-@pytest.mark.parametrize("change, says", [
-    ({"classes": 4}, "classes run from 4 to 4: expected 0 to 3"), ({"classes": -1}, "expected 0 to 3"),
-    ({"branch": "softmax"}, "expected 'classification' or 'calibration'"),
-])
+@pytest.mark.parametrize(
+    "change, says",
+    [
+        ({"classes": 4}, "classes run from 4 to 4: expected 0 to 3"),
+        ({"classes": -1}, "expected 0 to 3"),
+        ({"branch": "softmax"}, "expected 'classification' or 'calibration'"),
+    ],
+)
 def test_bad_classes_and_branches_are_refused(change, says):
     head, features = make()
     with pytest.raises(ValueError, match=says):
@@ -201,7 +221,9 @@ def test_localisation_against_literal_counts():
     share = energy_inside(maps, masks)
     assert share[0] == 0.5 and share[1].isnan() and share[2] == 0.25
     assert pointing_game(maps, masks).tolist() == [True, True, True]
-    assert pointing_game(-maps[:1], masks[:1]).tolist() == [True] and pointing_game(-maps[:1], ~masks[:1]).tolist() == [False]
+    assert pointing_game(-maps[:1], masks[:1]).tolist() == [True] and pointing_game(-maps[:1], ~masks[:1]).tolist() == [
+        False
+    ]
 
 
 def test_a_small_map_is_judged_at_the_size_of_the_mask():
@@ -213,9 +235,14 @@ def test_a_small_map_is_judged_at_the_size_of_the_mask():
     assert not pointing_game(peak, corner.flip(2)).any()
 
 
-@pytest.mark.parametrize("maps, masks", [(torch.zeros(2, 3), torch.zeros(2, 3, 3, dtype=torch.bool)),
-                                         (torch.zeros(2, 3, 3), torch.zeros(1, 3, 3, dtype=torch.bool)),
-                                         (torch.zeros(2, 3, 3), torch.zeros(2, 3, 3))])
+@pytest.mark.parametrize(
+    "maps, masks",
+    [
+        (torch.zeros(2, 3), torch.zeros(2, 3, 3, dtype=torch.bool)),
+        (torch.zeros(2, 3, 3), torch.zeros(1, 3, 3, dtype=torch.bool)),
+        (torch.zeros(2, 3, 3), torch.zeros(2, 3, 3)),
+    ],
+)
 def test_maps_and_masks_of_other_shapes_are_refused(maps, masks):
     with pytest.raises(ValueError, match="of the same images"):
         energy_inside(maps, masks)
@@ -240,8 +267,10 @@ def trained_pass():
 def test_in_eval_mode_the_map_of_a_forward_pass_is_that_of_the_head(trained_pass, pooling):
     head, features = trained_pass
     head.eval()
-    torch.testing.assert_close(uncertainty_attention_of(a_pass(head, features, pooling)),
-                               uncertainty_attention(head, features, pooling, create_graph=True))
+    torch.testing.assert_close(
+        uncertainty_attention_of(a_pass(head, features, pooling)),
+        uncertainty_attention(head, features, pooling, create_graph=True),
+    )
 
 
 @pytest.mark.parametrize("pooling", ["avg", "max"])
@@ -250,7 +279,7 @@ def test_in_train_mode_it_is_full_autograd_with_the_batchs_statistics(trained_pa
     found = uncertainty_attention_of(a_pass(head, features, pooling))
     said = a_pass(head, features, pooling)
     divergence = F.kl_div(said.logits.log_softmax(1), said.calibration_logits.softmax(1), reduction="sum")
-    slope, = torch.autograd.grad(divergence, features)
+    (slope,) = torch.autograd.grad(divergence, features)
     torch.testing.assert_close(found, (slope.sum((2, 3), keepdim=True) * features).sum(1))
     assert not torch.allclose(found, uncertainty_attention(head, features), rtol=0.01), "eval mode has other statistics"
 
@@ -260,6 +289,7 @@ def test_the_gradient_of_a_loss_on_the_map_is_its_gradient_only_through_the_weig
 
     def distance(values, create_graph=True):
         return uncertainty_attention_of(a_pass(head, values), create_graph).square().sum()
+
     assert torch.autograd.gradcheck(distance, (features,))
     with pytest.raises(RuntimeError, match="Jacobian mismatch"):
         torch.autograd.gradcheck(lambda values: distance(values, create_graph=False), (features,))

@@ -9,12 +9,12 @@ from PIL import Image
 
 from udlib.attention import class_attention, energy_inside, uncertainty_attention
 from udlib.backbones import backbone
+from udlib.course.explorers import AttentionExplorer
 from udlib.datasets.base import Box, MultiLabelDataset, to_memory
 from udlib.datasets.transforms import normalise
 from udlib.heads import DualBranchNet
-from udlib.localisation import box_mask
 from udlib.losses import softmax_kl
-from udlib.widgets import AttentionExplorer
+from udlib.training.localisation import box_mask
 
 CLASSES = ("boat", "fish", "tree")
 OBJECTS = [[Box("boat", 2, 3, 20, 18)], [Box("fish", 0, 0, 9, 9, difficult=True), Box("tree", 12, 4, 30, 31)], []]
@@ -57,7 +57,10 @@ def words(explorer):
 
 def test_the_sliders_offer_the_given_pictures_networks_and_maps_and_nothing_between(explorer):
     assert {name: list(slider.options) for name, slider in explorer.sliders.items()} == {
-        "picture": ROWS, "network": ["teacher", "max", "baseline"], "map": list(AttentionExplorer.MAPS)}
+        "picture": ROWS,
+        "network": ["teacher", "max", "baseline"],
+        "map": list(AttentionExplorer.MAPS),
+    }
     assert explorer.value == (2, "teacher", "uncertainty")
     with pytest.raises(ValueError, match="picture = 0 was not loaded: choose one of 2, 1"):
         explorer.move(picture=0)
@@ -74,7 +77,9 @@ def test_the_map_is_that_of_this_picture_and_this_network(explorer, models, pict
     p = torch.sigmoid(prediction.logits[0])
     for kind, chosen in (("most probable class", p.argmax()), ("least certain class", (p - 0.5).abs().argmin())):
         found, what = explorer.look(row, name, kind)
-        expected = class_attention(models[name].head, prediction.features, int(chosen), models[name].pooling, relu=False)[0]
+        expected = class_attention(
+            models[name].head, prediction.features, int(chosen), models[name].pooling, relu=False
+        )[0]
         torch.testing.assert_close(found.clone(), expected, rtol=1e-3, atol=1e-5)
         assert what == f"{CLASSES[chosen]}, p = {p[chosen]:.2f}"
 
@@ -113,18 +118,23 @@ def test_a_network_without_the_branch_has_no_uncertainty_map_but_class_maps(expl
     assert "Error" not in words(explorer) and "KL of the heads<br><b>–</b>" in words(explorer)
     without = bytes(explorer.picture.value)
     explorer.move(map="most probable class")
-    assert explorer.look(2, "baseline", "most probable class")[0] is not None and bytes(explorer.picture.value) != without
+    assert (
+        explorer.look(2, "baseline", "most probable class")[0] is not None and bytes(explorer.picture.value) != without
+    )
 
 
 def test_a_description_in_words_stands_beside_the_picture(explorer):
-    label, = re.findall(r"aria-label='([^']*)'", explorer.readout.value)
+    (label,) = re.findall(r"aria-label='([^']*)'", explorer.readout.value)
     assert label.startswith("picture 2, teacher, uncertainty attention: KL of the heads ")
 
 
 def test_a_frame_is_drawn_when_it_is_looked_at_and_kept(models, pictures, monkeypatch):
     drawn = []
-    monkeypatch.setattr(AttentionExplorer, "frame", lambda self, *value, draw=AttentionExplorer.frame: (
-        drawn.append(value), draw(self, *value))[1])
+    monkeypatch.setattr(
+        AttentionExplorer,
+        "frame",
+        lambda self, *value, draw=AttentionExplorer.frame: (drawn.append(value), draw(self, *value))[1],
+    )
     explorer = AttentionExplorer({"teacher": models["teacher"]}, pictures, ROWS, size=32)
     assert drawn == [(2, "teacher", "uncertainty")]
     for row in (1, 2, 1):

@@ -3,7 +3,7 @@ import torch
 from striped_images import striped_images
 from torch.utils.data import Dataset
 
-from udlib.batches import ArrayData, as_data, load, require_positives
+from udlib.training.batches import ArrayData, as_data, load, require_positives
 
 CPU = torch.device("cpu")
 

@@ -31,13 +31,21 @@ def agreeing(kept):
     numbers = speed["values"]
     found = {name: numbers[f"{name}_images_per_second"] for name in ("ours", "peer", "bare")}
     assert min(found.values()) > 0 and min(memory["values"].values()) >= 0
-    assert times["values"]["times"] == found["ours"] / found["peer"] and times["found"] == f"{times['values']['times']:.1f}×"
-    assert share["values"]["share"] == found["ours"] / found["bare"] and share["found"] == f"{share['values']['share']:.2f}"
+    assert (
+        times["values"]["times"] == found["ours"] / found["peer"]
+        and times["found"] == f"{times['values']['times']:.1f}×"
+    )
+    assert (
+        share["values"]["share"] == found["ours"] / found["bare"]
+        and share["found"] == f"{share['values']['share']:.2f}"
+    )
     assert all(f" {found[name]:.0f}" in f" {speed['found']}" for name in found)
     return numbers, times, memory
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "data" / "results").glob("throughput-*.json")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "data" / "results").glob("throughput-*.json")), ids=lambda path: path.stem
+)
 def test_shipped_throughput_agrees_with_itself_and_says_where_it_was_measured(path):
     agreeing(json.loads(path.read_text()))
 

@@ -18,24 +18,37 @@ import nbformat
 import pytest
 from lessons import ROOT, SOURCES, code_of, cut
 
-from udlib.doctor import find_chromium
-from udlib.experiments import load
-from udlib.recipes import sweep
+from udlib.course.doctor import find_chromium
+from udlib.course.recipes import sweep
+from udlib.course.store import load
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is missing: install the extra `test`")
 CHROMIUM = find_chromium()
 LESSON = ROOT / "notebooks" / f"{SOURCES[0].stem}.ipynb"
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"]
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+]
 START, RUN, REACT = 180, 900, 60  # seconds granted, for a machine that is busy with other things
 # Every cell stays in the page, wherever it is scrolled to, and nothing asks for news.
-SETTINGS = {"notebook-extension/tracker": {"windowingMode": "none"},
-            "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False}}
+SETTINGS = {
+    "notebook-extension/tracker": {"windowingMode": "none"},
+    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+}
 
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="NO CHROMIUM: no lesson was opened in a browser; install one, on "
-                       "Debian and Ubuntu with `sudo apt-get install chromium`, and run the tests again"),
+    pytest.mark.skipif(
+        CHROMIUM is None,
+        reason="NO CHROMIUM: no lesson was opened in a browser; install one, on "
+        "Debian and Ubuntu with `sudo apt-get install chromium`, and run the tests again",
+    ),
 ]
 
 
@@ -62,13 +75,27 @@ def lab(tmp_path, served):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(content))
     port = free_port()
-    folders = {"JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
-               "JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "data", "JUPYTER_RUNTIME_DIR": "runtime",
-               "IPYTHONDIR": "ipython"}
+    folders = {
+        "JUPYTERLAB_SETTINGS_DIR": "settings",
+        "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
+        "JUPYTER_CONFIG_DIR": "config",
+        "JUPYTER_DATA_DIR": "data",
+        "JUPYTER_RUNTIME_DIR": "runtime",
+        "IPYTHONDIR": "ipython",
+    }
     own = {name: str(tmp_path / folder) for name, folder in folders.items()}
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1",
-               f"--ServerApp.port={port}", "--ServerApp.port_retries=0", "--IdentityProvider.token=",
-               f"--ServerApp.root_dir={tmp_path}"]
+    command = [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        "--no-browser",
+        "--allow-root",
+        "--ServerApp.ip=127.0.0.1",
+        f"--ServerApp.port={port}",
+        "--ServerApp.port_retries=0",
+        "--IdentityProvider.token=",
+        f"--ServerApp.root_dir={tmp_path}",
+    ]
     log = tmp_path / "server.log"
     with open(log, "wb") as file:
         server = subprocess.Popen(command, env=os.environ | own, stdout=file, stderr=subprocess.STDOUT, cwd=tmp_path)
@@ -132,18 +159,22 @@ def run_all(page, lab, notebook):
     cells = len(code_of(nbformat.read(notebook, as_version=4)))
     page.goto(f"{lab}/lab/tree/notebooks/{notebook.name}", timeout=START * 1000)
     page.locator(".jp-Notebook .jp-CodeCell").nth(cells - 1).wait_for(state="attached", timeout=START * 1000)
-    page.locator('.jp-NotebookPanel-toolbar .jp-KernelName', has_text="Python 3").wait_for(timeout=START * 1000)
+    page.locator(".jp-NotebookPanel-toolbar .jp-KernelName", has_text="Python 3").wait_for(timeout=START * 1000)
 
     choose(page, "Edit", "editmenu:clear-all")
     page.wait_for_function("""() => [...document.querySelectorAll('.jp-Notebook .jp-CodeCell .jp-InputPrompt')]
         .every(prompt => !/\\d/.test(prompt.textContent))""")
     choose(page, "Run", "runmenu:run-all")
-    page.wait_for_function("""cells => {
+    page.wait_for_function(
+        """cells => {
         const prompts = document.querySelectorAll('.jp-Notebook .jp-CodeCell .jp-InputPrompt');
         const found = [...prompts].map(prompt => prompt.textContent);
         const failed = document.querySelector('.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.stderr"]');
         return failed || (found.length === cells && found.every(text => /\\[\\d+\\]/.test(text)));
-    }""", arg=cells, timeout=RUN * 1000)
+    }""",
+        arg=cells,
+        timeout=RUN * 1000,
+    )
     assert outputs(page, "application/vnd.jupyter.stderr").all_inner_texts() == []  # JupyterLab's kind for errors too
     assert prompts(page) == [f"[{k}]:" for k in range(1, cells + 1)]
 

@@ -166,16 +166,19 @@ def test_no_confident_entry_makes_the_confident_error_undefined_and_a_class_with
 
 
 def test_a_perfectly_calibrated_predictor_looks_miscalibrated_on_few_images_and_ece_falls_to_zero_on_many():
-    found = [expected_calibration_error(posterior, y)
-             for posterior, _, y in (simulated(n, seed=1) for n in (100, 1000, 100_000))]
+    found = [
+        expected_calibration_error(posterior, y)
+        for posterior, _, y in (simulated(n, seed=1) for n in (100, 1000, 100_000))
+    ]
     assert found[0] > 0.05 > found[1] > 0.01 > found[2]
     posterior, _, _ = simulated(100_000)
     assert true_calibration_error(posterior, posterior) == 0
 
 
 def test_calibration_noise_is_what_a_calibrated_model_shows():
-    shown = [expected_calibration_error(posterior, y)
-             for posterior, _, y in (simulated(300, seed=s) for s in range(40))]
+    shown = [
+        expected_calibration_error(posterior, y) for posterior, _, y in (simulated(300, seed=s) for s in range(40))
+    ]
     assert calibration_noise(simulated(300)[0]) == pytest.approx(np.mean(shown), rel=0.1)
     assert calibration_noise(torch.tensor([[0.0, 1.0]])) == 0
 
@@ -228,7 +231,8 @@ def test_the_basic_interval_holds_the_true_error_far_more_often_than_percentiles
     truth = true_calibration_error(p, posterior, average="pooled")
     few = p[:50], p[:50] > 0.5
     assert calibration_interval(brier_score, *few, samples=5) == calibration_interval(
-        brier_score, *few, samples=5, kind="basic")
+        brier_score, *few, samples=5, kind="basic"
+    )
     hits = {"basic": 0, "percentile": 0}
     for trial in range(10):
         _, p, y = simulated(500, seed=trial, sharpness=1.2)
@@ -251,8 +255,9 @@ def test_intervals_take_options_masks_and_a_posterior_and_stay_at_or_above_zero(
 
 
 @settings(max_examples=30, deadline=None)
-@given(predictions(), st.sampled_from(ERRORS), st.sampled_from(["classwise", "pooled"]),
-       st.randoms(use_true_random=False))
+@given(
+    predictions(), st.sampled_from(ERRORS), st.sampled_from(["classwise", "pooled"]), st.randoms(use_true_random=False)
+)
 def test_neither_the_order_of_images_nor_what_is_ignored_matters(case, error, average, random):
     p, y, ignore = case
     expected = error(p, y, average=average, ignore=ignore)
@@ -276,13 +281,16 @@ def test_values_that_are_no_probabilities_are_refused_everywhere(measure):
         measure(torch.zeros(2, 1), torch.full((2, 1), 0.5))
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    ({"bins": 0}, "bins is 0: expected a whole number of at least 1"),
-    ({"bins": 2.5}, "bins is 2.5"),
-    ({"average": "macro"}, "unknown average 'macro': choose classwise or pooled"),
-    ({"binning": "quantile"}, "unknown binning 'quantile': choose width or mass"),
-    ({"minimum": 50}, "minimum is 50"),
-])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"bins": 0}, "bins is 0: expected a whole number of at least 1"),
+        ({"bins": 2.5}, "bins is 2.5"),
+        ({"average": "macro"}, "unknown average 'macro': choose classwise or pooled"),
+        ({"binning": "quantile"}, "unknown binning 'quantile': choose width or mass"),
+        ({"minimum": 50}, "minimum is 50"),
+    ],
+)
 def test_bad_options_are_refused_by_name(options, message):
     with pytest.raises(ValueError, match=message):
         expected_calibration_error(torch.zeros(2, 1), torch.zeros(2, 1), **options)
@@ -300,9 +308,12 @@ def test_a_bad_posterior_and_a_wholly_ignored_set_are_refused():
 
 
 BINNED = [
-    (expected_calibration_error, {}), (expected_calibration_error, {"average": "pooled", "bins": 7}),
-    (confident_calibration_error, {"average": "pooled"}), (confident_calibration_error, {}),
-    (true_calibration_error, {"minimum": 0.3}), (expected_calibration_error, {"average": "pooled", "minimum": 1.0}),
+    (expected_calibration_error, {}),
+    (expected_calibration_error, {"average": "pooled", "bins": 7}),
+    (confident_calibration_error, {"average": "pooled"}),
+    (confident_calibration_error, {}),
+    (true_calibration_error, {"minimum": 0.3}),
+    (expected_calibration_error, {"average": "pooled", "minimum": 1.0}),
 ]
 
 
@@ -312,7 +323,11 @@ BINNED = [
 def test_binning_each_image_once_gives_the_interval_of_binning_every_sample_anew(measure, options, masked, dtype):
     g = torch.Generator().manual_seed(0)
     p = (torch.rand(80, 4, generator=g) * 21).floor().clamp(max=20).to(dtype) / 20  # on the edges of bins, 0 and 1 too
-    y = torch.rand(80, 4, generator=g).double() if measure is true_calibration_error else torch.rand(80, 4, generator=g) < p
+    y = (
+        torch.rand(80, 4, generator=g).double()
+        if measure is true_calibration_error
+        else torch.rand(80, 4, generator=g) < p
+    )
     ignore = torch.rand(80, 4, generator=g) < 0.3 if masked else None
     if masked:
         ignore[:, 2] = True  # a class without an entry
@@ -323,7 +338,11 @@ def test_binning_each_image_once_gives_the_interval_of_binning_every_sample_anew
 
 def test_an_interval_refuses_what_its_measure_refuses():
     p, y = torch.full((4, 2), 0.5), torch.zeros(4, 2)
-    for options, says in [({"bins": 0}, "bins is 0"), ({"average": "micro"}, "unknown average"), ({"minimum": 2}, "minimum is 2")]:
+    for options, says in [
+        ({"bins": 0}, "bins is 0"),
+        ({"average": "micro"}, "unknown average"),
+        ({"minimum": 2}, "minimum is 2"),
+    ]:
         with pytest.raises(ValueError, match=says):
             calibration_interval(expected_calibration_error, p, y, **options)
     with pytest.raises(ValueError, match="1.5"):
@@ -337,4 +356,5 @@ def test_one_class_only_makes_class_wise_and_pooled_the_same():
     for error in ERRORS:
         assert error(p, y) == pytest.approx(error(p, y, average="pooled"))
     assert calibration_interval(expected_calibration_error, p, y, samples=20) == pytest.approx(
-        calibration_interval(expected_calibration_error, p, y, samples=20, average="pooled"), abs=1e-12)
+        calibration_interval(expected_calibration_error, p, y, samples=20, average="pooled"), abs=1e-12
+    )

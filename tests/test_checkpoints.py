@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from udlib.checkpoints import load_checkpoint, require_same, save_checkpoint
+from udlib.training.checkpoints import load_checkpoint, require_same, save_checkpoint
 
 OLD = {"weight": torch.arange(6.0).reshape(2, 3), "steps": torch.tensor(7)}
 NEW = {"weight": torch.arange(6.0).reshape(2, 3) + 1, "steps": torch.tensor(8)}

@@ -15,10 +15,13 @@ import torch
 from torch import nn
 
 import udlib.datasets
-from udlib import cli, devices, doctor, experiments, recipes, report
-from udlib.experiments import Run
-from udlib.recipes import baseline
-from udlib.verdicts import Claim
+from udlib import cli
+from udlib.course import doctor, recipes, report
+from udlib.course import store as experiments
+from udlib.course.recipes import baseline
+from udlib.course.store import Run
+from udlib.course.verdicts import Claim
+from udlib.training import devices
 
 GROUPS = {
     "tricks/cosine decay": [baseline(seed=seed) for seed in range(3)],
@@ -30,10 +33,26 @@ def fake_run(chosen, score=None):
     """A run as training leaves it, with a mAP of 70 % plus the seed."""
     score = 0.7 + 0.01 * chosen.training.seed if score is None else score
     numbers = {name: score for name in report.COLUMNS}
-    made_by = {"hardware": "a processor", "device": "cpu", "threads": 2, "precision": "fp32", "torch": "2.15.0",
-               "python": "3.12.1", "seconds": 60.0}
-    return Run(chosen, torch.zeros(4, 3), torch.ones(4, 3), None, None, {"val": numbers, "test": numbers}, [], made_by,
-               nn.Linear(2, 2))
+    made_by = {
+        "hardware": "a processor",
+        "device": "cpu",
+        "threads": 2,
+        "precision": "fp32",
+        "torch": "2.15.0",
+        "python": "3.12.1",
+        "seconds": 60.0,
+    }
+    return Run(
+        chosen,
+        torch.zeros(4, 3),
+        torch.ones(4, 3),
+        None,
+        None,
+        {"val": numbers, "test": numbers},
+        [],
+        made_by,
+        nn.Linear(2, 2),
+    )
 
 
 class Trainer:
@@ -84,12 +103,13 @@ def folder_of(house, chosen):
 
 
 def damage(house, chosen):
-    path, = folder_of(house, chosen).glob("*.safetensors")
+    (path,) = folder_of(house, chosen).glob("*.safetensors")
     path.write_bytes(path.read_bytes()[:-1] + b"!")
     return path
 
 
 # runs
+
 
 def test_runs_trains_what_is_missing_counts_and_stores_it_and_then_has_nothing_left(house, trainer, udlib_command):
     code, out, _ = udlib_command("runs")
@@ -230,8 +250,13 @@ def test_teachers_are_kept_among_the_data_that_do_not_ship(house, trainer, udlib
 
 def test_only_the_sweeps_runs_keep_the_calibration_branch(house, trainer, udlib_command, monkeypatch):
     branch = torch.ones(4, 3)
-    monkeypatch.setattr(experiments, "train", lambda chosen, checkpoint=None: replace(
-        fake_run(chosen), val_calibration_logits=branch, test_calibration_logits=branch))
+    monkeypatch.setattr(
+        experiments,
+        "train",
+        lambda chosen, checkpoint=None: replace(
+            fake_run(chosen), val_calibration_logits=branch, test_calibration_logits=branch
+        ),
+    )
     of_sweep, other = baseline(seed=1).but(lam=0.3), baseline(seed=1).but(lam=0.3, pooling="max")
     monkeypatch.setattr(recipes, "groups", lambda: {"both": [of_sweep, other]})
     assert udlib_command("runs")[0] == 0
@@ -241,14 +266,20 @@ def test_only_the_sweeps_runs_keep_the_calibration_branch(house, trainer, udlib_
 
 def test_runs_of_which_only_the_metrics_are_read_ship_without_logits(house, trainer, udlib_command, monkeypatch):
     read, other = recipes.distilled()[1], recipes.distilled(network="small_narrow")[1]
-    monkeypatch.setattr(recipes, "groups", lambda: {"distilled/small_wide to small, UD": [read],
-                                               "distilled/small_wide to small_narrow, UD": [other]})
+    monkeypatch.setattr(
+        recipes,
+        "groups",
+        lambda: {"distilled/small_wide to small, UD": [read], "distilled/small_wide to small_narrow, UD": [other]},
+    )
     assert udlib_command("runs")[0] == 0
     assert experiments.load(read).test_logits is not None
-    assert experiments.load(other).test_logits is None and experiments.load(other).metrics["test"]["mAP"] == pytest.approx(0.71)
+    assert experiments.load(other).test_logits is None and experiments.load(other).metrics["test"][
+        "mAP"
+    ] == pytest.approx(0.71)
 
 
 # results
+
 
 def test_results_shows_mean_and_standard_deviation_over_the_stored_seeds(house, udlib_command):
     for chosen in [*GROUPS["tricks/cosine decay"], GROUPS["digits/baseline"][0]]:
@@ -304,8 +335,10 @@ text
 
 
 def write_lesson(folder, name, heading, seconds):
-    cells = [{"cell_type": "markdown", "source": ["\n", f"# {heading}\n", "text"], "metadata": {}},
-             {"cell_type": "code", "source": "", "metadata": {"tags": ["exercise-00.1"]}}]
+    cells = [
+        {"cell_type": "markdown", "source": ["\n", f"# {heading}\n", "text"], "metadata": {}},
+        {"cell_type": "code", "source": "", "metadata": {"tags": ["exercise-00.1"]}},
+    ]
     (folder / "notebooks").mkdir(exist_ok=True)
     (folder / "notebooks" / name).write_text(json.dumps({"cells": cells, "metadata": {"udlib": {"seconds": seconds}}}))
 
@@ -325,11 +358,17 @@ def test_readme_writes_its_generated_parts_and_nothing_else(house, udlib_command
     assert udlib_command("readme", "--check")[0] == 0
 
 
-@pytest.mark.parametrize("text, complaint", [
-    ("<!-- generated:prices -->\n<!-- /generated -->", "no generated part is called 'prices'"),
-    ("<!-- generated:lessons -->\ntext", "1 generated parts begin and 0 end"),
-    ("<!-- generated:lessons -->\n<!-- generated:results -->\n<!-- /generated -->", "2 generated parts begin and 1 "),
-])
+@pytest.mark.parametrize(
+    "text, complaint",
+    [
+        ("<!-- generated:prices -->\n<!-- /generated -->", "no generated part is called 'prices'"),
+        ("<!-- generated:lessons -->\ntext", "1 generated parts begin and 0 end"),
+        (
+            "<!-- generated:lessons -->\n<!-- generated:results -->\n<!-- /generated -->",
+            "2 generated parts begin and 1 ",
+        ),
+    ],
+)
 def test_a_readme_with_broken_marks_is_refused_and_left_alone(house, udlib_command, text, complaint):
     (house / "README.md").write_text(text)
     (house / "notebooks").mkdir()
@@ -344,11 +383,24 @@ def test_readme_needs_a_checkout(house, udlib_command):
 
 # doctor
 
+
 def test_doctor_reports_the_machine_in_relative_paths_and_is_content(house, udlib_command):
     code, out, err = udlib_command("doctor")
     assert code == 0 and err == ""
-    for name in ("Python", "packages", "torch", "device", "precision", "threads", "profile", "data root", "scenes",
-                 "digits", "results", "Chromium"):
+    for name in (
+        "Python",
+        "packages",
+        "torch",
+        "device",
+        "precision",
+        "threads",
+        "profile",
+        "data root",
+        "scenes",
+        "digits",
+        "results",
+        "Chromium",
+    ):
         assert re.search(rf"^{name} +\S", out, re.M), name
     assert re.search(r"^data root +data, [\d.]+ GB free", out, re.M) and str(house) not in out
     assert "not made yet" in out and "0 of 5 stored" in out and "Ready" in out
@@ -369,9 +421,13 @@ def test_doctor_finds_data_sets_results_and_what_is_wrong_with_them(house, udlib
     assert f"damaged: {baseline(seed=2).key}" in out and "Ready, with the notes above" in out
 
 
-@pytest.mark.parametrize("installed, complaint", [
-    ("1.0", "torch is 1.0, 2.11 or later is needed"), (None, "torch is missing"),
-])
+@pytest.mark.parametrize(
+    "installed, complaint",
+    [
+        ("1.0", "torch is 1.0, 2.11 or later is needed"),
+        (None, "torch is missing"),
+    ],
+)
 def test_a_missing_or_old_package_is_named_and_is_essential(udlib_command, monkeypatch, installed, complaint):
     present = metadata.version
 
@@ -381,6 +437,7 @@ def test_a_missing_or_old_package_is_named_and_is_essential(udlib_command, monke
         if installed is None:
             raise metadata.PackageNotFoundError(name)
         return installed
+
     monkeypatch.setattr(doctor.metadata, "version", version)
     code, out, _ = udlib_command("doctor")
     assert code == 1 and f"PROBLEM: {complaint}: `make lab`" in out and "Not ready" in out
@@ -426,11 +483,13 @@ def test_paths_are_shown_from_here_or_from_home(tmp_path, monkeypatch):
 
 # the rest
 
+
 def test_prepare_makes_every_embedded_data_set_at_the_size_asked_for(house, udlib_command, monkeypatch):
     made = []
 
     class TwoClasses:
         classes = ("a", "b")
+
     monkeypatch.setattr(udlib.datasets, "open_dataset", lambda *choice: made.append(choice) or TwoClasses)
     code, out, _ = udlib_command("prepare", "--size", "96")
     assert code == 0 and made == [("scenes", "train", 96), ("digits", "train", 96)]

@@ -68,8 +68,12 @@ def test_describe_says_what_is_missing_and_what_cannot_be_read(command, tmp_path
 
 def test_describe_refuses_what_is_not_there_in_one_line(command, tmp_path):
     root = csv_tree(tmp_path / "tree", 20)
-    for words, said in (((root, "--split", "testing"), "no image of split 'testing'"), (("voc2007",), "udlib data download"),
-                        ((tmp_path / "nowhere",), "neither a folder nor a CSV"), ((tmp_path,), "in no layout")):
+    for words, said in (
+        ((root, "--split", "testing"), "no image of split 'testing'"),
+        (("voc2007",), "udlib data download"),
+        ((tmp_path / "nowhere",), "neither a folder nor a CSV"),
+        ((tmp_path,), "in no layout"),
+    ):
         code, out, err = command("describe", *words)
         assert code == 2 and out == "" and err.startswith("udlib: ") and said in err and err.count("\n") == 1
 

@@ -18,8 +18,8 @@ from udlib.datasets.checks import check
 from udlib.datasets.custom import Custom
 from udlib.datasets.layouts import source
 from udlib.datasets.voc import VOC
-from udlib.making import alone_in
 from udlib.models import load
+from udlib.workshop import alone_in
 
 QUICK = ("--network", "small_narrow", "--epochs", "1", "--size", "24", "--batch", "16")
 VOC_LISTS = "VOCdevkit/VOC2007/ImageSets/Main"
@@ -50,6 +50,7 @@ def refused(*words):
 
 
 # Pictures
+
 
 def test_sixteen_bits_of_grey_become_eight_and_numbers_without_a_white_are_refused(tmp_path):
     ramp = (np.arange(256, dtype=np.uint16) * 257).reshape(16, 16)
@@ -91,14 +92,29 @@ def test_a_name_that_is_broken_mathematics_or_no_text_is_a_name_like_any_other(f
     picture = next((folder / "images").glob("*.jpg")).read_bytes()
     for name in (b"a$x^$ b.jpg", b"b\xff.jpg"):
         (tmp_path / os.fsdecode(name)).write_bytes(picture)
-        words = [sys.executable, "-m", "udlib", "predict", tmp_path / os.fsdecode(name), "--model", "m", "--map", "maps", "--csv", "all.csv"]
-        done = subprocess.run(words, cwd=tmp_path, capture_output=True, env=os.environ | {"PYTHONIOENCODING": "utf-8:strict"})
+        words = [
+            sys.executable,
+            "-m",
+            "udlib",
+            "predict",
+            tmp_path / os.fsdecode(name),
+            "--model",
+            "m",
+            "--map",
+            "maps",
+            "--csv",
+            "all.csv",
+        ]
+        done = subprocess.run(
+            words, cwd=tmp_path, capture_output=True, env=os.environ | {"PYTHONIOENCODING": "utf-8:strict"}
+        )
         assert done.returncode == 0 and b"%" in done.stdout, done.stderr
         assert b"a$x^$ b" in (tmp_path / "all.csv").read_bytes() or b"b\\udcff" in (tmp_path / "all.csv").read_bytes()
     assert len(list((tmp_path / "maps").iterdir())) == 2
 
 
 # Folders and files of the outside
+
 
 def test_a_second_training_in_the_same_folder_is_refused_while_the_first_is_at_work(folder, tmp_path):
     out = tmp_path / "m"
@@ -113,6 +129,7 @@ def test_a_second_training_in_the_same_folder_is_refused_while_the_first_is_at_w
 def test_a_disk_without_locks_is_no_obstacle(tmp_path, monkeypatch):
     def none(*_):
         raise NotImplementedError
+
     monkeypatch.setattr(FileLock, "acquire", none)
     with alone_in(tmp_path / "m"):
         assert (tmp_path / "m").is_dir()
@@ -122,13 +139,14 @@ def test_a_disk_without_locks_is_no_obstacle(tmp_path, monkeypatch):
 @pytest.mark.parametrize("out", ["a file/m", "a file"])
 def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_trained(folder, tmp_path, out, monkeypatch):
     (tmp_path / "a file").touch()
-    monkeypatch.setattr("udlib.making._train", None)
+    monkeypatch.setattr("udlib.workshop._train", None)
     assert "a file" in refused("train", folder, "--out", tmp_path / out, *QUICK)
 
 
 def test_what_the_system_refuses_is_named_in_one_line(folder, tmp_path, monkeypatch):
     def forbidden(self, *_, **__):
         raise PermissionError(errno.EACCES, "Permission denied", str(self))
+
     monkeypatch.setattr("udlib.datasets.custom.utf8", forbidden)
     assert "labels.csv': Permission denied" in refused("train", folder, "--out", tmp_path / "m", *QUICK)
     monkeypatch.undo()
@@ -143,6 +161,7 @@ def test_a_csv_that_cannot_be_written_is_refused_before_the_work(words, tmp_path
 
 
 # Lists
+
 
 def test_lists_that_are_not_utf_8_are_named(voc, tmp_path):
     nus_tree(tmp_path / "nus", 40)
@@ -184,21 +203,25 @@ def _said(root, wrong=True):
 
 # Options
 
-@pytest.mark.parametrize("words, said", [
-    (("train", "--keep", "foo"), "keep is 'foo': expected one of last, best"),
-    (("train", "--difficult", "foo"), "policy is 'foo': expected one of positive"),
-    (("train", "--lam", "inf"), "lam is inf: expected at least 0, and finite"),
-    (("train", "--lam", "nan"), "lam is nan"),
-    (("distill", "--beta", "inf"), "beta is inf: expected at least 0, and finite"),
-    (("distill", "--temperature", "0"), "temperature is 0.0: expected a number above 0"),
-    (("parallel", "--keep", "foo"), "keep is 'foo'"),
-])
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (("train", "--keep", "foo"), "keep is 'foo': expected one of last, best"),
+        (("train", "--difficult", "foo"), "policy is 'foo': expected one of positive"),
+        (("train", "--lam", "inf"), "lam is inf: expected at least 0, and finite"),
+        (("train", "--lam", "nan"), "lam is nan"),
+        (("distill", "--beta", "inf"), "beta is inf: expected at least 0, and finite"),
+        (("distill", "--temperature", "0"), "temperature is 0.0: expected a number above 0"),
+        (("parallel", "--keep", "foo"), "keep is 'foo'"),
+    ],
+)
 def test_settings_are_judged_before_any_image_is_opened(words, said, folder, tmp_path, monkeypatch):
     if words[0] == "distill":
         assert udlib_command("train", folder, "--out", tmp_path / "t", *QUICK)[0] == 0
         words = (*words, "--teacher", tmp_path / "t")
-    monkeypatch.setattr("udlib.making.open_splits", None)
-    monkeypatch.setattr("udlib.making.open_dataset", None)
+    monkeypatch.setattr("udlib.workshop.open_splits", None)
+    monkeypatch.setattr("udlib.workshop.open_dataset", None)
     assert said in refused(words[0], folder, "--out", tmp_path / "m", *QUICK, *words[1:])
     assert not (tmp_path / "m").exists()
 

@@ -12,11 +12,28 @@ from killing import udlib_process
 from tiny_voc import write_tiny_voc
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from udlib import checkpoints, files, making
+from udlib import files
+from udlib import workshop as making
+from udlib.training import checkpoints
 
 # All that a checkpoint must carry: a running average, the draws of crops and erasing, the weights of the best epoch.
-EVERYTHING = ("--network", "small_narrow", "--epochs", "3", "--size", "24", "--batch", "16", "--ema", "0.2", "--crop",
-              "--erase", "0.5", "--keep", "best")
+EVERYTHING = (
+    "--network",
+    "small_narrow",
+    "--epochs",
+    "3",
+    "--size",
+    "24",
+    "--batch",
+    "16",
+    "--ema",
+    "0.2",
+    "--crop",
+    "--erase",
+    "0.5",
+    "--keep",
+    "best",
+)
 
 
 def level(evaluate):
@@ -75,7 +92,7 @@ class HalfWritten(io.FileIO):
     """A file whose writer does not live to write more than half."""
 
     def write(self, content):
-        super().write(content[:len(content) // 2])
+        super().write(content[: len(content) // 2])
         die()
 
 
@@ -84,12 +101,17 @@ def between_tensors_and_state():
     checkpoints.atomic_write = lambda path, content: (die if last(path) else write)(path, content)
 
 
-@pytest.mark.parametrize("moment, left", [
-    (in_the_middle_of_an_epoch, [".json", ".safetensors"]),
-    (half_way_through_the_tensors, [".json", ".safetensors", ".tmp"]),
-    (between_tensors_and_state, [".json", ".safetensors", ".safetensors"]),
-])
-def test_after_a_kill_the_same_command_ends_with_the_bits_of_an_undisturbed_run(tree, undisturbed, tmp_path, moment, left):
+@pytest.mark.parametrize(
+    "moment, left",
+    [
+        (in_the_middle_of_an_epoch, [".json", ".safetensors"]),
+        (half_way_through_the_tensors, [".json", ".safetensors", ".tmp"]),
+        (between_tensors_and_state, [".json", ".safetensors", ".safetensors"]),
+    ],
+)
+def test_after_a_kill_the_same_command_ends_with_the_bits_of_an_undisturbed_run(
+    tree, undisturbed, tmp_path, moment, left
+):
     words, log = ["train", tree, "--out", tmp_path / "model", *EVERYTHING], tmp_path / "said"
     assert udlib_process(words, log, partial(dying, moment), {})[0] == -signal.SIGKILL, log.read_text()
     checkpoint = tmp_path / "model" / "checkpoint"

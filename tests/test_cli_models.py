@@ -19,16 +19,19 @@ from PIL import Image
 from tiny_voc import CLASSES, write_tiny_voc
 
 import udlib
-from udlib import cli, devices, making, training
+from udlib import cli
+from udlib import workshop as making
 from udlib.calibration import expected_calibration_error
-from udlib.checkpoints import load_checkpoint
 from udlib.datasets import pixels
 from udlib.datasets.voc import VOC
-from udlib.devices import within_memory
 from udlib.methods import supervised
 from udlib.metrics import mean_average_precision
 from udlib.models import save_trained
 from udlib.posthoc import fit_label_temperature, fit_temperature
+from udlib.training import devices
+from udlib.training import loop as training
+from udlib.training.checkpoints import load_checkpoint
+from udlib.training.devices import within_memory
 
 QUICK = ("--network", "small_narrow", "--epochs", "2", "--size", "24", "--batch", "16")
 
@@ -92,6 +95,7 @@ def interrupted(monkeypatch, epoch, act=lambda: signal.raise_signal(signal.SIGIN
 
 # train
 
+
 def test_train_leaves_a_model_that_is_calibrated_on_val_and_measured_on_test(tree, trained):
     folder, out = trained
     assert files(folder) == {"state.json", "log.csv"}
@@ -106,13 +110,21 @@ def test_train_leaves_a_model_that_is_calibrated_on_val_and_measured_on_test(tre
     assert model.classes == CLASSES and model.size == 24 and model.backbone == "small_narrow"
     assert model.provenance["images"] == {"train": 48, "val": 32, "test": 32} and model.training["lam"] == 0.1
     assert "3 classes; images: 48 train, 32 val, 32 test; small_narrow at 24 px, 2 epochs" in out
-    assert "val, on which the calibrator was fitted" in out and re.search(r"^ECE, class-wise +[\d.]+ +[\d.]+$", out, re.M)
+    assert "val, on which the calibrator was fitted" in out and re.search(
+        r"^ECE, class-wise +[\d.]+ +[\d.]+$", out, re.M
+    )
     assert f"udlib predict IMAGE... --model {folder}" in out
 
 
 def test_the_log_has_a_row_for_each_epoch(trained):
     head, *rows = rows_of(trained[0] / "log.csv")
-    assert head[:4] == ["epoch", "lr", "seconds", "images_per_second"] and {"total", "ova", "pal_n", "mAP", "NLL"} < set(head)
+    assert head[:4] == ["epoch", "lr", "seconds", "images_per_second"] and {
+        "total",
+        "ova",
+        "pal_n",
+        "mAP",
+        "NLL",
+    } < set(head)
     assert [row[0] for row in rows] == ["1", "2"] and all(float(value) == float(value) for row in rows for value in row)
 
 
@@ -124,11 +136,14 @@ def test_the_same_command_again_trains_nothing(tree, trained, monkeypatch):
     assert "The model is in" in out
 
 
-@pytest.mark.parametrize("options, complaint", [
-    (("--lr", "0.5"), "lr: saved 0.003, now 0.5"),
-    (("--calibrate", "platt"), "calibrate: saved 'temperature', now 'platt'"),
-    (("--lam", "0"), "lam: saved 0.1, now 0"),
-])
+@pytest.mark.parametrize(
+    "options, complaint",
+    [
+        (("--lr", "0.5"), "lr: saved 0.003, now 0.5"),
+        (("--calibrate", "platt"), "calibrate: saved 'temperature', now 'platt'"),
+        (("--lam", "0"), "lam: saved 0.1, now 0"),
+    ],
+)
 def test_a_folder_that_holds_another_model_is_left_alone(tree, trained, options, complaint):
     before = weights(trained[0])
     code, _, err = udlib_command("train", tree, "--out", trained[0], *QUICK, *options)
@@ -138,7 +153,10 @@ def test_a_folder_that_holds_another_model_is_left_alone(tree, trained, options,
 
 def test_a_folder_that_holds_anything_else_is_left_alone(tree, tmp_path):
     (tmp_path / "thesis.tex").write_text("")
-    for out, complaint in ((tmp_path, "holds 'thesis.tex', and neither a model nor"), (tmp_path / "thesis.tex", "is a file")):
+    for out, complaint in (
+        (tmp_path, "holds 'thesis.tex', and neither a model nor"),
+        (tmp_path / "thesis.tex", "is a file"),
+    ):
         code, _, err = udlib_command("train", tree, "--out", out, *QUICK)
         assert code == 2 and complaint in err and files(tmp_path) == {"thesis.tex"}
 
@@ -148,7 +166,11 @@ def test_control_c_says_how_to_go_on_and_the_same_command_does_bit_for_bit(tree,
     with monkeypatch.context() as patch:
         interrupted(patch, 2)
         code, _, err = udlib_command("train", tree, "--out", out, *QUICK)
-    assert code == 130 and "training stopped after 1 epochs: 1 are in" in err and "the same command goes on from there" in err
+    assert (
+        code == 130
+        and "training stopped after 1 epochs: 1 are in" in err
+        and "the same command goes on from there" in err
+    )
     assert files(out) == {"checkpoint", "log.csv"} and len(rows_of(out / "log.csv")) == 2
     code, _, err = udlib_command("train", tree, "--out", out, *QUICK, "--lr", "0.5")
     assert code == 2 and "belongs to another training (config.lr: saved 0.003, now 0.5)" in err
@@ -177,17 +199,25 @@ def test_images_of_a_mapped_file_train_the_same_weights(tree, trained, tmp_path,
 
 def test_without_a_test_split_the_model_is_measured_on_val_alone(tmp_path):
     tree = write_tiny_voc(tmp_path / "data", {"train": 16, "val": 16})
-    code, out, _ = udlib_command("train", tree, "--out", tmp_path / "model", *QUICK, "--calibrate", "none", "--lam", "0")
+    code, out, _ = udlib_command(
+        "train", tree, "--out", tmp_path / "model", *QUICK, "--calibrate", "none", "--lam", "0"
+    )
     model = udlib.load(tmp_path / "model")
     assert code == 0 and "(no test split)" in out and set(model.metrics) == {"val"}
-    assert model.calibrator is None and model.network.head.calibration is None and set(model.metrics["val"]) == {"uncalibrated"}
+    assert (
+        model.calibrator is None
+        and model.network.head.calibration is None
+        and set(model.metrics["val"]) == {"uncalibrated"}
+    )
 
 
 def test_a_class_that_val_lacks_is_named_and_keeps_the_sigmoid(tmp_path):
     tree = write_tiny_voc(tmp_path / "data", {"train": 32, "val": 32})
     for path in (tree / "Annotations").glob("val_*.xml"):
         path.write_text(path.read_text().replace("<name>dog</name>", "<name>cat</name>"))
-    code, out, err = udlib_command("train", tree, "--out", tmp_path / "model", *QUICK, "--calibrate", "label-temperature")
+    code, out, err = udlib_command(
+        "train", tree, "--out", tmp_path / "model", *QUICK, "--calibrate", "label-temperature"
+    )
     model, val = udlib.load(tmp_path / "model"), VOC(tree, "val")
     assert code == 0 and "not calibrated, since val has only images with it or only without: dog" in out and err == ""
     with pytest.warns(UserWarning):
@@ -195,14 +225,17 @@ def test_a_class_that_val_lacks_is_named_and_keeps_the_sigmoid(tmp_path):
     assert model.calibrator.a == pytest.approx(by_hand.a, rel=1e-5) and model.calibrator.fallbacks == (2,)
 
 
-@pytest.mark.parametrize("options, complaint", [
-    (("--network", "resnet99"), "unknown network 'resnet99': choose one of small_narrow"),
-    (("--calibrate", "magic"), "unknown kind 'magic' of calibrator: choose one of temperature"),
-    (("--keep", "first"), "keep is 'first'"),
-    (("--difficult", "maybe"), "policy is 'maybe'"),
-    (("--lr", "0"), "lr is 0"),
-    (("--weights", "IMAGENET1K_V1"), "'small_narrow' has no pretrained ones"),
-])
+@pytest.mark.parametrize(
+    "options, complaint",
+    [
+        (("--network", "resnet99"), "unknown network 'resnet99': choose one of small_narrow"),
+        (("--calibrate", "magic"), "unknown kind 'magic' of calibrator: choose one of temperature"),
+        (("--keep", "first"), "keep is 'first'"),
+        (("--difficult", "maybe"), "policy is 'maybe'"),
+        (("--lr", "0"), "lr is 0"),
+        (("--weights", "IMAGENET1K_V1"), "'small_narrow' has no pretrained ones"),
+    ],
+)
 def test_a_wrong_option_is_one_line_and_exit_code_2(tree, tmp_path, options, complaint):
     code, _, err = udlib_command("train", tree, "--out", tmp_path / "model", *QUICK, *options)
     assert code == 2 and complaint in err and err.count("\n") == 1
@@ -217,8 +250,21 @@ def test_crops_come_out_of_larger_images_and_the_model_sees_whole_ones_of_their_
     assert (model.training["crop"], model.training["ema"]) == (24, 0.3)
     whole = making.measured(model, VOC(tree, "val"))["uncalibrated"]
     assert model.metrics["val"]["uncalibrated"]["mAP"] == pytest.approx(whole["mAP"])
-    taught = udlib_command("distill", tree, "--teacher", tmp_path / "model", "--out", tmp_path / "student", "--network",
-                           "small_narrow", "--epochs", "3", "--batch", "16", "--crop")
+    taught = udlib_command(
+        "distill",
+        tree,
+        "--teacher",
+        tmp_path / "model",
+        "--out",
+        tmp_path / "student",
+        "--network",
+        "small_narrow",
+        "--epochs",
+        "3",
+        "--batch",
+        "16",
+        "--crop",
+    )
     assert taught[0] == 0 and udlib.load(tmp_path / "student").size == 24
 
 
@@ -257,10 +303,15 @@ def test_settings_follow_the_network_and_what_is_given():
 
 # TensorBoard
 
+
 def test_tensorboard_that_is_not_installed_is_said_before_anything_is_trained(tree, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     code, _, err = udlib_command("train", tree, "--out", tmp_path / "model", *QUICK, "--tensorboard")
-    assert code == 2 and "TensorBoard is not installed: `pip install tensorboard`" in err and not (tmp_path / "model").exists()
+    assert (
+        code == 2
+        and "TensorBoard is not installed: `pip install tensorboard`" in err
+        and not (tmp_path / "model").exists()
+    )
 
 
 def test_the_real_tensorboard_reads_back_what_two_runs_of_one_training_wrote(tree, tmp_path, monkeypatch):
@@ -273,11 +324,13 @@ def test_the_real_tensorboard_reads_back_what_two_runs_of_one_training_wrote(tre
     head, *rows = rows_of(tmp_path / "m" / "log.csv")
     for name in head[1:]:
         assert [event.step for event in found.Scalars(name)] == [1, 2, 3]
-        assert [event.value for event in found.Scalars(name)] == pytest.approx([float(row[head.index(name)]) for row in rows])
+        assert [event.value for event in found.Scalars(name)] == pytest.approx(
+            [float(row[head.index(name)]) for row in rows]
+        )
 
 
 def test_tensorboard_gets_the_numbers_of_the_log_and_forgets_what_a_resumed_training_repeats(tmp_path, monkeypatch):
-    from udlib.logs import EpochLog
+    from udlib.training.logs import EpochLog
 
     made, scalars = [], []
 
@@ -298,12 +351,17 @@ def test_tensorboard_gets_the_numbers_of_the_log_and_forgets_what_a_resumed_trai
     EpochLog(tmp_path / "log.csv", tmp_path / "tb")(3, None, {"epoch": 3, "mAP": 0.5, "new": 1.0})
     assert made == [(str(tmp_path / "tb"), 1), (str(tmp_path / "tb"), 3)]
     assert scalars[:2] == [("mAP", 0.25, 1), ("mAP", 0.5, 2)] and scalars[-1] == ("new", 1.0, 3)
-    assert rows_of(tmp_path / "log.csv") == [["epoch", "mAP", "new"], ["1", "0.25", ""], ["2", "0.5", ""], ["3", "0.5", "1.0"]]
+    assert rows_of(tmp_path / "log.csv") == [
+        ["epoch", "mAP", "new"],
+        ["1", "0.25", ""],
+        ["2", "0.5", ""],
+        ["3", "0.5", "1.0"],
+    ]
 
 
 @pytest.mark.parametrize("content", ["", "no log\n1,2\n", "epoch\nx\n"])
 def test_a_file_that_is_no_log_is_written_anew(tmp_path, content):
-    from udlib.logs import EpochLog
+    from udlib.training.logs import EpochLog
 
     (tmp_path / "log.csv").write_text(content)
     EpochLog(tmp_path / "log.csv")(4, None, {"epoch": 4})
@@ -311,6 +369,7 @@ def test_a_file_that_is_no_log_is_written_anew(tmp_path, content):
 
 
 # GPU out of memory
+
 
 def test_out_of_memory_says_which_batch_was_tried_and_fits():
     tried = []
@@ -321,6 +380,7 @@ def test_out_of_memory_says_which_batch_was_tried_and_fits():
             if batch > most:
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
             return batch
+
         return step
 
     assert within_memory(needs(64), 50, needs(64)) == 50 and tried == [50]
@@ -350,11 +410,26 @@ def test_training_out_of_memory_is_one_line_with_the_batch_that_fits(tree, tmp_p
 
 # distill
 
+
 @pytest.fixture(scope="module")
 def student(tree, trained, tmp_path_factory):
     folder = tmp_path_factory.mktemp("models") / "student"
-    code, out, err = udlib_command("distill", tree, "--teacher", trained[0], "--out", folder, "--network", "small_narrow",
-                                   "--epochs", "2", "--batch", "16", "--beta", "0.1")
+    code, out, err = udlib_command(
+        "distill",
+        tree,
+        "--teacher",
+        trained[0],
+        "--out",
+        folder,
+        "--network",
+        "small_narrow",
+        "--epochs",
+        "2",
+        "--batch",
+        "16",
+        "--beta",
+        "0.1",
+    )
     assert code == 0 and err == ""
     return folder, out
 
@@ -385,6 +460,7 @@ def test_a_teacher_that_does_not_fit_is_refused(tree, trained, tmp_path):
 
 # evaluate
 
+
 def test_evaluate_gives_every_number_as_text_and_csv(tree, trained, tmp_path):
     code, out, err = udlib_command("evaluate", tree, "--model", trained[0], "--csv", tmp_path / "numbers.csv")
     assert code == 0 and err == "" and out.startswith("32 images of 'test', 3 classes")
@@ -394,8 +470,17 @@ def test_evaluate_gives_every_number_as_text_and_csv(tree, trained, tmp_path):
     for name, before, after in rows:
         expected = [numbers[kind][name] for kind in ("uncalibrated", "calibrated")]
         assert [float(before), float(after)] == pytest.approx(expected, abs=1e-6, nan_ok=True), name
-    for line in ("mAP", "mAP, difficult images", "CP", "OF1", "CF1, top 3", "OF1, top 3, difficult as negative",
-                 "ECE, class-wise", "ECE, pooled", "NLL (nats)"):
+    for line in (
+        "mAP",
+        "mAP, difficult images",
+        "CP",
+        "OF1",
+        "CF1, top 3",
+        "OF1, top 3, difficult as negative",
+        "ECE, class-wise",
+        "ECE, pooled",
+        "NLL (nats)",
+    ):
         assert re.search(rf"^{re.escape(line)}  +[\d.]+ +[\d.]+$", out, re.M), line
 
 
@@ -427,10 +512,12 @@ def test_evaluate_out_of_memory_says_which_batch_fits(tree, trained, monkeypatch
 
 # predict
 
+
 def test_predict_says_the_labels_with_their_calibrated_confidence(tree, trained, tmp_path):
     paths = VOC(tree, "test").paths[:5]
-    code, out, err = udlib_command("predict", *paths, "--model", trained[0], "--top", "2", "--csv", tmp_path / "p.csv",
-                                   "--batch", "2")
+    code, out, err = udlib_command(
+        "predict", *paths, "--model", trained[0], "--top", "2", "--csv", tmp_path / "p.csv", "--batch", "2"
+    )
     found = udlib.load(trained[0]).predict(paths)
     assert code == 0 and err == ""
     for path, labels, line in zip(paths, found.labels(top=2), out.splitlines()):
@@ -458,8 +545,16 @@ def test_predict_takes_folders_and_the_model_of_the_environment(tree, trained, t
 def test_broken_images_are_named_and_the_others_answered(tree, trained, tmp_path):
     good = VOC(tree, "test").paths[0]
     (tmp_path / "half.jpg").write_bytes(good.read_bytes()[:300])
-    code, out, err = udlib_command("predict", tmp_path / "half.jpg", good, tmp_path / "gone.jpg", "--model", trained[0], "--csv",
-                                   tmp_path / "p.csv")
+    code, out, err = udlib_command(
+        "predict",
+        tmp_path / "half.jpg",
+        good,
+        tmp_path / "gone.jpg",
+        "--model",
+        trained[0],
+        "--csv",
+        tmp_path / "p.csv",
+    )
     assert code == 1 and out.count("\n") == 1 and str(good) in out and len(rows_of(tmp_path / "p.csv")) == 2
     assert f"'{tmp_path / 'half.jpg'}' cannot be decoded" in err and f"'{tmp_path / 'gone.jpg'}' does not exist" in err
     code, out, _ = udlib_command("predict", tmp_path / "gone.jpg", "--model", trained[0])
@@ -488,10 +583,14 @@ def test_a_map_without_a_calibration_branch_is_refused_before_anything_is_said(t
 def test_predict_without_a_model_says_what_a_model_is(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code, _, err = udlib_command("predict", "a.jpg")
-    assert code == 2 and "model folder 'model' does not exist: give a folder that `udlib train` or `udlib distill` wrote" in err
+    assert (
+        code == 2
+        and "model folder 'model' does not exist: give a folder that `udlib train` or `udlib distill` wrote" in err
+    )
 
 
 # lab and help
+
 
 def test_lab_opens_lesson_00_of_the_checkout_and_hands_on_the_exit_code(tmp_path, monkeypatch):
     started = []
@@ -508,20 +607,39 @@ def test_lab_opens_lesson_00_of_the_checkout_and_hands_on_the_exit_code(tmp_path
     (tmp_path / "notebooks" / "00_start_here.ipynb").write_text("{}")
     monkeypatch.setattr(os, "geteuid", lambda: 0, raising=False)
     assert udlib_command("lab")[0] == 3
-    (command, folder), = started
-    assert command == [sys.executable, "-m", "jupyterlab", "--allow-root", "notebooks/00_start_here.ipynb"] and folder == tmp_path
+    ((command, folder),) = started
+    assert (
+        command == [sys.executable, "-m", "jupyterlab", "--allow-root", "notebooks/00_start_here.ipynb"]
+        and folder == tmp_path
+    )
     monkeypatch.setattr(udlib.datasets, "checkout", lambda: None)
     assert udlib_command("lab")[0] == 2
 
 
-@pytest.mark.parametrize("command, parts", [
-    ("train", ("--out", "--network", "--lam", "--calibrate", "--tensorboard", "--no-flip", "isotonic", "Ctrl-C", "log.csv",
-               "Example")),
-    ("distill", ("--teacher", "--alpha", "--beta", "--temperature", "Eq. 17", "the teacher's", "Example")),
-    ("evaluate", ("--split", "--csv", "--model", "UDLIB_MODEL", "by name")),
-    ("predict", ("IMAGE...", "--top", "--threshold", "--map", "--csv", "exit code is then 1", "Example")),
-    ("lab", ("JupyterLab", "lesson 00")),
-])
+@pytest.mark.parametrize(
+    "command, parts",
+    [
+        (
+            "train",
+            (
+                "--out",
+                "--network",
+                "--lam",
+                "--calibrate",
+                "--tensorboard",
+                "--no-flip",
+                "isotonic",
+                "Ctrl-C",
+                "log.csv",
+                "Example",
+            ),
+        ),
+        ("distill", ("--teacher", "--alpha", "--beta", "--temperature", "Eq. 17", "the teacher's", "Example")),
+        ("evaluate", ("--split", "--csv", "--model", "UDLIB_MODEL", "by name")),
+        ("predict", ("IMAGE...", "--top", "--threshold", "--map", "--csv", "exit code is then 1", "Example")),
+        ("lab", ("JupyterLab", "lesson 00")),
+    ],
+)
 def test_help_says_what_a_command_takes_and_does(command, parts):
     code, out, _ = udlib_command(command, "--help")
     text = " ".join(out.replace("│", " ").split())

@@ -11,10 +11,10 @@ from commands import udlib_command
 from tiny_voc import CLASSES, write_tiny_voc
 
 import udlib
-from udlib import training
-from udlib.checkpoints import load_checkpoint
 from udlib.datasets.voc import VOC
-from udlib.methods.parallel import partitions
+from udlib.methods.parallel.method import partitions
+from udlib.training import loop as training
+from udlib.training.checkpoints import load_checkpoint
 
 QUICK = ("--network", "small_narrow", "--epochs", "2", "--size", "24", "--batch", "16", "--k", "2")
 
@@ -87,6 +87,7 @@ def test_control_c_anywhere_is_resumed_bit_for_bit(tree, trained, tmp_path, monk
         if len(found) == at:
             signal.raise_signal(signal.SIGINT)
         return usual(*given)
+
     monkeypatch.setattr(training, "train_epoch", train_epoch)
     out = tmp_path / "student"
     code, _, err = udlib_command("parallel", tree, "--out", out, *QUICK)
@@ -98,11 +99,17 @@ def test_control_c_anywhere_is_resumed_bit_for_bit(tree, trained, tmp_path, monk
     assert not (out / "checkpoint").exists()
 
 
-@pytest.mark.parametrize("strategy, teachers", [("CGP", ["co 1", "co 2"]), ("random", ["co 1", "co 2", "dis 1", "dis 2"])])
+@pytest.mark.parametrize(
+    "strategy, teachers", [("CGP", ["co 1", "co 2"]), ("random", ["co 1", "co 2", "dis 1", "dis 2"])]
+)
 def test_controls_have_their_teachers(tree, tmp_path, strategy, teachers):
-    code, out, err = udlib_command("parallel", tree, "--out", tmp_path / "m", *QUICK, "--epochs", "1", "--strategy", strategy)
+    code, out, err = udlib_command(
+        "parallel", tree, "--out", tmp_path / "m", *QUICK, "--epochs", "1", "--strategy", strategy
+    )
     assert (code, err) == (0, "")
-    assert [line.split(":")[0] for line in out.splitlines() if line.startswith("teacher ")] == [f"teacher {t}" for t in teachers]
+    assert [line.split(":")[0] for line in out.splitlines() if line.startswith("teacher ")] == [
+        f"teacher {t}" for t in teachers
+    ]
 
 
 def test_teachers_side_by_side_are_those_of_one_process(tree, tmp_path, epochs):
@@ -117,17 +124,22 @@ def test_teachers_side_by_side_are_those_of_one_process(tree, tmp_path, epochs):
 
 
 def test_a_teacher_that_fails_in_its_process_is_said(tree, tmp_path, monkeypatch):
-    monkeypatch.setattr("udlib.cli.systems.side_by_side", lambda names, jobs, words: len([words(name) for name in names]))
+    monkeypatch.setattr(
+        "udlib.cli.systems.side_by_side", lambda names, jobs, words: len([words(name) for name in names])
+    )
     code, _, err = udlib_command("parallel", tree, "--out", tmp_path / "m", *QUICK, "--jobs", "2")
     assert code == 2 and "4 of 4 teachers failed: the same command goes on, with --jobs 1 it says why" in err
     code, _, err = udlib_command("parallel", tree, "--out", tmp_path / "m", *QUICK, "--teacher", "co 3")
     assert code == 2 and "there is no teacher 'co 3' to train: choose one of co 1, co 2, dis 1, dis 2" in err
 
 
-@pytest.mark.parametrize("options, complaint", [
-    (("--k", "4"), "k is 4: expected 1 to 3 parts, as there are 3 classes"),
-    (("--strategy", "CPG"), "strategy is 'CPG': choose one of both, CGP, DGP, random"),
-])
+@pytest.mark.parametrize(
+    "options, complaint",
+    [
+        (("--k", "4"), "k is 4: expected 1 to 3 parts, as there are 3 classes"),
+        (("--strategy", "CPG"), "strategy is 'CPG': choose one of both, CGP, DGP, random"),
+    ],
+)
 def test_a_wrong_option_is_one_line_and_trains_nothing(tree, tmp_path, epochs, options, complaint):
     code, _, err = udlib_command("parallel", tree, "--out", tmp_path / "m", *QUICK, *options)
     assert code == 2 and complaint in err and err.count("\n") == 1 and epochs == []
@@ -149,7 +161,11 @@ def test_detection_leaves_a_plain_classifier(tree, tmp_path, epochs):
     assert (code, err) == (0, "") and len(epochs) == 8, "four of the detector, one of stage 1 and three of stage 2"
     assert {path.name for path in out.iterdir() if not path.name.startswith("tensors-")} == {"state.json", "log.csv"}
     model = udlib.load(out)
-    assert model.training["method"] == "detection" and model.training["teacher"] == "small_narrow" and model.calibrator is not None
+    assert (
+        model.training["method"] == "detection"
+        and model.training["teacher"] == "small_narrow"
+        and model.calibrator is not None
+    )
     assert not any(name.startswith(("scale", "adapter", "regions")) for name in load_checkpoint(out)[0])
     rows = [line.split(",") for line in (out / "log.csv").read_text().splitlines()]
     stage = rows[0].index("stage")
@@ -168,6 +184,7 @@ def test_control_c_in_a_detector_or_either_stage_is_resumed_bit_for_bit(tree, tm
         if len(found) == at:
             signal.raise_signal(signal.SIGINT)
         return usual(*given)
+
     whole = tmp_path / "whole"
     assert udlib_command("detection", tree, "--out", whole, *DETECT)[0] == 0
     monkeypatch.setattr(training, "train_epoch", train_epoch)
@@ -178,30 +195,57 @@ def test_control_c_in_a_detector_or_either_stage_is_resumed_bit_for_bit(tree, tm
     assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-@pytest.mark.parametrize("options, trained", [(("--transfer", "none"), 4), (("--transfer", "predictions"), 8),
-                                              (("--transfer", "predictions", "--taught-by", "classifier"), 8),
-                                              (("--proposals", "boxes", "--multi-scale"), 8)])
+@pytest.mark.parametrize(
+    "options, trained",
+    [
+        (("--transfer", "none"), 4),
+        (("--transfer", "predictions"), 8),
+        (("--transfer", "predictions", "--taught-by", "classifier"), 8),
+        (("--proposals", "boxes", "--multi-scale"), 8),
+    ],
+)
 def test_controls_of_detection_train_what_they_need(tree, tmp_path, epochs, options, trained):
     code, _, err = udlib_command("detection", tree, "--out", tmp_path / "m", *DETECT, *options)
     assert (code, err) == (0, "") and len(epochs) == trained
 
 
-@pytest.mark.parametrize("options, complaint", [
-    (("--transfer", "all"), "transfer is 'all': choose one of both, features, predictions, none"),
-    (("--taught-by", "classifier"), "a classifier has only predictions to teach a student, so set transfer to 'predictions'"),
-    (("--proposals", "selective-search"), "selective search needs OpenCV"),
-    (("--epochs", "1"), "epochs is 1: two stages need at least 2"),
-])
+@pytest.mark.parametrize(
+    "options, complaint",
+    [
+        (("--transfer", "all"), "transfer is 'all': choose one of both, features, predictions, none"),
+        (
+            ("--taught-by", "classifier"),
+            "a classifier has only predictions to teach a student, so set transfer to 'predictions'",
+        ),
+        (("--proposals", "selective-search"), "selective search needs OpenCV"),
+        (("--epochs", "1"), "epochs is 1: two stages need at least 2"),
+    ],
+)
 def test_what_detection_cannot_do_is_one_line(tree, tmp_path, monkeypatch, options, complaint):
     monkeypatch.setitem(sys.modules, "cv2", None)
     code, _, err = udlib_command("detection", tree, "--out", tmp_path / "m", *DETECT, *options)
     assert code == 2 and complaint in err and err.count("\n") == 1
 
 
-@pytest.mark.parametrize("command, parts", [
-    ("parallel", ("--k", "--jobs", "--strategy", "--alpha", "--partition-seed", "CGP", "FOLDER/partitions", "Xu et al., 2022")),
-    ("detection", ("--proposals", "--transfer", "--pool", "OpenCV", "without a box", "Liu et al., 2018")),
-])
+@pytest.mark.parametrize(
+    "command, parts",
+    [
+        (
+            "parallel",
+            (
+                "--k",
+                "--jobs",
+                "--strategy",
+                "--alpha",
+                "--partition-seed",
+                "CGP",
+                "FOLDER/partitions",
+                "Xu et al., 2022",
+            ),
+        ),
+        ("detection", ("--proposals", "--transfer", "--pool", "OpenCV", "without a box", "Liu et al., 2018")),
+    ],
+)
 def test_help_says_what_a_command_takes_and_does(command, parts):
     code, out, _ = udlib_command(command, "--help")
     text = " ".join(out.replace("│", " ").split())

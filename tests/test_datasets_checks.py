@@ -60,14 +60,20 @@ def test_one_picture_in_two_splits_under_two_names_is_worth_knowing(tree, layout
 
 def test_every_broken_annotation_of_voc_is_named_and_class_files_are_compared(tree):
     folder = tree("voc") / "VOCdevkit" / "VOC2007"
-    texts = {"000001": "<annotation>", "000002": "", "000003": None, "000004": "<annotation><object><name>lion</name>"
-             "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>4</xmax><ymax>4</ymax></bndbox></object></annotation>"}
+    texts = {
+        "000001": "<annotation>",
+        "000002": "",
+        "000003": None,
+        "000004": "<annotation><object><name>lion</name>"
+        "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>4</xmax><ymax>4</ymax></bndbox></object></annotation>",
+    }
     for name, text in texts.items():
         path = folder / "Annotations" / f"{name}.xml"
         path.unlink() if text is None else path.write_text(text)
     lists = folder / "ImageSets" / "Main"
-    (lists / "cat_test.txt").write_text((lists / "cat_test.txt").read_text().replace("000018 -1", "000018  0", 1)
-                                        .replace("000018  1", "000018 -1", 1))
+    (lists / "cat_test.txt").write_text(
+        (lists / "cat_test.txt").read_text().replace("000018 -1", "000018  0", 1).replace("000018  1", "000018 -1", 1)
+    )
     (lists / "dog_val.txt").write_text("000012 maybe\n")
     wrong, _ = found(folder)
     for name in ("000001", "000002", "000003", "000004"):
@@ -99,8 +105,12 @@ def test_every_bad_entry_of_coco_is_named(tree):
     content["categories"][0]["name"] = "owl"
     path.write_text(json.dumps(content))
     wrong, notes = found(root)
-    for said in ("category_id 99", "image -1, which 'images' does not list", "repeats the image id 100",
-                 "list different categories"):
+    for said in (
+        "category_id 99",
+        "image -1, which 'images' does not list",
+        "repeats the image id 100",
+        "list different categories",
+    ):
         assert sum(said in text for text in wrong) == 1
     assert len(wrong) == 4 and "boxes without area in 1 images (first: 100)" in notes[0]
     path.unlink()

@@ -77,7 +77,7 @@ def test_crowds_count_as_labels_are_difficult_or_are_left_out(tmp_path):
     write(tmp_path, annotations=[crowd, entry(2, 2, 2, iscrowd=1), entry(3, 2, 2)])
     data = COCO(tmp_path, "test")
     assert data.targets.tolist() == [[1, 0], [1, 0], [0, 0]] and not data.difficult.any()
-    box, = data.boxes(0)
+    (box,) = data.boxes(0)
     assert box.crowd and not box.difficult
     data = COCO(tmp_path, "test", crowd="difficult")
     assert data.targets.tolist() == [[1, 0], [1, 0], [0, 0]] and data.difficult.nonzero().tolist() == [[0, 0]]
@@ -127,7 +127,9 @@ def test_missing_images_are_counted_or_dropped(tmp_path):
     write(tmp_path, annotations=[entry(1, 1, 2)])
     (tmp_path / "val2014" / "1.jpg").unlink()
     (tmp_path / "val2014" / "3.jpg").unlink()
-    with pytest.raises(FileNotFoundError, match=r"lacks 2 of the 3 images of split 'test' \(first: '.*1.jpg'\).*'drop'"):
+    with pytest.raises(
+        FileNotFoundError, match=r"lacks 2 of the 3 images of split 'test' \(first: '.*1.jpg'\).*'drop'"
+    ):
         COCO(tmp_path, "test")
     data = COCO(tmp_path, "test", missing="drop")
     assert data.ids == ["2"] and [name for name, _ in data.skipped] == ["1", "3"]
@@ -175,8 +177,14 @@ def image(**changes):
 
 WRONG = [
     ({"annotations": [entry(5, 1, 90)]}, r"annotations\[0\] \(id 5\) has category_id 90: known are 2, 7"),
-    ({"annotations": [entry(5, 77, 2)]}, r"annotations\[0\] \(id 5\) belongs to image 77, which 'images' does not list"),
-    ({"annotations": [{"id": 1, "image_id": 1, "caption": "a cat"}]}, r"annotations\[0\] has category_id = None.*captions"),
+    (
+        {"annotations": [entry(5, 77, 2)]},
+        r"annotations\[0\] \(id 5\) belongs to image 77, which 'images' does not list",
+    ),
+    (
+        {"annotations": [{"id": 1, "image_id": 1, "caption": "a cat"}]},
+        r"annotations\[0\] has category_id = None.*captions",
+    ),
     ({"annotations": ["cat"]}, r"annotations\[0\] has image_id = None"),
     ({"annotations": [entry(1, "1", 2)]}, r"has image_id = '1'.*of type int"),
     ({"annotations": [entry(1, 1, 2, [1, 2, float("nan"), 4])]}, r"bbox \[1, 2, nan, 4\]: expected four finite"),
@@ -207,7 +215,9 @@ def test_a_bad_entry_is_named_with_its_place(tmp_path, changes, said):
 
 
 def test_all_problems_are_collected_on_request(tmp_path):
-    path = write(tmp_path, annotations=[entry(1, 1, 90), entry(2, 1, 7), entry(3, 50, 7), entry(4, 2, 2, [0, 0, -1, 1])])
+    path = write(
+        tmp_path, annotations=[entry(1, 1, 90), entry(2, 1, 7), entry(3, 50, 7), entry(4, 2, 2, [0, 0, -1, 1])]
+    )
     problems = []
     table = read_instances(path, problems.append)
     assert len(problems) == 3 and [re.search(r"id (\d)", said)[1] for said in problems] == ["1", "3", "4"]

@@ -43,22 +43,28 @@ def test_without_a_split_column_the_name_of_the_file_decides(tmp_path):
 WINDOWS = b"\xef\xbb\xbffile;split;cat;dog\r\na.jpg;test;1;0\r\n\r\n.\\b.jpg;test;0;0\r\n"
 
 
-@pytest.mark.parametrize("text", [
-    WINDOWS,
-    "FileName\tSplit\tcat\tdog\na.jpg\ttest\t1\t0\nb.jpg\ttest\t0\t0\n",
-    'path,split,cat,dog\n"a.jpg", test , 1 ,0\nb.jpg,test,0,0',
-    'dog,cat,split,image\n0,1,test,a.jpg\n0,0,test,b.jpg\n',
-])
+@pytest.mark.parametrize(
+    "text",
+    [
+        WINDOWS,
+        "FileName\tSplit\tcat\tdog\na.jpg\ttest\t1\t0\nb.jpg\ttest\t0\t0\n",
+        'path,split,cat,dog\n"a.jpg", test , 1 ,0\nb.jpg,test,0,0',
+        "dog,cat,split,image\n0,1,test,a.jpg\n0,0,test,b.jpg\n",
+    ],
+)
 def test_marks_line_ends_and_separators_of_every_spreadsheet(folder, text):
     write(folder, text)
     data = Custom(folder, "test", classes=["cat", "dog"])
     assert data.ids == ["a.jpg", "b.jpg"] and data.targets.tolist() == [[1, 0], [0, 0]]
 
 
-@pytest.mark.parametrize("text", [
-    "file,split,labels\na.jpg,test,dog; cat\nb.jpg,test,\nc.jpg,train,bird|cat|cat\n",
-    'file;split;labels\na.jpg;test;dog|cat\nb.jpg;test;\nc.jpg;train;"bird;cat"\n',
-])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "file,split,labels\na.jpg,test,dog; cat\nb.jpg,test,\nc.jpg,train,bird|cat|cat\n",
+        'file;split;labels\na.jpg;test;dog|cat\nb.jpg;test;\nc.jpg;train;"bird;cat"\n',
+    ],
+)
 def test_labels_are_parted_by_semicolons_or_bars_and_classes_come_from_all_splits(folder, text):
     write(folder, text)
     data = Custom(folder, "test")

@@ -43,7 +43,9 @@ def test_options_go_to_the_reader_and_paths_may_lie_anywhere_on_the_way(trees):
 
 def test_a_name_lies_below_the_data_root_or_where_root_says(trees, tmp_path, monkeypatch):
     monkeypatch.setenv("UDLIB_DATA", str(tmp_path))
-    with pytest.raises(FileNotFoundError, match="'voc2007' is not at '.*voc2007': `udlib data download voc2007` fetches"):
+    with pytest.raises(
+        FileNotFoundError, match="'voc2007' is not at '.*voc2007': `udlib data download voc2007` fetches"
+    ):
         open_dataset("voc2007", "test")
     with pytest.raises(FileNotFoundError, match="'coco2014' is not at '.*': name the folder that holds it with root"):
         open_dataset("coco2014", "test")
@@ -64,7 +66,9 @@ def test_a_name_lies_below_the_data_root_or_where_root_says(trees, tmp_path, mon
 def test_what_is_no_data_set_is_told_what_each_layout_needs(tmp_path):
     with pytest.raises(ValueError, match="unknown data set 'imagenet': choose scenes, digits, voc2007"):
         open_dataset("imagenet", "test")
-    with pytest.raises(FileNotFoundError, match="it holds nothing.: voc needs ImageSets.*coco needs.*nuswide.*csv needs"):
+    with pytest.raises(
+        FileNotFoundError, match="it holds nothing.: voc needs ImageSets.*coco needs.*nuswide.*csv needs"
+    ):
         open_dataset(tmp_path, "test")
     for k in range(10):
         (tmp_path / f"{k}.txt").write_text("")
@@ -79,14 +83,30 @@ def test_the_splits_of_a_voc_folder_are_those_it_lists(trees):
     assert source(trees["coco"]).splits() == ["train", "val", "test"]
 
 
-@pytest.mark.parametrize("name, kept", [("a.jpg", "a.jpg"), ("b\\a.jpg", "b/a.jpg"), ("./b//a.jpg", "b/a.jpg"),
-                                        ("..a/b..jpg", "..a/b..jpg")])
+@pytest.mark.parametrize(
+    "name, kept", [("a.jpg", "a.jpg"), ("b\\a.jpg", "b/a.jpg"), ("./b//a.jpg", "b/a.jpg"), ("..a/b..jpg", "..a/b..jpg")]
+)
 def test_a_name_inside_its_folder_is_kept(name, kept):
     assert inside(name) == kept
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "../a.jpg", "b/../../a.jpg", "b\\..\\a.jpg", "/a.jpg", "\\a.jpg",
-                                  "C:\\a.jpg", "c:a.jpg", "\\\\server\\a.jpg", "a\0.jpg"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        ".",
+        "..",
+        "../a.jpg",
+        "b/../../a.jpg",
+        "b\\..\\a.jpg",
+        "/a.jpg",
+        "\\a.jpg",
+        "C:\\a.jpg",
+        "c:a.jpg",
+        "\\\\server\\a.jpg",
+        "a\0.jpg",
+    ],
+)
 def test_a_name_that_leads_out_is_refused(name):
     with pytest.raises(ValueError, match="leads out of its folder"):
         inside(name)

@@ -39,7 +39,9 @@ def test_images_without_concepts_are_kept_or_dropped(whole):
 
 def test_images_gone_from_flickr_are_counted_or_dropped(tree):
     (tree / "Flickr" / "actor" / "0009_7009.jpg").unlink()
-    with pytest.raises(FileNotFoundError, match=r"lacks 1 of the 3 images of split 'test' \(first: '.*0009_7009.jpg'\)"):
+    with pytest.raises(
+        FileNotFoundError, match=r"lacks 1 of the 3 images of split 'test' \(first: '.*0009_7009.jpg'\)"
+    ):
         NUSWIDE(tree, "test")
     data = NUSWIDE(tree, "test", missing="drop")
     assert data.ids == ["zebra/0010_7010", "actor/0011_7011"] and data.skipped[0][0] == "actor/0009_7009"
@@ -50,8 +52,10 @@ def test_images_gone_from_flickr_are_counted_or_dropped(tree):
         NUSWIDE(tree, "test")
 
 
-@pytest.mark.parametrize("name", ["ConceptsList/Concepts81.txt", "ImageList/TestImagelist.txt",
-                                  "Groundtruth/TrainTestLabels/Labels_cat_Test.txt"])
+@pytest.mark.parametrize(
+    "name",
+    ["ConceptsList/Concepts81.txt", "ImageList/TestImagelist.txt", "Groundtruth/TrainTestLabels/Labels_cat_Test.txt"],
+)
 def test_a_missing_list_is_named(tree, name):
     (tree / name).unlink()
     with pytest.raises(FileNotFoundError, match=f"has no '{name}': extract"):

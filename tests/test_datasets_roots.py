@@ -6,10 +6,10 @@ import shutil
 import pytest
 from trees import voc_tree
 
-from udlib import experiments
+from udlib.course import store as experiments
+from udlib.course.store import fingerprint, recipe
 from udlib.datasets.roots import VARIABLE, place, placed
 from udlib.datasets.scenes import scenes
-from udlib.experiments import fingerprint, recipe
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +35,9 @@ def test_a_name_has_the_folder_that_it_was_given_and_others_have_none(tmp_path):
     place("tree", tmp_path)
     assert place("second.tree", other) == other.resolve()
     assert (placed("tree"), placed("second.tree"), placed("voc2007")) == (tmp_path.resolve(), other.resolve(), None)
-    assert os.environ[VARIABLE].split(os.pathsep) == [f"tree={tmp_path.resolve()}", f"second.tree={other.resolve()}"], "children inherit it"
+    assert os.environ[VARIABLE].split(os.pathsep) == [f"tree={tmp_path.resolve()}", f"second.tree={other.resolve()}"], (
+        "children inherit it"
+    )
     place("tree", other)
     assert placed("tree") == other.resolve()
 
@@ -79,7 +81,11 @@ def test_voc_2007_trains_on_trainval_less_every_tenth_image_and_tests_on_test(de
     parts = {split: experiments.dataset("voc2007", split, 64).ids for split in ("train", "val", "test")}
     main = devkit / "VOC2007" / "ImageSets" / "Main"
     trainval = (main / "trainval.txt").read_text().split()
-    assert parts["val"] == trainval[::10] and len(parts["train"]) == 36 and sorted(parts["train"] + parts["val"]) == sorted(trainval)
+    assert (
+        parts["val"] == trainval[::10]
+        and len(parts["train"]) == 36
+        and sorted(parts["train"] + parts["val"]) == sorted(trainval)
+    )
     assert parts["test"] == (main / "test.txt").read_text().split()
 
 
@@ -87,7 +93,9 @@ def test_voc_2012_is_tested_on_its_validation_images_since_its_test_labels_are_s
     place("voc2012", devkit)
     parts = {split: experiments.dataset("voc2012", split, 64).ids for split in ("train", "val", "test")}
     main = devkit / "VOC2012" / "ImageSets" / "Main"
-    assert parts["test"] == (main / "val.txt").read_text().split() and len(parts["train"]) == 27 and len(parts["val"]) == 3
+    assert (
+        parts["test"] == (main / "val.txt").read_text().split() and len(parts["train"]) == 27 and len(parts["val"]) == 3
+    )
     assert set(parts["train"] + parts["val"]) == set((main / "train.txt").read_text().split())
 
 

@@ -36,7 +36,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(206 if start else 200)
         self.send_header("Content-Length", str(len(content) - start))
         self.end_headers()
-        body, self.server.cut = content[start:][:self.server.cut], None
+        body, self.server.cut = content[start:][: self.server.cut], None
         self.wfile.write(body)
 
     def log_message(self, *_):
@@ -72,8 +72,10 @@ def voc2007(server, tmp_path):
     """The two archives of a small VOC2007, 20 images, on the server."""
     tree = voc_tree(tmp_path / "publisher", 20)
     test = {f"{i:06d}" for i in range(15, 20)}
-    keep = {"test": lambda name: name.stem in test or name.stem.endswith("test"),
-            "trainval": lambda name: name.stem not in test and not name.stem.endswith("test")}
+    keep = {
+        "test": lambda name: name.stem in test or name.stem.endswith("test"),
+        "trainval": lambda name: name.stem not in test and not name.stem.endswith("test"),
+    }
     found = []
     for split, wanted in keep.items():
         name = f"VOC{split}.tar"
@@ -91,7 +93,7 @@ def test_the_archives_are_torchvisions():
     trainval, test = archives("voc2007")
     assert trainval.filename == "VOCtrainval_06-Nov-2007.tar" and trainval.md5 == "c52e279531787c972589f7e41ab4ae64"
     assert test.filename == "VOCtest_06-Nov-2007.tar" and test.md5 == "b6e924de25625d8de591ea690078ad9f"
-    only, = archives("voc2012")
+    (only,) = archives("voc2012")
     assert only.filename == "VOCtrainval_11-May-2012.tar" and only.year == 2012 and only.url.startswith("https://")
     with pytest.raises(ValueError, match="'coco2014' cannot be downloaded: choose voc2007 or voc2012"):
         archives("coco2014")
@@ -107,7 +109,10 @@ def test_both_archives_land_in_one_vocdevkit_and_a_second_call_fetches_nothing(s
     assert all("all extracted already" in step or "checksum" in step for step in download(root, voc2007))
     for found in voc2007:
         (root / found.filename).unlink()
-    assert list(download(root, voc2007)) == ["test of VOC2007: complete already", "trainval of VOC2007: complete already"]
+    assert list(download(root, voc2007)) == [
+        "test of VOC2007: complete already",
+        "trainval of VOC2007: complete already",
+    ]
     assert len(server.asked) == 2
 
 

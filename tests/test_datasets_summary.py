@@ -23,7 +23,9 @@ def test_counts_equal_a_literal_loop():
         assert found.positives[k] == sum(int(targets[i, k]) for i in range(50))
         assert found.difficult[k] == sum(bool(difficult[i, k]) for i in range(50))
     counts = [sum(int(targets[i, k]) for k in range(7)) for i in range(50)]
-    assert found.labels_per_image == {n: counts.count(n) for n in sorted(set(counts))} and sum(counts) / 50 == found.mean
+    assert (
+        found.labels_per_image == {n: counts.count(n) for n in sorted(set(counts))} and sum(counts) / 50 == found.mean
+    )
     assert found.difficult_images == sum(any(difficult[i, k] for k in range(7)) for i in range(50))
 
 
@@ -46,8 +48,15 @@ def test_sizes_are_ranges_medians_and_the_commonest():
 
 
 def test_the_table_has_a_row_per_split_and_class():
-    found = class_table({"train": label_statistics(TARGETS, DIFFICULT), "test": label_statistics(TARGETS[:1], DIFFICULT[:1])},
-                        ["cat", "dog", "owl"])
+    found = class_table(
+        {"train": label_statistics(TARGETS, DIFFICULT), "test": label_statistics(TARGETS[:1], DIFFICULT[:1])},
+        ["cat", "dog", "owl"],
+    )
     assert found.values.tolist() == [
-        ["train", "cat", 4, 3, 2, 0.75], ["train", "dog", 4, 2, 1, 0.5], ["train", "owl", 4, 0, 0, 0.0],
-        ["test", "cat", 1, 1, 1, 1.0], ["test", "dog", 1, 1, 0, 1.0], ["test", "owl", 1, 0, 0, 0.0]]
+        ["train", "cat", 4, 3, 2, 0.75],
+        ["train", "dog", 4, 2, 1, 0.5],
+        ["train", "owl", 4, 0, 0, 0.0],
+        ["test", "cat", 1, 1, 1, 1.0],
+        ["test", "dog", 1, 1, 0, 1.0],
+        ["test", "owl", 1, 0, 0, 0.0],
+    ]

@@ -51,8 +51,9 @@ def test_a_voc_folder_reads_the_same_from_its_table(cache, parsed, tmp_path, mon
 
 def test_coco_reads_the_same_from_its_table_whatever_the_options(cache, tmp_path, monkeypatch):
     root = coco_tree(tmp_path / "coco", 40)
-    choices = [{"crowd": crowd, "unlabelled": kept} for crowd in ("positive", "difficult", "drop")
-               for kept in ("keep", "drop")]
+    choices = [
+        {"crowd": crowd, "unlabelled": kept} for crowd in ("positive", "difficult", "drop") for kept in ("keep", "drop")
+    ]
     stored = [content(COCO(root, split, **choice)) for split in ("train", "val", "test") for choice in choices]
     assert len(list(cache.iterdir())) == 2  # one for each JSON
     monkeypatch.setattr("udlib.datasets.coco.read_instances", None)
@@ -94,8 +95,12 @@ def test_another_list_another_root_and_another_format_are_other_tables(cache, tm
     assert tables.fingerprint([file]) != tables.fingerprint([file], version=tables.FORMAT + 1)
 
 
-TABLE = tables.Table(("cat", "ドッグ"), ["1", "b c"], ["x/1.jpg", "ü.jpg"],
-                     [(), (Box("ドッグ", 0.1, 1 / 3, 9, 10, True, False, True, True), Box("cat", 1, 2, 3, 4))])
+TABLE = tables.Table(
+    ("cat", "ドッグ"),
+    ["1", "b c"],
+    ["x/1.jpg", "ü.jpg"],
+    [(), (Box("ドッグ", 0.1, 1 / 3, 9, 10, True, False, True, True), Box("cat", 1, 2, 3, 4))],
+)
 
 
 def test_a_table_survives_its_file_exactly(tmp_path):
@@ -112,7 +117,7 @@ def test_a_damaged_table_is_never_believed(tmp_path):
         path.write_bytes(whole[:end])
         assert tables.load(path, "key") is None
     for place in range(0, len(whole), 11):
-        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1:])
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
         assert tables.load(path, "key") in (None, TABLE)  # some bytes of a zip mean nothing
 
 
@@ -125,7 +130,7 @@ def test_nothing_is_unpickled(tmp_path):
 def test_a_damaged_table_is_made_again(cache, parsed, tmp_path):
     root = voc_tree(tmp_path / "voc", 8)
     first = content(VOC(root, "train"))
-    file, = cache.iterdir()
+    (file,) = cache.iterdir()
     file.write_bytes(file.read_bytes()[:-40])
     assert content(VOC(root, "train")) == first and len(parsed) == 8
     assert content(VOC(root, "train")) == first and len(parsed) == 8

@@ -3,9 +3,16 @@ import pytest
 import torch
 from PIL import Image
 
-from udlib.datasets.base import Box, MultiLabelDataset, apply_policy, check_trainable, data_root, label_states, to_memory
+from udlib.datasets.base import (
+    Box,
+    MultiLabelDataset,
+    apply_policy,
+    check_trainable,
+    data_root,
+    label_states,
+    to_memory,
+)
 from udlib.datasets.voc import VOC, VOC_CLASSES
-
 
 RAMP = (np.arange(200)[:, None] * [1, 0.5, 0.2]).astype(np.uint8).reshape(10, 20, 3)
 
@@ -293,7 +300,9 @@ def test_some_classes_keep_their_columns_and_objects_in_the_order_that_was_asked
     data = VOC(tree, "train")
     second, first = data.only([2, 0]), data.only([0])
     assert second.classes == (data.classes[2], data.classes[0]) and second.ids == data.ids and len(data.classes) > 2
-    assert torch.equal(second.targets, data.targets[:, [2, 0]]) and torch.equal(second.difficult, data.difficult[:, [2, 0]])
+    assert torch.equal(second.targets, data.targets[:, [2, 0]]) and torch.equal(
+        second.difficult, data.difficult[:, [2, 0]]
+    )
     for i in range(len(data)):
         assert first.boxes(i) == [box for box in data.boxes(i) if box.name == data.classes[0]]
     assert torch.equal(label_states(first.objects, first.classes)[0], first.targets)

@@ -8,21 +8,31 @@ import torch
 from striped_images import QUICK, same_weights, striped_images
 from test_detectors import detector, ragged
 
-from udlib import experiments
-from udlib.batches import ArrayData, Batch
+from udlib.course import store as experiments
+from udlib.course.recipes import baseline
+from udlib.course.store import load_model, needed, recipe
+from udlib.datasets.proposals import grid_proposals
 from udlib.datasets.transforms import BatchAugment, MultiScale, normalise
-from udlib.detectors import Detector
-from udlib.experiments import load_model, needed, recipe
 from udlib.losses import ova_loss
-from udlib.losses_detection import detection_logits, prediction_transfer_loss, region_feature_loss
-from udlib.methods import detection, supervised
-from udlib.methods.detection import (RegionStudent, ScaledStudent, Settings, detection_loss, feature_loss,
-                                     prediction_loss, predictions_of, train_detector, train_taught)
+from udlib.methods import supervised
+from udlib.methods.detection.losses import detection_logits, prediction_transfer_loss, region_feature_loss
+from udlib.methods.detection.method import (
+    RegionStudent,
+    ScaledStudent,
+    Settings,
+    detection_loss,
+    feature_loss,
+    prediction_loss,
+    predictions_of,
+    train_detector,
+    train_taught,
+)
+from udlib.methods.detection import method as detection
+from udlib.methods.detection.network import Detector
 from udlib.methods.distillation import stored_answers
 from udlib.methods.supervised import make_network, train_supervised
-from udlib.proposals import grid_proposals
-from udlib.recipes import baseline
 from udlib.training import evaluate, fit
+from udlib.training.batches import ArrayData, Batch
 
 CONFIG = dataclasses.replace(QUICK, epochs=4, batch_size=16, shift=0)
 SMALL = Settings(hidden=16, pool=2)
@@ -50,7 +60,9 @@ def student(seed=1):
 
 def batch(grid=False):
     data = boxed(6, grid=grid)
-    return Batch(normalise(data.images), data.targets.float(), None, torch.arange(6), data.proposals.of(torch.arange(6)))
+    return Batch(
+        normalise(data.images), data.targets.float(), None, torch.arange(6), data.proposals.of(torch.arange(6))
+    )
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +87,9 @@ def test_stage_1_compares_features_of_the_same_boxes_and_asks_for_no_label(teach
     torch.manual_seed(0)
     model, given = RegionStudent(student(), teacher, hidden).eval(), batch()
     found = feature_loss(teacher)(model, given._replace(targets=None))
-    expected = region_feature_loss(teacher(given.images, given.regions).region_features, model(given.images, given.regions),
-                                   given.regions.image, 6)
+    expected = region_feature_loss(
+        teacher(given.images, given.regions).region_features, model(given.images, given.regions), given.regions.image, 6
+    )
     torch.testing.assert_close(found["total"], expected)
     assert found.keys() == {"total"} and isinstance(model.adapter, torch.nn.Linear) == (hidden != 16)
     found["total"].backward()
@@ -98,8 +111,12 @@ def test_stage_2_is_the_loss_of_the_students_logits_and_the_sharpened_prediction
 
 def test_the_scale_of_each_class_is_learned_and_does_not_stay_with_the_student(teacher, monkeypatch):
     kept, plain = [], fit
-    monkeypatch.setattr(detection, "fit", lambda model, *given, **options: kept.append(model) or plain(model, *given, **options))
-    found, history = train_taught(boxed(), teacher, CONFIG, dataclasses.replace(SMALL, transfer="predictions"), **NARROW)
+    monkeypatch.setattr(
+        detection, "fit", lambda model, *given, **options: kept.append(model) or plain(model, *given, **options)
+    )
+    found, history = train_taught(
+        boxed(), teacher, CONFIG, dataclasses.replace(SMALL, transfer="predictions"), **NARROW
+    )
     assert isinstance(kept[-1], ScaledStudent) and kept[-1].student is found
     assert (kept[-1].scale != 0.2).all() and len(set(kept[-1].scale.tolist())) == 3
     assert [history.rows[-1][f"scale {k}"] for k in range(3)] == kept[-1].scale.tolist()
@@ -108,7 +125,10 @@ def test_the_scale_of_each_class_is_learned_and_does_not_stay_with_the_student(t
 
 def test_a_classifier_in_the_detectors_place_teaches_the_sigmoid_of_its_logits_and_needs_no_boxes():
     control = dataclasses.replace(SMALL, transfer="predictions", taught_by="classifier")
-    master, config = train_supervised(striped_images(48), CONFIG, lam=0.0, **NARROW)[0], dataclasses.replace(CONFIG, epochs=1)
+    master, config = (
+        train_supervised(striped_images(48), CONFIG, lam=0.0, **NARROW)[0],
+        dataclasses.replace(CONFIG, epochs=1),
+    )
     whole = dataclasses.replace(config, batch_size=48, flip=False, lr=1e-12)
     data = striped_images(48)
     _, history = train_taught(data, master, whole, control, **NARROW)
@@ -118,10 +138,23 @@ def test_a_classifier_in_the_detectors_place_teaches_the_sigmoid_of_its_logits_a
     assert history.rows[-1]["total"] == pytest.approx(expected["total"].item(), rel=1e-3)
     with pytest.raises(ValueError, match="the teacher knows 3 classes and the student 2"):
         train_taught(dataclasses.replace(data, targets=data.targets[:, :2]), master, config, control, **NARROW)
-    chosen = recipe("detection", network="small_narrow", teacher="small_narrow", embedding=8, epochs=2, batch_size=16, shift=0,
-                    transfer="predictions", taught_by="classifier")
-    assert same_weights(detection.train(chosen, data, None)[0], detection.train(
-        chosen, data, None, teacher=supervised.train(recipe(**needed(chosen)["teacher"]), data, None)[0])[0])
+    chosen = recipe(
+        "detection",
+        network="small_narrow",
+        teacher="small_narrow",
+        embedding=8,
+        epochs=2,
+        batch_size=16,
+        shift=0,
+        transfer="predictions",
+        taught_by="classifier",
+    )
+    assert same_weights(
+        detection.train(chosen, data, None)[0],
+        detection.train(
+            chosen, data, None, teacher=supervised.train(recipe(**needed(chosen)["teacher"]), data, None)[0]
+        )[0],
+    )
 
 
 def test_the_classifier_of_the_control_is_the_baseline_itself():
@@ -135,7 +168,10 @@ def test_without_any_transfer_the_student_is_the_supervised_baseline_to_the_last
     assert same_weights(found, train_supervised(striped_images(48), config, lam=0.0, **NARROW)[0])
 
 
-@pytest.mark.parametrize("transfer, stages", [("both", [1, 2, 2, 2]), ("features", [1, 2, 2, 2]), ("predictions", [2] * 4), ("none", [2] * 4)])
+@pytest.mark.parametrize(
+    "transfer, stages",
+    [("both", [1, 2, 2, 2]), ("features", [1, 2, 2, 2]), ("predictions", [2] * 4), ("none", [2] * 4)],
+)
 def test_both_stages_together_have_the_epochs_of_a_plain_training(teacher, transfer, stages):
     settings, data = dataclasses.replace(SMALL, transfer=transfer), boxed()
     found, history = train_taught(data, teacher, CONFIG, settings, validation=boxed(16, seed=2), **NARROW)
@@ -192,7 +228,9 @@ def test_multi_scale_images_are_the_augmented_ones_at_another_size_drawn_for_the
         sizes.add(found.shape[-1])
         if found.shape[-1] == 16:
             assert torch.equal(found, expected)
-        halves = [MultiScale(shift=0)(images[rank::2], torch.Generator().manual_seed(seed), (rank, 2)) for rank in (0, 1)]
+        halves = [
+            MultiScale(shift=0)(images[rank::2], torch.Generator().manual_seed(seed), (rank, 2)) for rank in (0, 1)
+        ]
         assert all(torch.equal(half, found[rank::2]) for rank, half in enumerate(halves))
     assert sizes == {12, 16, 20}
 
@@ -204,6 +242,7 @@ class Killed(Exception):
 @pytest.fixture
 def killed_and_resumed(monkeypatch):
     """What `train()` gives when it is killed after `at` epochs in all and then called again, and how many were trained."""
+
     def run(train, at):
         epochs, plain = [], detection.fit
 
@@ -211,11 +250,13 @@ def killed_and_resumed(monkeypatch):
             epochs.append(epoch)
             if len(epochs) == at:
                 raise Killed
+
         with monkeypatch.context() as patch:
             patch.setattr(detection, "fit", lambda *given, **options: plain(*given, **options, on_epoch=count))
             with pytest.raises(Killed):
                 train()
             return train(), len(epochs)
+
     return run
 
 
@@ -224,7 +265,8 @@ def test_a_killed_detector_is_resumed_to_the_same_one(killed_and_resumed, tmp_pa
     settings = dataclasses.replace(SMALL, part="teacher", dropout=0.5, multi_scale=True)
     whole, history = train_detector(boxed(grid=False), CONFIG, settings, network="small_narrow")
     (resumed, again), epochs = killed_and_resumed(
-        lambda: train_detector(boxed(grid=False), CONFIG, settings, network="small_narrow", checkpoint=tmp_path), at)
+        lambda: train_detector(boxed(grid=False), CONFIG, settings, network="small_narrow", checkpoint=tmp_path), at
+    )
     assert epochs == 4 and same_weights(whole, resumed) and history.column("total") == again.column("total")
 
 
@@ -233,21 +275,31 @@ def test_a_kill_in_either_stage_is_resumed_to_the_same_student(killed_and_resume
     settings = dataclasses.replace(SMALL, stage_epochs=0.5)
     whole, history = train_taught(boxed(), teacher, CONFIG, settings, **NARROW)
     (resumed, again), epochs = killed_and_resumed(
-        lambda: train_taught(boxed(), teacher, CONFIG, settings, checkpoint=tmp_path, **NARROW), at)
+        lambda: train_taught(boxed(), teacher, CONFIG, settings, checkpoint=tmp_path, **NARROW), at
+    )
     assert epochs == 4 and same_weights(whole, resumed) and history.column("total") == again.column("total")
 
 
 def test_what_looks_on_sees_the_student_of_stage_2_with_its_epochs_counted_on(teacher):
     seen, judged = [], []
-    found, history = train_taught(boxed(), teacher, CONFIG, dataclasses.replace(SMALL, stage_epochs=0.5), **NARROW,
-                                  on_epoch=lambda epoch, model, row: seen.append((epoch, row["epoch"])),
-                                  validate=lambda model: judged.append(model) or {"mAP": len(judged)}, keep="best")
+    found, history = train_taught(
+        boxed(),
+        teacher,
+        CONFIG,
+        dataclasses.replace(SMALL, stage_epochs=0.5),
+        **NARROW,
+        on_epoch=lambda epoch, model, row: seen.append((epoch, row["epoch"])),
+        validate=lambda model: judged.append(model) or {"mAP": len(judged)},
+        keep="best",
+    )
     assert seen == [(3, 3), (4, 4)] and judged == [found, found] and history.best_epoch == 4
     assert ["mAP" in row for row in history.rows] == [False, False, True, True]
 
 
 def test_a_student_without_a_teacher_at_hand_trains_the_one_it_needs(tmp_path):
-    chosen = recipe("detection", network="small_narrow", teacher="small_narrow", pool=1, hidden=8, epochs=2, batch_size=16, shift=0)
+    chosen = recipe(
+        "detection", network="small_narrow", teacher="small_narrow", pool=1, hidden=8, epochs=2, batch_size=16, shift=0
+    )
     needed_one = recipe(**needed(chosen)["teacher"])
     judge, _ = detection.train(needed_one, boxed(), None)
     given, _ = detection.train(chosen, boxed(), None, teacher=judge)
@@ -266,15 +318,20 @@ def test_a_checkpoint_of_other_boxes_or_of_another_teacher_is_refused(teacher, t
         train_taught(boxed(), detector(), config, SMALL, checkpoint=tmp_path, **NARROW)
 
 
-@pytest.mark.parametrize("wrong, message", [
-    ({"part": "pupil"}, "part is 'pupil': choose one of teacher, student"),
-    ({"transfer": "all"}, "transfer is 'all': choose one of both, features, predictions, none"),
-    ({"taught_by": "me"}, "taught_by is 'me': choose one of detector, classifier"),
-    ({"taught_by": "classifier"}, "transfer 'both': a classifier has only predictions to teach"),
-    ({"proposals": "edges"}, "proposals is 'edges': choose one of grid, selective-search, boxes"),
-    ({"stage_epochs": 1.0}, "stage_epochs is 1.0: expected a share"), ({"stage_epochs": 0.0}, "stage_epochs is 0.0"),
-    ({"sharpen": 0.0}, "sharpen is 0.0: expected a number above 0"), ({"scale": -0.2}, "scale is -0.2"),
-])
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        ({"part": "pupil"}, "part is 'pupil': choose one of teacher, student"),
+        ({"transfer": "all"}, "transfer is 'all': choose one of both, features, predictions, none"),
+        ({"taught_by": "me"}, "taught_by is 'me': choose one of detector, classifier"),
+        ({"taught_by": "classifier"}, "transfer 'both': a classifier has only predictions to teach"),
+        ({"proposals": "edges"}, "proposals is 'edges': choose one of grid, selective-search, boxes"),
+        ({"stage_epochs": 1.0}, "stage_epochs is 1.0: expected a share"),
+        ({"stage_epochs": 0.0}, "stage_epochs is 0.0"),
+        ({"sharpen": 0.0}, "sharpen is 0.0: expected a number above 0"),
+        ({"scale": -0.2}, "scale is -0.2"),
+    ],
+)
 def test_wrong_settings_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         recipe("detection", **wrong)
@@ -303,12 +360,16 @@ def test_a_grid_may_be_shifted(teacher):
 def test_a_teacher_whose_answer_is_not_finite_is_named_with_the_images():
     broken, given = detector(), batch()
     torch.nn.init.constant_(broken.classes.bias, float("nan"))
-    with pytest.raises(FloatingPointError, match=r"the teacher's answer is not finite for the images in rows \[0, 1, 2, 3, 4, 5\]"):
+    with pytest.raises(
+        FloatingPointError, match=r"the teacher's answer is not finite for the images in rows \[0, 1, 2, 3, 4, 5\]"
+    ):
         predictions_of(broken)(given)
 
 
 def test_a_recipe_names_its_teacher_trained_alike_with_the_same_seed_and_the_same_boxes():
-    chosen = recipe("detection", seed=3, flip=False, network="small_narrow", proposals="boxes", hidden=64, transfer="predictions")
+    chosen = recipe(
+        "detection", seed=3, flip=False, network="small_narrow", proposals="boxes", hidden=64, transfer="predictions"
+    )
     master = recipe(**needed(chosen)["teacher"])
     assert master == recipe("detection", part="teacher", seed=3, flip=False, proposals="boxes", hidden=64)
     assert needed(recipe("detection", transfer="none")) == needed(master) == {}
@@ -327,7 +388,7 @@ def test_a_recipe_trains_its_teacher_first_and_measures_where_it_looks(tmp_path,
     master = experiments.load_or_run(recipe("detection", part="teacher", network="small_narrow", hidden=16))
     assert 0 <= master.metrics["test"]["CorLoc"] <= 1 and 0 <= master.metrics["test"]["detection_mAP"] <= 1
     assert "ECE" in master.metrics["test"] and "class_pointing_easy" not in master.metrics["test"]
-    stored, = (folder for folder in (tmp_path / "models").iterdir())
+    (stored,) = (folder for folder in (tmp_path / "models").iterdir())
     assert stored.name == master.recipe.key, "the student's teacher, by the very key of its own recipe"
     assert isinstance(load_model(master.recipe), Detector)
 

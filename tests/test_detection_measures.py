@@ -7,13 +7,23 @@ import torch
 from PIL import Image
 from test_detectors import detector
 
-from udlib.batches import ArrayData
 from udlib.datasets.base import Box, MultiLabelDataset
+from udlib.datasets.proposals import Proposals, proposals
 from udlib.datasets.transforms import normalise
-from udlib.detection_measures import (Detections, Objects, best_boxes, correct_localisation, detect, detection,
-                                      detection_average_precision, matched, object_areas, objects_of)
-from udlib.losses_detection import region_probabilities
-from udlib.proposals import Proposals, proposals
+from udlib.methods.detection.evaluation import (
+    Detections,
+    Objects,
+    best_boxes,
+    correct_localisation,
+    detect,
+    detection,
+    detection_average_precision,
+    matched,
+    object_areas,
+    objects_of,
+)
+from udlib.methods.detection.losses import region_probabilities
+from udlib.training.batches import ArrayData
 
 CLASSES = 3
 
@@ -34,8 +44,12 @@ def boxes(count, draw, near=None):
 def world(seed, images=8, ties=False):
     """Random objects, a fifth of them difficult, and detections near to them or anywhere."""
     draw = torch.Generator().manual_seed(seed)
-    truth = Objects(torch.arange(images).repeat_interleave(3), torch.randint(CLASSES, (3 * images,), generator=draw),
-                    boxes(3 * images, draw), torch.rand(3 * images, generator=draw) < 0.2)
+    truth = Objects(
+        torch.arange(images).repeat_interleave(3),
+        torch.randint(CLASSES, (3 * images,), generator=draw),
+        boxes(3 * images, draw),
+        torch.rand(3 * images, generator=draw) < 0.2,
+    )
     found = []
     for i in range(images):
         close = boxes(20, draw, truth.boxes[truth.image == i])
@@ -43,8 +57,12 @@ def world(seed, images=8, ties=False):
         found.append(torch.cat([close, boxes(4, draw)]))
     count = 24 * images
     scores = torch.rand(count, generator=draw)
-    return Detections(torch.arange(images).repeat_interleave(24), torch.randint(CLASSES, (count,), generator=draw), torch.cat(found),
-                      (scores * 4).round() / 4 if ties else scores), truth
+    return Detections(
+        torch.arange(images).repeat_interleave(24),
+        torch.randint(CLASSES, (count,), generator=draw),
+        torch.cat(found),
+        (scores * 4).round() / 4 if ties else scores,
+    ), truth
 
 
 def voc(found, truth, k):
@@ -59,7 +77,10 @@ def voc(found, truth, k):
     for d in mine:
         best, at = 0.0, None
         for m in objects:
-            if truth.image[m] == found.image[d] and (overlap := iou(found.boxes[d].tolist(), truth.boxes[m].tolist())) > best:
+            if (
+                truth.image[m] == found.image[d]
+                and (overlap := iou(found.boxes[d].tolist(), truth.boxes[m].tolist())) > best
+            ):
                 best, at = overlap, m
         if best >= 0.5:
             if truth.difficult[at]:
@@ -93,7 +114,11 @@ def test_matches_are_those_of_a_loop():
     found, truth = world(5)
     overlap, at = matched(found, truth)
     for d in range(len(found.image)):
-        same = [m for m in range(len(truth.image)) if truth.image[m] == found.image[d] and truth.classes[m] == found.classes[d]]
+        same = [
+            m
+            for m in range(len(truth.image))
+            if truth.image[m] == found.image[d] and truth.classes[m] == found.classes[d]
+        ]
         best = max((iou(found.boxes[d].tolist(), truth.boxes[m].tolist()) for m in same), default=0.0)
         assert overlap[d].item() == pytest.approx(best, abs=1e-5)
         assert at[d] == -1 if not same else at[d] in same
@@ -105,11 +130,19 @@ def test_corloc_asks_the_best_box_of_each_label(seed):
     result = correct_localisation(found, truth, CLASSES + 1)
     for k in range(CLASSES):
         hits = []
-        for i in sorted({int(truth.image[m]) for m in range(len(truth.image)) if truth.classes[m] == k and not truth.difficult[m]}):
+        for i in sorted(
+            {int(truth.image[m]) for m in range(len(truth.image)) if truth.classes[m] == k and not truth.difficult[m]}
+        ):
             mine = [d for d in range(len(found.image)) if found.image[d] == i and found.classes[d] == k]
             best = max(mine, key=lambda d: found.scores[d].item(), default=None)
-            hits.append(best is not None and any(iou(found.boxes[best].tolist(), truth.boxes[m].tolist()) >= 0.5
-                                                 for m in range(len(truth.image)) if truth.image[m] == i and truth.classes[m] == k))
+            hits.append(
+                best is not None
+                and any(
+                    iou(found.boxes[best].tolist(), truth.boxes[m].tolist()) >= 0.5
+                    for m in range(len(truth.image))
+                    if truth.image[m] == i and truth.classes[m] == k
+                )
+            )
         assert result[k].item() == pytest.approx(sum(hits) / len(hits))
     assert result[CLASSES].isnan()
 
@@ -129,12 +162,15 @@ def said(*detections):
     return Detections(torch.zeros(len(k), dtype=torch.int64), torch.tensor(k), torch.tensor(b), torch.tensor(s))
 
 
-@pytest.mark.parametrize("detections, ap", [
-    ([(0, HERE, 0.9), (0, THERE, 0.8)], 1.0),
-    ([(0, HERE, 0.9), (0, HERE, 0.8), (0, THERE, 0.7)], 0.5 + 0.5 * 2 / 3),  # found twice: the second is wrong
-    ([(0, (0.0, 0.5, 0.4, 0.9), 0.9), (0, HERE, 0.8)], 0.5 * 0.5),  # never found: recall ends at a half
-    ([(1, HERE, 0.9)], 0.0),
-])
+@pytest.mark.parametrize(
+    "detections, ap",
+    [
+        ([(0, HERE, 0.9), (0, THERE, 0.8)], 1.0),
+        ([(0, HERE, 0.9), (0, HERE, 0.8), (0, THERE, 0.7)], 0.5 + 0.5 * 2 / 3),  # found twice: the second is wrong
+        ([(0, (0.0, 0.5, 0.4, 0.9), 0.9), (0, HERE, 0.8)], 0.5 * 0.5),  # never found: recall ends at a half
+        ([(1, HERE, 0.9)], 0.0),
+    ],
+)
 def test_average_precision_by_hand(detections, ap):
     truth = by_hand((0, HERE, False), (0, THERE, False))
     assert detection_average_precision(said(*detections), truth, 2)[0].item() == pytest.approx(ap)
@@ -161,7 +197,9 @@ def test_the_boxes_to_draw_are_the_best_of_the_classes_asked_for_in_pixels():
     both = Detections(*(torch.cat(parts) for parts in zip(found, other)))
     drawn = best_boxes(both, 0, [2, 0, 1], ["cup", "boat", "tree"], (40, 20))
     assert [(box.name, box.xmin, box.ymin, box.xmax, box.ymax) for box in drawn] == [
-        ("tree", 0, 0, pytest.approx(16), pytest.approx(8)), ("cup", 20, 10, 40, 20)]
+        ("tree", 0, 0, pytest.approx(16), pytest.approx(8)),
+        ("cup", 20, 10, 40, 20),
+    ]
     assert best_boxes(both, 2, [0], ["cup"], (40, 20)) == []
 
 
@@ -172,7 +210,10 @@ def scene(tmp_path_factory):
     paths = [folder / f"{k}.png" for k in range(6)]
     for path, image in zip(paths, pixels):
         Image.fromarray(image.permute(1, 2, 0).numpy()).save(path)
-    objects = [[Box(names[(k + j) % 3], 2 * j, k, 2 * j + 6, k + 5, difficult=j == 2, crowd=j == 3) for j in range(k % 5)] for k in range(6)]
+    objects = [
+        [Box(names[(k + j) % 3], 2 * j, k, 2 * j + 6, k + 5, difficult=j == 2, crowd=j == 3) for j in range(k % 5)]
+        for k in range(6)
+    ]
     return MultiLabelDataset(names, [str(k) for k in range(6)], paths, objects), pixels
 
 
@@ -190,7 +231,9 @@ def test_detections_are_the_shares_of_the_probability_without_the_weaker_of_over
     dataset, pixels = scene
     draw = torch.Generator().manual_seed(1)
     # Scores of their own keep boxes apart that cover the same cells.
-    own = Proposals.of_images([boxes(3 + k, draw) for k in range(6)], [1 + torch.rand(3 + k, generator=draw) for k in range(6)])
+    own = Proposals.of_images(
+        [boxes(3 + k, draw) for k in range(6)], [1 + torch.rand(3 + k, generator=draw) for k in range(6)]
+    )
     data, model = ArrayData(pixels, dataset.targets, difficult=dataset.difficult, proposals=own), detector()
     model.regions.train()
     found = detect(model, data, batch_size=4, precision="fp32")
@@ -202,7 +245,10 @@ def test_detections_are_the_shares_of_the_probability_without_the_weaker_of_over
     shares = region_probabilities(answer.class_scores, answer.region_scores, regions.image, 6)
     for i in range(6):
         for k in range(3):
-            left = sorted(((shares[m, k].item(), regions.boxes[m].tolist()) for m in range(len(shares)) if regions.image[m] == i), reverse=True)
+            left = sorted(
+                ((shares[m, k].item(), regions.boxes[m].tolist()) for m in range(len(shares)) if regions.image[m] == i),
+                reverse=True,
+            )
             kept = []
             for score, box in left:
                 if all(iou(box, other) <= 0.4 for _, other in kept):
@@ -216,7 +262,9 @@ def test_both_numbers_are_means_over_the_classes_that_have_objects(scene):
     dataset, pixels = scene
     data, model = ArrayData(pixels, dataset.targets, proposals=proposals(dataset, "boxes")), detector()
     numbers, found, truth = detection(model, data, dataset), detect(model, data), objects_of(dataset)
-    assert numbers == {"CorLoc": pytest.approx(correct_localisation(found, truth, 3).nanmean().item()),
-                       "detection_mAP": pytest.approx(detection_average_precision(found, truth, 3).nanmean().item())}
+    assert numbers == {
+        "CorLoc": pytest.approx(correct_localisation(found, truth, 3).nanmean().item()),
+        "detection_mAP": pytest.approx(detection_average_precision(found, truth, 3).nanmean().item()),
+    }
     with pytest.raises(ValueError, match="a detector needs the regions"):
         detection(model, ArrayData(pixels, dataset.targets), dataset)

@@ -2,10 +2,9 @@
 
 import pytest
 
-from udlib import recipes
-from udlib.experiments import needed, recipe
-from udlib.sizes import REGIONS, SPEED, for_profile, seconds
-
+from udlib.course import recipes
+from udlib.course.profiles import REGIONS, SPEED, for_profile, seconds
+from udlib.course.store import needed, recipe
 
 FIVE = ("teacher, grid", "both", "predictions", "classifier")
 
@@ -24,23 +23,46 @@ def test_every_students_teacher_is_a_recipe_of_the_course_and_so_its_network_is_
         if name.startswith("teacher"):
             assert all(map(recipes.teaches, found)) and not any(map(needed, found))
             continue
-        teachers = recipes.two_branch(0.0) if name == "classifier" else groups[f"teacher, {name.removeprefix('both, ') if name.startswith('both, ') else 'grid'}"]
-        assert [recipe(**needed(chosen)["teacher"]) for chosen in found] == teachers[:len(found)], name
+        teachers = (
+            recipes.two_branch(0.0)
+            if name == "classifier"
+            else groups[f"teacher, {name.removeprefix('both, ') if name.startswith('both, ') else 'grid'}"]
+        )
+        assert [recipe(**needed(chosen)["teacher"]) for chosen in found] == teachers[: len(found)], name
 
 
-@pytest.mark.parametrize("name, ships", [("teacher, grid", True), ("both", True), ("features", False), ("predictions", False),
-                                         ("classifier", False),
-                                         ("teacher, boxes", False), ("both, boxes", False), ("teacher, selective-search", False),
-                                         ("both, selective-search", False)])
+@pytest.mark.parametrize(
+    "name, ships",
+    [
+        ("teacher, grid", True),
+        ("both", True),
+        ("features", False),
+        ("predictions", False),
+        ("classifier", False),
+        ("teacher, boxes", False),
+        ("both, boxes", False),
+        ("teacher, selective-search", False),
+        ("both, selective-search", False),
+    ],
+)
 def test_logits_ship_where_a_lesson_reads_them(name, ships):
-    assert [recipes.keeps_logits(chosen) for chosen in recipes.detection()[name]] == [ships] * len(recipes.detection()[name])
+    assert [recipes.keeps_logits(chosen) for chosen in recipes.detection()[name]] == [ships] * len(
+        recipes.detection()[name]
+    )
 
 
 def test_a_forecast_adds_up_the_stages():
-    plain, found = seconds(recipe()), {transfer: seconds(recipe("detection", transfer=transfer))
-                                       for transfer in ("none", "features", "predictions", "both")}
+    plain, found = (
+        seconds(recipe()),
+        {
+            transfer: seconds(recipe("detection", transfer=transfer))
+            for transfer in ("none", "features", "predictions", "both")
+        },
+    )
     assert seconds(recipe("detection", part="teacher")) == pytest.approx(REGIONS * plain)
-    assert found["none"] == found["predictions"] == pytest.approx(plain), "a teacher's predictions are stored beforehand"
+    assert found["none"] == found["predictions"] == pytest.approx(plain), (
+        "a teacher's predictions are stored beforehand"
+    )
     assert found["features"] == found["both"] == pytest.approx(plain * (0.25 * REGIONS * 4 / 3 + 0.75))
     full = recipe("detection", network="resnet18", teacher="resnet101", data="voc2007", size=448, epochs=20)
     step, asked = 1 / SPEED["resnet18"], REGIONS / (3 * SPEED["resnet101"])

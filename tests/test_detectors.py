@@ -9,13 +9,13 @@ from striped_images import QUICK, net, striped_images
 from torch import nn
 
 from udlib.backbones import backbone
-from udlib.batches import ArrayData, Batch, load
+from udlib.datasets.proposals import Proposals, Regions, grid_proposals
 from udlib.datasets.transforms import BatchAugment, normalise
-from udlib.detectors import Detector, RegionHead, pool_regions
 from udlib.heads import DualBranchNet
-from udlib.losses_detection import detection_logits
-from udlib.proposals import Proposals, Regions, grid_proposals
+from udlib.methods.detection.losses import detection_logits
+from udlib.methods.detection.network import Detector, RegionHead, pool_regions
 from udlib.training import evaluate, fit, predict
+from udlib.training.batches import ArrayData, Batch, load
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +47,9 @@ def pooled_by_hand(features, regions, size):
     """RoI max-pooling cell by cell."""
     D, h, w = features.shape[1:]
     out = torch.zeros(len(regions.boxes), D, size, size)
-    for m, (box, score, image) in enumerate(zip(regions.boxes.tolist(), regions.scores.tolist(), regions.image.tolist())):
+    for m, (box, score, image) in enumerate(
+        zip(regions.boxes.tolist(), regions.scores.tolist(), regions.image.tolist())
+    ):
         edges = []
         for low, high, cells in ((box[0], box[2], w), (box[1], box[3], h)):
             first = math.floor(min(low * cells, cells - 1) + 0.5)
@@ -55,9 +57,15 @@ def pooled_by_hand(features, regions, size):
             edges.append((first, max(last - first + 1, 1)))
         for row in range(size):
             for column in range(size):
-                cells = [(y, x) for y in range(h) for x in range(w) if all(
-                    first + math.floor(part * count / size) <= at < first + math.ceil((part + 1) * count / size)
-                    for at, part, (first, count) in ((x, column, edges[0]), (y, row, edges[1])))]
+                cells = [
+                    (y, x)
+                    for y in range(h)
+                    for x in range(w)
+                    if all(
+                        first + math.floor(part * count / size) <= at < first + math.ceil((part + 1) * count / size)
+                        for at, part, (first, count) in ((x, column, edges[0]), (y, row, edges[1]))
+                    )
+                ]
                 if cells:
                     out[m, :, row, column] = score * torch.stack([features[image, :, y, x] for y, x in cells]).amax(0)
     return out
@@ -74,7 +82,9 @@ def test_regions_are_pooled_as_a_loop_over_cells_does_it(size):
 
 def test_half_of_a_map_is_half_of_its_cells():
     features = torch.arange(64.0).view(1, 1, 8, 8)
-    regions = Regions(torch.tensor([[0, 0, 0.5, 0.5], [0.5, 0.5, 1, 1]]), torch.ones(2), torch.zeros(2, dtype=torch.int64))
+    regions = Regions(
+        torch.tensor([[0, 0, 0.5, 0.5], [0.5, 0.5, 1, 1]]), torch.ones(2), torch.zeros(2, dtype=torch.int64)
+    )
     assert pool_regions(features, regions, 1).flatten().tolist() == [27, 63]
     assert pool_regions(features, regions, 2)[0].flatten().tolist() == [9, 11, 25, 27]
 
@@ -83,8 +93,9 @@ def test_a_score_weighs_its_region_and_only_that():
     features = torch.randn(1, 3, 8, 8)
     regions = grid_proposals(1, [2]).of(torch.tensor([0]))
     weighed = regions._replace(scores=torch.linspace(0, 2, 9))
-    torch.testing.assert_close(pool_regions(features, weighed, 2),
-                               pool_regions(features, regions, 2) * weighed.scores.view(-1, 1, 1, 1))
+    torch.testing.assert_close(
+        pool_regions(features, weighed, 2), pool_regions(features, regions, 2) * weighed.scores.view(-1, 1, 1, 1)
+    )
 
 
 def test_the_network_is_its_parts_one_after_the_other():
@@ -96,7 +107,9 @@ def test_the_network_is_its_parts_one_after_the_other():
     torch.testing.assert_close(said.class_scores, model.classes(hidden))
     torch.testing.assert_close(said.region_scores, model.detection(hidden))
     torch.testing.assert_close(said.logits, detection_logits(said.class_scores, said.region_scores, regions.image, 3))
-    assert said.calibration_logits is None and not any(isinstance(part, nn.Dropout) and part.p for part in model.modules())
+    assert said.calibration_logits is None and not any(
+        isinstance(part, nn.Dropout) and part.p for part in model.modules()
+    )
 
 
 def test_dropout_is_that_of_training_alone():
@@ -113,10 +126,15 @@ def test_in_bf16_the_scores_are_float32_and_close():
     torch.testing.assert_close(said.logits, model(images, regions).logits, atol=0.05, rtol=0.05)
 
 
-@pytest.mark.parametrize("options, message", [
-    ({"classes": 1}, "num_classes is 1: a detector's softmax over classes needs at least 2"), ({"hidden": 0}, "hidden is 0"),
-    ({"pool": 0}, "pool is 0: expected at least 1"), ({"dropout": 1.0}, "dropout is 1.0: expected a chance"),
-])
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"classes": 1}, "num_classes is 1: a detector's softmax over classes needs at least 2"),
+        ({"hidden": 0}, "hidden is 0"),
+        ({"pool": 0}, "pool is 0: expected at least 1"),
+        ({"dropout": 1.0}, "dropout is 1.0: expected a chance"),
+    ],
+)
 def test_wrong_sizes_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         detector(**options)
@@ -124,8 +142,14 @@ def test_wrong_sizes_are_refused(options, message):
 
 def test_predictions_do_not_depend_on_who_else_is_in_the_batch_though_images_have_different_numbers_of_boxes():
     model, data = detector(), with_boxes(striped_images(21))
-    alone = torch.cat([predict(model, with_boxes(ArrayData(data.images[[i]], data.targets[[i]]), one(data, i)),
-                               precision="fp32").logits for i in range(21)])
+    alone = torch.cat(
+        [
+            predict(
+                model, with_boxes(ArrayData(data.images[[i]], data.targets[[i]]), one(data, i)), precision="fp32"
+            ).logits
+            for i in range(21)
+        ]
+    )
     for size in (4, 21, 256):
         torch.testing.assert_close(predict(model, data, batch_size=size, precision="fp32").logits, alone)
     assert 0 <= evaluate(model, data)["mAP"] <= 1
@@ -160,6 +184,7 @@ def test_boxes_follow_their_images_when_these_are_mirrored():
             torch.testing.assert_close(batch.images[i], plain.flip(2) if mirrored else plain)
             seen.append(mirrored)
         return {"total": model(batch.images, batch.regions).logits.sum()}
+
     draw = torch.Generator().manual_seed(0)
     data = dataclasses.replace(data, images=torch.randint(256, data.images.shape, generator=draw, dtype=torch.uint8))
     fit(detector(), data, watch, dataclasses.replace(QUICK, epochs=1, shift=0))
@@ -184,7 +209,9 @@ def test_an_augmentation_that_does_not_say_what_it_mirrored_is_refused():
 def test_images_that_their_data_set_has_moved_are_refused_in_training_and_welcome_in_evaluation():
     data = striped_images(4)
     moved = with_boxes(ArrayData(list(normalise(data.images)), data.targets))
-    with pytest.raises(ValueError, match="images come as torch.float32, .* their boxes cannot follow: give uint8 images"):
+    with pytest.raises(
+        ValueError, match="images come as torch.float32, .* their boxes cannot follow: give uint8 images"
+    ):
         fit(detector(), moved, None, QUICK)
     batch = next(load(moved, [torch.arange(4)], normalise, torch.device("cpu"), 0))
     assert isinstance(batch, Batch) and len(batch.regions.boxes) == len(moved.proposals.boxes)

@@ -1,6 +1,6 @@
 import torch
 
-from udlib.devices import autocast, make_accelerator, resolve_precision
+from udlib.training.devices import autocast, make_accelerator, resolve_precision
 
 
 def test_precision_auto_follows_the_processor(monkeypatch):

@@ -8,19 +8,19 @@ import pytest
 import torch
 from striped_images import QUICK, striped_images
 
-from udlib import experiments
 from udlib.attention import uncertainty_attention
 from udlib.backbones import backbone
-from udlib.batches import ArrayData, Batch
-from udlib.checkpoints import save_checkpoint
+from udlib.course import store as experiments
+from udlib.course.store import for_profile, needed, recipe
 from udlib.datasets.transforms import normalise
-from udlib.experiments import for_profile, needed, recipe
 from udlib.heads import DualBranchNet
 from udlib.losses import uncertainty_distillation_loss
 from udlib.methods import distillation
 from udlib.methods.distillation import answers, distillation_loss, require_same_classes, stored_answers, train_distilled
 from udlib.methods.supervised import train_supervised
 from udlib.training import evaluate
+from udlib.training.batches import ArrayData, Batch
+from udlib.training.checkpoints import save_checkpoint
 
 CONFIG = dataclasses.replace(QUICK, epochs=6, batch_size=16)
 
@@ -37,7 +37,9 @@ def network(name="small_narrow", seed=0, classes=3, **options):
 
 def batch(images=4, classes=3):
     draw = torch.Generator().manual_seed(0)
-    return Batch(torch.randn(images, 3, 32, 32, generator=draw), torch.zeros(images, classes), None, torch.arange(images) + 10)
+    return Batch(
+        torch.randn(images, 3, 32, 32, generator=draw), torch.zeros(images, classes), None, torch.arange(images) + 10
+    )
 
 
 @pytest.fixture(scope="module")
@@ -45,15 +47,24 @@ def teacher():
     return train_supervised(striped_images(128), CONFIG, lam=0.5, network="small_narrow", embedding=16)[0].eval()
 
 
-@pytest.mark.parametrize("options", [{}, {"alpha": 2.0, "beta": 0.0, "temperature": 3.0}, {"beta": 4.0, "normalize": True},
-                                     {"scale": "released", "alpha": 1.0, "beta": 0.1, "temperature": 3.0}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"alpha": 2.0, "beta": 0.0, "temperature": 3.0},
+        {"beta": 4.0, "normalize": True},
+        {"scale": "released", "alpha": 1.0, "beta": 0.1, "temperature": 3.0},
+    ],
+)
 @pytest.mark.parametrize("pooling", ["avg", "max"])
 def test_the_loss_is_eq_18_of_both_networks_answers_and_maps(options, pooling):
     master, student, given = network(seed=1), network(seed=2, pooling=pooling), batch()
     found = distillation_loss(master, **options)(student, given)
     taught, told = master(given.images), student(given.images)
-    maps = {"teacher_map": uncertainty_attention(master.head, taught.features, "avg"),
-            "student_map": uncertainty_attention(student.head, told.features, pooling)}
+    maps = {
+        "teacher_map": uncertainty_attention(master.head, taught.features, "avg"),
+        "student_map": uncertainty_attention(student.head, told.features, pooling),
+    }
     expected = uncertainty_distillation_loss(taught, told, **({"alpha": 0.5, "beta": 0.5} | options), **maps)
     assert found.keys() == {"total", "classification", "calibration", "attention"}
     for name in ("total", "classification", "calibration"):
@@ -81,7 +92,9 @@ def test_hard_labels_take_no_part():
 def test_a_student_learns_from_the_teachers_answers_though_its_labels_are_noise(teacher):
     seen = striped_images(128)
     noise = (torch.rand(seen.targets.shape, generator=torch.Generator().manual_seed(3)) < 0.5).to(seen.targets.dtype)
-    student, history = train_distilled(ArrayData(seen.images, noise), teacher, CONFIG, network="small_narrow", embedding=16)
+    student, history = train_distilled(
+        ArrayData(seen.images, noise), teacher, CONFIG, network="small_narrow", embedding=16
+    )
     assert evaluate(student, striped_images(64, seed=1), precision="fp32")["mAP"] > 0.97
     for term in ("classification", "calibration", "attention"):
         assert history.column(term)[-1] < history.column(term)[0], term
@@ -99,9 +112,14 @@ def test_the_teacher_is_left_as_it_was(teacher):
 @pytest.mark.parametrize("name, pooling", [("small", "avg"), ("small_narrow", "max"), ("resnet18", "avg")])
 def test_students_of_another_width_depth_pooling_or_map_size_can_learn(teacher, name, pooling):
     data = striped_images(16)
-    student, history = train_distilled(data, teacher, dataclasses.replace(CONFIG, epochs=1), network=name, pooling=pooling)
-    assert all(value > 0 and value < 1e4 for term in ("classification", "calibration", "attention")
-               for value in history.column(term))
+    student, history = train_distilled(
+        data, teacher, dataclasses.replace(CONFIG, epochs=1), network=name, pooling=pooling
+    )
+    assert all(
+        value > 0 and value < 1e4
+        for term in ("classification", "calibration", "attention")
+        for value in history.column(term)
+    )
 
 
 def test_the_attention_may_train_the_student_through_its_weights_too():
@@ -134,8 +152,17 @@ def test_stored_answers_are_those_of_the_teacher_for_an_image_and_for_its_mirror
     assert asked[4:] == [4], "another view is asked about"
 
 
-@pytest.mark.parametrize("changes, stored", [({}, True), ({"flip": False}, True), ({"shift": 1}, False), ({"erase": 0.5}, False), ({"crop": 12}, False),
-                                             ({"epochs": 2}, False)])
+@pytest.mark.parametrize(
+    "changes, stored",
+    [
+        ({}, True),
+        ({"flip": False}, True),
+        ({"shift": 1}, False),
+        ({"erase": 0.5}, False),
+        ({"crop": 12}, False),
+        ({"epochs": 2}, False),
+    ],
+)
 def test_answers_are_stored_where_each_image_has_two_views_at_most(teacher, monkeypatch, changes, stored):
     config = dataclasses.replace(CONFIG, **{"epochs": 3, "shift": 0, "erase": 0.0} | changes)
     used = []
@@ -156,6 +183,7 @@ def test_a_killed_training_resumes_to_the_same_student(teacher, tmp_path):
     def stop(epoch, model, row):
         if epoch == 2:
             raise KeyboardInterrupt
+
     with pytest.raises(KeyboardInterrupt, match="2 are in"):
         train_distilled(data, teacher, config, checkpoint=tmp_path, on_epoch=stop, **options)
     resumed, _ = train_distilled(data, teacher, config, checkpoint=tmp_path, **options)
@@ -166,7 +194,7 @@ def test_a_killed_training_resumes_to_the_same_student(teacher, tmp_path):
 
 @pytest.mark.parametrize("weights", [{"alpha": -0.1}, {"beta": -1.0}, {"alpha": float("nan")}])
 def test_negative_weights_are_refused(weights):
-    (name, value), = weights.items()
+    ((name, value),) = weights.items()
     with pytest.raises(ValueError, match=f"{name} is {value}: expected at least 0"):
         distillation_loss(network(), **weights)
 
@@ -181,15 +209,22 @@ def test_another_number_of_classes_is_refused():
         distillation_loss(network(classes=4))(network(classes=3), batch())
 
 
-@pytest.mark.parametrize("teacher_classes, says", [
-    (["cat", "dog", "owl"], None), (["cat", "owl", "dog"], "class 1 is 'owl' to the teacher and 'dog' to the student"),
-    (["cat", "dog"], "the teacher does not know 'owl'"), (["cat", "dog", "elk", "owl"], "the student does not know 'elk'"),
-])
+@pytest.mark.parametrize(
+    "teacher_classes, says",
+    [
+        (["cat", "dog", "owl"], None),
+        (["cat", "owl", "dog"], "class 1 is 'owl' to the teacher and 'dog' to the student"),
+        (["cat", "dog"], "the teacher does not know 'owl'"),
+        (["cat", "dog", "elk", "owl"], "the student does not know 'elk'"),
+    ],
+)
 def test_classes_are_compared_by_name_and_order(teacher, teacher_classes, says):
     if says is None:
         return require_same_classes(teacher_classes, ["cat", "dog", "owl"])
     with pytest.raises(ValueError, match=says):
-        train_distilled(striped_images(16), teacher, CONFIG, classes=["cat", "dog", "owl"], teacher_classes=teacher_classes)
+        train_distilled(
+            striped_images(16), teacher, CONFIG, classes=["cat", "dog", "owl"], teacher_classes=teacher_classes
+        )
 
 
 @pytest.mark.parametrize("branch", ["classification", "calibration"])
@@ -197,7 +232,9 @@ def test_a_teacher_whose_answer_is_not_finite_is_named_with_the_images(branch):
     master = network(seed=1)
     part = master.head.classification if branch == "classification" else master.head.calibration[3]
     torch.nn.init.constant_(part.bias, float("nan"))
-    with pytest.raises(FloatingPointError, match=r"the teacher's answer is not finite for the images in rows \[10, 11, 12, 13\]"):
+    with pytest.raises(
+        FloatingPointError, match=r"the teacher's answer is not finite for the images in rows \[10, 11, 12, 13\]"
+    ):
         distillation_loss(master)(network(seed=2), batch())
 
 
@@ -208,7 +245,9 @@ def test_a_batch_of_one_cannot_train_the_students_batch_normalisation_and_says_s
 
 
 def test_a_recipe_names_its_teacher_trained_alike_with_the_same_seed():
-    chosen = recipe("distillation", seed=3, data="digits", flip=False, network="small_narrow", alpha=1.0, teacher="small")
+    chosen = recipe(
+        "distillation", seed=3, data="digits", flip=False, network="small_narrow", alpha=1.0, teacher="small"
+    )
     assert needed(chosen) == {"teacher": {"seed": 3, "data": "digits", "flip": False, "network": "small", "lam": 0.1}}
     assert recipe(**needed(recipe("distillation"))["teacher"]).network == "small_wide"
     full = for_profile(chosen, "full")
@@ -220,11 +259,15 @@ def test_a_recipe_trains_its_teacher_first_and_only_once(tmp_path, monkeypatch):
     monkeypatch.setattr(experiments, "store", lambda: tmp_path)
     trained = []
     plain = experiments.train
-    monkeypatch.setattr(experiments, "train", lambda chosen, checkpoint=None: trained.append(chosen) or plain(chosen, checkpoint))
+    monkeypatch.setattr(
+        experiments, "train", lambda chosen, checkpoint=None: trained.append(chosen) or plain(chosen, checkpoint)
+    )
     for beta in (0.0, 0.5):
         chosen = recipe("distillation", network="small_narrow", teacher="small_narrow", beta=beta, epochs=1)
         run = experiments.load_or_run(chosen)
-        assert run.metrics["test"]["mAP"] > 0 and {"classification", "calibration", "attention"} <= run.history[0].keys()
+        assert (
+            run.metrics["test"]["mAP"] > 0 and {"classification", "calibration", "attention"} <= run.history[0].keys()
+        )
     assert [chosen.method for chosen in trained] == ["distillation", "supervised", "distillation"]
     again = experiments.load_model(for_profile(chosen))
     assert isinstance(again, DualBranchNet) and not again.training
@@ -243,7 +286,7 @@ def stored_teacher(tmp_path, monkeypatch):
 
 def test_a_truncated_teacher_is_refused(stored_teacher):
     chosen, folder = stored_teacher
-    file, = folder.glob("*.safetensors")
+    (file,) = folder.glob("*.safetensors")
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(ValueError, match="is damaged, it differs from what was saved"):
         experiments.load_model(chosen)
@@ -251,14 +294,16 @@ def test_a_truncated_teacher_is_refused(stored_teacher):
 
 def test_a_teacher_of_another_architecture_is_refused_with_the_first_tensor_that_differs(stored_teacher):
     chosen, folder = stored_teacher
-    with pytest.raises(ValueError, match=r"belongs to another architecture \(head.calibration.0.bias: saved \(8,\), now \(128,\)\)"):
+    with pytest.raises(
+        ValueError, match=r"belongs to another architecture \(head.calibration.0.bias: saved \(8,\), now \(128,\)\)"
+    ):
         experiments.load_model(chosen)
 
 
 def test_a_pickled_teacher_is_never_opened(stored_teacher):
     chosen, folder = stored_teacher
     bomb = b"cos\nsystem\n(S'touch " + str(folder / "opened").encode() + b"'\ntR."
-    file, = folder.glob("*.safetensors")
+    (file,) = folder.glob("*.safetensors")
     file.write_bytes(bomb)
     state = json.loads((folder / "state.json").read_text())
     (folder / "state.json").write_text(json.dumps(state | {"sha256": hashlib.sha256(bomb).hexdigest()}))

@@ -5,9 +5,10 @@ import tomllib
 from pathlib import Path
 
 import pytest
-import udlib
 import yaml
 from packaging.requirements import Requirement
+
+import udlib
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]

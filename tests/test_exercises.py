@@ -11,11 +11,12 @@ from importlib import import_module
 import pytest
 from lessons import SOURCES, cells, cells_of, check_cells, exercises, name_of
 
-from udlib import exercises as checks
+from udlib.course import exercises as checks
 
 EXERCISES = [(source, number) for source in SOURCES for number in exercises(source)]
-MISTAKES = [(source, number, k) for source, number in EXERCISES
-            for k, _ in enumerate(cells_of(source, "mistake", number))]
+MISTAKES = [
+    (source, number, k) for source, number in EXERCISES for k, _ in enumerate(cells_of(source, "mistake", number))
+]
 
 
 def identify(value):
@@ -45,7 +46,7 @@ def answer(source, number, cell):
 
 @pytest.mark.parametrize("source, number", EXERCISES, ids=identify)
 def test_an_exercise_that_nobody_attempted_runs_green_and_says_so(source, number):
-    said, = answer(source, number, *cells_of(source, "exercise", number))
+    (said,) = answer(source, number, *cells_of(source, "exercise", number))
     assert said.startswith("not attempted yet")
 
 
@@ -57,7 +58,7 @@ def test_the_solution_is_correct(source, number):
 @pytest.mark.parametrize("source, number, k", MISTAKES, ids=identify)
 def test_a_classic_mistake_is_recognised_and_named(source, number, k):
     mistake = cells_of(source, "mistake", number)[k]
-    said, = answer(source, number, mistake)
+    (said,) = answer(source, number, mistake)
     assert said.startswith("not yet, ") and mistake.metadata["says"] in said
 
 
@@ -69,7 +70,7 @@ def test_no_two_mistakes_get_the_same_answer(source, number):
 
 @pytest.mark.parametrize("source", SOURCES, ids=name_of)
 def test_a_lesson_asks_about_each_exercise_that_has_a_check(source):
-    import_module(f"udlib.exercises.lesson_{source.stem[:2]}")
+    import_module(f"udlib.course.exercises.lesson_{source.stem[:2]}")
     assert {number for number in checks._CHECKERS if number.startswith(source.stem[:2])} == set(exercises(source))
 
 
@@ -85,7 +86,7 @@ def test_a_check_says_whether_an_exercise_was_attempted_and_survives_an_exceptio
 @pytest.fixture
 def seven(monkeypatch):
     """An exercise 99.1, answered by a function that returns 7."""
-    monkeypatch.setitem(sys.modules, "udlib.exercises.lesson_99", types.ModuleType("lesson_99"))
+    monkeypatch.setitem(sys.modules, "udlib.course.exercises.lesson_99", types.ModuleType("lesson_99"))
     monkeypatch.setattr(checks, "_CHECKERS", {})
 
     @checks.exercise("99.1")
@@ -94,11 +95,16 @@ def seven(monkeypatch):
         return None if value == 7 else f"{value} is not 7"
 
 
-@pytest.mark.parametrize("function, said", [
-    (lambda: 7, "correct."), (lambda: 8, "not yet, 8 is not 7"),
-    (lambda: ..., "not attempted yet"), (..., "not attempted yet"),
-    (lambda: 1 / 0, "not yet, it stopped with ZeroDivisionError: division by zero"),
-])
+@pytest.mark.parametrize(
+    "function, said",
+    [
+        (lambda: 7, "correct."),
+        (lambda: 8, "not yet, 8 is not 7"),
+        (lambda: ..., "not attempted yet"),
+        (..., "not attempted yet"),
+        (lambda: 1 / 0, "not yet, it stopped with ZeroDivisionError: division by zero"),
+    ],
+)
 def test_a_check_tells_right_from_wrong_from_untouched_and_never_raises_for_an_answer(seven, capsys, function, said):
     checks.check("99.1", function)
     assert capsys.readouterr().out.startswith(f"Exercise 99.1: {said}")
@@ -109,9 +115,15 @@ def test_a_check_of_an_unknown_exercise_names_the_known_ones(seven):
         checks.check("99.2", 7)
 
 
-@pytest.mark.parametrize("guess, said", [
-    (None, "You wrote no guess"), (0.5, "very close"), (0.6, "in the right region"), (2, "far off"),
-])
+@pytest.mark.parametrize(
+    "guess, said",
+    [
+        (None, "You wrote no guess"),
+        (0.5, "very close"),
+        (0.6, "in the right region"),
+        (2, "far off"),
+    ],
+)
 def test_a_guess_is_compared_with_what_was_measured(capsys, guess, said):
     checks.check_guess("share", guess, 0.501)
     assert said in capsys.readouterr().out
@@ -120,11 +132,17 @@ def test_a_guess_is_compared_with_what_was_measured(capsys, guess, said):
 SWEEP = {0.0: [0.70, 0.71, 0.70], 0.1: [0.74, 0.75, 0.74], 1.0: [0.73, 0.76, 0.74]}
 
 
-@pytest.mark.parametrize("guess, said", [
-    (..., "best on average is 0.1. You wrote no guess"), (None, "You wrote no guess"),
-    (0.1, "0.1 has the best mean, as you said"), (1.0, "rank 2 of 3, and 3 seeds cannot tell the two apart"),
-    (0.0, "rank 3 of 3, and the interval leaves no doubt"), (0.2, "0.2 was not trained: guess one of 0, 0.1, 1"),
-])
+@pytest.mark.parametrize(
+    "guess, said",
+    [
+        (..., "best on average is 0.1. You wrote no guess"),
+        (None, "You wrote no guess"),
+        (0.1, "0.1 has the best mean, as you said"),
+        (1.0, "rank 2 of 3, and 3 seeds cannot tell the two apart"),
+        (0.0, "rank 3 of 3, and the interval leaves no doubt"),
+        (0.2, "0.2 was not trained: guess one of 0, 0.1, 1"),
+    ],
+)
 def test_a_choice_is_scored_by_its_rank_and_by_whether_the_best_can_be_told_from_it(capsys, guess, said):
     checks.check_choice("mAP", guess, SWEEP)
     assert said in capsys.readouterr().out

@@ -3,11 +3,22 @@
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import auc, average_precision_score, f1_score, precision_recall_curve, precision_score, recall_score
+from sklearn.metrics import (
+    auc,
+    average_precision_score,
+    f1_score,
+    precision_recall_curve,
+    precision_score,
+    recall_score,
+)
 from torch.nn import functional as F
 
-from udlib.exercises.lesson_02 import (average_precision_of_one_class, cf1_of_classes, ova_loss_from_logits,
-                                       threshold_from_validation)
+from udlib.course.exercises.lesson_02 import (
+    average_precision_of_one_class,
+    cf1_of_classes,
+    ova_loss_from_logits,
+    threshold_from_validation,
+)
 from udlib.losses import ova_loss
 from udlib.metrics import average_precision, precision_recall_f1
 
@@ -27,20 +38,24 @@ def choose(selected_on_test=False, reported_on_test=True, shift=0):
         validation, test = scores(val_p, val_y), scores(test_p, test_y)
         best = int(np.argmax(test if selected_on_test else validation)) + shift
         return thresholds[best], (test if reported_on_test else validation)[best]
+
     return function
 
 
-@pytest.mark.parametrize("check_of, answer", [
-    (ova_loss_from_logits, ova_loss),
-    (ova_loss_from_logits, lambda z, y: (F.softplus(z) - y * z).sum(1).mean()),
-    (ova_loss_from_logits, lambda z, y: F.binary_cross_entropy_with_logits(z, y, reduction="sum").item() / len(z)),
-    (average_precision_of_one_class, by_hand_ap),
-    (average_precision_of_one_class, lambda s, y: average_precision(s[:, None], y[:, None])),
-    (average_precision_of_one_class, lambda s, y: average_precision_score(y, s) if y.any() else float("nan")),
-    (cf1_of_classes, lambda p, y: precision_recall_f1(p, y)["CF1"]),
-    (threshold_from_validation, choose()),
-    (threshold_from_validation, lambda *a: list(choose()(*a))),
-])
+@pytest.mark.parametrize(
+    "check_of, answer",
+    [
+        (ova_loss_from_logits, ova_loss),
+        (ova_loss_from_logits, lambda z, y: (F.softplus(z) - y * z).sum(1).mean()),
+        (ova_loss_from_logits, lambda z, y: F.binary_cross_entropy_with_logits(z, y, reduction="sum").item() / len(z)),
+        (average_precision_of_one_class, by_hand_ap),
+        (average_precision_of_one_class, lambda s, y: average_precision(s[:, None], y[:, None])),
+        (average_precision_of_one_class, lambda s, y: average_precision_score(y, s) if y.any() else float("nan")),
+        (cf1_of_classes, lambda p, y: precision_recall_f1(p, y)["CF1"]),
+        (threshold_from_validation, choose()),
+        (threshold_from_validation, lambda *a: list(choose()(*a))),
+    ],
+)
 def test_a_right_answer_passes_whatever_it_is_made_with(check_of, answer):
     assert check_of(answer) is None
 
@@ -55,41 +70,53 @@ def clipped(z, y):
     return -(y * f.log() + (1 - y) * (1 - f).log()).sum(1).mean()
 
 
-@pytest.mark.parametrize("answer, words", [
-    (lambda z, y: ova_loss(z, y, scale="released"), "mean over the classes"),
-    (lambda z, y: F.binary_cross_entropy_with_logits(z, y, reduction="sum"), "sum over the images"),
-    (lambda z, y: -ova_loss(z, y), "sign"),
-    (lambda z, y: ova_loss(z, 1 - y), "swapped"),
-    (lambda z, y: -(y * F.logsigmoid(z)).sum(1).mean(), "negatives are missing"),
-    (naive, "its log is lost"),
-    (clipped, "clipping"),
-    (lambda z, y: ova_loss(z, y) + 1, "expected"),
-])
+@pytest.mark.parametrize(
+    "answer, words",
+    [
+        (lambda z, y: ova_loss(z, y, scale="released"), "mean over the classes"),
+        (lambda z, y: F.binary_cross_entropy_with_logits(z, y, reduction="sum"), "sum over the images"),
+        (lambda z, y: -ova_loss(z, y), "sign"),
+        (lambda z, y: ova_loss(z, 1 - y), "swapped"),
+        (lambda z, y: -(y * F.logsigmoid(z)).sum(1).mean(), "negatives are missing"),
+        (naive, "its log is lost"),
+        (clipped, "clipping"),
+        (lambda z, y: ova_loss(z, y) + 1, "expected"),
+    ],
+)
 def test_each_mistake_about_the_loss_is_named(answer, words):
     assert words in ova_loss_from_logits(answer)
 
 
-@pytest.mark.parametrize("answer, words", [
-    (lambda s, y: by_hand_ap(-s, y), "ascending"),
-    (lambda s, y: auc(*precision_recall_curve(y, s)[1::-1]), "interpolated"),
-    (lambda s, y: average_precision(s[:, None], y[:, None], variant="voc10-area"), "interpolated"),
-    (lambda s, y: by_hand_ap(s, y) * y.double().mean(), "number of positives"),
-    (lambda s, y: (y[s.argsort(descending=True)].double().cumsum(0) / torch.arange(1, len(s) + 1)).mean(), "all ranks"),
-    (lambda s, y: average_precision_score(y, s) if y.any() else 0.0, "NaN"),
-    (lambda s, y: by_hand_ap(s, y) / 3, "expected"),
-])
+@pytest.mark.parametrize(
+    "answer, words",
+    [
+        (lambda s, y: by_hand_ap(-s, y), "ascending"),
+        (lambda s, y: auc(*precision_recall_curve(y, s)[1::-1]), "interpolated"),
+        (lambda s, y: average_precision(s[:, None], y[:, None], variant="voc10-area"), "interpolated"),
+        (lambda s, y: by_hand_ap(s, y) * y.double().mean(), "number of positives"),
+        (
+            lambda s, y: (y[s.argsort(descending=True)].double().cumsum(0) / torch.arange(1, len(s) + 1)).mean(),
+            "all ranks",
+        ),
+        (lambda s, y: average_precision_score(y, s) if y.any() else 0.0, "NaN"),
+        (lambda s, y: by_hand_ap(s, y) / 3, "expected"),
+    ],
+)
 def test_each_mistake_about_average_precision_is_named(answer, words):
     assert words in average_precision_of_one_class(answer)
 
 
-@pytest.mark.parametrize("answer, words", [
-    (lambda p, y: f1_score(y, p >= 0.5, average="macro", zero_division=0), "mean of the classes' F1"),
-    (lambda p, y: f1_score(y, p >= 0.5, average="micro"), "micro"),
-    (lambda p, y: precision_recall_f1(p, y, 0.5 + 1e-9)["CF1"], ">="),
-    (lambda p, y: (precision_recall_f1(p, y)["CP"] + precision_recall_f1(p, y)["CR"]) / 2, "harmonic"),
-    (lambda p, y: ((p >= 0.5) & y.bool()).sum(0).div((p >= 0.5).sum(0)).mean(), "0/0"),
-    (lambda p, y: 0.99, "expected"),
-])
+@pytest.mark.parametrize(
+    "answer, words",
+    [
+        (lambda p, y: f1_score(y, p >= 0.5, average="macro", zero_division=0), "mean of the classes' F1"),
+        (lambda p, y: f1_score(y, p >= 0.5, average="micro"), "micro"),
+        (lambda p, y: precision_recall_f1(p, y, 0.5 + 1e-9)["CF1"], ">="),
+        (lambda p, y: (precision_recall_f1(p, y)["CP"] + precision_recall_f1(p, y)["CR"]) / 2, "harmonic"),
+        (lambda p, y: ((p >= 0.5) & y.bool()).sum(0).div((p >= 0.5).sum(0)).mean(), "0/0"),
+        (lambda p, y: 0.99, "expected"),
+    ],
+)
 def test_each_mistake_about_cf1_is_named(answer, words):
     assert words in cf1_of_classes(answer)
 
@@ -102,22 +129,31 @@ def test_the_right_cf1_is_that_of_scikit_learns_macro_precision_and_recall():
     assert cf1_of_classes(answer) is None
 
 
-@pytest.mark.parametrize("answer, words", [
-    (choose(selected_on_test=True), "chosen on the test images"),
-    (choose(reported_on_test=False), "that of validation"),
-    (choose(shift=1), "not the best on validation"),
-    (lambda *a: (choose()(*a)[0], 0.123), "not 0.123"),
-    (lambda *a: 0.5, "pair"),
-    (lambda *a: (0.5, "high"), "not a number"),
-])
+@pytest.mark.parametrize(
+    "answer, words",
+    [
+        (choose(selected_on_test=True), "chosen on the test images"),
+        (choose(reported_on_test=False), "that of validation"),
+        (choose(shift=1), "not the best on validation"),
+        (lambda *a: (choose()(*a)[0], 0.123), "not 0.123"),
+        (lambda *a: 0.5, "pair"),
+        (lambda *a: (0.5, "high"), "not a number"),
+    ],
+)
 def test_each_mistake_about_the_threshold_is_named(answer, words):
     assert words in threshold_from_validation(answer)
 
 
 @pytest.mark.parametrize("check_of", CHECKS)
-@pytest.mark.parametrize("value, words", [
-    (None, "return"), ("0.5", "expected"), (torch.zeros(3, 4), "expected"), ({"CF1": 1.0}, "expected"),
-])
+@pytest.mark.parametrize(
+    "value, words",
+    [
+        (None, "return"),
+        ("0.5", "expected"),
+        (torch.zeros(3, 4), "expected"),
+        ({"CF1": 1.0}, "expected"),
+    ],
+)
 def test_garbage_gets_a_sentence_that_says_what_is_expected(check_of, value, words):
     assert words in check_of(lambda *arguments: value)
 

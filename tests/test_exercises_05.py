@@ -7,16 +7,30 @@ from scipy.stats import t as student_t
 from scipy.stats import ttest_ind, ttest_rel
 from torch.nn import functional as F
 
-from udlib.exercises import NotAttempted
-from udlib.exercises.lesson_05 import (ON_TEST, ON_VAL, kl_with_temperature, smoothed_targets, temperature_by_validation,
-                                       verdict_from_pairs)
+from udlib.course.exercises import NotAttempted
+from udlib.course.exercises.lesson_05 import (
+    ON_TEST,
+    ON_VAL,
+    kl_with_temperature,
+    smoothed_targets,
+    temperature_by_validation,
+    verdict_from_pairs,
+)
 from udlib.losses import bernoulli_kl
 from udlib.statistics import paired_difference
 
 
 def kl_by_library(t, s, T):
-    return T**2 * F.kl_div(torch.stack([F.logsigmoid(s / T), F.logsigmoid(-s / T)]),
-                           torch.stack([F.logsigmoid(t / T), F.logsigmoid(-t / T)]), reduction="sum", log_target=True) / t.numel()
+    return (
+        T**2
+        * F.kl_div(
+            torch.stack([F.logsigmoid(s / T), F.logsigmoid(-s / T)]),
+            torch.stack([F.logsigmoid(t / T), F.logsigmoid(-t / T)]),
+            reduction="sum",
+            log_target=True,
+        )
+        / t.numel()
+    )
 
 
 def kl_in_numpy(t, s, T):
@@ -24,8 +38,11 @@ def kl_in_numpy(t, s, T):
 
     def log_sigmoid(z):
         return -np.logaddexp(0, -z)
-    return T**2 * np.mean(np.exp(log_sigmoid(t)) * (log_sigmoid(t) - log_sigmoid(s))
-                          + np.exp(log_sigmoid(-t)) * (log_sigmoid(-t) - log_sigmoid(-s)))
+
+    return T**2 * np.mean(
+        np.exp(log_sigmoid(t)) * (log_sigmoid(t) - log_sigmoid(s))
+        + np.exp(log_sigmoid(-t)) * (log_sigmoid(-t) - log_sigmoid(-s))
+    )
 
 
 def cross_entropy_minus_entropy(t, s, T):
@@ -54,25 +71,29 @@ def choose(by=np.mean, on=0, report=1, score=np.mean, pick=max, form=tuple):
         scores = on_val, on_test
         T = pick(scores[on], key=lambda T: by(scores[on][T]))
         return form([T, score(scores[report][T])])
+
     return function
 
 
-@pytest.mark.parametrize("check_of, answer", [
-    (kl_with_temperature, bernoulli_kl),
-    (kl_with_temperature, kl_by_library),
-    (kl_with_temperature, kl_in_numpy),
-    (kl_with_temperature, cross_entropy_minus_entropy),
-    (kl_with_temperature, lambda t, s, T: bernoulli_kl(t, s, T).item()),
-    (verdict_from_pairs, by_scipy),
-    (verdict_from_pairs, in_torch),
-    (verdict_from_pairs, lambda a, b: (*paired_difference(a, b)[1:3], paired_difference(a, b).verdict)),
-    (temperature_by_validation, choose()),
-    (temperature_by_validation, choose(by=sum, form=list)),
-    (temperature_by_validation, choose(score=lambda v: torch.tensor(v).double().mean())),
-    (smoothed_targets, lambda y, v: torch.sigmoid(v * (2 * y.float() - 1))),
-    (smoothed_targets, lambda y, v: 1 / (1 + np.exp(-v * (2 * y.numpy() - 1)))),
-    (smoothed_targets, lambda y, v: [[1 / (1 + np.exp(-v if k else v)) for k in row] for row in y.tolist()]),
-])
+@pytest.mark.parametrize(
+    "check_of, answer",
+    [
+        (kl_with_temperature, bernoulli_kl),
+        (kl_with_temperature, kl_by_library),
+        (kl_with_temperature, kl_in_numpy),
+        (kl_with_temperature, cross_entropy_minus_entropy),
+        (kl_with_temperature, lambda t, s, T: bernoulli_kl(t, s, T).item()),
+        (verdict_from_pairs, by_scipy),
+        (verdict_from_pairs, in_torch),
+        (verdict_from_pairs, lambda a, b: (*paired_difference(a, b)[1:3], paired_difference(a, b).verdict)),
+        (temperature_by_validation, choose()),
+        (temperature_by_validation, choose(by=sum, form=list)),
+        (temperature_by_validation, choose(score=lambda v: torch.tensor(v).double().mean())),
+        (smoothed_targets, lambda y, v: torch.sigmoid(v * (2 * y.float() - 1))),
+        (smoothed_targets, lambda y, v: 1 / (1 + np.exp(-v * (2 * y.numpy() - 1)))),
+        (smoothed_targets, lambda y, v: [[1 / (1 + np.exp(-v if k else v)) for k in row] for row in y.tolist()]),
+    ],
+)
 def test_a_right_answer_passes_whatever_it_is_made_with(check_of, answer):
     assert check_of(answer) is None
 
@@ -82,26 +103,32 @@ def by_probabilities(t, s, T, clip=0.0):
     return T**2 * (p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()).mean()
 
 
-@pytest.mark.parametrize("answer, words", [
-    (lambda t, s, T: bernoulli_kl(t / T, s / T), "T² is missing"),
-    (lambda t, s, T: bernoulli_kl(t, s, T) / T, "T², not T"),
-    (lambda t, s, T: 4 * bernoulli_kl(t, s, T), "sum over the classes"),
-    (lambda t, s, T: t.numel() * bernoulli_kl(t, s, T), "over classes and images"),
-    (lambda t, s, T: len(t) * bernoulli_kl(t, s, T), "sum over the images"),
-    (lambda t, s, T: -bernoulli_kl(t, s, T), "never below 0"),
-    (lambda t, s, T: bernoulli_kl(s, t, T), "runs the wrong way"),
-    (lambda t, s, T: bernoulli_kl(s / T, t / T), "And the factor T² is missing"),
-    (lambda t, s, T: bernoulli_kl(t, s), "does nothing"),
-    (lambda t, s, T: T**2 * bernoulli_kl(t, s), "does not reach the logits"),
-    (lambda t, s, T: T**2 * bernoulli_kl(t / T, s), "teacher's logits only"),
-    (lambda t, s, T: T**2 * bernoulli_kl(t, s / T), "student's logits only"),
-    (lambda t, s, T: T**2 * bernoulli_kl(t * T, s * T), "multiplies"),
-    (lambda t, s, T: T**2 * F.binary_cross_entropy_with_logits(s / T, torch.sigmoid(t / T)), "cross-entropy"),
-    (lambda t, s, T: T**2 * (torch.sigmoid(t / T) * (F.logsigmoid(t / T) - F.logsigmoid(s / T))).mean(), "second half"),
-    (by_probabilities, "from the logits"),
-    (lambda *a: by_probabilities(*a, clip=1e-6), "clipping"),
-    (lambda t, s, T: 1.5 * bernoulli_kl(t, s, T), "expected"),
-])
+@pytest.mark.parametrize(
+    "answer, words",
+    [
+        (lambda t, s, T: bernoulli_kl(t / T, s / T), "T² is missing"),
+        (lambda t, s, T: bernoulli_kl(t, s, T) / T, "T², not T"),
+        (lambda t, s, T: 4 * bernoulli_kl(t, s, T), "sum over the classes"),
+        (lambda t, s, T: t.numel() * bernoulli_kl(t, s, T), "over classes and images"),
+        (lambda t, s, T: len(t) * bernoulli_kl(t, s, T), "sum over the images"),
+        (lambda t, s, T: -bernoulli_kl(t, s, T), "never below 0"),
+        (lambda t, s, T: bernoulli_kl(s, t, T), "runs the wrong way"),
+        (lambda t, s, T: bernoulli_kl(s / T, t / T), "And the factor T² is missing"),
+        (lambda t, s, T: bernoulli_kl(t, s), "does nothing"),
+        (lambda t, s, T: T**2 * bernoulli_kl(t, s), "does not reach the logits"),
+        (lambda t, s, T: T**2 * bernoulli_kl(t / T, s), "teacher's logits only"),
+        (lambda t, s, T: T**2 * bernoulli_kl(t, s / T), "student's logits only"),
+        (lambda t, s, T: T**2 * bernoulli_kl(t * T, s * T), "multiplies"),
+        (lambda t, s, T: T**2 * F.binary_cross_entropy_with_logits(s / T, torch.sigmoid(t / T)), "cross-entropy"),
+        (
+            lambda t, s, T: T**2 * (torch.sigmoid(t / T) * (F.logsigmoid(t / T) - F.logsigmoid(s / T))).mean(),
+            "second half",
+        ),
+        (by_probabilities, "from the logits"),
+        (lambda *a: by_probabilities(*a, clip=1e-6), "clipping"),
+        (lambda t, s, T: 1.5 * bernoulli_kl(t, s, T), "expected"),
+    ],
+)
 def test_each_mistake_about_the_divergence_is_named(answer, words):
     assert words in kl_with_temperature(answer)
 
@@ -111,6 +138,7 @@ def halved(quantile=None, ddof=1, root=True, sign=1, scale=1):
         d = sign * np.subtract(students, baselines)
         half = (quantile or student_t.ppf(0.975, len(d) - 1)) * d.std(ddof=ddof) / (len(d) ** 0.5 if root else 1)
         return verdict(scale * (d.mean() - half), scale * (d.mean() + half))
+
     return function
 
 
@@ -118,35 +146,59 @@ def unpaired(equal_var):
     def function(students, baselines):
         found = ttest_ind(students, baselines, equal_var=equal_var).confidence_interval(0.95)
         return verdict(found.low, found.high)
+
     return function
 
 
-@pytest.mark.parametrize("answer, words", [
-    (unpaired(True), "not paired"), (unpaired(False), "not paired"),
-    (halved(1.96), "1.96"), (halved(ddof=0), "ddof=1"), (halved(root=False), "√n times"), (halved(sign=-1), "sign"),
-    (halved(student_t.ppf(0.95, 4)), "90 %"), (halved(scale=100), "as fractions"),
-    (lambda a, b: verdict(min(np.subtract(a, b)), max(np.subtract(a, b))), "interval of the mean"),
-    (lambda a, b: (*by_scipy(a, b)[:2], "higher" if np.mean(a) > np.mean(b) else "lower"), "mean alone"),
-    (lambda a, b: (*by_scipy(a, b)[:2], "not detected"), "expected 'higher'"),
-    (lambda a, b: (*by_scipy(a, b)[:2], True), "expected 'higher'"),
-    (lambda a, b: (*by_scipy(a, b)[:2], "better" if by_scipy(a, b)[2] == "higher" else "same"), "expected 'higher'"),
-    (lambda a, b: (0.0, 1.0, "not detected"), "expected ["),
-    (lambda a, b: by_scipy(a, b)[:2], "three things"),
-    (lambda a, b: ("low", 1.0, "higher"), "not a number"),
-])
+@pytest.mark.parametrize(
+    "answer, words",
+    [
+        (unpaired(True), "not paired"),
+        (unpaired(False), "not paired"),
+        (halved(1.96), "1.96"),
+        (halved(ddof=0), "ddof=1"),
+        (halved(root=False), "√n times"),
+        (halved(sign=-1), "sign"),
+        (halved(student_t.ppf(0.95, 4)), "90 %"),
+        (halved(scale=100), "as fractions"),
+        (lambda a, b: verdict(min(np.subtract(a, b)), max(np.subtract(a, b))), "interval of the mean"),
+        (lambda a, b: (*by_scipy(a, b)[:2], "higher" if np.mean(a) > np.mean(b) else "lower"), "mean alone"),
+        (lambda a, b: (*by_scipy(a, b)[:2], "not detected"), "expected 'higher'"),
+        (lambda a, b: (*by_scipy(a, b)[:2], True), "expected 'higher'"),
+        (
+            lambda a, b: (*by_scipy(a, b)[:2], "better" if by_scipy(a, b)[2] == "higher" else "same"),
+            "expected 'higher'",
+        ),
+        (lambda a, b: (0.0, 1.0, "not detected"), "expected ["),
+        (lambda a, b: by_scipy(a, b)[:2], "three things"),
+        (lambda a, b: ("low", 1.0, "higher"), "not a number"),
+    ],
+)
 def test_each_mistake_about_the_verdict_is_named(answer, words):
     assert words in verdict_from_pairs(answer)
 
 
-@pytest.mark.parametrize("answer, words", [
-    (choose(on=1), "chosen on the test images"), (choose(by=max), "best single seed"), (choose(report=0), "that of validation"),
-    (choose(score=max), "the best seed's"), (choose(score=sum), "a sum over seeds"),
-    (lambda val, test: (3.0, max(np.mean(test[T]) for T in test)), "best T on the test images"),
-    (choose(pick=min), "chosen on the test" if min(ON_VAL, key=lambda T: np.mean(ON_VAL[T])) == max(
-        ON_TEST, key=lambda T: np.mean(ON_TEST[T])) else "highest at 3"),
-    (lambda val, test: (3.0, 0.5), "its mean is"), (lambda val, test: (7.0, 0.5), "highest at 3"),
-    (lambda val, test: 3.0, "a pair"), (lambda val, test: ("three", 0.5), "not a number"),
-])
+@pytest.mark.parametrize(
+    "answer, words",
+    [
+        (choose(on=1), "chosen on the test images"),
+        (choose(by=max), "best single seed"),
+        (choose(report=0), "that of validation"),
+        (choose(score=max), "the best seed's"),
+        (choose(score=sum), "a sum over seeds"),
+        (lambda val, test: (3.0, max(np.mean(test[T]) for T in test)), "best T on the test images"),
+        (
+            choose(pick=min),
+            "chosen on the test"
+            if min(ON_VAL, key=lambda T: np.mean(ON_VAL[T])) == max(ON_TEST, key=lambda T: np.mean(ON_TEST[T]))
+            else "highest at 3",
+        ),
+        (lambda val, test: (3.0, 0.5), "its mean is"),
+        (lambda val, test: (7.0, 0.5), "highest at 3"),
+        (lambda val, test: 3.0, "a pair"),
+        (lambda val, test: ("three", 0.5), "not a number"),
+    ],
+)
 def test_each_mistake_about_the_choice_is_named(answer, words):
     assert words in temperature_by_validation(answer)
 
@@ -155,36 +207,52 @@ def mixed(high, low):
     def function(y, v):
         epsilon = 1 / (1 + np.exp(v))
         return y * high(epsilon) + (1 - y) * low(epsilon)
+
     return function
 
 
-@pytest.mark.parametrize("answer, words", [
-    (lambda y, v: v * (2 * y - 1), "these are logits"),
-    (mixed(lambda e: 1 - e, lambda e: 0), "negatives are still 0"),
-    (mixed(lambda e: 1, lambda e: e), "positives are still 1"),
-    (mixed(lambda e: e, lambda e: 1 - e), "swapped"),
-    (mixed(lambda e: 1 - e / 2, lambda e: e / 2), "half of the smoothing"),
-    (mixed(lambda e: 1 - e + e / 4, lambda e: e / 4), "as for a softmax"),
-    (mixed(lambda e: 1 - e, lambda e: e / 3), "as for a softmax"),
-    (lambda y, v: torch.sigmoid(v * y), "not ½"),
-    (mixed(lambda e: 0.9, lambda e: 0.1), "should become"),
-    (lambda y, v: torch.zeros(2, 2), "expected (3, 4)"),
-])
+@pytest.mark.parametrize(
+    "answer, words",
+    [
+        (lambda y, v: v * (2 * y - 1), "these are logits"),
+        (mixed(lambda e: 1 - e, lambda e: 0), "negatives are still 0"),
+        (mixed(lambda e: 1, lambda e: e), "positives are still 1"),
+        (mixed(lambda e: e, lambda e: 1 - e), "swapped"),
+        (mixed(lambda e: 1 - e / 2, lambda e: e / 2), "half of the smoothing"),
+        (mixed(lambda e: 1 - e + e / 4, lambda e: e / 4), "as for a softmax"),
+        (mixed(lambda e: 1 - e, lambda e: e / 3), "as for a softmax"),
+        (lambda y, v: torch.sigmoid(v * y), "not ½"),
+        (mixed(lambda e: 0.9, lambda e: 0.1), "should become"),
+        (lambda y, v: torch.zeros(2, 2), "expected (3, 4)"),
+    ],
+)
 def test_each_mistake_about_smoothed_labels_is_named(answer, words):
     assert words in smoothed_targets(answer)
 
 
-@pytest.mark.parametrize("check_of, answer", [
-    (verdict_from_pairs, lambda a, b: (0.1, ..., "higher")), (temperature_by_validation, lambda val, test: (..., ...)),
-])
+@pytest.mark.parametrize(
+    "check_of, answer",
+    [
+        (verdict_from_pairs, lambda a, b: (0.1, ..., "higher")),
+        (temperature_by_validation, lambda val, test: (..., ...)),
+    ],
+)
 def test_an_answer_with_dots_in_it_counts_as_not_attempted(check_of, answer):
     with pytest.raises(NotAttempted):
         check_of(answer)
 
 
-@pytest.mark.parametrize("check_of", [kl_with_temperature, verdict_from_pairs, temperature_by_validation, smoothed_targets])
-@pytest.mark.parametrize("value, words", [
-    (None, "return"), ("0.5", "expected"), (torch.zeros(3, 5), "expected"), ({"KL": 1.0}, "expected"),
-])
+@pytest.mark.parametrize(
+    "check_of", [kl_with_temperature, verdict_from_pairs, temperature_by_validation, smoothed_targets]
+)
+@pytest.mark.parametrize(
+    "value, words",
+    [
+        (None, "return"),
+        ("0.5", "expected"),
+        (torch.zeros(3, 5), "expected"),
+        ({"KL": 1.0}, "expected"),
+    ],
+)
 def test_garbage_gets_a_sentence_that_says_what_is_expected(check_of, value, words):
     assert words in check_of(lambda *arguments: value)

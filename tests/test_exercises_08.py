@@ -6,18 +6,35 @@ import numpy as np
 import pytest
 import torch
 
-from udlib.exercises import NotAttempted
-from udlib.exercises.lesson_08 import (coin_learned_by_heart, effect_of_distillation_alone, schedule_with_one_restart,
-                                       shrinkage_of_a_direction, teacher_of_the_second_half)
+from udlib.course.exercises import NotAttempted
+from udlib.course.exercises.lesson_08 import (
+    coin_learned_by_heart,
+    effect_of_distillation_alone,
+    schedule_with_one_restart,
+    shrinkage_of_a_direction,
+    teacher_of_the_second_half,
+)
 from udlib.statistics import paired_difference
 
-CHECKS = [schedule_with_one_restart, teacher_of_the_second_half, shrinkage_of_a_direction, coin_learned_by_heart,
-          effect_of_distillation_alone]
+CHECKS = [
+    schedule_with_one_restart,
+    teacher_of_the_second_half,
+    shrinkage_of_a_direction,
+    coin_learned_by_heart,
+    effect_of_distillation_alone,
+]
 
 
-def rate(within=lambda step, half: step % half, rising=lambda s, warm: (s + 1) / warm, amplitude=0.5, turns=1.0,
-         from_warm=True, second=1.0):
+def rate(
+    within=lambda step, half: step % half,
+    rising=lambda s, warm: (s + 1) / warm,
+    amplitude=0.5,
+    turns=1.0,
+    from_warm=True,
+    second=1.0,
+):
     """A schedule whose parts can be broken one at a time."""
+
     def function(step, half, warm, peak):
         s = within(step, half)
         if step >= half:
@@ -26,6 +43,7 @@ def rate(within=lambda step, half: step % half, rising=lambda s, warm: (s + 1) /
             return peak * rising(s, warm)
         share = (s - warm) / (half - warm) if from_warm else s / half
         return amplitude * peak * (1 + math.cos(math.pi * turns * share))
+
     return function
 
 
@@ -53,6 +71,7 @@ def interval(t=2.7764451, ddof=1, over=math.sqrt(5), shift=0.0):
         gaps = np.array(arms["restart, UD"]) - np.array(arms["restart, hard labels"])
         half = t * gaps.std(ddof=ddof) / over
         return gaps.mean(), gaps.mean() - half + shift, gaps.mean() + half + shift
+
     return function
 
 
@@ -61,120 +80,157 @@ def unpaired(t):
         a, b = np.array(arms["restart, UD"]), np.array(arms["restart, hard labels"])
         half = t * math.sqrt((a.var(ddof=1) + b.var(ddof=1)) / 5)
         return a.mean() - b.mean(), a.mean() - b.mean() - half, a.mean() - b.mean() + half
+
     return function
 
 
-@pytest.mark.parametrize("check_of, answer", [
-    (schedule_with_one_restart, rate()),
-    (schedule_with_one_restart, rate(within=lambda step, half: step - half if step >= half else step)),
-    (schedule_with_one_restart, by_tensors),
-    (schedule_with_one_restart, lambda *a: np.float32(rate()(*a))),
-    (teacher_of_the_second_half, lambda rows, test: best(rows)["epoch"]),
-    (teacher_of_the_second_half, lambda rows, test: np.int64(best(rows)["epoch"])),
-    (teacher_of_the_second_half, lambda rows, test: float(best(rows)["epoch"])),
-    (shrinkage_of_a_direction, lambda d, penalty, rounds: (d / (d + penalty)) ** rounds),
-    (shrinkage_of_a_direction, lambda d, penalty, rounds: np.power(1 / (1 + penalty / d), rounds) if d else 0.0),
-    (shrinkage_of_a_direction, lambda d, penalty, rounds: torch.tensor(d / (d + penalty), dtype=torch.float64) ** rounds),
-    (coin_learned_by_heart, lambda p, y, pi: slope(p - pi, y - pi)),
-    (coin_learned_by_heart, lambda p, y, pi: float(slope(p.numpy() - pi.numpy(), y.numpy() - pi.numpy()))),
-    (coin_learned_by_heart, lambda p, y, pi: ((p - pi) * (y - pi)).mean() / (y - pi).square().mean()),
-    (effect_of_distillation_alone, effect()),
-    (effect_of_distillation_alone, effect(form=list)),
-    (effect_of_distillation_alone, effect(form=np.array)),
-    (effect_of_distillation_alone, effect(form=lambda found: torch.tensor(found, dtype=torch.float64))),
-    (effect_of_distillation_alone, lambda arms: paired_difference(arms["restart, UD"], arms["restart, hard labels"])),
-    (effect_of_distillation_alone, interval()),
-])
+@pytest.mark.parametrize(
+    "check_of, answer",
+    [
+        (schedule_with_one_restart, rate()),
+        (schedule_with_one_restart, rate(within=lambda step, half: step - half if step >= half else step)),
+        (schedule_with_one_restart, by_tensors),
+        (schedule_with_one_restart, lambda *a: np.float32(rate()(*a))),
+        (teacher_of_the_second_half, lambda rows, test: best(rows)["epoch"]),
+        (teacher_of_the_second_half, lambda rows, test: np.int64(best(rows)["epoch"])),
+        (teacher_of_the_second_half, lambda rows, test: float(best(rows)["epoch"])),
+        (shrinkage_of_a_direction, lambda d, penalty, rounds: (d / (d + penalty)) ** rounds),
+        (shrinkage_of_a_direction, lambda d, penalty, rounds: np.power(1 / (1 + penalty / d), rounds) if d else 0.0),
+        (
+            shrinkage_of_a_direction,
+            lambda d, penalty, rounds: torch.tensor(d / (d + penalty), dtype=torch.float64) ** rounds,
+        ),
+        (coin_learned_by_heart, lambda p, y, pi: slope(p - pi, y - pi)),
+        (coin_learned_by_heart, lambda p, y, pi: float(slope(p.numpy() - pi.numpy(), y.numpy() - pi.numpy()))),
+        (coin_learned_by_heart, lambda p, y, pi: ((p - pi) * (y - pi)).mean() / (y - pi).square().mean()),
+        (effect_of_distillation_alone, effect()),
+        (effect_of_distillation_alone, effect(form=list)),
+        (effect_of_distillation_alone, effect(form=np.array)),
+        (effect_of_distillation_alone, effect(form=lambda found: torch.tensor(found, dtype=torch.float64))),
+        (
+            effect_of_distillation_alone,
+            lambda arms: paired_difference(arms["restart, UD"], arms["restart, hard labels"]),
+        ),
+        (effect_of_distillation_alone, interval()),
+    ],
+)
 def test_a_right_answer_passes_whatever_it_is_made_with(check_of, answer):
     assert check_of(answer) is None
 
 
-@pytest.mark.parametrize("answer, words", [
-    (rate(within=lambda step, half: step), "no restart: the cosine goes on"),
-    (rate(within=lambda step, half: min(step, half)), "after the first half the rate stays low"),
-    (rate(within=lambda step, half: step if step <= half else step - half - 1), "one step late"),
-    (rate(within=lambda step, half: step % (half + 1)), "one step late"),
-    (rate(amplitude=1.0), "twice the peak"),
-    (rate(turns=2.0), "a whole cosine"),
-    (rate(from_warm=False), "counts from the start of the half"),
-    (rate(rising=lambda s, warm: s / warm), "misses the peak"),
-    (rate(second=0.5), "peak of the second half is lower"),
-    (lambda step, half, warm, peak: rate()(step, 2 * half, warm, peak), "no restart: one cosine"),
-    (lambda step, half, warm, peak: rate()(step, half, warm, peak) if step < half else rate()(
-        step % half + warm, half, warm, peak), "step 24 has"),
-    (lambda step, half, warm, peak: peak, "step 0 has"),
-    (lambda step, half, warm, peak: rate()(step, 24, 6, peak), "half = 10"),  # the numbers of the example, built in
-])
+@pytest.mark.parametrize(
+    "answer, words",
+    [
+        (rate(within=lambda step, half: step), "no restart: the cosine goes on"),
+        (rate(within=lambda step, half: min(step, half)), "after the first half the rate stays low"),
+        (rate(within=lambda step, half: step if step <= half else step - half - 1), "one step late"),
+        (rate(within=lambda step, half: step % (half + 1)), "one step late"),
+        (rate(amplitude=1.0), "twice the peak"),
+        (rate(turns=2.0), "a whole cosine"),
+        (rate(from_warm=False), "counts from the start of the half"),
+        (rate(rising=lambda s, warm: s / warm), "misses the peak"),
+        (rate(second=0.5), "peak of the second half is lower"),
+        (lambda step, half, warm, peak: rate()(step, 2 * half, warm, peak), "no restart: one cosine"),
+        (
+            lambda step, half, warm, peak: (
+                rate()(step, half, warm, peak) if step < half else rate()(step % half + warm, half, warm, peak)
+            ),
+            "step 24 has",
+        ),
+        (lambda step, half, warm, peak: peak, "step 0 has"),
+        (lambda step, half, warm, peak: rate()(step, 24, 6, peak), "half = 10"),  # the numbers of the example, built in
+    ],
+)
 def test_each_mistake_about_the_schedule_is_named(answer, words):
     assert words in schedule_with_one_restart(answer)
 
 
-@pytest.mark.parametrize("answer, words", [
-    (lambda rows, test: 8, "last epoch of the first half"),
-    (lambda rows, test: max(range(1, 9), key=test.get), "on the test images"),
-    (lambda rows, test: max(test, key=test.get), "and of the second half"),
-    (lambda rows, test: best(rows, (1, 2))["epoch"], "does not exist yet"),
-    (lambda rows, test: best(rows, key="total", pick=min)["epoch"], "lowest training loss"),
-    (lambda rows, test: best(rows, pick=min)["epoch"], "lowest mAP"),
-    (lambda rows, test: best(rows)["mAP"], "return its epoch"),
-    (lambda rows, test: rows.index(best(rows)), "place of the right row"),
-    (lambda rows, test: 4, "NaN"),
-    (lambda rows, test: rows[-1]["epoch"], "last of all"),
-    (lambda rows, test: 1, "expected 6"),
-    (best, "expected"),
-])
+@pytest.mark.parametrize(
+    "answer, words",
+    [
+        (lambda rows, test: 8, "last epoch of the first half"),
+        (lambda rows, test: max(range(1, 9), key=test.get), "on the test images"),
+        (lambda rows, test: max(test, key=test.get), "and of the second half"),
+        (lambda rows, test: best(rows, (1, 2))["epoch"], "does not exist yet"),
+        (lambda rows, test: best(rows, key="total", pick=min)["epoch"], "lowest training loss"),
+        (lambda rows, test: best(rows, pick=min)["epoch"], "lowest mAP"),
+        (lambda rows, test: best(rows)["mAP"], "return its epoch"),
+        (lambda rows, test: rows.index(best(rows)), "place of the right row"),
+        (lambda rows, test: 4, "NaN"),
+        (lambda rows, test: rows[-1]["epoch"], "last of all"),
+        (lambda rows, test: 1, "expected 6"),
+        (best, "expected"),
+    ],
+)
 def test_each_mistake_about_the_teacher_is_named(answer, words):
     if answer is best:
         answer = lambda rows, test: best(rows)  # noqa: E731  the row itself
     assert words in teacher_of_the_second_half(answer)
 
 
-@pytest.mark.parametrize("answer, words", [
-    (lambda d, p, n: d / (d + n * p), "one fit with a larger penalty"),
-    (lambda d, p, n: (d / (d + p)) ** (n + 1), "one round too many"),
-    (lambda d, p, n: (d / (d + p)) ** (n - 1), "one round too few"),
-    (lambda d, p, n: 1 - (d / (d + p)) ** n, "what is lost"),
-    (lambda d, p, n: (p / (d + p)) ** n, "what one fit loses"),
-    (lambda d, p, n: (d * d / (d * d + p)) ** n, "singular value"),
-    (lambda d, p, n: n * d / (d + p), "multiplies by the number"),
-    (lambda d, p, n: d / (d + p) / n, "divides by the number"),
-    (lambda d, p, n: d / (d + p), "expected"),
-])
+@pytest.mark.parametrize(
+    "answer, words",
+    [
+        (lambda d, p, n: d / (d + n * p), "one fit with a larger penalty"),
+        (lambda d, p, n: (d / (d + p)) ** (n + 1), "one round too many"),
+        (lambda d, p, n: (d / (d + p)) ** (n - 1), "one round too few"),
+        (lambda d, p, n: 1 - (d / (d + p)) ** n, "what is lost"),
+        (lambda d, p, n: (p / (d + p)) ** n, "what one fit loses"),
+        (lambda d, p, n: (d * d / (d * d + p)) ** n, "singular value"),
+        (lambda d, p, n: n * d / (d + p), "multiplies by the number"),
+        (lambda d, p, n: d / (d + p) / n, "divides by the number"),
+        (lambda d, p, n: d / (d + p), "expected"),
+    ],
+)
 def test_each_mistake_about_the_shrinkage_is_named(answer, words):
     assert words in shrinkage_of_a_direction(answer)
 
 
-@pytest.mark.parametrize("answer, words", [
-    (lambda p, y, pi: slope(y - pi, p - pi), "wrong way round"),
-    (lambda p, y, pi: slope(p - p.mean(), y - y.mean()), "knows the picture"),
-    (slope, "knows the picture and not the label"),
-    (lambda p, y, pi: slope(p, y - pi), "posterior from p"),
-    (lambda p, y, pi: slope(p - pi, y), "posterior from y"),
-    (lambda p, y, pi: (slope(p - pi, y - pi) * slope(y - pi, p - pi)).sqrt(), "correlation"),
-    (lambda p, y, pi: ((p - pi) * (y - pi)).sum(), "denominator is missing: divide by the sum"),
-    (lambda p, y, pi: ((p - pi) * (y - pi)).mean(), "denominator is missing: divide by the mean"),
-    (lambda p, y, pi: ((p - pi) / (y - pi)).mean(), "ratios"),
-    (lambda p, y, pi: 0.5, "expected"),
-    (lambda p, y, pi: p - pi, "single number"),
-])
+@pytest.mark.parametrize(
+    "answer, words",
+    [
+        (lambda p, y, pi: slope(y - pi, p - pi), "wrong way round"),
+        (lambda p, y, pi: slope(p - p.mean(), y - y.mean()), "knows the picture"),
+        (slope, "knows the picture and not the label"),
+        (lambda p, y, pi: slope(p, y - pi), "posterior from p"),
+        (lambda p, y, pi: slope(p - pi, y), "posterior from y"),
+        (lambda p, y, pi: (slope(p - pi, y - pi) * slope(y - pi, p - pi)).sqrt(), "correlation"),
+        (lambda p, y, pi: ((p - pi) * (y - pi)).sum(), "denominator is missing: divide by the sum"),
+        (lambda p, y, pi: ((p - pi) * (y - pi)).mean(), "denominator is missing: divide by the mean"),
+        (lambda p, y, pi: ((p - pi) / (y - pi)).mean(), "ratios"),
+        (lambda p, y, pi: 0.5, "expected"),
+        (lambda p, y, pi: p - pi, "single number"),
+    ],
+)
 def test_each_mistake_about_the_memory_is_named(answer, words):
     if answer is slope:
         answer = lambda p, y, pi: slope(p, y)  # noqa: E731
     assert words in coin_learned_by_heart(answer)
 
 
-@pytest.mark.parametrize("answer, words", [
-    (effect(b="40 epochs"), "restart in it"),
-    (effect("restart, hard labels", "40 epochs"), "restart alone"),
-    (effect("restart, hard labels", "restart, UD"), "wrong way round"),
-    (effect("40 epochs", "restart, UD"), "sign is the wrong way round"),
-    (lambda arms: (np.mean(arms["restart, UD"]), 0, 1), "that is a score"),
-    (unpaired(1.96), "not paired"), (unpaired(2.306), "not paired"), (unpaired(2.776445), "not paired"),
-    (interval(t=1.96), "1.96"), (interval(t=2.0), "it takes 2,"), (interval(t=2.1318468), "90 %"),
-    (interval(ddof=0), "ddof=1"), (interval(over=1.0), "divide by √n"), (interval(t=1.0), "one standard error"),
-    (interval(t=4.0), "the interval is ["), (interval(shift=0.01), "does not lie around"),
-    (lambda arms: effect()(arms)[0], "three numbers"), (lambda arms: (0.008, "low", 1), "not a number"),
-])
+@pytest.mark.parametrize(
+    "answer, words",
+    [
+        (effect(b="40 epochs"), "restart in it"),
+        (effect("restart, hard labels", "40 epochs"), "restart alone"),
+        (effect("restart, hard labels", "restart, UD"), "wrong way round"),
+        (effect("40 epochs", "restart, UD"), "sign is the wrong way round"),
+        (lambda arms: (np.mean(arms["restart, UD"]), 0, 1), "that is a score"),
+        (unpaired(1.96), "not paired"),
+        (unpaired(2.306), "not paired"),
+        (unpaired(2.776445), "not paired"),
+        (interval(t=1.96), "1.96"),
+        (interval(t=2.0), "it takes 2,"),
+        (interval(t=2.1318468), "90 %"),
+        (interval(ddof=0), "ddof=1"),
+        (interval(over=1.0), "divide by √n"),
+        (interval(t=1.0), "one standard error"),
+        (interval(t=4.0), "the interval is ["),
+        (interval(shift=0.01), "does not lie around"),
+        (lambda arms: effect()(arms)[0], "three numbers"),
+        (lambda arms: (0.008, "low", 1), "not a number"),
+    ],
+)
 def test_each_mistake_about_the_effect_is_named(answer, words):
     assert words in effect_of_distillation_alone(answer)
 
@@ -189,14 +245,21 @@ def test_a_check_does_not_let_an_answer_change_what_it_is_judged_by():
         for row in rows:
             row["half"] = 2
         return best(rows, (2,), pick=min)["epoch"]
+
     assert teacher_of_the_second_half(spoils) is not None
     assert teacher_of_the_second_half(lambda rows, test: best(rows)["epoch"]) is None
 
 
 @pytest.mark.parametrize("check_of", CHECKS)
-@pytest.mark.parametrize("value, words", [
-    (None, "return"), ("0.5", "expected"), (torch.zeros(3, 4), "expected"), ({"rate": 1.0}, "expected"),
-])
+@pytest.mark.parametrize(
+    "value, words",
+    [
+        (None, "return"),
+        ("0.5", "expected"),
+        (torch.zeros(3, 4), "expected"),
+        ({"rate": 1.0}, "expected"),
+    ],
+)
 def test_garbage_gets_a_sentence_that_says_what_is_expected(check_of, value, words):
     said = check_of(lambda *arguments: value)
     assert words in said

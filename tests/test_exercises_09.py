@@ -4,11 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from udlib.exercises import NotAttempted
-from udlib.exercises.lesson_09 import (affinity_of_labels, chance_from_asl, loss_of_psd, scattered_answers,
-                                       what_the_teachers_add)
+from udlib.course.exercises import NotAttempted
+from udlib.course.exercises.lesson_09 import (
+    affinity_of_labels,
+    chance_from_asl,
+    loss_of_psd,
+    scattered_answers,
+    what_the_teachers_add,
+)
 from udlib.losses import asymmetric_loss
-from udlib.methods.parallel import label_affinity, parallel_loss
+from udlib.methods.parallel.method import label_affinity, parallel_loss
 from udlib.statistics import paired_difference
 
 CHECKS = [affinity_of_labels, chance_from_asl, scattered_answers, loss_of_psd, what_the_teachers_add]
@@ -32,8 +37,15 @@ def torch_only(Y):
     return (A + A.t()) / 2
 
 
-def chance(p, gamma, margin, base=lambda p, m: np.clip(p - m, 0, None), factor=lambda p: p, below=lambda p, m: 1 - p + m,
-           ends=lambda r: r / (1 + r)):
+def chance(
+    p,
+    gamma,
+    margin,
+    base=lambda p, m: np.clip(p - m, 0, None),
+    factor=lambda p: p,
+    below=lambda p, m: 1 - p + m,
+    ends=lambda r: r / (1 + r),
+):
     return ends(base(p, margin) ** gamma * factor(p) / below(p, margin))
 
 
@@ -61,65 +73,86 @@ def half_of(t, ddof=1, paired=True):
         error = (a - b).std(ddof=ddof) / 5**0.5 if paired else ((a.var(ddof=1) + b.var(ddof=1)) / 5) ** 0.5
         mean = (a - b).mean()
         return mean, mean - t * error, mean + t * error
+
     return function
 
 
-@pytest.mark.parametrize("check_of, answer", [
-    (affinity_of_labels, affinity), (affinity_of_labels, by_torch), (affinity_of_labels, torch_only),
-    (affinity_of_labels, lambda Y: label_affinity(Y.T @ Y, Y.sum(0))),
-    (affinity_of_labels, lambda Y: affinity(Y).tolist()),
-    (affinity_of_labels, lambda Y: affinity(Y).astype(np.float32)),
-    (chance_from_asl, chance),
-    (chance_from_asl, lambda p, g, m: chance(torch.as_tensor(p), g, m, base=lambda p, m: (p - m).clamp(min=0))),
-    (chance_from_asl, lambda p, g, m: chance(p, g, m, base=lambda p, m: np.maximum(p - m, 0))),
-    (chance_from_asl, lambda p, g, m: 1 - 1 / (1 + chance(p, g, m, ends=lambda r: r))),
-    (scattered_answers, scatter),
-    (scattered_answers, lambda logits, parts: torch.cat(logits, 1)[:, np.argsort([c for part in parts for c in part])]),
-    (scattered_answers, lambda logits, parts: scatter(logits, parts).numpy()),
-    (scattered_answers, lambda logits, parts: scatter(logits, parts).tolist()),
-    (loss_of_psd, psd), (loss_of_psd, lambda *a: parallel_loss(*a)["total"]),
-    (loss_of_psd, lambda *a: psd(*a, over=lambda d: d.sum() / len(d))),
-    (what_the_teachers_add, claim()), (what_the_teachers_add, claim(form=list)), (what_the_teachers_add, claim(form=np.array)),
-    (what_the_teachers_add, claim(form=lambda found: torch.tensor(found, dtype=torch.float64))),
-    (what_the_teachers_add, lambda arms: paired_difference(arms["PSD"], arms["ASL"])),
-    (what_the_teachers_add, half_of(2.7764451)),
-])
+@pytest.mark.parametrize(
+    "check_of, answer",
+    [
+        (affinity_of_labels, affinity),
+        (affinity_of_labels, by_torch),
+        (affinity_of_labels, torch_only),
+        (affinity_of_labels, lambda Y: label_affinity(Y.T @ Y, Y.sum(0))),
+        (affinity_of_labels, lambda Y: affinity(Y).tolist()),
+        (affinity_of_labels, lambda Y: affinity(Y).astype(np.float32)),
+        (chance_from_asl, chance),
+        (chance_from_asl, lambda p, g, m: chance(torch.as_tensor(p), g, m, base=lambda p, m: (p - m).clamp(min=0))),
+        (chance_from_asl, lambda p, g, m: chance(p, g, m, base=lambda p, m: np.maximum(p - m, 0))),
+        (chance_from_asl, lambda p, g, m: 1 - 1 / (1 + chance(p, g, m, ends=lambda r: r))),
+        (scattered_answers, scatter),
+        (
+            scattered_answers,
+            lambda logits, parts: torch.cat(logits, 1)[:, np.argsort([c for part in parts for c in part])],
+        ),
+        (scattered_answers, lambda logits, parts: scatter(logits, parts).numpy()),
+        (scattered_answers, lambda logits, parts: scatter(logits, parts).tolist()),
+        (loss_of_psd, psd),
+        (loss_of_psd, lambda *a: parallel_loss(*a)["total"]),
+        (loss_of_psd, lambda *a: psd(*a, over=lambda d: d.sum() / len(d))),
+        (what_the_teachers_add, claim()),
+        (what_the_teachers_add, claim(form=list)),
+        (what_the_teachers_add, claim(form=np.array)),
+        (what_the_teachers_add, claim(form=lambda found: torch.tensor(found, dtype=torch.float64))),
+        (what_the_teachers_add, lambda arms: paired_difference(arms["PSD"], arms["ASL"])),
+        (what_the_teachers_add, half_of(2.7764451)),
+    ],
+)
 def test_a_right_answer_passes_whatever_it_is_made_with(check_of, answer):
     assert check_of(answer) is None
 
 
-@pytest.mark.parametrize("answer, words", [
-    (lambda Y: affinity(Y, empty=False), "diagonal is kept"),
-    (lambda Y: affinity(Y, symmetric=lambda A: A), "not symmetric"),
-    (lambda Y: affinity(Y, symmetric=lambda A: A.T), "divides rows"),
-    (lambda Y: affinity(Y, symmetric=lambda A: A, empty=False), "not symmetric, and the diagonal"),
-    (lambda Y: affinity(Y, root=1), "the root is missing"),
-    (lambda Y: affinity(Y, root=1, after=0.5), "root of the mean"),
-    (lambda Y: affinity(Y, by=len), "number of all images"),
-    (lambda Y: affinity(Y, by=len, empty=False), "all images, and keeps"),
-    (lambda Y: affinity(Y, symmetric=lambda A: A + A.T), "twice as large"),
-    (lambda Y: Y.T @ Y, "the counts"), (lambda Y: Y.T @ Y * (1 - np.eye(4)), "without its diagonal, the counts"),
-    (lambda Y: affinity(Y, symmetric=lambda A: np.sqrt(A * A.T)), "geometric mean"),
-    (lambda Y: affinity(Y, 1, symmetric=lambda A: np.sqrt(A * A.T)), "cosine of two classes"),
-    (lambda Y: np.zeros((4, 4)), "expected"), (lambda Y: Y, "shape (8, 4)"),
-])
+@pytest.mark.parametrize(
+    "answer, words",
+    [
+        (lambda Y: affinity(Y, empty=False), "diagonal is kept"),
+        (lambda Y: affinity(Y, symmetric=lambda A: A), "not symmetric"),
+        (lambda Y: affinity(Y, symmetric=lambda A: A.T), "divides rows"),
+        (lambda Y: affinity(Y, symmetric=lambda A: A, empty=False), "not symmetric, and the diagonal"),
+        (lambda Y: affinity(Y, root=1), "the root is missing"),
+        (lambda Y: affinity(Y, root=1, after=0.5), "root of the mean"),
+        (lambda Y: affinity(Y, by=len), "number of all images"),
+        (lambda Y: affinity(Y, by=len, empty=False), "all images, and keeps"),
+        (lambda Y: affinity(Y, symmetric=lambda A: A + A.T), "twice as large"),
+        (lambda Y: Y.T @ Y, "the counts"),
+        (lambda Y: Y.T @ Y * (1 - np.eye(4)), "without its diagonal, the counts"),
+        (lambda Y: affinity(Y, symmetric=lambda A: np.sqrt(A * A.T)), "geometric mean"),
+        (lambda Y: affinity(Y, 1, symmetric=lambda A: np.sqrt(A * A.T)), "cosine of two classes"),
+        (lambda Y: np.zeros((4, 4)), "expected"),
+        (lambda Y: Y, "shape (8, 4)"),
+    ],
+)
 def test_each_mistake_about_the_affinity_is_named(answer, words):
     assert words in affinity_of_labels(answer)
 
 
-@pytest.mark.parametrize("answer, words", [
-    (lambda p, g, m: chance(p, g, m, ends=lambda r: r), "those are the odds"),
-    (lambda p, g, m: chance(p, g, m, ends=lambda r: 1 / (1 + r)), "upside down"),
-    (lambda p, g, m: chance(p, g, 0), "without the margin"),
-    (lambda p, g, m: chance(p, g, m, base=lambda p, m: p - m), "negative base"),
-    (lambda p, g, m: chance(p, g, m, factor=lambda p: 1), "factor p is missing"),
-    (lambda p, g, m: chance(p, g, m, below=lambda p, m: 1 - p), "missing below the line"),
-    (lambda p, g, m: chance(p, g, m, below=lambda p, m: 1 - p - m), "must add up"),
-    (lambda p, g, m: chance(p, g, m, factor=lambda p: np.clip(p - m, 0, None)), "p itself"),
-    (lambda p, g, m: p, "the answer itself"),
-    (lambda p, g, m: chance(p, 4, 0.05), "with γ = 3"),  # the numbers of the lesson, built in
-    (lambda p, g, m: 0.5, "shape ()"), (lambda p, g, m: np.zeros(3), "expected"),
-])
+@pytest.mark.parametrize(
+    "answer, words",
+    [
+        (lambda p, g, m: chance(p, g, m, ends=lambda r: r), "those are the odds"),
+        (lambda p, g, m: chance(p, g, m, ends=lambda r: 1 / (1 + r)), "upside down"),
+        (lambda p, g, m: chance(p, g, 0), "without the margin"),
+        (lambda p, g, m: chance(p, g, m, base=lambda p, m: p - m), "negative base"),
+        (lambda p, g, m: chance(p, g, m, factor=lambda p: 1), "factor p is missing"),
+        (lambda p, g, m: chance(p, g, m, below=lambda p, m: 1 - p), "missing below the line"),
+        (lambda p, g, m: chance(p, g, m, below=lambda p, m: 1 - p - m), "must add up"),
+        (lambda p, g, m: chance(p, g, m, factor=lambda p: np.clip(p - m, 0, None)), "p itself"),
+        (lambda p, g, m: p, "the answer itself"),
+        (lambda p, g, m: chance(p, 4, 0.05), "with γ = 3"),  # the numbers of the lesson, built in
+        (lambda p, g, m: 0.5, "shape ()"),
+        (lambda p, g, m: np.zeros(3), "expected"),
+    ],
+)
 def test_each_mistake_about_the_inverse_is_named(answer, words):
     assert words in chance_from_asl(answer)
 
@@ -130,16 +163,20 @@ def without(logits, parts, keep):
     return z
 
 
-@pytest.mark.parametrize("answer, words", [
-    (lambda logits, parts: torch.cat(logits, 1), "order of the parts"),
-    (lambda logits, parts: torch.cat(logits, 1)[:, [c for part in parts for c in part]], "wrong way round"),
-    (lambda logits, parts: without(logits, parts, 0), "only the first part"),
-    (lambda logits, parts: without(logits, parts, -1), "only the last part"),
-    (lambda logits, parts: scatter(logits, [sorted(part) for part in parts]), "rising order"),
-    (lambda logits, parts: scatter(logits, parts).T, "exchanged"),
-    (lambda logits, parts: torch.cat(logits, 0), "rows"),  # of different widths: torch says so
-    (lambda logits, parts: logits, "expected"), (lambda logits, parts: -scatter(logits, parts), "expected"),
-])
+@pytest.mark.parametrize(
+    "answer, words",
+    [
+        (lambda logits, parts: torch.cat(logits, 1), "order of the parts"),
+        (lambda logits, parts: torch.cat(logits, 1)[:, [c for part in parts for c in part]], "wrong way round"),
+        (lambda logits, parts: without(logits, parts, 0), "only the first part"),
+        (lambda logits, parts: without(logits, parts, -1), "only the last part"),
+        (lambda logits, parts: scatter(logits, [sorted(part) for part in parts]), "rising order"),
+        (lambda logits, parts: scatter(logits, parts).T, "exchanged"),
+        (lambda logits, parts: torch.cat(logits, 0), "rows"),  # of different widths: torch says so
+        (lambda logits, parts: logits, "expected"),
+        (lambda logits, parts: -scatter(logits, parts), "expected"),
+    ],
+)
 def test_each_mistake_about_scattering_is_named(answer, words):
     try:
         said = scattered_answers(answer)
@@ -149,43 +186,68 @@ def test_each_mistake_about_scattering_is_named(answer, words):
         assert words in said
 
 
-@pytest.mark.parametrize("answer, words", [
-    (lambda *a: psd(*a, swap=True), "α stands at the wrong group"),
-    (lambda *a: psd(*a, label=1, taught=1), "halves are missing: all three"),
-    (lambda *a: psd(*a, label=1), "halves are missing at the labels"),
-    (lambda *a: psd(*a, taught=1), "halves are missing at the teachers"),
-    (lambda *a: psd(*a, detach=False), "flows to the teachers"),
-    (lambda *a: psd(*a, over=torch.mean), "means over classes"),
-    (lambda *a: psd(*a, over=torch.sum), "distances are a sum over the images"),
-    (lambda *a: psd(*a, label=2.5), "ASL is a sum over the images"),
-    (lambda *a: 5 * psd(*a), "it is a sum over the images"),
-    (lambda *a: psd(*a, label=0), "labels' term is missing"),
-    (lambda *a: psd(*a, over=lambda d: d.sum(1).mean().sqrt()), "leave out the root"),
-    (lambda z, y, co, dis, alpha: (asymmetric_loss(z, y) + psd(z, y, co, dis, 1, 0, 1) + psd(z, y, co, dis, 0, 0, 1)) / 2,
-     "weights α and 1 − α are missing"),
-    (lambda z, y, co, dis, alpha: psd(z, y, co, dis, 1, 0.5, alpha / 2) + psd(z, y, co, dis, 0, 0, alpha / 2),
-     "both groups have the weight α"),
-    (lambda z, y, co, dis, alpha: psd(z, y, alpha * co + (1 - alpha) * dis, co, 1), "teachers' mean"),
-    (lambda z, y, co, dis, alpha: asymmetric_loss(z, y) / 2 + psd(z.sigmoid(), y, co.sigmoid(), dis.sigmoid(), alpha, 0),
-     "probabilities"),
-    (lambda *a: psd(*a).item(), "no gradient flows to the student"),
-    (lambda z, *a: psd(z.detach(), *a), "no gradient flows to the student"),
-    (lambda z, y, *a: asymmetric_loss(z, y) / 2 + psd(z.detach(), y, *a, label=0), "student's gradient is not"),
-    (lambda *a: torch.tensor(0.0), "expected"), (lambda z, *a: z, "single number"),
-])
+@pytest.mark.parametrize(
+    "answer, words",
+    [
+        (lambda *a: psd(*a, swap=True), "α stands at the wrong group"),
+        (lambda *a: psd(*a, label=1, taught=1), "halves are missing: all three"),
+        (lambda *a: psd(*a, label=1), "halves are missing at the labels"),
+        (lambda *a: psd(*a, taught=1), "halves are missing at the teachers"),
+        (lambda *a: psd(*a, detach=False), "flows to the teachers"),
+        (lambda *a: psd(*a, over=torch.mean), "means over classes"),
+        (lambda *a: psd(*a, over=torch.sum), "distances are a sum over the images"),
+        (lambda *a: psd(*a, label=2.5), "ASL is a sum over the images"),
+        (lambda *a: 5 * psd(*a), "it is a sum over the images"),
+        (lambda *a: psd(*a, label=0), "labels' term is missing"),
+        (lambda *a: psd(*a, over=lambda d: d.sum(1).mean().sqrt()), "leave out the root"),
+        (
+            lambda z, y, co, dis, alpha: (
+                (asymmetric_loss(z, y) + psd(z, y, co, dis, 1, 0, 1) + psd(z, y, co, dis, 0, 0, 1)) / 2
+            ),
+            "weights α and 1 − α are missing",
+        ),
+        (
+            lambda z, y, co, dis, alpha: psd(z, y, co, dis, 1, 0.5, alpha / 2) + psd(z, y, co, dis, 0, 0, alpha / 2),
+            "both groups have the weight α",
+        ),
+        (lambda z, y, co, dis, alpha: psd(z, y, alpha * co + (1 - alpha) * dis, co, 1), "teachers' mean"),
+        (
+            lambda z, y, co, dis, alpha: (
+                asymmetric_loss(z, y) / 2 + psd(z.sigmoid(), y, co.sigmoid(), dis.sigmoid(), alpha, 0)
+            ),
+            "probabilities",
+        ),
+        (lambda *a: psd(*a).item(), "no gradient flows to the student"),
+        (lambda z, *a: psd(z.detach(), *a), "no gradient flows to the student"),
+        (lambda z, y, *a: asymmetric_loss(z, y) / 2 + psd(z.detach(), y, *a, label=0), "student's gradient is not"),
+        (lambda *a: torch.tensor(0.0), "expected"),
+        (lambda z, *a: z, "single number"),
+    ],
+)
 def test_each_mistake_about_the_loss_is_named(answer, words):
     assert words in loss_of_psd(answer)
 
 
-@pytest.mark.parametrize("answer, words", [
-    (claim(b="BCE"), "loss and the averaging are counted in"), (claim(b="BCE, averaged"), "loss is still in it"),
-    (claim("ASL", "BCE, averaged"), "the loss alone"), (claim("ASL", "BCE"), "the loss and the averaging give"),
-    (claim("BCE, averaged", "BCE"), "what averaging gives"), (claim("ASL", "PSD"), "wrong way round"),
-    (lambda arms: (np.mean(arms["PSD"]), 0, 1), "that is a score"),
-    (half_of(2.306, paired=False), "not paired"), (half_of(1.96, paired=False), "not paired"), (half_of(1.96), "1.96"),
-    (half_of(2.7764451, ddof=0), "ddof=1"), (half_of(2.1318468), "90 %"), (half_of(1), "one standard error"),
-    (half_of(9), "the interval is ["), (lambda arms: claim()(arms)[0], "three numbers"),
-])
+@pytest.mark.parametrize(
+    "answer, words",
+    [
+        (claim(b="BCE"), "loss and the averaging are counted in"),
+        (claim(b="BCE, averaged"), "loss is still in it"),
+        (claim("ASL", "BCE, averaged"), "the loss alone"),
+        (claim("ASL", "BCE"), "the loss and the averaging give"),
+        (claim("BCE, averaged", "BCE"), "what averaging gives"),
+        (claim("ASL", "PSD"), "wrong way round"),
+        (lambda arms: (np.mean(arms["PSD"]), 0, 1), "that is a score"),
+        (half_of(2.306, paired=False), "not paired"),
+        (half_of(1.96, paired=False), "not paired"),
+        (half_of(1.96), "1.96"),
+        (half_of(2.7764451, ddof=0), "ddof=1"),
+        (half_of(2.1318468), "90 %"),
+        (half_of(1), "one standard error"),
+        (half_of(9), "the interval is ["),
+        (lambda arms: claim()(arms)[0], "three numbers"),
+    ],
+)
 def test_each_mistake_about_the_claim_is_named(answer, words):
     assert words in what_the_teachers_add(answer)
 
@@ -196,8 +258,10 @@ def test_a_triple_with_dots_in_it_counts_as_not_attempted():
 
 
 @pytest.mark.parametrize("check_of", CHECKS)
-@pytest.mark.parametrize("value, words", [(None, "return"), ("0.5", "expected"), (torch.zeros(3, 4, 2), "expected"),
-                                          ({"S": 1.0}, "expected")])
+@pytest.mark.parametrize(
+    "value, words",
+    [(None, "return"), ("0.5", "expected"), (torch.zeros(3, 4, 2), "expected"), ({"S": 1.0}, "expected")],
+)
 def test_garbage_gets_a_sentence_that_says_what_is_expected(check_of, value, words):
     assert words in check_of(lambda *arguments: value)
 

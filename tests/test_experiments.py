@@ -5,10 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from udlib import experiments, files, posthoc, recipes
+from udlib import files, posthoc
 from udlib.calibration import expected_calibration_error
+from udlib.course import recipes
+from udlib.course import store as experiments
+from udlib.course.store import Run, Split, for_profile, load, load_or_run, measure, recipe, save, train
 from udlib.datasets.scenes import scenes
-from udlib.experiments import Run, Split, for_profile, load, load_or_run, measure, recipe, save, train
 from udlib.metrics import mean_average_precision, precision_recall_f1
 
 TINY = {"limit": 40, "epochs": 1, "batch_size": 20, "network": "small_narrow", "embedding": 8}
@@ -26,8 +28,16 @@ def own_store(tmp_path, monkeypatch):
 
 def fake_run(seed=0, **choices):
     logits = torch.randn(6, 3, generator=torch.Generator().manual_seed(seed)).half().float()
-    return Run(recipe(seed=seed, **choices), logits, 2 * logits, None, None, {"val": {"mAP": 0.5}, "test": {"mAP": 0.25}},
-               [{"epoch": 1, "total": 2.0}], {"torch": "x"})
+    return Run(
+        recipe(seed=seed, **choices),
+        logits,
+        2 * logits,
+        None,
+        None,
+        {"val": {"mAP": 0.5}, "test": {"mAP": 0.25}},
+        [{"epoch": 1, "total": 2.0}],
+        {"torch": "x"},
+    )
 
 
 def test_the_key_depends_on_choices_only_not_on_their_order_or_on_defaults():
@@ -50,9 +60,13 @@ def test_a_recipe_survives_flattening():
 def test_a_recipe_of_some_classes_is_a_key_and_reads_their_labels_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(experiments, "dataset", cached_scenes(tmp_path))
     whole, some = recipe(), recipe(classes=[5, 2])
-    assert some.classes == (5, 2) and hash(some) == hash(recipe(classes=(5, 2))) and some.key != recipe(classes=(2, 5)).key
+    assert (
+        some.classes == (5, 2) and hash(some) == hash(recipe(classes=(5, 2))) and some.key != recipe(classes=(2, 5)).key
+    )
     seen, labels = experiments.arrays(some, "val"), experiments.labels(whole, "val")
-    assert torch.equal(seen.targets, labels.targets[:, [5, 2]]) and torch.equal(seen.difficult, labels.difficult[:, [5, 2]])
+    assert torch.equal(seen.targets, labels.targets[:, [5, 2]]) and torch.equal(
+        seen.difficult, labels.difficult[:, [5, 2]]
+    )
     assert torch.equal(experiments.labels(some, "val").posterior, labels.posterior[:, [5, 2]])
     assert experiments.fingerprint(some) != experiments.fingerprint(whole)
 
@@ -61,9 +75,14 @@ def test_the_network_sees_crops_in_training_and_whole_images_of_their_side():
     assert (recipe(size=512, crop=448).side, recipe(size=64).side) == (448, 64)
 
 
-@pytest.mark.parametrize("wrong, says", [({"lamda": 1}, "no field 'lamda'.*did you mean 'lam'"),
-                                         ({"epoch": 1}, "did you mean 'epochs'"),
-                                         ({"xyzzy": 1}, "choose among .*network")])
+@pytest.mark.parametrize(
+    "wrong, says",
+    [
+        ({"lamda": 1}, "no field 'lamda'.*did you mean 'lam'"),
+        ({"epoch": 1}, "did you mean 'epochs'"),
+        ({"xyzzy": 1}, "choose among .*network"),
+    ],
+)
 def test_an_unknown_field_is_refused_with_the_nearest_name(wrong, says):
     with pytest.raises(ValueError, match=says):
         recipe(**wrong)
@@ -111,8 +130,10 @@ def test_a_changed_number_or_a_cut_file_is_refused(own_store):
 
 def test_a_full_disk_leaves_the_old_result_intact(own_store, monkeypatch):
     save(fake_run())
+
     def full(*_):
         raise OSError(28, "No space left on device")
+
     monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
         save(replace(fake_run(), metrics={"test": {"mAP": 0.99}}))
@@ -139,6 +160,7 @@ def cached_scenes(folder):
     def dataset(data, split, size, limit=None):
         found = scenes(split, root=folder / "scenes", counts={"train": 40, "val": 40, "test": 40})
         return found.subset(range(min(limit or 40, 40)))
+
     return dataset
 
 
@@ -192,7 +214,11 @@ def test_every_shipped_result_is_there_and_its_metrics_follow_from_its_logits(na
     for chosen in (chosen for chosen, group in SHIPPED.items() if group == name):
         run = load(chosen)
         assert run is not None, f"{chosen.key} is missing: `udlib runs --only {chosen.key}`"
-        localised = {name for name in run.metrics["test"] if name.startswith(("area_", "class_", "uncertainty_", "CorLoc", "detection_"))}
+        localised = {
+            name
+            for name in run.metrics["test"]
+            if name.startswith(("area_", "class_", "uncertainty_", "CorLoc", "detection_"))
+        }
         assert all(0 <= run.metrics["test"][name] <= 1 for name in localised)
         assert (run.test_logits is not None) == (run.val_logits is not None) == recipes.keeps_logits(chosen)
         for split in ("val", "test") if recipes.keeps_logits(chosen) else ():
@@ -204,8 +230,14 @@ def test_every_shipped_result_is_there_and_its_metrics_follow_from_its_logits(na
         # The last row of the history is the same network on validation before its logits were rounded to half precision,
         # which ties scores; the networks whose w is held constant have the largest logits and so the most ties.
         last = {metric: run.history[-1][metric] for metric in ("mAP", "NLL") if metric in run.metrics["val"]}
-        assert last == {metric: pytest.approx(run.metrics["val"][metric], abs=0.01 if "w held constant" in name else 5e-4)
-                        for metric in last} and "mAP" in last
+        assert (
+            last
+            == {
+                metric: pytest.approx(run.metrics["val"][metric], abs=0.01 if "w held constant" in name else 5e-4)
+                for metric in last
+            }
+            and "mAP" in last
+        )
         assert (run.test_calibration_logits is not None) == (recipes.keeps_branch(chosen) and chosen.settings.lam > 0)
         assert {"torch", "hardware", "precision", "seconds", "threads"} <= run.provenance.keys()
         halves = 2 if chosen.method == "self_distillation" else 1
@@ -224,7 +256,8 @@ def test_patterns_select_groups_and_keys():
     assert set(recipes.select("tricks*")) == {f"tricks/{name}" for name in recipes.TRICKS}
     assert set(recipes.select("lambda")) == {f"lambda/{lam:g}" for lam in recipes.LAMBDAS}
     assert recipes.select(recipe(seed=1, erase=0.5, schedule="step").key) == {
-        "tricks/CutOut": [recipe(seed=1, erase=0.5, schedule="step")]}
+        "tricks/CutOut": [recipe(seed=1, erase=0.5, schedule="step")]
+    }
     with pytest.raises(ValueError, match="no recipe matches 'nothing'"):
         recipes.select("nothing")
 
@@ -302,7 +335,9 @@ def test_a_softmax_alone_has_a_ranking_and_no_calibration(own_store, monkeypatch
         expected = mean_average_precision(run.test_logits.double().softmax(1), found.targets, found.difficult)
         assert run.metrics["test"]["mAP"] == pytest.approx(expected)
         assert set(run.metrics["val"]) <= {"mAP", "mAP_positive", "mAP_negative", "mAP_difficult"}
-        assert "NLL" not in run.history[-1] and run.history[-1]["mAP"] == pytest.approx(run.metrics["val"]["mAP"], abs=0.02)
+        assert "NLL" not in run.history[-1] and run.history[-1]["mAP"] == pytest.approx(
+            run.metrics["val"]["mAP"], abs=0.02
+        )
         with pytest.raises(ValueError, match="have no level: rank by their softmax"):
             run.probabilities()
     assert "NLL" in train(recipe(loss="label-smoothing", **TINY)).metrics["test"]

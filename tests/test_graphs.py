@@ -8,10 +8,13 @@ import pytest
 import torch
 from PIL import Image
 
-from udlib import experiments, graphs, plots
-from udlib.experiments import Run, recipe
-from udlib.measures import Split
+from udlib.course import store as experiments
+from udlib.course.explorers import PartitionExplorer
+from udlib.course.store import Run, recipe
+from udlib.figures import label_graphs as graphs
+from udlib.figures import plots
 from udlib.statistics import paired_difference
+from udlib.training.evaluation import Split
 
 NAMES = ["boat", "fish", "cup", "lamp"]
 S = np.array([[0, 0.8, 0.1, 0.4], [0.8, 0, 0.2, 0], [0.1, 0.2, 0, 0.6], [0.4, 0, 0.6, 0]])
@@ -73,14 +76,18 @@ def explorer(monkeypatch):
     one = {"co": [[0, 1, 2, 3]]}
     cut = {(1, "both"): one, (1, "random"): one, (2, "both"): {"co": CGP, "dis": DGP}, (2, "random"): {"co": DGP}}
     runs = {(2, "both"): [run_of(seed, 0.7 + seed / 100, co=CGP, dis=DGP) for seed in range(3)], (1, "both"): []}
-    return graphs.PartitionExplorer(S, NAMES, cut, runs, [run_of(seed, 0.68 + seed / 200) for seed in range(4)])
+    return PartitionExplorer(S, NAMES, cut, runs, [run_of(seed, 0.68 + seed / 200) for seed in range(4)])
 
 
 def test_a_trained_setting_shows_what_was_measured_and_the_difference_paired_by_seed(explorer):
     explorer.move(k=2, strategy="both")
     apart = paired_difference([70, 71, 72], [68, 68.5, 69])
     said = html.unescape(explorer.readout.value)
-    assert "3 seeds" in said and "71.00 [68.52, 73.48] %" in said and f"{apart.mean:+.2f} [{apart.low:+.2f}, {apart.high:+.2f}], higher" in said
+    assert (
+        "3 seeds" in said
+        and "71.00 [68.52, 73.48] %" in said
+        and f"{apart.mean:+.2f} [{apart.low:+.2f}, {apart.high:+.2f}], higher" in said
+    )
     assert explorer.measure(2, "both")["pooled true error"] == "–", "one seed lacks it"
     assert explorer.measure(2, "both")["NLL"] == "0.1500 [0.1500, 0.1500] nats"
     assert "boat fish" in explorer.table.value and "boat cup" in explorer.table.value
@@ -96,8 +103,8 @@ def test_a_setting_without_runs_shows_its_graph_and_says_that_nothing_was_traine
 
 def test_a_grid_with_a_gap_and_a_setting_off_the_grid_are_refused(explorer):
     with pytest.raises(ValueError, match="no partitions for"):
-        graphs.PartitionExplorer(S, NAMES, {(1, "both"): {"co": CGP}, (2, "random"): {"co": CGP}}, {}, [])
+        PartitionExplorer(S, NAMES, {(1, "both"): {"co": CGP}, (2, "random"): {"co": CGP}}, {}, [])
     with pytest.raises(ValueError, match="no run of seed 2"):
-        graphs.PartitionExplorer(S, NAMES, explorer.partitions, explorer.runs, [run_of(seed, 0.7) for seed in range(2)])
+        PartitionExplorer(S, NAMES, explorer.partitions, explorer.runs, [run_of(seed, 0.7) for seed in range(2)])
     with pytest.raises(ValueError, match="was not"):
         explorer.move(k=3)

@@ -8,9 +8,9 @@ import torch
 from lessons import ROOT, SOURCES, cells
 from torch.nn import functional as F
 
-from udlib import attention, calibration, ledger, losses
-from udlib.ledger import LEDGER, find_cell
-from udlib.report import equations
+from udlib import attention, calibration, losses
+from udlib.course.ledger import LEDGER, find_cell
+from udlib.course.report import equations
 
 ROOMS = {"losses": losses, "calibration": calibration, "attention": attention}
 
@@ -47,6 +47,7 @@ def test_an_entry_points_at_a_function_a_cell_and_a_test(entry):
 
 def test_an_entry_that_no_lesson_teaches_is_an_error_that_names_it():
     from dataclasses import replace
+
     with pytest.raises(LookupError, match="Eq. 3: lesson 02 .* has no code cell with"):
         find_cell(ROOT / "notebooks", replace(LEDGER[2], words=("no such words",)))
 
@@ -58,6 +59,7 @@ def test_the_page_is_what_the_ledger_gives():
 
 def test_eq_8_at_like_confidence_is_the_weighted_gap_of_a_literal_loop():
     import numpy as np
+
     found = lesson_function("04", "at_like_confidence", np=np)
     g = torch.Generator().manual_seed(0)
     f, outcomes = torch.rand(200, 4, generator=g), (torch.rand(200, 4, generator=g) < 0.4).double()
@@ -65,7 +67,9 @@ def test_eq_8_at_like_confidence_is_the_weighted_gap_of_a_literal_loop():
     total = weight = 0.0
     for b in range(10, 20):
         many = [o for x, o, c in zip(f.flatten(), outcomes.flatten(), crowded.flatten()) if b <= 20 * x < b + 1 and c]
-        few = [o for x, o, c in zip(f.flatten(), outcomes.flatten(), crowded.flatten()) if b <= 20 * x < b + 1 and not c]
+        few = [
+            o for x, o, c in zip(f.flatten(), outcomes.flatten(), crowded.flatten()) if b <= 20 * x < b + 1 and not c
+        ]
         total += len(many) * (sum(many) / len(many) - sum(few) / len(few))
         weight += len(many)
     assert found(f, outcomes, crowded, ~crowded) == pytest.approx(float(total / weight))

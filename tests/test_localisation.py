@@ -5,14 +5,14 @@ import dataclasses
 import pytest
 import torch
 
-from udlib import localisation as room
 from udlib.attention import class_attention, energy_inside, pointing_game, uncertainty_attention
 from udlib.backbones import backbone
-from udlib.batches import ArrayData
 from udlib.datasets.base import Box, MultiLabelDataset
 from udlib.datasets.transforms import normalise
 from udlib.heads import DualBranchNet
-from udlib.localisation import box_mask, localisation
+from udlib.training import localisation as room
+from udlib.training.batches import ArrayData
+from udlib.training.localisation import box_mask, localisation
 
 SIZE, NAMES = 16, ("cup", "boat", "tree")
 
@@ -21,25 +21,40 @@ def test_a_pixel_belongs_to_a_box_that_covers_its_centre():
     mask = box_mask([Box("cup", 10, 0, 30, 20)], (40, 20), 4)  # pixels of 10 by 5
     assert mask.int().tolist() == [[0, 1, 1, 0]] * 4
     assert not box_mask([Box("cup", 1, 1, 2, 2)], (40, 20), 4).any(), "a box between the centres covers none"
-    assert box_mask([Box("cup", 0, 0, 5.1, 20), Box("cup", 34, 0, 40, 20)], (40, 20), 4).int()[0].tolist() == [1, 0, 0, 1]
+    assert box_mask([Box("cup", 0, 0, 5.1, 20), Box("cup", 34, 0, 40, 20)], (40, 20), 4).int()[0].tolist() == [
+        1,
+        0,
+        0,
+        1,
+    ]
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     """Six images of random pixels with one to three boxes each, some of them difficult, and a network with both heads."""
     from PIL import Image
+
     folder, draw = tmp_path_factory.mktemp("images"), torch.Generator().manual_seed(0)
     images = torch.randint(256, (6, 3, SIZE, SIZE), generator=draw, dtype=torch.uint8)
     paths = []
     for k, image in enumerate(images):
         paths.append(folder / f"{k}.png")
         Image.fromarray(image.permute(1, 2, 0).numpy()).save(paths[-1])
-    objects = [[Box(NAMES[(k + j) % 3], 2 * j, k, 2 * j + 6, k + 5, difficult=(k + j) % 4 == 0) for j in range(1 + k % 3)]
-               for k in range(6)]
-    objects[0] = [Box("cup", 0, 0, 8, 8), Box("cup", 9, 9, 15, 15, difficult=True)]  # one label of two boxes, which is easy
+    objects = [
+        [Box(NAMES[(k + j) % 3], 2 * j, k, 2 * j + 6, k + 5, difficult=(k + j) % 4 == 0) for j in range(1 + k % 3)]
+        for k in range(6)
+    ]
+    objects[0] = [
+        Box("cup", 0, 0, 8, 8),
+        Box("cup", 9, 9, 15, 15, difficult=True),
+    ]  # one label of two boxes, which is easy
     found = MultiLabelDataset(NAMES, [str(k) for k in range(6)], paths, objects)
     torch.manual_seed(0)
-    return found, ArrayData(images, found.targets, difficult=found.difficult), DualBranchNet(backbone("small_narrow"), 3, embedding=8)
+    return (
+        found,
+        ArrayData(images, found.targets, difficult=found.difficult),
+        DualBranchNet(backbone("small_narrow"), 3, embedding=8),
+    )
 
 
 @pytest.mark.parametrize("pooling", ["avg", "max"])
@@ -53,8 +68,10 @@ def test_the_averages_are_those_of_a_loop_over_labels(world, pooling):
         features = model.backbone(normalise(data.images))
     for i, k in data.targets.nonzero().tolist():
         mask = box_mask([box for box in found.boxes(i) if box.name == NAMES[k]], (SIZE, SIZE), SIZE)[None]
-        maps = {"class": class_attention(model.head, features[[i]], k, pooling),
-                "uncertainty": uncertainty_attention(model.head, features[[i]], pooling)}
+        maps = {
+            "class": class_attention(model.head, features[[i]], k, pooling),
+            "uncertainty": uncertainty_attention(model.head, features[[i]], pooling),
+        }
         group = "difficult" if found.difficult[i, k] else "easy"
         cases.setdefault(f"area_{group}", []).append(mask.float().mean())
         for name, value in maps.items():
@@ -77,8 +94,10 @@ def test_without_a_calibration_branch_there_is_no_uncertainty_and_modes_stay(wor
 def test_a_label_whose_boxes_hold_no_pixel_is_left_out_and_so_is_a_group_without_cases(world):
     found, data, model = world
     small = dataclasses.replace  # boxes are frozen
-    objects = [[small(box, xmax=box.xmin + 0.1, ymax=box.ymin + 0.1) if k else small(box, difficult=False)
-                for box in boxes] for k, boxes in enumerate(found.objects)]
+    objects = [
+        [small(box, xmax=box.xmin + 0.1, ymax=box.ymin + 0.1) if k else small(box, difficult=False) for box in boxes]
+        for k, boxes in enumerate(found.objects)
+    ]
     shrunk = MultiLabelDataset(NAMES, found.ids, [found.image_path(k) for k in range(6)], objects)
     measured = localisation(model, ArrayData(data.images, shrunk.targets, difficult=shrunk.difficult), shrunk)
     assert {name.rpartition("_")[2] for name in measured} == {"easy"}

@@ -41,8 +41,10 @@ def literal_ova(z, y):
 
 def literal_partial_softmax(z, y, temperature=1.0):
     negatives = sum(math.exp(z_j / temperature) for z_j, y_j in zip(z, y) if not y_j)
-    return [math.exp(z_i / temperature) / (math.exp(z_i / temperature) + negatives) if y_i else 0.0
-            for z_i, y_i in zip(z, y)]
+    return [
+        math.exp(z_i / temperature) / (math.exp(z_i / temperature) + negatives) if y_i else 0.0
+        for z_i, y_i in zip(z, y)
+    ]
 
 
 def literal_pal_n(z, y, temperature=1.0):
@@ -100,8 +102,10 @@ def kept(row, left_out):
 
 
 def prediction(seed, images=N, classes=C):
-    return SimpleNamespace(logits=batch(seed, images, classes)[0].requires_grad_(),
-                           calibration_logits=batch(seed + 100, images, classes)[0].requires_grad_())
+    return SimpleNamespace(
+        logits=batch(seed, images, classes)[0].requires_grad_(),
+        calibration_logits=batch(seed + 100, images, classes)[0].requires_grad_(),
+    )
 
 
 @pytest.mark.parametrize("name", HARD)
@@ -328,10 +332,13 @@ def test_uncertainty_distillation_adds_its_three_terms_at_both_scales():
     norm, mse = (maps[0] - maps[1]).flatten(1).norm(dim=1).mean(), F.mse_loss(maps[0], maps[1])
     paper = losses.uncertainty_distillation_loss(teacher, student, **args)
     released = losses.uncertainty_distillation_loss(teacher, student, **args, scale="released")
-    torch.testing.assert_close(paper, dict(total=kl_b + 0.3 * kl_s + 0.2 * norm, classification=kl_b, calibration=kl_s,
-                                           attention=norm))
-    torch.testing.assert_close(released, dict(total=(kl_b / 2 + 0.3 * kl_s) / 2 + 0.2 * mse, classification=kl_b / 2,
-                                              calibration=kl_s, attention=mse))
+    torch.testing.assert_close(
+        paper, dict(total=kl_b + 0.3 * kl_s + 0.2 * norm, classification=kl_b, calibration=kl_s, attention=norm)
+    )
+    torch.testing.assert_close(
+        released,
+        dict(total=(kl_b / 2 + 0.3 * kl_s) / 2 + 0.2 * mse, classification=kl_b / 2, calibration=kl_s, attention=mse),
+    )
     alike = losses.uncertainty_distillation_loss(teacher, student, **args, normalize=True)["attention"]
     torch.testing.assert_close(alike, losses.attention_loss(maps[0], maps[1], normalize=True))
     paper["total"].backward()

@@ -6,8 +6,14 @@ import pytest
 import torch
 
 from udlib.losses import ova_loss
-from udlib.losses_detection import (detection_logits, log_region_scores, prediction_transfer_loss, region_feature_loss,
-                                    region_probabilities, segment_logsumexp)
+from udlib.methods.detection.losses import (
+    detection_logits,
+    log_region_scores,
+    prediction_transfer_loss,
+    region_feature_loss,
+    region_probabilities,
+    segment_logsumexp,
+)
 
 IMAGE = torch.tensor([0, 0, 0, 1, 2, 2])  # three images with 3, 1 and 2 regions
 CLASSES = 4
@@ -49,7 +55,9 @@ def test_bce_of_the_logits_is_the_bce_of_p_written_out():
     c, d = scores(0), scores(1)
     p, _ = loop(c, d, 1.0)
     y = torch.tensor([[1, 0, 0, 1], [0, 0, 0, 0], [0, 1, 0, 0]])
-    expected = -sum(math.log(p[b, k]) if y[b, k] else math.log(1 - p[b, k]) for b in range(3) for k in range(CLASSES)) / 3
+    expected = (
+        -sum(math.log(p[b, k]) if y[b, k] else math.log(1 - p[b, k]) for b in range(3) for k in range(CLASSES)) / 3
+    )
     assert ova_loss(detection_logits(c, d, IMAGE, 3), y).item() == pytest.approx(expected)
 
 
@@ -91,7 +99,8 @@ def test_features_are_compared_region_by_region_and_each_image_weighs_the_same()
     # with as many regions in each image: 1/(2BR) of the sum over all of them
     even = torch.tensor([0, 0, 1, 1, 2, 2])
     assert region_feature_loss(teacher, student, even, 3).item() == pytest.approx(
-        (teacher - student).square().sum().item() / (2 * 3 * 2))
+        (teacher - student).square().sum().item() / (2 * 3 * 2)
+    )
     teacher.requires_grad_()
     region_feature_loss(teacher, student, IMAGE, 3).backward()
     assert teacher.grad is None and student.grad.any()
@@ -124,31 +133,58 @@ def test_no_gradient_reaches_the_teachers_predictions():
     assert t.grad is None and z.grad.any()
 
 
-@pytest.mark.parametrize("image, images, message", [
-    (IMAGE, 4, "image 3 of the batch has no region: give each at least one"),
-    (torch.tensor([0, 0, 0, 2, 2, 2]), 3, "image 1 of the batch has no region"),
-    (IMAGE, 2, "segment holds 2: expected 0 to 1"),
-    (IMAGE[:5], 3, r"values have shape \(6, 4\) and segment \(5,\)"),
-])
+@pytest.mark.parametrize(
+    "image, images, message",
+    [
+        (IMAGE, 4, "image 3 of the batch has no region: give each at least one"),
+        (torch.tensor([0, 0, 0, 2, 2, 2]), 3, "image 1 of the batch has no region"),
+        (IMAGE, 2, "segment holds 2: expected 0 to 1"),
+        (IMAGE[:5], 3, r"values have shape \(6, 4\) and segment \(5,\)"),
+    ],
+)
 def test_an_image_without_regions_is_refused(image, images, message):
     with pytest.raises(ValueError, match=message):
         detection_logits(scores(0), scores(1), image, images)
 
 
-@pytest.mark.parametrize("call, message", [
-    (lambda: log_region_scores(scores(0), scores(1)[:, :3], IMAGE, 3), r"class_scores have shape \(6, 4\) and region_scores \(6, 3\)"),
-    (lambda: log_region_scores(scores(0)[:, :1], scores(1)[:, :1], IMAGE, 3), "there is 1 class: a softmax over classes needs at least 2"),
-    (lambda: log_region_scores(scores(0), scores(1), IMAGE, 3, 0.0), "sharpen is 0.0: expected a number above 0"),
-    (lambda: log_region_scores(scores(0), scores(1), IMAGE, 3, math.nan), "sharpen is nan"),
-    (lambda: region_feature_loss(scores(0), scores(1)[:, :2], IMAGE, 3), r"teacher has shape \(6, 4\), student \(6, 2\)"),
-    (lambda: region_feature_loss(scores(0), scores(1), IMAGE[:2], 3), r"image \(2,\)"),
-    (lambda: prediction_transfer_loss(torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(2, 4)),
-     r"taught_logits have shape \(2, 4\) and logits \(2, 3\)"),
-    (lambda: prediction_transfer_loss(torch.zeros(2, 3), torch.zeros(1, 3), torch.zeros(2, 3), torch.zeros(2, 3)),
-     r"scaled have shape \(1, 3\)"),
-    (lambda: prediction_transfer_loss(torch.zeros(2, 3), torch.zeros(2, 3), torch.full((2, 3), 2), torch.zeros(2, 3)),
-     r"targets hold 2 at \[0, 0\]"),
-])
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (
+            lambda: log_region_scores(scores(0), scores(1)[:, :3], IMAGE, 3),
+            r"class_scores have shape \(6, 4\) and region_scores \(6, 3\)",
+        ),
+        (
+            lambda: log_region_scores(scores(0)[:, :1], scores(1)[:, :1], IMAGE, 3),
+            "there is 1 class: a softmax over classes needs at least 2",
+        ),
+        (lambda: log_region_scores(scores(0), scores(1), IMAGE, 3, 0.0), "sharpen is 0.0: expected a number above 0"),
+        (lambda: log_region_scores(scores(0), scores(1), IMAGE, 3, math.nan), "sharpen is nan"),
+        (
+            lambda: region_feature_loss(scores(0), scores(1)[:, :2], IMAGE, 3),
+            r"teacher has shape \(6, 4\), student \(6, 2\)",
+        ),
+        (lambda: region_feature_loss(scores(0), scores(1), IMAGE[:2], 3), r"image \(2,\)"),
+        (
+            lambda: prediction_transfer_loss(
+                torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(2, 4)
+            ),
+            r"taught_logits have shape \(2, 4\) and logits \(2, 3\)",
+        ),
+        (
+            lambda: prediction_transfer_loss(
+                torch.zeros(2, 3), torch.zeros(1, 3), torch.zeros(2, 3), torch.zeros(2, 3)
+            ),
+            r"scaled have shape \(1, 3\)",
+        ),
+        (
+            lambda: prediction_transfer_loss(
+                torch.zeros(2, 3), torch.zeros(2, 3), torch.full((2, 3), 2), torch.zeros(2, 3)
+            ),
+            r"targets hold 2 at \[0, 0\]",
+        ),
+    ],
+)
 def test_what_cannot_be_computed_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()

@@ -73,8 +73,14 @@ def test_average_precision_is_that_of_scikit_learn_with_ties_as_one_threshold(dt
 def test_average_precision_agrees_with_scikit_learn_when_scores_crowd_into_few_buckets():
     generator = np.random.default_rng(0)
     targets = generator.random((5000, 3)) < 0.3
-    scores = np.stack([generator.random(5000) ** 40, np.exp(generator.standard_normal(5000) * 8),
-                       np.where(targets[:, 2], 1e30, generator.random(5000))], axis=1)
+    scores = np.stack(
+        [
+            generator.random(5000) ** 40,
+            np.exp(generator.standard_normal(5000) * 8),
+            np.where(targets[:, 2], 1e30, generator.random(5000)),
+        ],
+        axis=1,
+    )
     scores[0] = -1e30
     expected = [average_precision_score(targets[:, c], scores[:, c]) for c in range(3)]
     np.testing.assert_allclose(average_precision(scores, targets), expected, rtol=1e-12)
@@ -168,8 +174,9 @@ def test_ignored_entries_never_matter_whatever_their_values(case, variant, rando
 @given(predictions(), st.sampled_from(AP_VARIANTS), st.randoms(use_true_random=False))
 def test_the_order_of_the_images_does_not_matter_even_with_ties(case, variant, random):
     order = random.sample(range(len(case[0])), len(case[0]))
-    torch.testing.assert_close(average_precision(*(x[order] for x in case), variant),
-                               average_precision(*case, variant), equal_nan=True)
+    torch.testing.assert_close(
+        average_precision(*(x[order] for x in case), variant), average_precision(*case, variant), equal_nan=True
+    )
 
 
 @few
@@ -262,15 +269,18 @@ def test_logits_given_as_probabilities_are_refused_with_the_remedy():
         precision_recall_f1([[-0.5]], [[1]])
 
 
-@pytest.mark.parametrize(("scores", "targets", "ignore", "message"), [
-    (torch.zeros(4, 3), torch.zeros(4, 2), None, r"targets have shape \(4, 2\) but scores have \(4, 3\)"),
-    (torch.zeros(4), torch.zeros(4), None, r"scores have shape \(4,\): expected \(N, C\)"),
-    (torch.zeros(0, 3), torch.zeros(0, 3), None, r"at least one image"),
-    (torch.zeros(4, 3), torch.full((4, 3), 2.0), None, r"targets hold 2\.0 at \[0, 0\]: expected only 0 and 1"),
-    (torch.zeros(4, 3), torch.full((4, 3), math.nan), None, r"targets hold nan at \[0, 0\]"),
-    (torch.tensor([[0.0], [math.nan]]), torch.zeros(2, 1), None, r"scores hold nan at \[1, 0\]"),
-    (torch.zeros(4, 3), torch.zeros(4, 3), torch.zeros(4, 2).bool(), r"ignore has shape \(4, 2\)"),
-])
+@pytest.mark.parametrize(
+    ("scores", "targets", "ignore", "message"),
+    [
+        (torch.zeros(4, 3), torch.zeros(4, 2), None, r"targets have shape \(4, 2\) but scores have \(4, 3\)"),
+        (torch.zeros(4), torch.zeros(4), None, r"scores have shape \(4,\): expected \(N, C\)"),
+        (torch.zeros(0, 3), torch.zeros(0, 3), None, r"at least one image"),
+        (torch.zeros(4, 3), torch.full((4, 3), 2.0), None, r"targets hold 2\.0 at \[0, 0\]: expected only 0 and 1"),
+        (torch.zeros(4, 3), torch.full((4, 3), math.nan), None, r"targets hold nan at \[0, 0\]"),
+        (torch.tensor([[0.0], [math.nan]]), torch.zeros(2, 1), None, r"scores hold nan at \[1, 0\]"),
+        (torch.zeros(4, 3), torch.zeros(4, 3), torch.zeros(4, 2).bool(), r"ignore has shape \(4, 2\)"),
+    ],
+)
 def test_bad_input_is_refused_by_name_value_and_place(scores, targets, ignore, message):
     with pytest.raises(ValueError, match=message):
         average_precision(scores, targets, ignore)

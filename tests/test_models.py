@@ -16,13 +16,13 @@ from PIL import Image
 import udlib
 from udlib.attention import uncertainty_attention
 from udlib.backbones import backbone
-from udlib.batches import ArrayData
-from udlib.checkpoints import save_checkpoint
 from udlib.datasets.transforms import normalise
 from udlib.heads import DualBranchNet
 from udlib.models import Confidences, TrainedModel, save_trained
 from udlib.posthoc import CALIBRATORS, fit_platt
 from udlib.training import predict
+from udlib.training.batches import ArrayData
+from udlib.training.checkpoints import save_checkpoint
 
 NAMES = ("cat", "dog", "sofa")
 SIZE = 24
@@ -54,16 +54,41 @@ def folder(tmp_path):
 
 
 @pytest.mark.parametrize("kind", [None, *CALIBRATORS])
-@pytest.mark.parametrize("options", [{}, {"pooling": "max", "bias": False, "calibration": False}], ids=["branch", "plain"])
+@pytest.mark.parametrize(
+    "options", [{}, {"pooling": "max", "bias": False, "calibration": False}], ids=["branch", "plain"]
+)
 def test_a_loaded_model_predicts_the_same_bits(tmp_path, kind, options):
     calibrator = None if kind is None else fitted(kind)
     metrics = {"val": {"uncalibrated": {"mAP": 0.1 + 0.2}}}
-    made = TrainedModel(network(**options), "small_narrow", NAMES, SIZE, (0.1, 0.2, 0.3), (1.0, 2.0, 3.0), "sigmoid", calibrator,
-                        (0.1, 0.5, 0.9), metrics, {"lr": 0.01}, {"python": "3"})
+    made = TrainedModel(
+        network(**options),
+        "small_narrow",
+        NAMES,
+        SIZE,
+        (0.1, 0.2, 0.3),
+        (1.0, 2.0, 3.0),
+        "sigmoid",
+        calibrator,
+        (0.1, 0.5, 0.9),
+        metrics,
+        {"lr": 0.01},
+        {"python": "3"},
+    )
     back = udlib.load(save_trained(tmp_path / "model", made))
     assert torch.equal(back.predict(pictures()).probabilities, made.predict(pictures()).probabilities)
-    for name in ("backbone", "classes", "size", "mean", "std", "read_as", "calibrator", "thresholds", "metrics", "training",
-                 "provenance"):
+    for name in (
+        "backbone",
+        "classes",
+        "size",
+        "mean",
+        "std",
+        "read_as",
+        "calibrator",
+        "thresholds",
+        "metrics",
+        "training",
+        "provenance",
+    ):
         assert getattr(back, name) == getattr(made, name), name
     assert back.network.pooling == made.network.pooling and not back.network.training
 
@@ -92,8 +117,12 @@ def test_paths_pil_images_and_tensors_of_any_size_are_the_same_images(tmp_path):
     for k, image in enumerate(pils):
         image.save(tmp_path / f"{k}.png")
         paths.append(tmp_path / f"{k}.png")
-    expected = torch.stack([torch.from_numpy(np.array(image.resize((SIZE, SIZE), Image.Resampling.BILINEAR))).permute(2, 0, 1)
-                            for image in pils])
+    expected = torch.stack(
+        [
+            torch.from_numpy(np.array(image.resize((SIZE, SIZE), Image.Resampling.BILINEAR))).permute(2, 0, 1)
+            for image in pils
+        ]
+    )
     asked = model()
     assert all(torch.equal(asked.prepare(path), square) for path, square in zip(paths, expected))
     logits = asked.logits(expected)
@@ -107,13 +136,20 @@ def test_batches_do_not_change_the_answer():
     torch.testing.assert_close(model().logits(pictures(7), batch_size=2), model().logits(pictures(7), batch_size=32))
 
 
-@pytest.mark.parametrize("images, complaint, error", [
-    ([], "there are no images", ValueError),
-    (["nowhere.jpg"], "image 'nowhere.jpg' does not exist", FileNotFoundError),
-    ([3], "image is a int: expected a path, a PIL image or a uint8 tensor", TypeError),
-    (torch.zeros(2, 3, 8, 8), "torch.float32 .3, 8, 8.: expected torch.uint8", ValueError),
-    (torch.zeros(2, 8, 8, dtype=torch.uint8), r"torch.uint8 \(8, 8\): expected torch.uint8 \(3, H, W\)", ValueError),
-])
+@pytest.mark.parametrize(
+    "images, complaint, error",
+    [
+        ([], "there are no images", ValueError),
+        (["nowhere.jpg"], "image 'nowhere.jpg' does not exist", FileNotFoundError),
+        ([3], "image is a int: expected a path, a PIL image or a uint8 tensor", TypeError),
+        (torch.zeros(2, 3, 8, 8), "torch.float32 .3, 8, 8.: expected torch.uint8", ValueError),
+        (
+            torch.zeros(2, 8, 8, dtype=torch.uint8),
+            r"torch.uint8 \(8, 8\): expected torch.uint8 \(3, H, W\)",
+            ValueError,
+        ),
+    ],
+)
 def test_what_is_no_image_is_refused(images, complaint, error):
     with pytest.raises(error, match=complaint):
         model().predict(images)
@@ -150,19 +186,25 @@ def test_without_a_calibration_branch_there_is_no_map():
         replace(model(), network=network(calibration=False)).uncertainty_map(pictures(1)[0])
 
 
-@pytest.mark.parametrize("parts, complaint", [
-    ({"classes": ("cat", "dog", "cat")}, "classes hold 'cat' more than once"),
-    ({"classes": ("cat", "dog")}, "answers for 3 classes, and 2 are named"),
-    ({"classes": ("cat", "dog", " ")}, "a class is called ' '"),
-    ({"size": 0}, "size is 0"),
-    ({"mean": (0.1, 0.2)}, r"mean are \[0.1, 0.2\]: expected 3 numbers from 0 to 1"),
-    ({"std": (0.0, 1.0, 1.0)}, "std are"),
-    ({"thresholds": (0.5, 0.5, 1.5)}, "thresholds are .* expected 3 numbers"),
-    ({"read_as": "logits"}, "read_as is 'logits': expected sigmoid or softmax"),
-    ({"read_as": "softmax", "calibrator": fitted()}, "a calibrator maps logits that are read by a sigmoid"),
-    ({"calibrator": replace(fitted(), a=(1.0,) * 4, b=(1.0,) * 4, c=(0.0,) * 4)}, "platt calibrator does not work .*4"),
-    ({"calibrator": replace(fitted(), c=(float("nan"),) * 3)}, "does not give 3 probabilities"),
-])
+@pytest.mark.parametrize(
+    "parts, complaint",
+    [
+        ({"classes": ("cat", "dog", "cat")}, "classes hold 'cat' more than once"),
+        ({"classes": ("cat", "dog")}, "answers for 3 classes, and 2 are named"),
+        ({"classes": ("cat", "dog", " ")}, "a class is called ' '"),
+        ({"size": 0}, "size is 0"),
+        ({"mean": (0.1, 0.2)}, r"mean are \[0.1, 0.2\]: expected 3 numbers from 0 to 1"),
+        ({"std": (0.0, 1.0, 1.0)}, "std are"),
+        ({"thresholds": (0.5, 0.5, 1.5)}, "thresholds are .* expected 3 numbers"),
+        ({"read_as": "logits"}, "read_as is 'logits': expected sigmoid or softmax"),
+        ({"read_as": "softmax", "calibrator": fitted()}, "a calibrator maps logits that are read by a sigmoid"),
+        (
+            {"calibrator": replace(fitted(), a=(1.0,) * 4, b=(1.0,) * 4, c=(0.0,) * 4)},
+            "platt calibrator does not work .*4",
+        ),
+        ({"calibrator": replace(fitted(), c=(float("nan"),) * 3)}, "does not give 3 probabilities"),
+    ],
+)
 def test_parts_that_do_not_fit_together_are_refused(parts, complaint):
     with pytest.raises(ValueError, match=complaint):
         replace(model(), **({"thresholds": None} | parts))
@@ -183,18 +225,26 @@ def test_a_network_that_is_not_what_its_name_says_is_not_saved(tmp_path):
 
 # Bad folders
 
+
 def test_what_is_no_model_folder_is_said_so(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "model.pt").write_bytes(pickle.dumps({}))
-    for name, complaint in (("nowhere", "does not exist"), ("empty", "has no 'state.json'"),
-                            ("model.pt", "is a file, and a pickled one is never opened")):
-        with pytest.raises(FileNotFoundError, match=f"model folder '.*{name}' {complaint}: give a folder that `udlib train`"):
+    for name, complaint in (
+        ("nowhere", "does not exist"),
+        ("empty", "has no 'state.json'"),
+        ("model.pt", "is a file, and a pickled one is never opened"),
+    ):
+        with pytest.raises(
+            FileNotFoundError, match=f"model folder '.*{name}' {complaint}: give a folder that `udlib train`"
+        ):
             udlib.load(tmp_path / name)
 
 
 def test_a_checkpoint_or_a_result_is_no_model(tmp_path):
     save_checkpoint(tmp_path, {"a": torch.zeros(1)}, {"recipe": {}})
-    with pytest.raises(ValueError, match="'model' is None: expected a folder that `udlib train` wrote, not a checkpoint"):
+    with pytest.raises(
+        ValueError, match="'model' is None: expected a folder that `udlib train` wrote, not a checkpoint"
+    ):
         udlib.load(tmp_path)
 
 
@@ -209,35 +259,38 @@ def change(folder, **entries):
     (folder / "state.json").write_text(json.dumps(state))
 
 
-@pytest.mark.parametrize("entries, complaint", [
-    ({"model": 2}, "format is 2, expected 1: a later udlib wrote it, update yours"),
-    ({"model": "1"}, "'model' is '1'"),
-    ({"classes": ["cat", "dog", "dog"]}, "classes hold 'dog' more than once"),
-    ({"classes": ["cat", "dog"]}, r"another architecture \(head.calibration.3.bias: saved \(3,\), now \(2,\)\)"),
-    ({"classes": ["cat", "dog", 3]}, "a class is called 3"),
-    ({"classes": "cat"}, "'classes' is 'cat': expected a list"),
-    ({"classes": []}, "num_classes is 0"),
-    ({"network": []}, r"'network' is \[\]: expected a dict"),
-    ({"network__backbone": "small"}, "another architecture"),
-    ({"network__backbone": "lenet"}, "unknown backbone 'lenet'"),
-    ({"network__pooling": "sum"}, "pooling is 'sum'"),
-    ({"network__embedding": True}, "'embedding' is True: expected a int"),
-    ({"network__embedding": 10**9}, "another architecture"),
-    ({"network__calibration": False}, "another architecture"),
-    ({"transforms__size": 0}, "size is 0"),
-    ({"transforms__size": "64"}, "'size' is '64'"),
-    ({"transforms__resize": "centre crop"}, "transforms.resize is 'centre crop': expected 'stretched"),
-    ({"transforms__mean": [0, 0, "0"]}, "mean are"),
-    ({"transforms__std": [1, 1]}, "std are"),
-    ({"read_as": "probabilities"}, "read_as is 'probabilities'"),
-    ({"calibrator": {"kind": "magic"}}, "unknown kind 'magic' of calibrator"),
-    ({"calibrator": {"kind": []}}, r"'kind' is \[\]: expected a str"),
-    ({"calibrator__a": [1.0]}, "platt calibrator does not work"),
-    ({"calibrator__a": ["x", "y", "z"]}, "platt calibrator does not work"),
-    ({"calibrator": []}, r"'calibrator' is \[\]"),
-    ({"thresholds": [0.5]}, "thresholds are"),
-    ({"metrics": None}, "'metrics' is None: expected a dict"),
-])
+@pytest.mark.parametrize(
+    "entries, complaint",
+    [
+        ({"model": 2}, "format is 2, expected 1: a later udlib wrote it, update yours"),
+        ({"model": "1"}, "'model' is '1'"),
+        ({"classes": ["cat", "dog", "dog"]}, "classes hold 'dog' more than once"),
+        ({"classes": ["cat", "dog"]}, r"another architecture \(head.calibration.3.bias: saved \(3,\), now \(2,\)\)"),
+        ({"classes": ["cat", "dog", 3]}, "a class is called 3"),
+        ({"classes": "cat"}, "'classes' is 'cat': expected a list"),
+        ({"classes": []}, "num_classes is 0"),
+        ({"network": []}, r"'network' is \[\]: expected a dict"),
+        ({"network__backbone": "small"}, "another architecture"),
+        ({"network__backbone": "lenet"}, "unknown backbone 'lenet'"),
+        ({"network__pooling": "sum"}, "pooling is 'sum'"),
+        ({"network__embedding": True}, "'embedding' is True: expected a int"),
+        ({"network__embedding": 10**9}, "another architecture"),
+        ({"network__calibration": False}, "another architecture"),
+        ({"transforms__size": 0}, "size is 0"),
+        ({"transforms__size": "64"}, "'size' is '64'"),
+        ({"transforms__resize": "centre crop"}, "transforms.resize is 'centre crop': expected 'stretched"),
+        ({"transforms__mean": [0, 0, "0"]}, "mean are"),
+        ({"transforms__std": [1, 1]}, "std are"),
+        ({"read_as": "probabilities"}, "read_as is 'probabilities'"),
+        ({"calibrator": {"kind": "magic"}}, "unknown kind 'magic' of calibrator"),
+        ({"calibrator": {"kind": []}}, r"'kind' is \[\]: expected a str"),
+        ({"calibrator__a": [1.0]}, "platt calibrator does not work"),
+        ({"calibrator__a": ["x", "y", "z"]}, "platt calibrator does not work"),
+        ({"calibrator": []}, r"'calibrator' is \[\]"),
+        ({"thresholds": [0.5]}, "thresholds are"),
+        ({"metrics": None}, "'metrics' is None: expected a dict"),
+    ],
+)
 def test_json_that_is_not_what_it_says_is_refused_by_name(folder, entries, complaint):
     change(folder, **entries)
     with pytest.raises(ValueError, match=f"model folder '.*model': .*{complaint}"):
@@ -282,12 +335,23 @@ def test_a_pickle_in_the_place_of_the_weights_is_not_opened(folder, tmp_path):
     assert not (tmp_path / "opened").exists()
 
 
-@pytest.mark.parametrize("spoil, complaint", [
-    (lambda weights: {name: value.half() for name, value in weights.items()}, "are torch.float16: expected torch.float32"),
-    (lambda weights: weights | {"head.classification.weight": torch.full((3, 64), float("inf"))},
-     "weights 'head.classification.weight' are not finite"),
-    (lambda weights: weights | {"extra": torch.zeros(1)}, r"another architecture \(extra: saved \(1,\), now None\)"),
-])
+@pytest.mark.parametrize(
+    "spoil, complaint",
+    [
+        (
+            lambda weights: {name: value.half() for name, value in weights.items()},
+            "are torch.float16: expected torch.float32",
+        ),
+        (
+            lambda weights: weights | {"head.classification.weight": torch.full((3, 64), float("inf"))},
+            "weights 'head.classification.weight' are not finite",
+        ),
+        (
+            lambda weights: weights | {"extra": torch.zeros(1)},
+            r"another architecture \(extra: saved \(1,\), now None\)",
+        ),
+    ],
+)
 def test_other_weights_are_refused_by_name(folder, spoil, complaint):
     rewrite(folder, safetensors.torch.save(spoil(safetensors.torch.load(tensors_file(folder).read_bytes()))))
     with pytest.raises(ValueError, match=complaint):

@@ -12,9 +12,9 @@ import pytest
 from lessons import ROOT, SOURCES, build, code_of, complaints, cut
 from safetensors.torch import load_file, save_file
 
+from udlib.course.recipes import groups
+from udlib.course.store import load
 from udlib.datasets import data_root
-from udlib.experiments import load
-from udlib.recipes import groups
 
 
 def write(notebook, path):
@@ -46,34 +46,97 @@ def test_stripped_outputs_pass_nbval_vacuously_but_not_our_own_check(exercise, t
 
 # What is broken, and words of the first cell that must notice: lesson, room, function, the body that takes its place.
 MUTANTS = {
-    "BCE, flipped": ("02", "losses", "ova_loss", "return -right(*values, **options)", ("by_library = ova_loss(", "assert")),
-    "AP, upside down": ("02", "metrics", "average_precision",
-                        "return right(-torch.as_tensor(values[0]), *values[1:], **options)",
-                        ("metrics.average_precision(", "assert")),
-    "PAL-N, summed over positives": ("03", "losses", "pal_n_loss",
-                                     "return right(*values, **options) * values[1].sum(1).clamp(min=1).float().mean()",
-                                     ("pal_n_loss(z, y)", "assert")),
-    "partial softmax, full": ("03", "losses", "partial_softmax", "return values[0].softmax(1) * values[1]",
-                              ("partial_softmax(z, y)", "assert")),
-    "z', marginals": ("03", "losses", "pick_all_labels_marginals", "return values[1] @ values[0].double()",
-                      ("pick_all_labels_marginals(LABELS", "assert")),
-    "ECE, too small": ("04", "calibration", "expected_calibration_error", "return 0.9 * right(*values, **options)",
-                       ("pooled_by_hand", "assert")),
-    "true error, too large": ("04", "calibration", "true_calibration_error", "return 1.1 * right(*values, **options)",
-                              ("true_calibration_error(p, truth)", "assert")),
-    "temperature, of other logits": ("04", "posthoc", "fit_temperature",
-                                     "return right(2 * values[0], *values[1:], **options)",
-                                     ("posthoc.fit_temperature(r.val_logits", "assert")),
-    "KD, teacher and student swapped": ("05", "losses", "bernoulli_kl", "return right(values[1], values[0], *values[2:], **options)",
-                                        ("by_loop", "assert torch.isclose(bernoulli_kl(t, s)")),
-    "energy, negative cells counted": ("06", "attention", "energy_inside", "return right(values[0].abs(), values[1])",
-                                       ("energy_inside(tiny", "assert")),
-    "Eq. 14, averaged over classes": ("07", "losses", "softmax_kl", "return right(*values, **options) / values[0].shape[1]",
-                                      ("softmax_kl(", "assert", "# Eq. 14")),
-    "Eq. 17, squared": ("07", "losses", "attention_loss", "return right(*values, **options) ** 2",
-                        ("attention_loss(", "assert", "# Eq. 17")),
-    "schedule without its restart": ("08", "training", "learning_rate", "return right(values[0] // 2, *values[1:], **options)",
-                                     ("learning_rate(", "assert np.allclose(stored")),
+    "BCE, flipped": (
+        "02",
+        "losses",
+        "ova_loss",
+        "return -right(*values, **options)",
+        ("by_library = ova_loss(", "assert"),
+    ),
+    "AP, upside down": (
+        "02",
+        "metrics",
+        "average_precision",
+        "return right(-torch.as_tensor(values[0]), *values[1:], **options)",
+        ("metrics.average_precision(", "assert"),
+    ),
+    "PAL-N, summed over positives": (
+        "03",
+        "losses",
+        "pal_n_loss",
+        "return right(*values, **options) * values[1].sum(1).clamp(min=1).float().mean()",
+        ("pal_n_loss(z, y)", "assert"),
+    ),
+    "partial softmax, full": (
+        "03",
+        "losses",
+        "partial_softmax",
+        "return values[0].softmax(1) * values[1]",
+        ("partial_softmax(z, y)", "assert"),
+    ),
+    "z', marginals": (
+        "03",
+        "losses",
+        "pick_all_labels_marginals",
+        "return values[1] @ values[0].double()",
+        ("pick_all_labels_marginals(LABELS", "assert"),
+    ),
+    "ECE, too small": (
+        "04",
+        "calibration",
+        "expected_calibration_error",
+        "return 0.9 * right(*values, **options)",
+        ("pooled_by_hand", "assert"),
+    ),
+    "true error, too large": (
+        "04",
+        "calibration",
+        "true_calibration_error",
+        "return 1.1 * right(*values, **options)",
+        ("true_calibration_error(p, truth)", "assert"),
+    ),
+    "temperature, of other logits": (
+        "04",
+        "posthoc",
+        "fit_temperature",
+        "return right(2 * values[0], *values[1:], **options)",
+        ("posthoc.fit_temperature(r.val_logits", "assert"),
+    ),
+    "KD, teacher and student swapped": (
+        "05",
+        "losses",
+        "bernoulli_kl",
+        "return right(values[1], values[0], *values[2:], **options)",
+        ("by_loop", "assert torch.isclose(bernoulli_kl(t, s)"),
+    ),
+    "energy, negative cells counted": (
+        "06",
+        "attention",
+        "energy_inside",
+        "return right(values[0].abs(), values[1])",
+        ("energy_inside(tiny", "assert"),
+    ),
+    "Eq. 14, averaged over classes": (
+        "07",
+        "losses",
+        "softmax_kl",
+        "return right(*values, **options) / values[0].shape[1]",
+        ("softmax_kl(", "assert", "# Eq. 14"),
+    ),
+    "Eq. 17, squared": (
+        "07",
+        "losses",
+        "attention_loss",
+        "return right(*values, **options) ** 2",
+        ("attention_loss(", "assert", "# Eq. 17"),
+    ),
+    "schedule without its restart": (
+        "08",
+        "training",
+        "learning_rate",
+        "return right(values[0] // 2, *values[1:], **options)",
+        ("learning_rate(", "assert np.allclose(stored"),
+    ),
 }
 
 
@@ -107,7 +170,7 @@ def shipped(tmp_path):
 def test_a_shipped_result_with_one_changed_logit_is_refused(shipped):
     recipe, folder = shipped
     assert load(recipe, folder).test_logits.isfinite().all()
-    path, = folder.glob("*.safetensors")
+    (path,) = folder.glob("*.safetensors")
     tensors = load_file(path)
     tensors["test_logits"][0, 0] += 1
     save_file(tensors, path)

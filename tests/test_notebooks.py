@@ -5,8 +5,20 @@ import re
 
 import nbformat
 import pytest
-from lessons import LONGEST_CELL, NOTEBOOKS, ROOT, SOURCES, build, cells_of, check_cells, code_of, complaints
-from lessons import exercises, must_show, name_of
+from lessons import (
+    LONGEST_CELL,
+    NOTEBOOKS,
+    ROOT,
+    SOURCES,
+    build,
+    cells_of,
+    check_cells,
+    code_of,
+    complaints,
+    exercises,
+    must_show,
+    name_of,
+)
 
 RESULTS_MB, NOTEBOOKS_MB = 60, 30
 lesson = pytest.mark.parametrize("source", SOURCES, ids=name_of)
@@ -53,7 +65,9 @@ def test_an_exercise_has_one_stub_one_solution_a_planted_mistake_and_one_check(s
 def test_the_solved_notebook_holds_every_cell_of_the_learners_but_the_stubs(source):
     """So that who has run the solved one has run all."""
     stubs = {cell.source for number in exercises(source) for cell in cells_of(source, "exercise", number)}
-    asked, solved = ([cell.source for cell in build.build(source, with_solutions).cells] for with_solutions in (False, True))
+    asked, solved = (
+        [cell.source for cell in build.build(source, with_solutions).cells] for with_solutions in (False, True)
+    )
     later = iter(solved)
     assert stubs <= set(asked) and all(cell in later for cell in asked if cell not in stubs)
 
@@ -91,7 +105,7 @@ SMALL = '''# %% [markdown]
 """
 
 # %% tags=["setup"]
-from udlib.exercises import check
+from udlib.course.exercises import check
 
 # %%
 print("seven")
@@ -125,8 +139,11 @@ def played(source, solved=False):
     said = "correct." if solved else "not attempted yet. Replace the ... above"
     outputs = {
         "print": nbformat.v4.new_output("stream", name="stdout", text="seven\n"),
-        "show": nbformat.v4.new_output("display_data", {"image/png": "iVBO", "text/plain": "seven"},
-                                       metadata={"image/png": {"alt": "a picture of seven things"}}),
+        "show": nbformat.v4.new_output(
+            "display_data",
+            {"image/png": "iVBO", "text/plain": "seven"},
+            metadata={"image/png": {"alt": "a picture of seven things"}},
+        ),
         "check": nbformat.v4.new_output("stream", name="stdout", text=f"Exercise 00.1: {said}\n"),
     }
     for count, cell in enumerate(code_of(notebook), 1):
@@ -153,6 +170,7 @@ def say(kind, text, stream="stdout"):
     def change(notebook):
         cell = next(c for c in code_of(notebook) if c.source.startswith(f"{kind}("))
         cell.outputs.append(nbformat.v4.new_output("stream", name=stream, text=text))
+
     return change
 
 
@@ -189,15 +207,20 @@ def solve(notebook):
 
 
 BREAKAGES = {
-    "stripped": (forget_outputs, "lost its output"), "print lost": (lose("print"), "lost its output"),
-    "figure lost": (lose("show"), "lost its output"), "check lost": (lose("check"), "no text to compare with"),
+    "stripped": (forget_outputs, "lost its output"),
+    "print lost": (lose("print"), "lost its output"),
+    "figure lost": (lose("show"), "lost its output"),
+    "check lost": (lose("check"), "no text to compare with"),
     "path": (say("print", f"{ROOT}/data\n"), "folder of the machine"),
     "home": (say("print", "see /home/somebody/x\n"), "folder of the machine"),
     "warning": (say("print", "UserWarning: hm", "stderr"), "an error or a warning"),
     "error": (fail, "an error or a warning"),
-    "edited by hand": (edit, "not what its source gives"), "tag lost": (untag, "not what its source gives"),
-    "cell lost": (drop, "not what its source gives"), "long": (lengthen, "lines, more than"),
-    "out of order": (shuffle, "not executed in order"), "no alt text": (blind, "a picture without words"),
+    "edited by hand": (edit, "not what its source gives"),
+    "tag lost": (untag, "not what its source gives"),
+    "cell lost": (drop, "not what its source gives"),
+    "long": (lengthen, "lines, more than"),
+    "out of order": (shuffle, "not executed in order"),
+    "no alt text": (blind, "a picture without words"),
     "wrong answer": (solve, "is answered 'not yet"),
 }
 
@@ -217,10 +240,19 @@ def test_a_committed_notebook_without_its_outputs_is_noticed(source):
     assert sum("lost its output" in found for found in complaints(notebook, source, solved=False)) >= 3
 
 
-@pytest.mark.parametrize("code, shows", [
-    ("x = 1", False), ("print(1)", True), ("explorer", True), ("frame['a']", True), ("values.append(1)", False),
-    ("%matplotlib inline\nx = 1", False), ("if x:\n    print(1)", False), ("show(f, 'a')\ny = 2", True),
-    ("assert x", False),
-])
+@pytest.mark.parametrize(
+    "code, shows",
+    [
+        ("x = 1", False),
+        ("print(1)", True),
+        ("explorer", True),
+        ("frame['a']", True),
+        ("values.append(1)", False),
+        ("%matplotlib inline\nx = 1", False),
+        ("if x:\n    print(1)", False),
+        ("show(f, 'a')\ny = 2", True),
+        ("assert x", False),
+    ],
+)
 def test_which_cells_must_show_something(code, shows):
     assert must_show(code) is shows

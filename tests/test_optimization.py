@@ -8,9 +8,8 @@ import torch
 from striped_images import QUICK, both_branches, net, same_weights, striped_images
 from torch import nn
 
-from udlib import devices
-from udlib.optimization import TrainingConfig, learning_rate, running_average
-from udlib.training import evaluate, fit, predict
+from udlib.training import devices, evaluate, fit, predict
+from udlib.training.optimization import TrainingConfig, learning_rate, running_average
 
 
 @pytest.fixture(autouse=True)
@@ -81,6 +80,7 @@ def test_schedules_of_a_few_steps_stay_between_zero_and_the_peak(schedule, total
 
 # The running average of the weights
 
+
 def test_the_running_average_is_that_of_a_loop_written_by_hand():
     """Of the weights after each step, with the decay 1 − 1/(ema · steps); the first step's start it, not the random ones."""
     config = dataclasses.replace(QUICK, ema=0.4)  # 9 steps: a window of 3.6
@@ -98,8 +98,10 @@ def test_the_running_average_is_that_of_a_loop_written_by_hand():
     by_hand, decay = dict(path[1]), 1 - 1 / 3.6
     # Batch statistics change in the forward pass: what stands after a step is what the next one finds, or the end.
     for after in path[2:]:
-        by_hand = {name: decay * value + (1 - decay) * after[name] if value.is_floating_point() else after[name]
-                   for name, value in by_hand.items()}
+        by_hand = {
+            name: decay * value + (1 - decay) * after[name] if value.is_floating_point() else after[name]
+            for name, value in by_hand.items()
+        }
     found = averaged.state_dict()
     for name, value in by_hand.items():
         if value.is_floating_point():
@@ -140,6 +142,7 @@ def test_the_window_is_the_same_part_of_a_short_training_as_of_a_long_one():
 
 # Multi-scale crops
 
+
 def test_training_sees_crops_and_evaluation_whole_images_of_their_size():
     data, sides = striped_images(48, size=24), {True: set(), False: set()}
 
@@ -174,6 +177,7 @@ def test_crops_are_drawn_anew_for_each_image_and_epoch_and_repeat_with_the_seed(
 
 # torch.compile
 
+
 def test_training_steps_go_through_the_compiled_backbone_and_nothing_else_does(monkeypatch):
     taken = []
 
@@ -181,6 +185,7 @@ def test_training_steps_go_through_the_compiled_backbone_and_nothing_else_does(m
         def call(*arguments):
             taken.append(1)
             return graph.forward(*arguments)
+
         return call
 
     usual = torch.compile
@@ -211,7 +216,9 @@ def test_where_nothing_compiles_that_is_said_and_training_goes_on(monkeypatch):
     monkeypatch.setattr(torch, "compile", broken)
     plain, other = net(), net()
     fit(plain, striped_images(), both_branches, QUICK)
-    with pytest.warns(UserWarning, match=r"torch.compile does not work here \(no C\+\+ compiler\): training goes on without it"):
+    with pytest.warns(
+        UserWarning, match=r"torch.compile does not work here \(no C\+\+ compiler\): training goes on without it"
+    ):
         fit(other, striped_images(), both_branches, dataclasses.replace(QUICK, compile=True))
     assert same_weights(plain, other)
     assert devices.compiled_or_not(plain, False).__enter__() is None

@@ -8,8 +8,8 @@ from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
 from PIL import Image
 
-from udlib import overlays, plots
 from udlib.datasets.base import Box
+from udlib.figures import overlays, plots
 
 PICTURE = np.full((8, 8, 3), 200, np.uint8)
 HEAT = np.array([[3.0, 1.0], [-6.0, 0.0]])
@@ -37,9 +37,9 @@ def test_a_map_covers_the_picture_on_a_scale_of_its_own_with_zero_in_the_middle(
 
 
 def test_the_sign_can_be_read_from_the_lines():
-    found, = contours(drawn(np.abs(HEAT)))
+    (found,) = contours(drawn(np.abs(HEAT)))
     assert list(found.levels) == [3] and list(found.linestyles) == ["-"]
-    found, = contours(drawn(HEAT))  # -6 to 3: no cell reaches +3 and more
+    (found,) = contours(drawn(HEAT))  # -6 to 3: no cell reaches +3 and more
     assert list(found.levels) == [-3] and list(found.linestyles) == ["--"]
 
 
@@ -87,7 +87,9 @@ def test_a_network_without_a_map_shows_the_picture_and_says_why():
 
 
 def test_answers_stand_in_the_row_of_their_class_the_most_probable_first():
-    figure = overlays.answers([PICTURE], ["cup", "lamp", "tree"], [{"label": [0, 1, 0], "teacher": [0.3, 0.8, 0.1]}], shown=2)
+    figure = overlays.answers(
+        [PICTURE], ["cup", "lamp", "tree"], [{"label": [0, 1, 0], "teacher": [0.3, 0.8, 0.1]}], shown=2
+    )
     axes = figure.axes[1]
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["lamp", "cup"]
     points = {line.get_label(): list(zip(line.get_ydata().tolist(), line.get_xdata().tolist())) for line in axes.lines}

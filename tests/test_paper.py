@@ -4,21 +4,32 @@ from collections import Counter
 
 import pytest
 
-from udlib import paper
-from udlib.paper import STATED, TABLES, Cell, table
+from udlib.course import paper_tables as paper
+from udlib.course.paper_tables import STATED, TABLES, Cell, table
 
 OWN_BLOCKS = ("", "_top3")
 
 
 def cells():
     """(table, row, column, cell) of everything printed."""
-    return [(name, row, column, cell) for name, found in TABLES.items() for row in found.rows for column, cell in row.cells.items()]
+    return [
+        (name, row, column, cell)
+        for name, found in TABLES.items()
+        for row in found.rows
+        for column, cell in row.cells.items()
+    ]
 
 
 def test_all_seven_tables_are_there_with_all_their_rows_and_cells():
     assert {name: (len(found.rows), sum(len(row.cells) for row in found.rows)) for name, found in TABLES.items()} == {
-        "table1": (5, 13), "table2a": (12, 20), "table2b": (11, 54), "table3a": (12, 84), "table3b": (12, 156), "table4": (6, 6),
-        "table5": (6, 6)}
+        "table1": (5, 13),
+        "table2a": (12, 20),
+        "table2b": (11, 54),
+        "table3a": (12, 84),
+        "table3b": (12, 156),
+        "table4": (6, 6),
+        "table5": (6, 6),
+    }
 
 
 def test_some_cells_as_printed():
@@ -64,12 +75,17 @@ def test_the_mean_of_table_1_lies_between_its_worst_and_best_run():
 
 # What contradicts what, found from the numbers alone.
 
+
 def swapped():
     """Where CF1 > OF1 though the baselines of Table 3 on the same data have CF1 < OF1."""
     for reference in ("table3a", "table3b"):
         for row in TABLES[reference].rows:
             if row.method == "baseline":
-                assert all(row.cells[f"CF1{b}"].value < row.cells[f"OF1{b}"].value for b in OWN_BLOCKS if f"CF1{b}" in row.cells)
+                assert all(
+                    row.cells[f"CF1{b}"].value < row.cells[f"OF1{b}"].value
+                    for b in OWN_BLOCKS
+                    if f"CF1{b}" in row.cells
+                )
     found = set()
     for name, table_ in TABLES.items():
         for row in table_.rows:
@@ -82,13 +98,22 @@ def swapped():
 
 def top_3_above_all():
     """Where F1 over the top 3 labels exceeds F1 over all: one row of twelve on COCO."""
-    return {(name, row.name, f"{kind}F1{block}") for name, row, column, cell in cells() if column == "OF1_top3"
-            and cell.value > row.cells["OF1"].value for kind in "CO" for block in OWN_BLOCKS}
+    return {
+        (name, row.name, f"{kind}F1{block}")
+        for name, row, column, cell in cells()
+        if column == "OF1_top3" and cell.value > row.cells["OF1"].value
+        for kind in "CO"
+        for block in OWN_BLOCKS
+    }
 
 
 # One setting in several tables: network and data, trained on hard labels without the branch; and UD from ResNet-101.
 SAME = [
-    [("table2a", "ResNet-18, without branch"), ("table3a", "ResNet-18, baseline"), ("table5", "ResNet-18, hard labels")],
+    [
+        ("table2a", "ResNet-18, without branch"),
+        ("table3a", "ResNet-18, baseline"),
+        ("table5", "ResNet-18, hard labels"),
+    ],
     [("table2a", "MobileNet-v2, without branch"), ("table3a", "MobileNet-v2, baseline")],
     [("table2b", "ResNet-18, without branch"), ("table3b", "ResNet-18, baseline")],
     [("table2b", "MobileNet-v2, without branch"), ("table3b", "MobileNet-v2, baseline")],
@@ -123,7 +148,10 @@ def scrambled_marks():
     """Table 1, whole: Table 2a's ResNet-101 trains with both tricks, and its mAP and best run stand in another row."""
     both, elsewhere = (table("table1").row(f"ResNet-101, {name}") for name in ("both", "cosine decay"))
     same = table("table2a").row("ResNet-101, without branch").cells["mAP"].value
-    assert both.cells["mAP"].value != same == elsewhere.cells["mAP"].value and elsewhere.cells["Best"].value == STATED[0][-1]
+    assert (
+        both.cells["mAP"].value != same == elsewhere.cells["mAP"].value
+        and elsewhere.cells["Best"].value == STATED[0][-1]
+    )
     return {("table1", row.name, column) for row in table("table1").rows if not row.cited for column in row.cells}
 
 
@@ -131,7 +159,15 @@ def test_the_doubtful_cells_are_exactly_those_that_contradict_another_cell_or_th
     expected = swapped() | top_3_above_all() | unequal() | against_the_text() | scrambled_marks()
     assert {(name, row.name, column) for name, row, column, cell in cells() if cell.doubt} == expected
     doubtful = Counter(name for name, *_ in expected)
-    assert doubtful == {"table1": 12, "table2a": 1, "table2b": 34, "table3a": 32, "table3b": 50, "table4": 4, "table5": 1}
+    assert doubtful == {
+        "table1": 12,
+        "table2a": 1,
+        "table2b": 34,
+        "table3a": 32,
+        "table3b": 50,
+        "table4": 4,
+        "table5": 1,
+    }
 
 
 def test_what_is_known_to_be_doubtful_is():
@@ -144,7 +180,10 @@ def test_what_is_known_to_be_doubtful_is():
 
 def test_rows_are_found_by_a_part_of_their_name_or_a_pattern():
     found = table("table3a")
-    assert [row.name for row in found.matching("ud from resnet-101")] == ["ResNet-18, UD from ResNet-101", "MobileNet-v2, UD from ResNet-101"]
+    assert [row.name for row in found.matching("ud from resnet-101")] == [
+        "ResNet-18, UD from ResNet-101",
+        "MobileNet-v2, UD from ResNet-101",
+    ]
     assert len(found.matching("ResNet-18, [KU]D*")) == 4 and found.matching() == list(found.rows)
     with pytest.raises(ValueError, match="no row of table3a matches 'LSTM': choose a part of.*ResNet-18, baseline"):
         found.matching("LSTM")

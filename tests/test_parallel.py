@@ -10,15 +10,26 @@ import pytest
 import torch
 from striped_images import QUICK, same_weights, striped_images
 
-from udlib import experiments, recipes
-from udlib.batches import ArrayData, Batch
-from udlib.checkpoints import load_checkpoint
-from udlib.experiments import for_profile, recipe
-from udlib.methods import parallel
-from udlib.methods.parallel import (Settings, cooccurrence_partition, disoccurrence_partition, label_affinity, parallel_loss,
-                                    partitions, random_partition, scattered, stored_partition, train_parallel)
+from udlib.course import recipes
+from udlib.course import store as experiments
+from udlib.course.store import for_profile, recipe
+from udlib.methods.parallel.method import (
+    Settings,
+    cooccurrence_partition,
+    disoccurrence_partition,
+    label_affinity,
+    parallel_loss,
+    partitions,
+    random_partition,
+    scattered,
+    stored_partition,
+    train_parallel,
+)
+from udlib.methods.parallel import method as parallel
 from udlib.methods.supervised import make_network
 from udlib.training import evaluate
+from udlib.training.batches import Batch
+from udlib.training.checkpoints import load_checkpoint
 
 BOTH = [cooccurrence_partition, disoccurrence_partition]
 CONFIG = dataclasses.replace(QUICK, epochs=2, batch_size=16, ema=0.2, shift=0)
@@ -105,7 +116,7 @@ def test_labels_of_any_kind_and_ready_counts_lead_to_the_same_parts_every_time(p
 
 @pytest.mark.parametrize("partition", BOTH)
 def test_one_part_and_one_class_each_need_no_clustering(partition, monkeypatch):
-    monkeypatch.setattr("udlib.methods._partitions.SpectralClustering", None)
+    monkeypatch.setattr("udlib.methods.parallel.partitions.SpectralClustering", None)
     for targets in (planted(BLOCKS), np.eye(12, dtype=int), np.zeros((3, 12), int)):
         assert partition(targets, k=1) == [list(range(12))] and partition(targets, k=12) == [[c] for c in range(12)]
 
@@ -133,20 +144,23 @@ def test_a_class_that_is_always_alone_has_its_place():
 
 
 @pytest.mark.parametrize("partition", BOTH)
-@pytest.mark.parametrize("wrong, message", [
-    ({"k": 0}, "k is 0: expected 1 to 3 parts, as there are 3 classes"),
-    ({"k": 4}, "k is 4: expected 1 to 3"),
-    ({"seed": -1}, "seed is -1"),
-    ({}, None),
-    ({"targets": np.eye(3)}, "no two classes ever share an image"),
-    ({"targets": np.zeros((4, 3))}, "k is 2 but only 0 of 3 classes"),
-    ({"targets": np.full((4, 3), 2)}, r"targets hold 2 at \[0, 0\]"),
-    ({"targets": np.ones(3)}, r"targets have shape \(3,\)"),
-    ({"targets": np.ones((0, 3))}, r"targets have shape \(0, 3\)"),
-    ({"targets": None}, "pass either targets"),
-    ({"cooccurrence": np.eye(3)}, "pass either targets"),
-    ({"counts": np.ones(3)}, "counts go with cooccurrence"),
-])
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        ({"k": 0}, "k is 0: expected 1 to 3 parts, as there are 3 classes"),
+        ({"k": 4}, "k is 4: expected 1 to 3"),
+        ({"seed": -1}, "seed is -1"),
+        ({}, None),
+        ({"targets": np.eye(3)}, "no two classes ever share an image"),
+        ({"targets": np.zeros((4, 3))}, "k is 2 but only 0 of 3 classes"),
+        ({"targets": np.full((4, 3), 2)}, r"targets hold 2 at \[0, 0\]"),
+        ({"targets": np.ones(3)}, r"targets have shape \(3,\)"),
+        ({"targets": np.ones((0, 3))}, r"targets have shape \(0, 3\)"),
+        ({"targets": None}, "pass either targets"),
+        ({"cooccurrence": np.eye(3)}, "pass either targets"),
+        ({"counts": np.ones(3)}, "counts go with cooccurrence"),
+    ],
+)
 def test_bad_labels_are_refused_by_what_is_wrong_with_them(partition, wrong, message):
     given = {"targets": [[1, 1, 0], [0, 1, 1], [1, 0, 0]], "k": 2} | wrong
     if message is None:
@@ -157,18 +171,21 @@ def test_bad_labels_are_refused_by_what_is_wrong_with_them(partition, wrong, mes
 
 
 @pytest.mark.parametrize("partition", BOTH)
-@pytest.mark.parametrize("M, N, message", [
-    ([[0, 1, 2]], [1, 1, 1], r"cooccurrence has shape \(1, 3\): expected \(C, C\)"),
-    (np.zeros((0, 0)), [], r"cooccurrence has shape \(0, 0\)"),
-    ([[0, 1], [1, 0]], [1, 1, 1], r"counts have shape \(3,\) beside a cooccurrence of 2 classes"),
-    ([[0, 1], [1, 0]], [[1, 1]], r"counts have shape \(1, 2\)"),
-    ([[0, -1], [-1, 0]], [1, 1], r"cooccurrence hold -1.0 at \[0, 1\]"),
-    ([[0, 1], [1, 0]], [1, -2], r"counts hold -2.0 at \[1\]"),
-    ([[0, 1], [1, 0]], [1, math.nan], r"counts hold nan at \[1\]"),
-    ([[0, 1], [2, 0]], [3, 3], r"not symmetric, 1 at \[0, 1\] and 2 at \[1, 0\]"),
-    ([[0, 3], [3, 0]], [3, 2], "3 images hold classes 0 and 1 but only 2 hold class 1"),
-    ([[0, 1], [1, 0]], None, "counts is None and the diagonal of cooccurrence is 0"),
-])
+@pytest.mark.parametrize(
+    "M, N, message",
+    [
+        ([[0, 1, 2]], [1, 1, 1], r"cooccurrence has shape \(1, 3\): expected \(C, C\)"),
+        (np.zeros((0, 0)), [], r"cooccurrence has shape \(0, 0\)"),
+        ([[0, 1], [1, 0]], [1, 1, 1], r"counts have shape \(3,\) beside a cooccurrence of 2 classes"),
+        ([[0, 1], [1, 0]], [[1, 1]], r"counts have shape \(1, 2\)"),
+        ([[0, -1], [-1, 0]], [1, 1], r"cooccurrence hold -1.0 at \[0, 1\]"),
+        ([[0, 1], [1, 0]], [1, -2], r"counts hold -2.0 at \[1\]"),
+        ([[0, 1], [1, 0]], [1, math.nan], r"counts hold nan at \[1\]"),
+        ([[0, 1], [2, 0]], [3, 3], r"not symmetric, 1 at \[0, 1\] and 2 at \[1, 0\]"),
+        ([[0, 3], [3, 0]], [3, 2], "3 images hold classes 0 and 1 but only 2 hold class 1"),
+        ([[0, 1], [1, 0]], None, "counts is None and the diagonal of cooccurrence is 0"),
+    ],
+)
 def test_bad_counts_are_refused_by_what_is_wrong_with_them(partition, M, N, message):
     with pytest.raises(ValueError, match=message):
         partition(cooccurrence=np.array(M), counts=N, k=1)
@@ -186,13 +203,17 @@ def test_a_partition_is_saved_with_what_made_it_and_reused(tmp_path, monkeypatch
     made = stored_partition(path, "CGP", targets, k=3, seed=1)
     record = json.loads(path.read_bytes())
     assert made == record["parts"] == BLOCKS and (record["strategy"], record["k"], record["seed"]) == ("CGP", 3, 1)
-    monkeypatch.setattr("udlib.methods._partitions.cooccurrence_partition", None)
+    monkeypatch.setattr("udlib.methods.parallel.partitions.cooccurrence_partition", None)
     assert stored_partition(path, "CGP", torch.tensor(targets), k=3, seed=1) == made
     other = targets.copy()
     other[0, 0] = 1 - other[0, 0]
-    for changed, name in (({"k": 4}, "k: saved 3, now 4"), ({"seed": 2}, "seed: saved 1, now 2"),
-                          ({"strategy": "DGP"}, "strategy: saved 'CGP', now 'DGP'"), ({"targets": other}, "labels: saved"),
-                          ({"targets": targets[:, :11]}, "classes: saved 12, now 11")):
+    for changed, name in (
+        ({"k": 4}, "k: saved 3, now 4"),
+        ({"seed": 2}, "seed: saved 1, now 2"),
+        ({"strategy": "DGP"}, "strategy: saved 'CGP', now 'DGP'"),
+        ({"targets": other}, "labels: saved"),
+        ({"targets": targets[:, :11]}, "classes: saved 12, now 11"),
+    ):
         with pytest.raises(ValueError, match=f"of other labels or settings .*{name}"):
             stored_partition(path, **{"strategy": "CGP", "targets": targets, "k": 3, "seed": 1} | changed)
     for damage in ("{", "[]", json.dumps(record | {"parts": [[0, 1], [1]]}), json.dumps({"format": 1})):
@@ -235,16 +256,23 @@ def test_without_teachers_the_loss_is_the_asymmetric_one_and_no_gradient_reaches
     assert co.grad is None and z.grad.any()
 
 
-@pytest.mark.parametrize("given, message", [
-    ({"alpha": 1.5}, "alpha is 1.5"), ({"alpha": math.nan}, "alpha is nan"),
-    ({"dis_logits": None}, "alpha is 0.5 but dis_logits is None: pass it, or alpha=1"),
-    ({"co_logits": None}, "alpha is 0.5 but co_logits is None: pass it, or alpha=0"),
-    ({"co_logits": torch.zeros(3, 3)}, r"co_logits have shape \(3, 3\) and logits \(3, 2\)"),
-])
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ({"alpha": 1.5}, "alpha is 1.5"),
+        ({"alpha": math.nan}, "alpha is nan"),
+        ({"dis_logits": None}, "alpha is 0.5 but dis_logits is None: pass it, or alpha=1"),
+        ({"co_logits": None}, "alpha is 0.5 but co_logits is None: pass it, or alpha=0"),
+        ({"co_logits": torch.zeros(3, 3)}, r"co_logits have shape \(3, 3\) and logits \(3, 2\)"),
+    ],
+)
 def test_a_loss_that_cannot_be_computed_is_refused(given, message):
     with pytest.raises(ValueError, match=message):
-        parallel_loss(torch.zeros(3, 2), torch.zeros(3, 2), **{"co_logits": torch.zeros(3, 2),
-                                                                "dis_logits": torch.zeros(3, 2)} | given)
+        parallel_loss(
+            torch.zeros(3, 2),
+            torch.zeros(3, 2),
+            **{"co_logits": torch.zeros(3, 2), "dis_logits": torch.zeros(3, 2)} | given,
+        )
 
 
 def teacher(classes, seed=0):
@@ -266,17 +294,31 @@ def test_teachers_speak_in_the_columns_of_their_classes_in_eval_mode():
         scattered(teachers, [[1, 4], [0, 2, 5], [4]])
 
 
-@pytest.mark.parametrize("strategy, k, groups, share", [
-    ("both", 2, ["co", "dis"], 0.3), ("CGP", 2, ["co"], 1.0), ("DGP", 2, ["dis"], 0.0), ("random", 2, ["co", "dis"], 0.3),
-    ("both", 1, ["co"], 1.0), ("random", 1, ["co"], 1.0), ("both", 4, ["co", "dis"], 0.3)])
+@pytest.mark.parametrize(
+    "strategy, k, groups, share",
+    [
+        ("both", 2, ["co", "dis"], 0.3),
+        ("CGP", 2, ["co"], 1.0),
+        ("DGP", 2, ["dis"], 0.0),
+        ("random", 2, ["co", "dis"], 0.3),
+        ("both", 1, ["co"], 1.0),
+        ("random", 1, ["co"], 1.0),
+        ("both", 4, ["co", "dis"], 0.3),
+    ],
+)
 def test_each_control_has_its_groups_of_teachers_and_their_weight(splits, strategy, k, groups, share):
     found = partitions(splits[0].targets, k, strategy)
     chosen = Settings(**found, alpha=0.3)
     assert list(found) == list(chosen.groups()) == groups and chosen.share == share
     assert list(chosen.teachers()) == [f"{group} {number}" for group in groups for number in range(1, k + 1)]
-    assert all(list(chosen.teachers()[f"{group} {number}"]) == found[group][number - 1]
-               for group in groups for number in range(1, k + 1))
-    assert hash(chosen) == hash(Settings(**json.loads(json.dumps(dataclasses.asdict(chosen))))), "a recipe is a key of a dict"
+    assert all(
+        list(chosen.teachers()[f"{group} {number}"]) == found[group][number - 1]
+        for group in groups
+        for number in range(1, k + 1)
+    )
+    assert hash(chosen) == hash(Settings(**json.loads(json.dumps(dataclasses.asdict(chosen))))), (
+        "a recipe is a key of a dict"
+    )
 
 
 def test_the_random_control_shuffles_both_partitions_each_in_its_own_way():
@@ -287,9 +329,15 @@ def test_the_random_control_shuffles_both_partitions_each_in_its_own_way():
     assert shuffled["co"] != shuffled["dis"] and shuffled == partitions(data, 3, "random")
 
 
-@pytest.mark.parametrize("wrong, message", [
-    ({"alpha": -0.1}, "alpha is -0.1"), ({"co": [[0, 1], [1]]}, "no partition of 3 classes"), ({"dis": [[0, 1], []]}, "no partition"),
-    ({"co": [[0, 1]], "dis": [[0], [1], [2]]}, "partitions of different numbers of classes")])
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        ({"alpha": -0.1}, "alpha is -0.1"),
+        ({"co": [[0, 1], [1]]}, "no partition of 3 classes"),
+        ({"dis": [[0, 1], []]}, "no partition"),
+        ({"co": [[0, 1]], "dis": [[0], [1], [2]]}, "partitions of different numbers of classes"),
+    ],
+)
 def test_wrong_settings_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         recipe("parallel", **wrong)
@@ -320,8 +368,11 @@ def test_ignored_labels_do_not_count_in_the_graph(splits):
 
 def test_partitions_are_kept_in_a_folder_and_read_again(splits, tmp_path, monkeypatch):
     found = partitions(splits[0].targets, 2, folder=tmp_path)
-    assert found == partitions(splits[0].targets, 2) and {file.name for file in tmp_path.iterdir()} == {"CGP.json", "DGP.json"}
-    monkeypatch.setattr("udlib.methods._partitions.SpectralClustering", None)
+    assert found == partitions(splits[0].targets, 2) and {file.name for file in tmp_path.iterdir()} == {
+        "CGP.json",
+        "DGP.json",
+    }
+    monkeypatch.setattr("udlib.methods.parallel.partitions.SpectralClustering", None)
     assert partitions(splits[0].targets, 2, folder=tmp_path) == found
 
 
@@ -330,13 +381,25 @@ TWO = {"co": [[0, 2], [1, 3]], "dis": [[0, 1], [2, 3]]}
 
 def test_the_student_learns_from_teachers_that_each_saw_all_images_and_their_own_classes(splits, monkeypatch):
     seen, plain = [], parallel.fit
-    monkeypatch.setattr(parallel, "fit", lambda model, data, loss_fn, config, **options: seen.append((data, config, options))
-                        or plain(model, data, loss_fn, config, **options))
+    monkeypatch.setattr(
+        parallel,
+        "fit",
+        lambda model, data, loss_fn, config, **options: (
+            seen.append((data, config, options)) or plain(model, data, loss_fn, config, **options)
+        ),
+    )
     data, held_out = striped_images(128, classes=4), splits[1]
     config = dataclasses.replace(CONFIG, epochs=6)
     told = []
-    student, history = train_parallel(data, config, Settings(**TWO), validation=held_out, keep="best",
-                                      on_teacher=lambda *name: told.append(name), **SMALL)
+    student, history = train_parallel(
+        data,
+        config,
+        Settings(**TWO),
+        validation=held_out,
+        keep="best",
+        on_teacher=lambda *name: told.append(name),
+        **SMALL,
+    )
     assert told == [("co 1", (0, 2)), ("co 2", (1, 3)), ("dis 1", (0, 1)), ("dis 2", (2, 3))]
     for (shown, _, options), part in zip(seen, TWO["co"] + TWO["dis"]):
         assert torch.equal(shown.targets, data.targets[:, part]) and shown.images is data.images
@@ -352,7 +415,9 @@ def test_one_partition_alone_has_the_teachers_that_it_has_beside_the_other(split
     train_parallel(splits[0], CONFIG, Settings(**TWO), checkpoint=tmp_path / "both", **SMALL)
     train_parallel(splits[0], CONFIG, Settings(dis=TWO["dis"]), checkpoint=tmp_path / "DGP", **SMALL)
     for number in (1, 2):
-        one, other = (json.loads((tmp_path / run / f"dis {number}" / "state.json").read_bytes()) for run in ("both", "DGP"))
+        one, other = (
+            json.loads((tmp_path / run / f"dis {number}" / "state.json").read_bytes()) for run in ("both", "DGP")
+        )
         assert one["sha256"] == other["sha256"]
 
 
@@ -373,6 +438,7 @@ def test_a_kill_anywhere_is_resumed_to_the_same_student(splits, whole, tmp_path,
         epochs.append(epoch)
         if len(epochs) == at:
             raise Killed
+
     monkeypatch.setattr(parallel, "fit", lambda *given, **options: plain(*given, **options, on_epoch=count))
     with pytest.raises(Killed):
         train_parallel(splits[0], CONFIG, Settings(**TWO), checkpoint=tmp_path, **SMALL)
@@ -405,7 +471,9 @@ def test_parallel_self_distillation_is_a_recipe(monkeypatch, tmp_path, settings)
 def test_teachers_are_recipes_that_train_what_the_student_would_train_itself(monkeypatch, tmp_path):
     monkeypatch.setenv("UDLIB_PROFILE", "smoke")
     monkeypatch.setattr(experiments, "store", lambda: tmp_path)
-    chosen = for_profile(recipe("parallel", network="small_narrow", seed=3, co=[[*range(0, 16, 2)], [*range(1, 16, 2)]]))
+    chosen = for_profile(
+        recipe("parallel", network="small_narrow", seed=3, co=[[*range(0, 16, 2)], [*range(1, 16, 2)]])
+    )
     found = {name: recipe(**choices) for name, choices in experiments.needed(chosen).items()}
     assert list(found) == ["co 1", "co 2"] and not any(experiments.needed(one) for one in found.values())
     assert [one.classes for one in found.values()] == list(chosen.settings.co)
@@ -431,8 +499,12 @@ def test_the_partitions_of_the_course_are_those_of_its_labels():
 
 
 def test_every_teacher_of_the_course_is_trained_once_and_has_its_group():
-    taught = {recipe(**choices) for found in recipes.partitioned().values() for one in found
-              for choices in experiments.needed(one).values()}
+    taught = {
+        recipe(**choices)
+        for found in recipes.partitioned().values()
+        for one in found
+        for choices in experiments.needed(one).values()
+    }
     listed = [one for found in recipes.specialists().values() for one in found]
     assert set(listed) == taught
     kinds = {(k, kind): {one.classes for one in found} for (k, kind), found in recipes.specialists().items()}

@@ -13,10 +13,10 @@ import pytest
 import torch
 from PIL import Image
 
-from udlib.batches import ArrayData
 from udlib.datasets import pixels
 from udlib.datasets.base import MultiLabelDataset, to_memory
 from udlib.datasets.pixels import decoded, fingerprint
+from udlib.training.batches import ArrayData
 
 SIZE = 16
 
@@ -66,8 +66,12 @@ def test_a_changed_file_another_order_and_another_size_are_other_pixels(data, ca
     Image.new("RGB", (20, 20), "red").save(data.image_path(3))
     after = decoded(data, SIZE, cache)
     assert torch.equal(after, to_memory(data, SIZE)) and not torch.equal(after, before)
-    names = {fingerprint(data, SIZE), fingerprint(data, 2 * SIZE), fingerprint(data.subset([1, 0]), SIZE),
-             fingerprint(data.subset([0, 1]), SIZE)}
+    names = {
+        fingerprint(data, SIZE),
+        fingerprint(data, 2 * SIZE),
+        fingerprint(data.subset([1, 0]), SIZE),
+        fingerprint(data.subset([0, 1]), SIZE),
+    }
     assert len(names) == 4
 
 
@@ -83,7 +87,7 @@ def test_what_an_interrupted_call_has_written_is_not_decoded_again(data, cache, 
     monkeypatch.setattr(type(data), "image", lambda self, i: whole(self, i) if i < 5 else stop())
     with pytest.raises(KeyboardInterrupt):
         decoded(data, SIZE, cache)
-    partial, = cache.glob("*.partial")
+    (partial,) = cache.glob("*.partial")
     assert partial.stat().st_size == 4 * 3 * SIZE**2
     partial.write_bytes(partial.read_bytes() + b"half an image")
     asked = []
@@ -98,7 +102,7 @@ def stop():
 
 def test_a_file_that_is_too_short_is_made_again(data, cache):
     right = decoded(data, SIZE, cache).clone()
-    path, = cache.glob("*.uint8")
+    (path,) = cache.glob("*.uint8")
     path.write_bytes(path.read_bytes()[:-1])
     assert torch.equal(decoded(data, SIZE, cache), right)
 
@@ -149,7 +153,9 @@ def pictures_at(folder):
     return MultiLabelDataset(["a", "b"], [path.stem for path in paths], paths, targets=torch.ones(len(paths), 2))
 
 
-def test_two_processes_make_one_file_and_a_killed_one_leaves_a_lock_that_holds_nobody(data, tmp_path, cache, monkeypatch, capfd):
+def test_two_processes_make_one_file_and_a_killed_one_leaves_a_lock_that_holds_nobody(
+    data, tmp_path, cache, monkeypatch, capfd
+):
     """Real processes: one is killed in the middle of its work, while the other one waits, and then does the rest."""
     start = multiprocessing.get_context("fork")
     first, second = (start.Process(target=make, args=(tmp_path / "images", cache)) for _ in range(2))

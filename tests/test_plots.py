@@ -9,9 +9,9 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from PIL import Image
 
-from udlib import plots
 from udlib.calibration import reliability_curve
 from udlib.datasets.base import Box
+from udlib.figures import plots
 from udlib.statistics import summary
 
 PICTURE = np.zeros((8, 8, 3), np.uint8)
@@ -28,22 +28,32 @@ CURVES = {
     "seed_intervals": lambda n: plots.seed_intervals({f"group {k}": [k, k + 1, k + 3] for k in range(n)}, "mAP (%)"),
     "prediction": lambda n: plots.prediction(PICTURE, classes(n), [0.5] * n, [1] * n, [False] * n),
     "precision_recall": lambda n: plots.precision_recall({f"net {k}": ([0, 1], [1, 0.5]) for k in range(n)}),
-    "estimates": lambda n: plots.estimates([f"class {k}" for k in range(n)],
-                                           {"train": (range(n), range(-1, n - 1), range(1, n + 1))}, "share (%)"),
+    "estimates": lambda n: plots.estimates(
+        [f"class {k}" for k in range(n)], {"train": (range(n), range(-1, n - 1), range(1, n + 1))}, "share (%)"
+    ),
     "panels": lambda n: plots.panels(classes(n), {f"score {k}": {"scenes": [[1, 2, 4]] * n} for k in range(n)}, "λ"),
-    "reliability": lambda n: plots.reliability({f"class {k}": reliability_curve([[0.2], [0.9]], [[0], [1]], average="pooled")
-                                                for k in range(n)}),
-    "scatter": lambda n: plots.scatter({f"class {k}": ([k, k + 1], [k, k + 2]) for k in range(n)}, "truth (%)", "estimate (%)"),
-    "interval_bars": lambda n: plots.interval_bars(classes(n), {"said": [[k, k + 1, k + 3] for k in range(n)]}, "per cent"),
-    "trajectories": lambda n: plots.trajectories({f"class {k}": {"UD": ([1, 2], [[k, k + 1], [k, k + 3]])} for k in range(n)},
-                                                 "epoch"),
+    "reliability": lambda n: plots.reliability(
+        {f"class {k}": reliability_curve([[0.2], [0.9]], [[0], [1]], average="pooled") for k in range(n)}
+    ),
+    "scatter": lambda n: plots.scatter(
+        {f"class {k}": ([k, k + 1], [k, k + 2]) for k in range(n)}, "truth (%)", "estimate (%)"
+    ),
+    "interval_bars": lambda n: plots.interval_bars(
+        classes(n), {"said": [[k, k + 1, k + 3] for k in range(n)]}, "per cent"
+    ),
+    "trajectories": lambda n: plots.trajectories(
+        {f"class {k}": {"UD": ([1, 2], [[k, k + 1], [k, k + 3]])} for k in range(n)}, "epoch"
+    ),
     "dots": lambda n: plots.dots(classes(n), {"ours": range(n), "theirs": range(1, n + 1)}, "AP (%)"),
 }
 
 
 def test_every_kind_of_figure_is_tested_here():
-    kinds = {name for name, function in vars(plots).items()
-             if not name.startswith("_") and getattr(function, "__annotations__", {}).get("return") == "Figure"}
+    kinds = {
+        name
+        for name, function in vars(plots).items()
+        if not name.startswith("_") and getattr(function, "__annotations__", {}).get("return") == "Figure"
+    }
     assert kinds - {"picture_grid"} == CURVES.keys()  # pictures have no axes; they have tests of their own
 
 
@@ -82,8 +92,11 @@ def test_a_heat_maps_colour_bar_says_what_it_shows():
 
 def test_lines_differ_in_colour_in_stroke_and_in_marker():
     drawn = plots.lines([1, 2], {name: [0, 1] for name in "abcd"}, "x", "y").axes[0].get_lines()
-    for looks in ({to_hex(line.get_color()) for line in drawn}, {line.get_linestyle() for line in drawn},
-                  {line.get_marker() for line in drawn}):
+    for looks in (
+        {to_hex(line.get_color()) for line in drawn},
+        {line.get_linestyle() for line in drawn},
+        {line.get_marker() for line in drawn},
+    ):
         assert len(looks) == 4
 
 
@@ -151,8 +164,9 @@ def test_dots_put_each_groups_value_in_the_row_of_its_name_and_leave_out_nan():
 
 def test_panels_join_the_means_over_seeds_show_every_seed_and_a_reference():
     seeds = [[1.0, 2.0, 6.0], [4.0, 4.5, 5.0]]
-    figure = plots.panels([0.0, 0.1], {"mAP": {"scenes": seeds}, "ECE": {"scenes": seeds, "digits": seeds}}, "λ",
-                          {"mAP": {"CutOut": 4.2}})
+    figure = plots.panels(
+        [0.0, 0.1], {"mAP": {"scenes": seeds}, "ECE": {"scenes": seeds, "digits": seeds}}, "λ", {"mAP": {"CutOut": 4.2}}
+    )
     left, right = figure.axes
     ticks, means = left.lines[0], left.containers[0].lines[0]
     assert ticks.get_ydata().tolist() == [1, 2, 6, 4, 4.5, 5] and means.get_ydata().tolist() == [3, 4.5]
@@ -176,7 +190,7 @@ def test_reliability_draws_shares_over_confidences_and_counts_and_leaves_out_spa
 
 
 def test_scatter_draws_the_points_and_the_diagonal():
-    axes, = plots.scatter({"a": ([1, 2], [2, 5]), "b": ([3, 4], [3, math.nan])}, "x", "y").axes
+    (axes,) = plots.scatter({"a": ([1, 2], [2, 5]), "b": ([3, 4], [3, math.nan])}, "x", "y").axes
     diagonal, first, second = axes.lines
     low, high = diagonal.get_xdata()
     assert list(diagonal.get_ydata()) == [low, high] and low < 1 and high > 5
@@ -186,7 +200,7 @@ def test_scatter_draws_the_points_and_the_diagonal():
 
 def test_interval_bars_are_as_long_as_the_mean_and_carry_its_interval():
     seeds = {"said": [[1.0, 2.0, 6.0], [4.0, 4.0, 4.0]], "right": [[2.0, 2.0, 2.0], [math.nan, 1.0, 1.0]]}
-    axes, = plots.interval_bars(["net", "other"], seeds, "per cent").axes
+    (axes,) = plots.interval_bars(["net", "other"], seeds, "per cent").axes
     widths = [bar.get_width() for bar in axes.patches]
     assert widths == pytest.approx([3, 4, 2, 1]), "NaN is left out"
     reach = axes.collections[0].get_segments()[0][:, 0]
@@ -205,8 +219,12 @@ def test_estimates_put_value_and_interval_in_the_row_of_their_name_side_by_side_
 
 
 def test_trajectories_join_the_means_span_the_seeds_and_draw_one_name_alike_in_all_panels():
-    upper, lower = plots.trajectories({"mAP": {"hard": ([5, 10], [[1, 2], [3, 6]]), "UD": ([5, 10], [1, 1])},
-                                       "loss": {"UD": ([1, 2, 3], [9, 3, 1])}}, "epoch", marks=[7], logarithmic=["loss"]).axes
+    upper, lower = plots.trajectories(
+        {"mAP": {"hard": ([5, 10], [[1, 2], [3, 6]]), "UD": ([5, 10], [1, 1])}, "loss": {"UD": ([1, 2, 3], [9, 3, 1])}},
+        "epoch",
+        marks=[7],
+        logarithmic=["loss"],
+    ).axes
     hard, ud, mark = upper.lines
     assert hard.get_ydata().tolist() == [2, 4] and ud.get_ydata().tolist() == [1, 1] and set(mark.get_xdata()) == {7}
     assert upper.collections[0].get_paths()[0].get_extents().get_points().tolist() == [[5, 1], [10, 6]]

@@ -6,17 +6,17 @@ from commands import udlib_command
 from pretended_gpu import AMPLE, GPU, NONE, OnGPU, pretended_gpu
 from trees import voc_tree
 
-from udlib import experiments
 from udlib.backbones import backbone
-from udlib.batches import ArrayData, Batch
-from udlib.devices import keeps_devices
+from udlib.course import store as experiments
+from udlib.course.recipes import baseline
 from udlib.heads import DualBranchNet
 from udlib.methods.distillation import answers, distillation_loss, train_distilled
 from udlib.methods.self_distillation import train_self_distilled
 from udlib.methods.supervised import train_supervised
-from udlib.optimization import TrainingConfig
-from udlib.recipes import baseline
 from udlib.training import evaluate, fit, predict
+from udlib.training.batches import ArrayData, Batch
+from udlib.training.devices import keeps_devices
+from udlib.training.optimization import TrainingConfig
 
 QUICK = ("--network", "small_narrow", "--epochs", "3", "--size", "24", "--batch", "16")
 CONFIG = TrainingConfig(epochs=3, batch_size=16, precision="fp32")
@@ -31,8 +31,10 @@ def gpu():
 @pytest.fixture(scope="module")
 def data():
     draw = torch.Generator().manual_seed(0)
-    return ArrayData(torch.randint(0, 256, (48, 3, 24, 24), dtype=torch.uint8, generator=draw),
-                     (torch.rand(48, 5, generator=draw) < 0.4).to(torch.uint8))
+    return ArrayData(
+        torch.randint(0, 256, (48, 3, 24, 24), dtype=torch.uint8, generator=draw),
+        (torch.rand(48, 5, generator=draw) < 0.4).to(torch.uint8),
+    )
 
 
 def there(*values):
@@ -41,16 +43,20 @@ def there(*values):
 
 # The pretence itself
 
-@pytest.mark.parametrize("call", [
-    lambda: there(1.0, 2.0) + torch.ones(2),
-    lambda: torch.cat([there(1.0), torch.ones(1)]),
-    lambda: torch.stack([there(1.0)[0], torch.ones(())]),
-    lambda: torch.ones(5)[there(1, 2)],
-    lambda: there(1.0, 2.0).index_select(0, torch.tensor([0])),
-    lambda: there(1.0, 2.0).masked_fill_(torch.tensor([True, False]), 0.0),
-    lambda: torch.nn.functional.linear(there(1.0, 2.0), torch.ones(3, 2)),
-    lambda: torch.rand(3, device=GPU, generator=torch.Generator()),
-])
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: there(1.0, 2.0) + torch.ones(2),
+        lambda: torch.cat([there(1.0), torch.ones(1)]),
+        lambda: torch.stack([there(1.0)[0], torch.ones(())]),
+        lambda: torch.ones(5)[there(1, 2)],
+        lambda: there(1.0, 2.0).index_select(0, torch.tensor([0])),
+        lambda: there(1.0, 2.0).masked_fill_(torch.tensor([True, False]), 0.0),
+        lambda: torch.nn.functional.linear(there(1.0, 2.0), torch.ones(3, 2)),
+        lambda: torch.rand(3, device=GPU, generator=torch.Generator()),
+    ],
+)
 def test_what_a_gpu_refuses_is_refused(call, gpu):
     with pytest.raises(RuntimeError, match="Expected all tensors to be on the same device|device type for generator"):
         call()
@@ -67,16 +73,21 @@ def test_what_a_gpu_allows_is_allowed_and_computed(gpu):
     assert value.device == GPU and isinstance(value, OnGPU) and torch.zeros_like(value).device == GPU
     assert (value * torch.tensor(2.0)).tolist() == [2.0, 4.0, 6.0], "a single number may come from the CPU"
     assert value[torch.tensor([2, 0])].tolist() == [3.0, 1.0], "and an index"
-    assert value.sum().item() == 6.0 and value.cpu().device.type == "cpu" and value.to("cpu", torch.int64).dtype == torch.int64
+    assert (
+        value.sum().item() == 6.0
+        and value.cpu().device.type == "cpu"
+        and value.to("cpu", torch.int64).dtype == torch.int64
+    )
 
 
 def test_gradients_stay_there_and_come_back_from_the_cpu(gpu):
     value = there(3.0).requires_grad_()
-    (value ** 2).cpu().sum().backward()
+    (value**2).cpu().sum().backward()
     assert value.grad.tolist() == [6.0] and value.grad.device == GPU
 
 
 # Systems
+
 
 @pytest.mark.parametrize("free", [AMPLE, NONE])
 def test_all_commands_run_on_a_gpu_with_and_without_room_for_the_images(free, tmp_path, monkeypatch):
@@ -88,7 +99,19 @@ def test_all_commands_run_on_a_gpu_with_and_without_room_for_the_images(free, tm
     commands = [
         ("train", root, "--out", tmp_path / "m", *QUICK, "--erase", "0.5", "--ema", "0.1"),
         ("train", root, "--out", tmp_path / "cropped", *QUICK, "--crop"),
-        ("distill", root, "--teacher", tmp_path / "m", "--out", tmp_path / "s", *QUICK, "--alpha", "0.5", "--beta", "0.005"),
+        (
+            "distill",
+            root,
+            "--teacher",
+            tmp_path / "m",
+            "--out",
+            tmp_path / "s",
+            *QUICK,
+            "--alpha",
+            "0.5",
+            "--beta",
+            "0.005",
+        ),
         ("distill", root, "--teacher", tmp_path / "m", "--out", tmp_path / "kd", *QUICK, "--crop"),
         ("parallel", root, "--k", "2", "--out", tmp_path / "p", *QUICK),
         ("detection", root, "--out", tmp_path / "d", *QUICK),
@@ -119,6 +142,7 @@ def test_a_gpu_trains_what_a_cpu_trains(data, settings, free):
 
 
 # Networks stay where they were
+
 
 def test_networks_end_where_they_began_even_after_an_error(data, gpu):
     network, teacher = (DualBranchNet(backbone("small_narrow"), 5) for _ in range(2))

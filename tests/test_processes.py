@@ -10,12 +10,15 @@ import torch
 import two_processes
 from safetensors.torch import load_file
 
-from udlib.devices import WORLDS, require_one_world
 from udlib.training import evaluate, predict
+from udlib.training.devices import WORLDS, require_one_world
 
 SCRIPT = Path(two_processes.__file__)
 ALONE = {name: value for name, value in os.environ.items() if name not in WORLDS} | {
-    "PYTHONPATH": str(SCRIPT.parents[1]), "UDLIB_PROGRESS": "0", "OMP_NUM_THREADS": "1"}
+    "PYTHONPATH": str(SCRIPT.parents[1]),
+    "UDLIB_PROGRESS": "0",
+    "OMP_NUM_THREADS": "1",
+}
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
 
 
@@ -24,15 +27,22 @@ def found(tmp_path_factory):
     """What one process and what two of them got, by the names of `two_processes.main`."""
     folder = tmp_path_factory.mktemp("processes")
     for launcher in ([sys.executable], LAUNCH):
-        done = subprocess.run([*launcher, str(SCRIPT), str(folder)], env=ALONE, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(
+            [*launcher, str(SCRIPT), str(folder)], env=ALONE, capture_output=True, text=True, timeout=300
+        )
         assert done.returncode == 0, done.stderr[-3000:]
     return {count: load_file(folder / f"found-{count}.safetensors") for count in (1, 2)}
 
 
 def restored(found, name):
     model = two_processes.networks()[name]
-    model.load_state_dict({key.removeprefix(f"{name}/weights/"): value for key, value in found.items()
-                           if key.startswith(f"{name}/weights/")})
+    model.load_state_dict(
+        {
+            key.removeprefix(f"{name}/weights/"): value
+            for key, value in found.items()
+            if key.startswith(f"{name}/weights/")
+        }
+    )
     return model
 
 
@@ -76,7 +86,12 @@ def test_a_launch_that_would_become_separate_worlds_is_refused(monkeypatch, name
 
 
 def test_a_launcher_that_accelerate_does_not_know_fails_loudly(tmp_path):
-    done = subprocess.run([sys.executable, str(SCRIPT), str(tmp_path)], env=ALONE | {"SLURM_STEP_NUM_TASKS": "2"},
-                          capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), str(tmp_path)],
+        env=ALONE | {"SLURM_STEP_NUM_TASKS": "2"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode != 0 and "SLURM_STEP_NUM_TASKS says that 2 processes were launched" in done.stderr
     assert not list(tmp_path.iterdir())

@@ -9,9 +9,18 @@ import pytest
 import torch
 from PIL import Image
 
-from udlib import proposals as room
+from udlib.datasets import proposals as room
 from udlib.datasets.base import Box, MultiLabelDataset
-from udlib.proposals import Proposals, annotated, grid, grid_proposals, in_fractions, proposals, searched, selective_search
+from udlib.datasets.proposals import (
+    Proposals,
+    annotated,
+    grid,
+    grid_proposals,
+    in_fractions,
+    proposals,
+    searched,
+    selective_search,
+)
 
 SIZE = (40, 20)  # width, height of the images on disk
 
@@ -33,6 +42,7 @@ def images(tmp_path):
 
 def opencv(rectangles, seen=None):
     """A module that stands in for OpenCV's selective search and finds these x, y, width, height."""
+
     class Search:
         def setBaseImage(self, image):
             if seen is not None:
@@ -59,18 +69,26 @@ def test_a_grid_of_two_scales_by_hand():
 def test_a_mirrored_grid_is_the_same_grid():
     found = grid_proposals(1).of(torch.tensor([0]))
     mirrored = found.mirrored(torch.tensor([True])).boxes
-    assert {tuple(box) for box in mirrored.mul(48).round().tolist()} == {tuple(box) for box in found.boxes.mul(48).round().tolist()}
+    assert {tuple(box) for box in mirrored.mul(48).round().tolist()} == {
+        tuple(box) for box in found.boxes.mul(48).round().tolist()
+    }
 
 
 def test_a_grid_is_stored_once_for_any_number_of_images():
     found = grid_proposals(5, [2])
     assert len(found) == 5 and found.boxes.shape == (9, 4) and found.shared
     of = found.of(torch.tensor([4, 0]))
-    assert torch.equal(of.boxes, found.boxes.repeat(2, 1)) and of.image.tolist() == [0] * 9 + [1] * 9 and (of.scores == 1).all()
+    assert (
+        torch.equal(of.boxes, found.boxes.repeat(2, 1))
+        and of.image.tolist() == [0] * 9 + [1] * 9
+        and (of.scores == 1).all()
+    )
 
 
 def test_a_batch_has_the_boxes_of_its_rows_in_their_order():
-    found = Proposals.of_images([torch.tensor([[0, 0, 0.1, k / 10]] * k) for k in (1, 2, 3)], [torch.full((k,), float(k)) for k in (1, 2, 3)])
+    found = Proposals.of_images(
+        [torch.tensor([[0, 0, 0.1, k / 10]] * k) for k in (1, 2, 3)], [torch.full((k,), float(k)) for k in (1, 2, 3)]
+    )
     of = found.of(torch.tensor([2, 0, 2]))
     assert of.image.tolist() == [0, 0, 0, 1, 2, 2, 2] and of.scores.tolist() == [3, 3, 3, 1, 3, 3, 3]
     torch.testing.assert_close(of.boxes[:, 3], of.scores / 10)
@@ -87,24 +105,35 @@ def test_boxes_of_mirrored_images_are_mirrored_and_those_of_others_stay():
 def test_annotated_boxes_are_cut_at_the_edge_and_an_image_without_objects_is_one_box(images):
     found = proposals(images, "boxes")
     assert found.counts.tolist() == [2, 1, 1]
-    torch.testing.assert_close(found.boxes, torch.tensor([[0, 0, 0.25, 0.5], [0.5, 0.25, 1, 1], [0, 0, 1, 1], [0, 0.5, 0.25, 1]]))
+    torch.testing.assert_close(
+        found.boxes, torch.tensor([[0, 0, 0.25, 0.5], [0.5, 0.25, 1, 1], [0, 0, 1, 1], [0, 0.5, 0.25, 1]])
+    )
     assert annotated(images, 1).shape == (0, 4)
 
 
-@pytest.mark.parametrize("box", [(40, 0, 50, 10), (-9, 0, 0, 10), (5, 5, 5, 9), (9, 5, 5, 9), (0, 0, float("nan"), 5), (0, 0, float("inf"), 5)])
+@pytest.mark.parametrize(
+    "box",
+    [(40, 0, 50, 10), (-9, 0, 0, 10), (5, 5, 5, 9), (9, 5, 5, 9), (0, 0, float("nan"), 5), (0, 0, float("inf"), 5)],
+)
 def test_a_box_without_area_inside_its_image_is_refused_with_the_image(box):
     with pytest.raises(ValueError, match=r"box \(.*\) of image 'holiday', of 40 x 20 pixels, has no area inside it"):
         in_fractions([(0, 0, 5, 5), box], SIZE, "holiday")
 
 
-@pytest.mark.parametrize("boxes, message", [
-    ([torch.tensor([[0, 0, 1, 1.0]]), torch.zeros(0, 4)], "image 1 has no proposals: give each image at least one"),
-    ([torch.tensor([[0, 0, 1, 1.0]]), torch.tensor([[0, 0, 0.5, 0.5], [0.5, 0, 1.2, 1]])], r"box \(0.5, 0, 1.2, 1\) of image 1 is outside"),
-    ([torch.tensor([[-0.1, 0, 1, 1]])], "of image 0 is outside the image"),
-    ([torch.tensor([[0.5, 0, 0.5, 1]])], r"box \(0.5, 0, 0.5, 1\) of image 0 is empty"),
-    ([torch.tensor([[0, 0.9, 1, 0.1]])], "of image 0 is empty"),
-    ([torch.tensor([[0, 0, float("nan"), 1]])], "of image 0 is outside"),
-])
+@pytest.mark.parametrize(
+    "boxes, message",
+    [
+        ([torch.tensor([[0, 0, 1, 1.0]]), torch.zeros(0, 4)], "image 1 has no proposals: give each image at least one"),
+        (
+            [torch.tensor([[0, 0, 1, 1.0]]), torch.tensor([[0, 0, 0.5, 0.5], [0.5, 0, 1.2, 1]])],
+            r"box \(0.5, 0, 1.2, 1\) of image 1 is outside",
+        ),
+        ([torch.tensor([[-0.1, 0, 1, 1]])], "of image 0 is outside the image"),
+        ([torch.tensor([[0.5, 0, 0.5, 1]])], r"box \(0.5, 0, 0.5, 1\) of image 0 is empty"),
+        ([torch.tensor([[0, 0.9, 1, 0.1]])], "of image 0 is empty"),
+        ([torch.tensor([[0, 0, float("nan"), 1]])], "of image 0 is outside"),
+    ],
+)
 def test_images_without_boxes_and_boxes_that_are_none_are_refused(boxes, message):
     with pytest.raises(ValueError, match=message):
         Proposals.of_images(boxes)
@@ -135,7 +164,11 @@ def test_an_unknown_kind_and_boxes_of_nothing_are_refused(images):
 
 def test_selective_search_keeps_each_box_of_some_size_once_the_largest_first(monkeypatch):
     seen = []
-    monkeypatch.setitem(sys.modules, "cv2", opencv([(0, 0, 4, 4), (0, 0, 40, 20), (10, 5, 20, 10), (0, 0, 4, 4), (3, 3, 1, 9), (0, 0, 9, 1)], seen))
+    monkeypatch.setitem(
+        sys.modules,
+        "cv2",
+        opencv([(0, 0, 4, 4), (0, 0, 40, 20), (10, 5, 20, 10), (0, 0, 4, 4), (3, 3, 1, 9), (0, 0, 9, 1)], seen),
+    )
     image = np.zeros((20, 40, 3), np.uint8)
     image[..., 0] = 255
     found = selective_search(image)
@@ -179,6 +212,7 @@ def test_a_search_that_was_stopped_goes_on_where_it_was(monkeypatch, images, tmp
             raise KeyboardInterrupt
         done.append(image)
         return plain(image)
+
     monkeypatch.setattr(room, "selective_search", stop)
     with pytest.raises(KeyboardInterrupt):
         searched(images, tmp_path / "cache", workers=1)
@@ -195,9 +229,14 @@ def test_a_damaged_file_of_boxes_is_named(monkeypatch, images, tmp_path):
 
 
 @pytest.mark.parametrize("module", [None, types.SimpleNamespace()], ids=["no OpenCV", "OpenCV without contrib"])
-def test_without_opencv_the_error_says_how_to_install_it_and_the_grid_still_works(monkeypatch, images, tmp_path, module):
+def test_without_opencv_the_error_says_how_to_install_it_and_the_grid_still_works(
+    monkeypatch, images, tmp_path, module
+):
     monkeypatch.setitem(sys.modules, "cv2", module)
-    with pytest.raises(RuntimeError, match=r"pip install 'udlib\[proposals\]' \(opencv-contrib-python-headless\), or choose the proposals 'grid'"):
+    with pytest.raises(
+        RuntimeError,
+        match=r"pip install 'udlib\[proposals\]' \(opencv-contrib-python-headless\), or choose the proposals 'grid'",
+    ):
         proposals(images, "selective-search", tmp_path / "cache")
     assert len(proposals(images, "grid")) == 3
 

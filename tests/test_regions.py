@@ -8,14 +8,15 @@ import torch
 from PIL import Image
 from torchvision.ops import box_iou
 
-from udlib import plots
 from udlib.backbones import backbone
+from udlib.course.explorers import ProposalExplorer
 from udlib.datasets import open_dataset
 from udlib.datasets.base import to_memory
+from udlib.datasets.proposals import annotated, grid, grid_proposals
 from udlib.datasets.transforms import normalise
-from udlib.detectors import Detector
-from udlib.proposals import annotated, grid, grid_proposals
-from udlib.regions import ProposalExplorer, evidence, findings, say, top_predictions
+from udlib.figures import plots
+from udlib.figures.boxes import evidence, findings, say, top_predictions
+from udlib.methods.detection.network import Detector
 
 ROWS = [0, 1, 2]
 
@@ -38,8 +39,12 @@ def test_evidence_adds_up_to_the_weights_and_lies_in_the_boxes():
     assert corner[:2, 4:].sum() == 2 and (corner[:2, 4:] == corner[0, 4]).all()
     by_loop = torch.zeros(8, 8)
     for box, weight in zip(boxes, weights):
-        cells = [(i, j) for i in range(8) for j in range(8)
-                 if box[1] <= (i + 0.5) / 8 < box[3] and box[0] <= (j + 0.5) / 8 < box[2]]
+        cells = [
+            (i, j)
+            for i in range(8)
+            for j in range(8)
+            if box[1] <= (i + 0.5) / 8 < box[3] and box[0] <= (j + 0.5) / 8 < box[2]
+        ]
         for i, j in cells:
             by_loop[i, j] += weight / len(cells)
     assert torch.allclose(evidence(boxes, weights, 8), by_loop, atol=1e-6)
@@ -57,14 +62,21 @@ def test_what_is_said_of_boxes_makes_the_detectors_own_p(scenes, detector):
         logits = detector(images, grid_proposals(3).of(torch.arange(3))).logits
     for image, own in zip(images, logits):
         said = say(detector, image, grid())
-        assert torch.allclose(said.classes.sum(1), torch.ones(84)) and torch.allclose(said.regions.sum(0), torch.ones(16))
+        assert torch.allclose(said.classes.sum(1), torch.ones(84)) and torch.allclose(
+            said.regions.sum(0), torch.ones(16)
+        )
         assert torch.allclose(said.p, torch.sigmoid(own), atol=1e-4)
     assert torch.isclose(say(detector, images[0], grid([1])).p.sum(), torch.tensor(1.0)), "one box says one thing"
 
 
 def test_found_boxes_are_drawn_with_their_names_and_right_ones_can_be_told_without_colour(scenes):
     image = scenes.image(0)
-    figure = findings([image, image], [[((0.0, 0.0, 0.5, 0.5), "cup", True), ((0.5, 0.5, 1.0, 1.0), "", False)], []], ["a", "b"], columns=2)
+    figure = findings(
+        [image, image],
+        [[((0.0, 0.0, 0.5, 0.5), "cup", True), ((0.5, 0.5, 1.0, 1.0), "", False)], []],
+        ["a", "b"],
+        columns=2,
+    )
     first, second = figure.axes
     assert [patch.get_linestyle() for patch in first.patches] == ["-", "--"] and not second.patches
     assert [text.get_text() for text in first.texts] == ["cup"] and first.get_title() == "a"
@@ -74,7 +86,9 @@ def test_found_boxes_are_drawn_with_their_names_and_right_ones_can_be_told_witho
 
 def test_top_predictions_are_ranked_and_marked(scenes):
     told = {"a": [0.1, 0.9, 0.3, 0.2], "b": [0.8, 0.1, 0.2, 0.7]}
-    figure = top_predictions([scenes.image(0)], [[]], [told], ["cup", "fish", "boat", "tree"], torch.tensor([[0, 1, 0, 1]]), k=2)
+    figure = top_predictions(
+        [scenes.image(0)], [[]], [told], ["cup", "fish", "boat", "tree"], torch.tensor([[0, 1, 0, 1]]), k=2
+    )
     words = [[text.get_text() for text in axes.texts] for axes in figure.axes]
     assert words == [[], ["✓ fish  0.90", "✗ boat  0.30"], ["✗ cup  0.80", "✓ tree  0.70"]]
     assert Image.open(io.BytesIO(plots.png(figure))).size[0] > 100

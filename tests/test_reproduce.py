@@ -10,13 +10,25 @@ import pytest
 from matplotlib.figure import Figure
 from torch import nn
 
-from udlib import comparison, experiments, plots
-from udlib.experiments import Run, checkpoint_folder, result_folder, save, save_model
-from udlib.paper import table
-from udlib.recipes import baseline
-from udlib.reproduce import Job, compare, cost, epochs_done, images_of, jobs_of, recipes_of, require_same_data, stored_runs
-from udlib.sizes import ASSUMED, COURSE_BASIS
-from udlib.tables import row_recipe
+from udlib.course import comparison
+from udlib.course import store as experiments
+from udlib.course.paper_recipes import row_recipe
+from udlib.course.paper_tables import table
+from udlib.course.profiles import ASSUMED, COURSE_BASIS
+from udlib.course.recipes import baseline
+from udlib.course.reproduction import (
+    Job,
+    compare,
+    cost,
+    epochs_done,
+    images_of,
+    jobs_of,
+    recipes_of,
+    require_same_data,
+    stored_runs,
+)
+from udlib.course.store import Run, checkpoint_folder, result_folder, save, save_model
+from udlib.figures import plots
 
 T3, T4 = table("table3a"), table("table4")
 ROWS = ["ResNet-18, baseline", "ResNet-18, UD from ResNet-101"]
@@ -53,11 +65,14 @@ def work(*names, seeds=2, of=T3, size="course", data="scenes"):
 
 # plan
 
+
 def test_teachers_come_first_and_once_and_keep_their_networks():
     jobs = work("ResNet-18, KD from ResNet-101", "ResNet-18, UD from ResNet-101")
     assert [(job.serves, job.recipe.training.seed, job.keeps_network) for job in jobs] == [
-        ("teacher of ResNet-18, KD from ResNet-101", 0, True), ("teacher of ResNet-18, KD from ResNet-101", 1, True),
-        *[(f"ResNet-18, {name} from ResNet-101", seed, False) for name in ("KD", "UD") for seed in (0, 1)]]
+        ("teacher of ResNet-18, KD from ResNet-101", 0, True),
+        ("teacher of ResNet-18, KD from ResNet-101", 1, True),
+        *[(f"ResNet-18, {name} from ResNet-101", seed, False) for name in ("KD", "UD") for seed in (0, 1)],
+    ]
     assert {job.state for job in jobs} == {"missing"} and all(job.waits for job in jobs)
 
 
@@ -118,8 +133,11 @@ def test_a_cost_adds_up_results_networks_one_checkpoint_and_the_decoded_images()
     found = cost(jobs)
     assert [job.recipe.network for job in jobs] == ["resnet101", "resnet18"]
     assert found.seconds == pytest.approx(5011 * 20 * (1 / 210 + 1 / 900 + 1 / 630)) and found.basis == ASSUMED
-    assert found.disk == {"results": 2 * 2 * (502 + 4952) * 20, "teachers' networks": 4 * 42.5e6,
-                          "checkpoint of one training": 4 * 42.5e6 * 3}
+    assert found.disk == {
+        "results": 2 * 2 * (502 + 4952) * 20,
+        "teachers' networks": 4 * 42.5e6,
+        "checkpoint of one training": 4 * 42.5e6 * 3,
+    }
     assert found.memory == (5011 + 4952) * 3 * 512 * 512
     assert images_of(jobs[0].recipe) == (4509, 502, 4952, 20)
 
@@ -139,6 +157,7 @@ def test_the_course_in_the_profile_full_is_refused(monkeypatch):
 
 # where results lie, and of which data
 
+
 def test_results_of_other_data_do_not_lie_among_those_that_ship(house):
     assert result_folder(baseline()).parent == house / "data" / "results"
     for data in ("voc2007", "tree", str(house / "tree")):
@@ -146,10 +165,15 @@ def test_results_of_other_data_do_not_lie_among_those_that_ship(house):
 
 
 def test_runs_of_different_data_under_one_name_are_not_compared():
-    one, two = (fake_run(row_recipe(T3, T3.row(ROWS[0]), "tree", "course", seed), data=data, mAP=0.7)
-                for seed, data in ((0, "aaa"), (1, "bbb")))
+    one, two = (
+        fake_run(row_recipe(T3, T3.row(ROWS[0]), "tree", "course", seed), data=data, mAP=0.7)
+        for seed, data in ((0, "aaa"), (1, "bbb"))
+    )
     require_same_data([one, fake_run(baseline("tree"), mAP=0.7)])
-    with pytest.raises(ValueError, match=f"'tree' was other data for {one.recipe.key} .aaa. than for {two.recipe.key} .bbb.*--data NAME"):
+    with pytest.raises(
+        ValueError,
+        match=f"'tree' was other data for {one.recipe.key} .aaa. than for {two.recipe.key} .bbb.*--data NAME",
+    ):
         require_same_data([one, two])
     save(one), save(two)
     with pytest.raises(ValueError, match="give one of them another name"):
@@ -157,7 +181,7 @@ def test_runs_of_different_data_under_one_name_are_not_compared():
 
 
 def test_stored_results_of_other_data_than_the_folder_holds_now_stop_a_training(monkeypatch):
-    monkeypatch.setattr("udlib.reproduce.fingerprint", lambda chosen: "ccc")
+    monkeypatch.setattr("udlib.course.reproduction.fingerprint", lambda chosen: "ccc")
     old = fake_run(baseline("tree"), data="aaa", mAP=0.7)
     require_same_data([], baseline("tree"))
     with pytest.raises(ValueError, match="than for the folder that it names now .ccc.: check the root"):
@@ -165,6 +189,7 @@ def test_stored_results_of_other_data_than_the_folder_holds_now_stop_a_training(
 
 
 # the comparison: 70, 72 against 73, 74 is +2.5 on average, with t(1 degree, 97.5 %) = 12.706 times 0.7071/sqrt(2) around it
+
 
 def line(lines, row, column="mAP"):
     return next(found for found in lines if (found.row, found.column) == (row, column))
@@ -203,7 +228,11 @@ def test_best_and_worst_are_those_of_the_seeds():
     lines = compare(T1, rows("ResNet-101, both", of=T1), "scenes", "course", 3)
     assert line(lines, "ResNet-101, both", "Best").ours == pytest.approx((72,))
     assert line(lines, "ResNet-101, both", "Worst").ours == pytest.approx((70,))
-    assert line(lines, "ResNet-101, both", "Best").difference is None is line(lines, "ResNet-101, both", "Best").paper_difference
+    assert (
+        line(lines, "ResNet-101, both", "Best").difference
+        is None
+        is line(lines, "ResNet-101, both", "Best").paper_difference
+    )
 
 
 def test_damaged_runs_are_left_out():
@@ -215,6 +244,7 @@ def test_damaged_runs_are_left_out():
 
 # printed
 
+
 def printed():
     store(ROWS[0], [70, 72])
     store(ROWS[1], [73, 74])
@@ -223,15 +253,20 @@ def printed():
 
 
 def test_the_printed_table_stands_word_for_word():
-    block, *_ , notes = comparison.as_tables(T3, printed()).split("\n\n")
-    assert block == """\
+    block, *_, notes = comparison.as_tables(T3, printed()).split("\n\n")
+    assert (
+        block
+        == """\
 mAP (%)                          paper          ours  seeds  paper: to baseline  ours: to baseline [95 %]
 ResNet-18, baseline            90.48†1  71.00 ± 1.41      2                   –                         –
 ResNet-18, UD from ResNet-101    91.67  73.50 ± 0.71      2             +1.19†1      +2.50 [-3.85, +8.85]
 ResNet-18, ML-GCN [51]           90.64             –      –                   –                         –
 ResNet-18, KD from ResNet-101    91.41   not trained      –             +0.93†1                         –"""
-    assert notes.splitlines()[:2] == ["Doubtful cells of the paper:",
-                                      "†1 Tables 2a and 5 have 88.91 for this network, and 90.48 is Table 5's label smoothing"]
+    )
+    assert notes.splitlines()[:2] == [
+        "Doubtful cells of the paper:",
+        "†1 Tables 2a and 5 have 88.91 for this network, and 90.48 is Table 5's label smoothing",
+    ]
 
 
 def test_a_table_without_doubts_has_no_notes():
@@ -244,8 +279,19 @@ def test_the_csv_has_a_line_per_cell_and_leaves_the_unknown_empty():
     read = list(csv.DictReader(io.StringIO(comparison.as_csv(T3, "scenes", "course", printed()))))
     assert len(read) == 4 * 7
     first, ud, cited, missing = read[:4]
-    assert (first["paper"], first["paper_std"], first["ours"], first["ours_std"], first["seeds"]) == ("90.48", "", "71", "1.4142", "2")
-    assert (ud["difference"], ud["difference_low"], ud["difference_high"], ud["pairs"]) == ("2.5", "-3.8531", "8.8531", "2")
+    assert (first["paper"], first["paper_std"], first["ours"], first["ours_std"], first["seeds"]) == (
+        "90.48",
+        "",
+        "71",
+        "1.4142",
+        "2",
+    )
+    assert (ud["difference"], ud["difference_low"], ud["difference_high"], ud["pairs"]) == (
+        "2.5",
+        "-3.8531",
+        "8.8531",
+        "2",
+    )
     assert ud["paper_difference"] == "1.19" and "label smoothing" in first["doubt"] and ud["doubt"] == ""
     assert cited["ours"] == missing["ours"] == missing["difference"] == "" and missing["seeds"] == "0"
 
@@ -257,11 +303,20 @@ def legend(axes):
 def test_the_figure_has_the_papers_differences_the_doubtful_apart_and_ours():
     figure = comparison.figure(T3, printed(), "title")
     assert type(figure) is Figure and plots.png(figure)[:4] == b"\x89PNG"
-    axes, = figure.axes
-    assert [text.get_text() for text in axes.get_yticklabels()] == ["ResNet-18, UD from ResNet-101", "ResNet-18, KD from ResNet-101"]
-    assert legend(axes) == ["paper, doubtful", "ours, 95 % interval"], "its baseline is doubtful, and so every difference"
-    half = [replace(line, paper_difference=replace(line.paper_difference, doubts=())) if line.row.startswith("ResNet-18, UD") and
-            line.paper_difference else line for line in printed()]
+    (axes,) = figure.axes
+    assert [text.get_text() for text in axes.get_yticklabels()] == [
+        "ResNet-18, UD from ResNet-101",
+        "ResNet-18, KD from ResNet-101",
+    ]
+    assert legend(axes) == ["paper, doubtful", "ours, 95 % interval"], (
+        "its baseline is doubtful, and so every difference"
+    )
+    half = [
+        replace(line, paper_difference=replace(line.paper_difference, doubts=()))
+        if line.row.startswith("ResNet-18, UD") and line.paper_difference
+        else line
+        for line in printed()
+    ]
     assert legend(comparison.figure(T3, half).axes[0]) == ["paper", "paper, doubtful", "ours, 95 % interval"]
     assert "difference to the baseline (points)" in axes.get_xlabel()
 
@@ -272,4 +327,9 @@ def test_a_figure_needs_a_row_with_a_difference():
 
 
 def test_a_job_is_work_unless_it_is_stored_or_damaged():
-    assert [Job(baseline(), "", state).waits for state in ("stored", "half done", "missing", "damaged")] == [False, True, True, False]
+    assert [Job(baseline(), "", state).waits for state in ("stored", "half done", "missing", "damaged")] == [
+        False,
+        True,
+        True,
+        False,
+    ]

@@ -18,8 +18,12 @@ FEW = {"train": 24, "val": 8, "test": 8}
 def test_version_1_is_frozen_pixels_to_one_grey_level_and_labels_exactly():
     images = [record(index, split).image for split in SPLITS for index in range(3)]
     assert np.abs(np.stack(images).astype(int) - REFERENCE["images"]).max() <= 1
-    objects = [(SPLITS.index(split), index, CLASSES.index(o.name), o.marked, o.difficult, *o.box)
-               for split in SPLITS for index in range(40) for o in record(index, split).objects]
+    objects = [
+        (SPLITS.index(split), index, CLASSES.index(o.name), o.marked, o.difficult, *o.box)
+        for split in SPLITS
+        for index in range(40)
+        for o in record(index, split).objects
+    ]
     np.testing.assert_array_equal(np.array(objects, np.int16), REFERENCE["objects"])
 
 

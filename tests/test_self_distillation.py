@@ -6,8 +6,8 @@ import pytest
 import torch
 from striped_images import QUICK, same_weights, striped_images
 
-from udlib import experiments
-from udlib.experiments import recipe
+from udlib.course import store as experiments
+from udlib.course.store import recipe
 from udlib.methods import self_distillation, supervised
 from udlib.methods.self_distillation import train_self_distilled
 from udlib.methods.supervised import train_supervised
@@ -45,13 +45,23 @@ def test_the_teacher_of_the_second_half_is_the_best_of_the_first(splits, monkeyp
     def watched(teacher, *values, **options):
         seen.append({name: value.clone() for name, value in teacher.state_dict().items()})
         return plain(teacher, *values, **options)
+
     monkeypatch.setattr(self_distillation, "distillation_loss", watched)
-    maps = iter([0.2, 0.9, 0.4, 0.5, 0.3, 0.1])  # the second epoch is the best of the first half, the fourth of the other
+    maps = iter(
+        [0.2, 0.9, 0.4, 0.5, 0.3, 0.1]
+    )  # the second epoch is the best of the first half, the fourth of the other
     monkeypatch.setattr(supervised, "evaluate", lambda *_, **__: {"mAP": next(maps)})
     _, history = train_self_distilled(data, held_out, CONFIG, lam=0.5, **SMALL)
     states = []
-    train_supervised(data, CONFIG, lam=0.5, on_epoch=lambda epoch, model, row: states.append(
-        {name: value.clone() for name, value in model.state_dict().items()}), **SMALL)
+    train_supervised(
+        data,
+        CONFIG,
+        lam=0.5,
+        on_epoch=lambda epoch, model, row: states.append(
+            {name: value.clone() for name, value in model.state_dict().items()}
+        ),
+        **SMALL,
+    )
     assert all(torch.equal(seen[-1][name], value) for name, value in states[1].items())
     assert history.best_epoch == 4
 
@@ -64,8 +74,13 @@ def test_without_distillation_the_second_half_stays_on_hard_labels(splits):
 def test_the_second_half_sees_the_batches_in_another_order(splits, monkeypatch):
     orders = []
     plain = fit
-    monkeypatch.setattr(self_distillation, "fit", lambda model, data, loss_fn, config, **options: orders.append(config.seed)
-                        or plain(model, data, loss_fn, config, **options))
+    monkeypatch.setattr(
+        self_distillation,
+        "fit",
+        lambda model, data, loss_fn, config, **options: (
+            orders.append(config.seed) or plain(model, data, loss_fn, config, **options)
+        ),
+    )
     train_self_distilled(*splits, dataclasses.replace(CONFIG, epochs=1), distil=False, **SMALL)
     assert len(set(orders)) == 2
 
@@ -83,6 +98,7 @@ def test_a_kill_at_any_epoch_or_at_the_restart_is_resumed_to_the_same_network(sp
         halves.append(epoch)
         if (1 + (len(halves) > CONFIG.epochs), epoch) == at:
             raise Killed
+
     with pytest.raises(Killed):
         train_self_distilled(*splits, CONFIG, checkpoint=tmp_path, on_epoch=kill, **SMALL)
     resumed, history = train_self_distilled(*splits, CONFIG, checkpoint=tmp_path, **SMALL)

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from udlib import sizes
 from udlib.backbones import NAMES, backbone
-from udlib.experiments import recipe
-from udlib.recipes import distilled, restarted, tricks
-from udlib.sizes import FULL, PARAMETERS, SPEED, for_profile, seconds
+from udlib.course import profiles as sizes
+from udlib.course.profiles import FULL, PARAMETERS, SPEED, for_profile, seconds
+from udlib.course.recipes import distilled, restarted, tricks
+from udlib.course.store import recipe
 
 
 def test_full_size_gives_a_recipe_of_the_course_the_papers_size_and_leaves_what_it_asks_about():
@@ -17,7 +17,8 @@ def test_full_size_gives_a_recipe_of_the_course_the_papers_size_and_leaves_what_
             expected = chosen.flat()[name] if name in sizes.ASKED else 448 if name == "size" else value
             assert full.flat()[name] == expected, name
         assert (full.settings if not hasattr(full.settings, "teacher") else full.settings.temperature) == (
-            chosen.settings if not hasattr(chosen.settings, "teacher") else 5.0)
+            chosen.settings if not hasattr(chosen.settings, "teacher") else 5.0
+        )
         assert full.training.seed == chosen.training.seed
     assert for_profile(distilled(teacher="small", network="small_narrow")[0], "full").settings.teacher == "resnet18"
 
@@ -48,12 +49,20 @@ def test_a_forecast_adds_up_images_epochs_the_teachers_passes_and_the_second_hal
     assert seconds(recipe(network="resnet18", **full)) == pytest.approx(5011 * 20 / 900)
     taught = recipe("distillation", network="resnet18", teacher="resnet101", **full)
     assert seconds(taught) == pytest.approx(5011 * 20 * (1 / 900 + 1 / 630))
-    assert seconds(recipe("distillation", teacher="small_wide")) == 2000 * 40 / 1000, "its answers are stored beforehand"
+    assert seconds(recipe("distillation", teacher="small_wide")) == 2000 * 40 / 1000, (
+        "its answers are stored beforehand"
+    )
     hard, ud = (recipe("self_distillation", network="resnet18", distil=distil, **full) for distil in (False, True))
-    assert seconds(hard) == pytest.approx(5011 * 20 * 2 / 900) and seconds(ud) == pytest.approx(5011 * 20 * (2 + 1 / 3) / 900)
+    assert seconds(hard) == pytest.approx(5011 * 20 * 2 / 900) and seconds(ud) == pytest.approx(
+        5011 * 20 * (2 + 1 / 3) / 900
+    )
 
 
 def test_the_basis_of_a_forecast_says_that_it_is_assumed_and_at_which_speed():
     assert "assumed, not measured" in sizes.ASSUMED and f"resnet101 {SPEED['resnet101']}" in sizes.ASSUMED
-    for name, giga in (("resnet18", 1.81), ("resnet101", 7.80), ("vgg19_bn", 19.63)):  # multiply-adds of a pass at 224 px
+    for name, giga in (
+        ("resnet18", 1.81),
+        ("resnet101", 7.80),
+        ("vgg19_bn", 19.63),
+    ):  # multiply-adds of a pass at 224 px
         assert SPEED[name] == pytest.approx(40e12 / (3 * 2 * 4 * giga * 1e9), rel=0.06)

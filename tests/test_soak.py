@@ -15,7 +15,7 @@ import torch
 from lessons import build
 from striped_images import QUICK, both_branches, net, same_weights, striped_images
 
-from udlib import experiments
+from udlib.course import store as experiments
 from udlib.datasets.scenes import scenes
 from udlib.datasets.voc import VOC
 from udlib.training import fit
@@ -38,7 +38,10 @@ print("finished", flush=True)
 
 
 def test_twenty_kills_at_random_moments_and_the_weights_are_those_of_one_quiet_run(tmp_path):
-    command, chance = [sys.executable, "-c", TRAINER, str(Path(__file__).parent), str(tmp_path), str(EPOCHS)], random.Random(0)
+    command, chance = (
+        [sys.executable, "-c", TRAINER, str(Path(__file__).parent), str(tmp_path), str(EPOCHS)],
+        random.Random(0),
+    )
     for _ in range(20):
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert process.stdout.readline() == "ready\n"
@@ -62,7 +65,7 @@ def test_a_damaged_file_of_a_data_set_is_named_or_skipped_never_a_stray_error(tm
     victim = chance.choice(sorted([*root.glob("Annotations/train*"), *root.glob("JPEGImages/train*")]))
     content = bytearray(victim.read_bytes())
     if chance.random() < 0.4:
-        content = content[:chance.randrange(len(content))]
+        content = content[: chance.randrange(len(content))]
     else:
         for _ in range(chance.randrange(1, 20)):
             content[chance.randrange(len(content))] = chance.randrange(256)
@@ -127,9 +130,16 @@ def test_a_lesson_runs_on_other_data_with_one_changed_line(tmp_path, monkeypatch
     build.execute(notebook, tmp_path)
 
 
-@pytest.mark.parametrize("lesson", sorted((ROOT / "notebooks" / "solutions").glob("*.ipynb")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "lesson", sorted((ROOT / "notebooks" / "solutions").glob("*.ipynb")), ids=lambda path: path.stem
+)
 def test_a_lesson_runs_where_there_is_a_gpu(lesson, tmp_path):
     command = [sys.executable, str(ROOT / "tests" / "lesson_on_gpu.py"), str(lesson)]
-    settings = {"UDLIB_PROFILE": "smoke", "UDLIB_SMOKE_STORE": str(tmp_path), "UDLIB_PROGRESS": "0", "MPLBACKEND": "agg"}
+    settings = {
+        "UDLIB_PROFILE": "smoke",
+        "UDLIB_SMOKE_STORE": str(tmp_path),
+        "UDLIB_PROGRESS": "0",
+        "MPLBACKEND": "agg",
+    }
     done = subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]

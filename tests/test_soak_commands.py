@@ -23,8 +23,10 @@ pytestmark = pytest.mark.soak
 
 KILLS = 24  # of each command
 QUICK = ("--network", "small_narrow", "--epochs", "3", "--size", "24", "--batch", "20")
-OPTIONS = {"train": (*QUICK, "--ema", "0.3", "--crop", "--erase", "0.5", "--keep", "best"),
-           "distill": (*QUICK, "--alpha", "0.5", "--beta", "0.005")}
+OPTIONS = {
+    "train": (*QUICK, "--ema", "0.3", "--crop", "--erase", "0.5", "--keep", "best"),
+    "distill": (*QUICK, "--alpha", "0.5", "--beta", "0.005"),
+}
 
 
 def slow_disk_and_caches_for_all():
@@ -51,8 +53,13 @@ class Quiet(NamedTuple):
 
 def life(words, root, kill_after=300.0):
     """One process of the command, with the model and the caches below `root`: its exit code and its seconds."""
-    return udlib_process([*words, "--out", root / "model"], root / "said", slow_disk_and_caches_for_all,
-                         {"UDLIB_DATA": str(root / "data")}, kill_after)
+    return udlib_process(
+        [*words, "--out", root / "model"],
+        root / "said",
+        slow_disk_and_caches_for_all,
+        {"UDLIB_DATA": str(root / "data")},
+        kill_after,
+    )
 
 
 def cached(root):
@@ -100,5 +107,7 @@ def test_kills_at_random_moments_of_a_command_leave_no_trace(command, seed, quie
         assert cached(root) == expected.cache
         ends += 1
     with capsys.disabled():
-        print(f"\nudlib {command}, seed {seed}: {stages.total()} kills within {expected.seconds:.1f} s each, {ends} ends; "
-              + ", ".join(f"{count} in '{name}'" for name, count in stages.most_common()))
+        print(
+            f"\nudlib {command}, seed {seed}: {stages.total()} kills within {expected.seconds:.1f} s each, {ends} ends; "
+            + ", ".join(f"{count} in '{name}'" for name, count in stages.most_common())
+        )

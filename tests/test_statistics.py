@@ -60,8 +60,10 @@ def test_swapping_the_methods_mirrors_the_interval_and_the_order_of_the_seeds_do
 
 def test_the_paired_interval_holds_the_truth_as_often_as_it_says():
     generator = np.random.default_rng(0)
-    hits = [(found := paired_difference(generator.normal(0.3, 1, 5), np.zeros(5), 0.8)).low <= 0.3 <= found.high
-            for _ in range(2000)]
+    hits = [
+        (found := paired_difference(generator.normal(0.3, 1, 5), np.zeros(5), 0.8)).low <= 0.3 <= found.high
+        for _ in range(2000)
+    ]
     assert np.mean(hits) == pytest.approx(0.8, abs=0.03)
 
 
@@ -90,8 +92,10 @@ def test_the_bootstrap_of_a_mean_is_close_to_its_normal_interval(kind):
 
 def test_the_basic_interval_mirrors_the_percentiles_about_the_estimate():
     values = torch.from_numpy(np.random.default_rng(0).exponential(size=40))
-    runs = {kind: bootstrap_interval(lambda i: values[i].max(), 40, samples=200, kind=kind)
-            for kind in ("percentile", "basic")}
+    runs = {
+        kind: bootstrap_interval(lambda i: values[i].max(), 40, samples=200, kind=kind)
+        for kind in ("percentile", "basic")
+    }
     assert runs["basic"].low == pytest.approx(2 * runs["basic"].estimate - runs["percentile"].high)
     assert runs["basic"].high == pytest.approx(2 * runs["basic"].estimate - runs["percentile"].low)
 
@@ -114,14 +118,17 @@ def test_one_image_has_an_estimate_but_no_interval():
     assert found.estimate == 0.25 and math.isnan(found.low) and math.isnan(found.high)
 
 
-@pytest.mark.parametrize(("call", "message"), [
-    (lambda: paired_difference([1, 2], [1]), "a has 2 values but b has 1: pair them by seed"),
-    (lambda: paired_difference([], []), r"a have shape \(0,\)"),
-    (lambda: summary([1, math.nan]), r"values hold nan at \[1\]: leave out runs"),
-    (lambda: summary([1, 2], confidence=95), "confidence is 95: expected a fraction"),
-    (lambda: bootstrap_interval(lambda i: 0, 0), "n is 0"),
-    (lambda: bootstrap_interval(lambda i: 0, 3, kind="bca"), "unknown kind 'bca'"),
-])
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: paired_difference([1, 2], [1]), "a has 2 values but b has 1: pair them by seed"),
+        (lambda: paired_difference([], []), r"a have shape \(0,\)"),
+        (lambda: summary([1, math.nan]), r"values hold nan at \[1\]: leave out runs"),
+        (lambda: summary([1, 2], confidence=95), "confidence is 95: expected a fraction"),
+        (lambda: bootstrap_interval(lambda i: 0, 0), "n is 0"),
+        (lambda: bootstrap_interval(lambda i: 0, 3, kind="bca"), "unknown kind 'bca'"),
+    ],
+)
 def test_bad_input_is_refused_with_a_remedy(call, message):
     with pytest.raises(ValueError, match=message):
         call()

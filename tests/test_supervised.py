@@ -7,13 +7,13 @@ from striped_images import QUICK, striped_images
 
 from udlib import losses
 from udlib.backbones import backbone
-from udlib.batches import ArrayData, Batch
-from udlib.experiments import recipe
+from udlib.course.store import recipe
 from udlib.heads import DualBranchNet
 from udlib.losses import dual_branch_loss, ova_loss
 from udlib.methods import supervised
 from udlib.methods.supervised import supervised_loss, train_supervised
 from udlib.training import evaluate
+from udlib.training.batches import ArrayData, Batch
 
 
 @pytest.fixture(autouse=True)
@@ -48,11 +48,14 @@ def test_at_lambda_0_the_loss_is_bce_and_the_calibration_branch_stays_out_of_it(
     assert all(parameter.grad is None for parameter in model.head.calibration.parameters())
 
 
-@pytest.mark.parametrize("loss, literal", [
-    ("softmax", lambda z, y: losses.pal_n_loss(z, y, temperature=3.0)),
-    ("label-smoothing", lambda z, y: 3 * losses.label_smoothing_loss(z, y, target_logit=9.0)),
-    ("one-over-k", losses.one_over_k_softmax_loss),
-])
+@pytest.mark.parametrize(
+    "loss, literal",
+    [
+        ("softmax", lambda z, y: losses.pal_n_loss(z, y, temperature=3.0)),
+        ("label-smoothing", lambda z, y: 3 * losses.label_smoothing_loss(z, y, target_logit=9.0)),
+        ("one-over-k", losses.one_over_k_softmax_loss),
+    ],
+)
 def test_the_rows_of_table_5_train_the_classifier_alone(loss, literal):
     torch.manual_seed(0)
     model, given = DualBranchNet(backbone("small_narrow"), 3, calibration=False).eval(), batch()._replace(ignore=None)
@@ -161,12 +164,15 @@ def test_images_decoded_on_demand_train_the_same_network_as_images_in_memory():
 
 @pytest.mark.parametrize("method", ["supervised", "distillation", "self_distillation"])
 def test_a_recipe_without_bias_has_none_in_its_classifier_and_all_else_as_ever(method):
-    with_bias, without = (import_module(f"udlib.methods.{method}").build(recipe(method, network="small_narrow", bias=bias), 5)
-                          for bias in (True, False))
+    with_bias, without = (
+        import_module(f"udlib.methods.{method}").build(recipe(method, network="small_narrow", bias=bias), 5)
+        for bias in (True, False)
+    )
     assert without.state_dict().keys() == with_bias.state_dict().keys() - {"head.classification.bias"}
 
 
 def test_training_without_bias_trains_no_bias():
-    model, _ = train_supervised(striped_images(32), dataclasses.replace(QUICK, epochs=1), network="small_narrow", embedding=8,
-                                bias=False)
+    model, _ = train_supervised(
+        striped_images(32), dataclasses.replace(QUICK, epochs=1), network="small_narrow", embedding=8, bias=False
+    )
     assert model.head.classification.bias is None and model.head.calibration is not None

@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from udlib import experiments
 from udlib.calibration import calibration_interval, expected_calibration_error
-from udlib.experiments import Run, recipe
-from udlib.measures import Split, measure
-from udlib.widgets import LambdaExplorer, TeacherExplorer
+from udlib.course import store as experiments
+from udlib.course.explorers import LambdaExplorer, TeacherExplorer
+from udlib.course.store import Run, recipe
+from udlib.training.evaluation import Split, measure
 
 CLASSES, POSTERIOR = ("boat", "fish"), torch.tensor([[0.9, 0.1], [0.2, 0.7], [0.6, 0.5], [0.1, 0.4]] * 20)
 TARGETS = (torch.rand(80, 2, generator=torch.Generator().manual_seed(0)) < POSTERIOR).to(torch.uint8)
@@ -36,7 +36,11 @@ def taught(teacher, T, seed):
 @pytest.fixture
 def grid(monkeypatch):
     monkeypatch.setattr(experiments, "labels", lambda chosen, split: labelled())
-    return {(teacher, T): [taught(teacher, T, seed) for seed in SEEDS] for T in reversed(TEMPERATURES) for teacher in TEACHERS}
+    return {
+        (teacher, T): [taught(teacher, T, seed) for seed in SEEDS]
+        for T in reversed(TEMPERATURES)
+        for teacher in TEACHERS
+    }
 
 
 @pytest.fixture
@@ -47,15 +51,23 @@ def baseline():
 def test_every_position_shows_the_student_that_was_trained_there(grid, baseline):
     explorer = TeacherExplorer(grid, baseline, samples=5)
     assert list(explorer.sliders) == ["teacher", "T", "seed"]
-    assert [list(slider.options) for slider in explorer.sliders.values()] == [list(TEACHERS), list(TEMPERATURES), list(SEEDS)]
+    assert [list(slider.options) for slider in explorer.sliders.values()] == [
+        list(TEACHERS),
+        list(TEMPERATURES),
+        list(SEEDS),
+    ]
     pictures = set()
     for teacher in TEACHERS:
         for T in TEMPERATURES:
             explorer.move(teacher=teacher, T=T, seed=3)
             known = grid[teacher, T][1].metrics["test"]
             shown = html.unescape(explorer.readout.value)
-            for name, key in (("mAP", "mAP"), ("ECE, class-wise", "ECE"), ("ECE, pooled", "ECE_pooled"),
-                              ("true error, pooled", "true_CE_pooled")):
+            for name, key in (
+                ("mAP", "mAP"),
+                ("ECE, class-wise", "ECE"),
+                ("ECE, pooled", "ECE_pooled"),
+                ("true error, pooled", "true_CE_pooled"),
+            ):
                 assert explorer.measure(teacher, T, 3)[name].estimate == pytest.approx(known[key], abs=1e-9), name
                 assert re.search(rf"{re.escape(name)}<br><b>{100 * known[key]:.1f}\b", shown), name
             assert f"NLL, nats<br><b>{known['NLL']:.4f}</b>" in shown
@@ -68,7 +80,9 @@ def test_the_baseline_of_the_same_seed_stands_in_the_picture(grid, baseline):
     explorer = TeacherExplorer(grid, baseline, samples=5, warm=False)
     axes = explorer.frame("wide", 3.0, 3).figure.axes[0]
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["baseline", "student"]
-    other = TeacherExplorer(grid, [baseline[0], replace(baseline[1], test_logits=-baseline[1].test_logits)], samples=5, warm=False)
+    other = TeacherExplorer(
+        grid, [baseline[0], replace(baseline[1], test_logits=-baseline[1].test_logits)], samples=5, warm=False
+    )
     lines = [each.frame("wide", 3.0, 3).figure.axes[0].lines for each in (explorer, other)]
     assert lines[0][1].get_ydata().tolist() != lines[1][1].get_ydata().tolist(), "the baseline is drawn"
     assert lines[0][2].get_ydata().tolist() == lines[1][2].get_ydata().tolist(), "and the student beside it"
@@ -81,8 +95,13 @@ def test_its_readings_and_its_table_are_those_of_the_other_explorer(grid, baseli
     mine, theirs = explorer.measure("narrow", 5.0, 3), other.measure(0.0, 3)
     assert mine.pop("NLL, nats").estimate == student.metrics["test"]["NLL"]
     assert str(mine) == str(theirs), "as text, since NaN equals nothing"
-    assert mine["ECE, pooled"] == theirs["ECE, pooled"] == calibration_interval(
-        expected_calibration_error, student.probabilities(), TARGETS, samples=5, average="pooled")
+    assert (
+        mine["ECE, pooled"]
+        == theirs["ECE, pooled"]
+        == calibration_interval(
+            expected_calibration_error, student.probabilities(), TARGETS, samples=5, average="pooled"
+        )
+    )
     explorer.move(teacher="narrow", T=5.0, seed=3)
     assert explorer.table.value == other.table.value and "boat" in explorer.table.value
 
@@ -114,7 +133,9 @@ def test_every_teacher_needs_every_temperature(grid, baseline):
 
 def test_students_and_baseline_need_the_same_seeds(grid, baseline):
     for broken, beside in ((grid, baseline[:1]), (grid, []), ({**grid, ("wide", 1.0): []}, baseline)):
-        with pytest.raises(ValueError, match="the same ones for every teacher and T, and for the baseline, and at least one"):
+        with pytest.raises(
+            ValueError, match="the same ones for every teacher and T, and for the baseline, and at least one"
+        ):
             TeacherExplorer(broken, beside, warm=False)
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_rel
 
-from udlib import telling
-from udlib.recipes import baseline
+from udlib.course import sentences as telling
+from udlib.course.recipes import baseline
 from udlib.statistics import PairedDifference
 
 A, B = [0.75, 0.77, 0.73, 0.76], [0.70, 0.74, 0.72, 0.71]
@@ -13,7 +13,9 @@ A, B = [0.75, 0.77, 0.73, 0.76], [0.70, 0.74, 0.72, 0.71]
 
 def test_a_difference_is_scipys_paired_interval():
     found, wanted = telling.difference(A, B), ttest_rel(A, B).confidence_interval(0.95)
-    assert found[1:3] == pytest.approx((wanted.low, wanted.high)) and found.mean == pytest.approx(np.subtract(A, B).mean())
+    assert found[1:3] == pytest.approx((wanted.low, wanted.high)) and found.mean == pytest.approx(
+        np.subtract(A, B).mean()
+    )
 
 
 def test_seeds_without_a_measurement_leave_in_pairs():
@@ -24,7 +26,9 @@ def test_seeds_without_a_measurement_leave_in_pairs():
 
 
 def test_without_a_second_arm_it_is_the_interval_of_the_mean():
-    assert telling.difference(A) == telling.difference(A, np.zeros(4)) and telling.difference(A, 0.7).mean == pytest.approx(0.0525)
+    assert telling.difference(A) == telling.difference(A, np.zeros(4)) and telling.difference(
+        A, 0.7
+    ).mean == pytest.approx(0.0525)
 
 
 @pytest.mark.parametrize("count", [3, 1])
@@ -44,7 +48,10 @@ def test_differences_count_what_they_drew_and_what_excludes_0():
 
 
 def test_units_of_a_difference():
-    assert telling.in_units(PairedDifference(-0.01234, -0.02, -0.004, 5), 1, 4, " nats") == "-0.0123 nats [-0.0200, -0.0040]"
+    assert (
+        telling.in_units(PairedDifference(-0.01234, -0.02, -0.004, 5), 1, 4, " nats")
+        == "-0.0123 nats [-0.0200, -0.0040]"
+    )
 
 
 def test_a_sentence_is_shown_as_markdown(monkeypatch):
@@ -76,4 +83,6 @@ def test_a_metric_that_was_not_measured_is_nan():
         metrics = {"val": {"mAP": 0.5}, "test": {"mAP": 0.25}}
 
     assert telling.stored([Some(), Some()], "mAP").tolist() == [0.25, 0.25]
-    assert telling.stored([Some()], "mAP", "val").tolist() == [0.5] and np.isnan(telling.stored([Some()], "CorLoc")).all()
+    assert (
+        telling.stored([Some()], "mAP", "val").tolist() == [0.5] and np.isnan(telling.stored([Some()], "CorLoc")).all()
+    )

@@ -4,14 +4,13 @@ import math
 import pytest
 import torch
 from striped_images import QUICK, both_branches, net, same_weights, striped_images
-from torch import nn
 from torch.nn import functional as F
 
-from udlib.batches import ArrayData
 from udlib.datasets.transforms import normalise
 from udlib.losses import dual_branch_loss, ova_loss
-from udlib.optimization import TrainingConfig, learning_rate
 from udlib.training import History, evaluate, fit, predict
+from udlib.training.batches import ArrayData
+from udlib.training.optimization import TrainingConfig, learning_rate
 
 
 @pytest.fixture(autouse=True)

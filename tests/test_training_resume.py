@@ -8,8 +8,8 @@ import pytest
 import torch
 from striped_images import QUICK, both_branches, net, same_weights, striped_images
 
-from udlib.checkpoints import load_checkpoint
 from udlib.training import TrainingConfig, evaluate, fit
+from udlib.training.checkpoints import load_checkpoint
 
 
 @pytest.fixture(autouse=True)

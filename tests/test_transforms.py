@@ -216,14 +216,26 @@ def test_a_batch_of_crops_equals_cropping_and_resizing_each_image_alone():
     out = augment(images, seeded(3))
     assert out.shape == (64, 3, 24, 24)
     sides = {int(scale * 40) for scale in augment.crops.scales}
-    windows = [(top, left, height, width) for height in sides for width in sides
-               for top in {0, 40 - height, (40 - height) // 2} for left in {0, 40 - width, (40 - width) // 2}]
+    windows = [
+        (top, left, height, width)
+        for height in sides
+        for width in sides
+        for top in {0, 40 - height, (40 - height) // 2}
+        for left in {0, 40 - width, (40 - width) // 2}
+    ]
     found = []
     for image, crop in zip(images, out):
-        alone = {window: torch.nn.functional.interpolate(
-            image[None, :, window[0]:window[0] + window[2], window[1]:window[1] + window[3]] / 255, (24, 24), mode="bilinear")[0]
-            for window in windows}
-        same = [window for window, picture in alone.items() if torch.allclose(picture, crop, atol=1.1 / 255)]  # bytes are rounded
+        alone = {
+            window: torch.nn.functional.interpolate(
+                image[None, :, window[0] : window[0] + window[2], window[1] : window[1] + window[3]] / 255,
+                (24, 24),
+                mode="bilinear",
+            )[0]
+            for window in windows
+        }
+        same = [
+            window for window, picture in alone.items() if torch.allclose(picture, crop, atol=1.1 / 255)
+        ]  # bytes are rounded
         assert len(same) == 1
         found += same
     pairs = {(height, width) for _, _, height, width in found}
@@ -269,14 +281,17 @@ def test_an_error_in_a_portion_is_raised_and_leaves_the_threads_alone():
 
 
 @pytest.mark.parametrize("cached", [3 * 3 * 20 * 20, 2**20], ids=["in portions", "whole"])
-@pytest.mark.parametrize("options", [{}, {"erase": 0.5}, {"shift": 3, "erase": 0.5}, {"crop": 16, "erase": 0.5},
-                                     {"flip": False, "crop": 29}])
+@pytest.mark.parametrize(
+    "options", [{}, {"erase": 0.5}, {"shift": 3, "erase": 0.5}, {"crop": 16, "erase": 0.5}, {"flip": False, "crop": 29}]
+)
 def test_the_order_in_memory_changes_no_bit(options, cached, monkeypatch):
     monkeypatch.setattr(transforms, "IN_CACHE", cached)
     images, augment = noise(10, 20, 20), BatchAugment(**options)
     by_pixel = images.contiguous(memory_format=torch.channels_last)
     assert torch.equal(augment(by_pixel, seeded(4)), augment(images, seeded(4))) and torch.equal(by_pixel, images)
-    assert torch.equal(normalise(by_pixel), normalise(images)) and torch.equal(normalise(by_pixel / 255), normalise(images / 255))
+    assert torch.equal(normalise(by_pixel), normalise(images)) and torch.equal(
+        normalise(by_pixel / 255), normalise(images / 255)
+    )
     assert normalise(by_pixel).is_contiguous(memory_format=torch.channels_last)
 
 

@@ -3,10 +3,21 @@
 import pytest
 import torch
 
-from udlib import experiments, recipes
-from udlib.experiments import Run, recipe, save
-from udlib.report import tally, verdicts
-from udlib.verdicts import Claim, best_beta, best_lambda, calibration_claims, detection_claims, distillation_claims, judge, measured, parallel_claims
+from udlib.course import recipes
+from udlib.course import store as experiments
+from udlib.course.report import tally, verdicts
+from udlib.course.store import Run, recipe, save
+from udlib.course.verdicts import (
+    Claim,
+    best_beta,
+    best_lambda,
+    calibration_claims,
+    detection_claims,
+    distillation_claims,
+    judge,
+    measured,
+    parallel_claims,
+)
 
 
 @pytest.fixture
@@ -19,8 +30,11 @@ def stored(tmp_path, monkeypatch):
         logits = torch.zeros(2, 3)
         for k, one in enumerate(chosen):
             of_seed = {name: values[k] for name, values in test.items()}
-            save(Run(one, logits, logits, None, None, {"test": of_seed, "val": {"mAP": val} if val else of_seed}, [], {}))
+            save(
+                Run(one, logits, logits, None, None, {"test": of_seed, "val": {"mAP": val} if val else of_seed}, [], {})
+            )
         return chosen
+
     return store
 
 
@@ -30,8 +44,10 @@ def seeds(**choices):
 
 @pytest.fixture
 def pair(stored):
-    return (stored(seeds(lam=1.0), mAP=[0.72, 0.73, 0.74], hard=[0.60, 0.62, 0.61]),
-            stored(seeds(), mAP=[0.70, 0.71, 0.72], hard=[0.55, 0.56, 0.55]))
+    return (
+        stored(seeds(lam=1.0), mAP=[0.72, 0.73, 0.74], hard=[0.60, 0.62, 0.61]),
+        stored(seeds(), mAP=[0.70, 0.71, 0.72], hard=[0.55, 0.56, 0.55]),
+    )
 
 
 @pytest.mark.parametrize("expected, verdict", [("higher", "holds"), ("lower", "reversed")])
@@ -128,12 +144,22 @@ def test_a_number_that_some_run_lacks_makes_a_claim_not_measured_rather_than_an_
 
 
 def test_the_tally_counts_each_paper(pair):
-    claims = [Claim("a", "UD, Table 2", ("mAP",), *pair, "higher"), Claim("b", "UD, Fig. 3", ("mAP",), *pair, "lower"),
-              Claim("c", "ours", ("mAP",), *pair, "higher"), Claim("d", "ours", ("mAP",), seeds(lam=0.7), pair[1], "higher")]
-    assert tally(verdicts(claims))[1:] == [["Uncertainty Distillation (UD)", "1", "1", "0"], ["the course's own questions", "1", "0", "0"]]
+    claims = [
+        Claim("a", "UD, Table 2", ("mAP",), *pair, "higher"),
+        Claim("b", "UD, Fig. 3", ("mAP",), *pair, "lower"),
+        Claim("c", "ours", ("mAP",), *pair, "higher"),
+        Claim("d", "ours", ("mAP",), seeds(lam=0.7), pair[1], "higher"),
+    ]
+    assert tally(verdicts(claims))[1:] == [
+        ["Uncertainty Distillation (UD)", "1", "1", "0"],
+        ["the course's own questions", "1", "0", "0"],
+    ]
 
 
 def test_the_headlines_are_a_few_claims_of_all_systems():
-    headlines = [c.source.split(",")[0] for c in [*calibration_claims(), *distillation_claims(), *parallel_claims(), *detection_claims()]
-                 if c.headline]
+    headlines = [
+        c.source.split(",")[0]
+        for c in [*calibration_claims(), *distillation_claims(), *parallel_claims(), *detection_claims()]
+        if c.headline
+    ]
     assert 8 <= len(headlines) <= 12 and set(headlines) == {"UD", "PSD", "WSD", "ours"}

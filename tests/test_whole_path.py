@@ -14,7 +14,12 @@ QUICK = ("--network", "small_narrow", "--epochs", "3", "--size", "24", "--batch"
 def test_the_whole_path_runs_by_the_documented_commands(make, tmp_path, monkeypatch):
     for name, value in {"UDLIB_PROGRESS": "0", "UDLIB_DATA": str(tmp_path / "data"), "COLUMNS": "200"}.items():
         monkeypatch.setenv(name, value)
-    root, teacher, student, scores = tmp_path / "photos", tmp_path / "model", tmp_path / "student", tmp_path / "scores.csv"
+    root, teacher, student, scores = (
+        tmp_path / "photos",
+        tmp_path / "model",
+        tmp_path / "student",
+        tmp_path / "scores.csv",
+    )
     make(root, COUNT)
 
     assert udlib_command("data", "check", root)[0] == 0
@@ -22,8 +27,9 @@ def test_the_whole_path_runs_by_the_documented_commands(make, tmp_path, monkeypa
     assert code == 0 and all(name in said for name in CLASSES)
 
     assert udlib_command("train", root, "--out", teacher, *QUICK)[0] == 0
-    code, said, wrong = udlib_command("distill", root, "--teacher", teacher, "--out", student, *QUICK,
-                                     "--alpha", "0.5", "--beta", "0.005")
+    code, said, wrong = udlib_command(
+        "distill", root, "--teacher", teacher, "--out", student, *QUICK, "--alpha", "0.5", "--beta", "0.005"
+    )
     assert code == 0 and wrong == "" and f"{len(CLASSES)} classes" in said
 
     code, said, _ = udlib_command("evaluate", root, "--model", student, "--csv", scores)
@@ -31,7 +37,8 @@ def test_the_whole_path_runs_by_the_documented_commands(make, tmp_path, monkeypa
     with scores.open(encoding="utf-8", newline="") as file:
         found = {row["metric"]: row for row in csv.DictReader(file)}
     assert 0 < float(found["mAP"]["uncalibrated"]) <= 1 and float(found["mAP"]["calibrated"]) == pytest.approx(
-        float(found["mAP"]["uncalibrated"])), "one temperature for all ranks as before"
+        float(found["mAP"]["uncalibrated"])
+    ), "one temperature for all ranks as before"
     assert {"CF1_top3", "ECE", "ECE_pooled"} <= found.keys() and ("mAP_difficult" in found) == (make is voc_tree)
 
     image = next(path for path in sorted(root.rglob("*.jpg")))
@@ -41,8 +48,22 @@ def test_the_whole_path_runs_by_the_documented_commands(make, tmp_path, monkeypa
     monkeypatch.setenv("UDLIB_PROFILE", "smoke")
     monkeypatch.setenv("UDLIB_SMOKE_STORE", str(tmp_path / "results"))
     monkeypatch.setenv("UDLIB_ROOTS", "")  # and what the command adds to it goes with the test
-    code, said, _ = udlib_command("reproduce", "table3a", "--data", "photos", "--root", root, "--size", "course", "--seeds", "2",
-                                  "--rows", "ResNet-18, [bK]*[e1]", "--csv", tmp_path / "table.csv")
+    code, said, _ = udlib_command(
+        "reproduce",
+        "table3a",
+        "--data",
+        "photos",
+        "--root",
+        root,
+        "--size",
+        "course",
+        "--seeds",
+        "2",
+        "--rows",
+        "ResNet-18, [bK]*[e1]",
+        "--csv",
+        tmp_path / "table.csv",
+    )
     assert code == 0 and "6 trainings: 0 stored" in said and "[one seed]" not in said
     with (tmp_path / "table.csv").open(encoding="utf-8", newline="") as file:
         lines = [row for row in csv.DictReader(file) if row["column"] == "mAP" and row["row"].endswith("ResNet-101")]
@@ -56,6 +77,18 @@ def test_a_csv_without_test_images_trains_all_the_same(tmp_path, monkeypatch):
     listing = root / "labels.csv"
     kept = [line for line in listing.read_text(encoding="utf-8").splitlines() if ",test," not in line]
     listing.write_text("\n".join(kept), encoding="utf-8")
-    code, said, wrong = udlib_command("train", root, "--out", tmp_path / "model", "--network", "small_narrow", "--epochs", "1",
-                                      "--size", "24", "--batch", "10")
+    code, said, wrong = udlib_command(
+        "train",
+        root,
+        "--out",
+        tmp_path / "model",
+        "--network",
+        "small_narrow",
+        "--epochs",
+        "1",
+        "--size",
+        "24",
+        "--batch",
+        "10",
+    )
     assert code == 0 and wrong == "" and "(no test split)" in said

@@ -10,12 +10,12 @@ import torch
 from matplotlib.figure import Figure
 from nbclient import NotebookClient
 
-from udlib import experiments
 from udlib.calibration import calibration_interval, expected_calibration_error
-from udlib.experiments import Run, recipe
-from udlib.measures import Split, measure
+from udlib.course import store as experiments
+from udlib.course.explorers import Explorer, Frame, LambdaExplorer
+from udlib.course.store import Run, recipe
 from udlib.metrics import average_precision
-from udlib.widgets import Explorer, Frame, LambdaExplorer
+from udlib.training.evaluation import Split, measure
 
 
 def picture(explorer):
@@ -114,9 +114,12 @@ def test_a_screen_reader_finds_names_readings_and_a_description():
 def test_a_table_stands_below_the_picture_as_text_not_markup():
     def frame(height):
         return Frame(Figure(figsize=(1, 1)), "x", {}, [["class", "AP"], ["<boat>", f"{height}"]])
+
     explorer = Explorer({"height": [1, 2]}, frame)
     explorer.sliders["height"].value = 2
-    assert "<th" in explorer.table.value and "&lt;boat&gt;" in explorer.table.value and ">2</td>" in explorer.table.value
+    assert (
+        "<th" in explorer.table.value and "&lt;boat&gt;" in explorer.table.value and ">2</td>" in explorer.table.value
+    )
 
 
 def test_move_sets_sliders_by_name_and_refuses_other_names_and_values():
@@ -143,9 +146,14 @@ def trained(lam, seed, sharper=1.0):
 
 @pytest.fixture
 def sweep(monkeypatch):
-    monkeypatch.setattr(experiments, "labels", lambda chosen, split: Split(
-        CLASSES, TARGETS, torch.zeros_like(TARGETS, dtype=torch.bool), POSTERIOR))
-    return {lam: [trained(lam, seed, sharper) for seed in (0, 3)] for lam, sharper in ((1.0, 1.0), (0.0, 3.0), (0.1, 2.0))}
+    monkeypatch.setattr(
+        experiments,
+        "labels",
+        lambda chosen, split: Split(CLASSES, TARGETS, torch.zeros_like(TARGETS, dtype=torch.bool), POSTERIOR),
+    )
+    return {
+        lam: [trained(lam, seed, sharper) for seed in (0, 3)] for lam, sharper in ((1.0, 1.0), (0.0, 3.0), (0.1, 2.0))
+    }
 
 
 def test_the_lambda_explorer_shows_the_run_of_its_sliders(sweep):
@@ -156,11 +164,18 @@ def test_the_lambda_explorer_shows_the_run_of_its_sliders(sweep):
     for lam in (0.0, 0.1, 1.0):
         explorer.move(λ=lam, seed=3)
         run = sweep[lam][1]
-        for name, key in (("mAP", "mAP"), ("ECE, class-wise", "ECE"), ("ECE, pooled", "ECE_pooled"),
-                          ("ECE, p ≥ 0.5", "ECE_confident"), ("true error, pooled", "true_CE_pooled")):
+        for name, key in (
+            ("mAP", "mAP"),
+            ("ECE, class-wise", "ECE"),
+            ("ECE, pooled", "ECE_pooled"),
+            ("ECE, p ≥ 0.5", "ECE_confident"),
+            ("true error, pooled", "true_CE_pooled"),
+        ):
             assert explorer.measure(lam, 3)[name].estimate == pytest.approx(run.metrics["test"][key], abs=1e-9), name
-            assert re.search(rf"{re.escape(name)}<br><b>{100 * run.metrics['test'][key]:.1f}\b", html.unescape(
-                explorer.readout.value)), name
+            assert re.search(
+                rf"{re.escape(name)}<br><b>{100 * run.metrics['test'][key]:.1f}\b",
+                html.unescape(explorer.readout.value),
+            ), name
         pictures.add(picture(explorer))
     assert len(pictures) == 3
 
@@ -173,9 +188,13 @@ def test_the_lambda_explorers_intervals_and_class_table_are_those_of_the_run(swe
     explorer.move(λ=0.1, seed=3)
     ap, share = average_precision(p, TARGETS), TARGETS.double().mean(0)
     for k, name in enumerate(CLASSES):
-        row = [name, str(int(TARGETS[:, k].sum())), f"{100 * ap[k]:.1f}",
-               f"{100 * expected_calibration_error(p[:, [k]], TARGETS[:, [k]]):.1f}",
-               f"{100 * (p[:, k].mean() - share[k]):+.1f}"]
+        row = [
+            name,
+            str(int(TARGETS[:, k].sum())),
+            f"{100 * ap[k]:.1f}",
+            f"{100 * expected_calibration_error(p[:, [k]], TARGETS[:, [k]]):.1f}",
+            f"{100 * (p[:, k].mean() - share[k]):+.1f}",
+        ]
         assert re.sub("<[^>]*>", " ", explorer.table.value).split(name)[1].split()[:4] == row[1:]
 
 
@@ -203,32 +222,41 @@ def test_a_network_that_never_says_yes_has_no_confident_answers(sweep):
 def test_a_class_nobody_has_is_a_dash_in_the_explorers_table(sweep, monkeypatch):
     nobody = TARGETS.clone()
     nobody[:, 1] = 0
-    monkeypatch.setattr(experiments, "labels", lambda chosen, split: Split(
-        CLASSES, nobody, torch.zeros_like(nobody, dtype=torch.bool), None))
+    monkeypatch.setattr(
+        experiments,
+        "labels",
+        lambda chosen, split: Split(CLASSES, nobody, torch.zeros_like(nobody, dtype=torch.bool), None),
+    )
     table = LambdaExplorer(sweep, samples=20, warm=False).table.value
     assert re.sub("<[^>]*>", " ", table).split("fish")[1].split()[:2] == ["0", "–"]
 
 
 def test_without_a_posterior_the_lambda_explorer_shows_no_true_error(sweep, monkeypatch):
-    monkeypatch.setattr(experiments, "labels", lambda chosen, split: Split(
-        CLASSES, TARGETS, torch.zeros_like(TARGETS, dtype=torch.bool), None))
+    monkeypatch.setattr(
+        experiments,
+        "labels",
+        lambda chosen, split: Split(CLASSES, TARGETS, torch.zeros_like(TARGETS, dtype=torch.bool), None),
+    )
     explorer = LambdaExplorer(sweep, samples=20, warm=False)
     assert "mAP, Difficult<br><b>–</b>" in explorer.readout.value, "nothing is difficult here"
     assert "true error" not in explorer.readout.value and "ECE, pooled" in explorer.readout.value
 
 
 def test_an_explorer_works_in_a_notebooks_own_kernel():
-    cells = ["""from matplotlib.figure import Figure
-from udlib.widgets import Explorer, Frame
+    cells = [
+        """from matplotlib.figure import Figure
+from udlib.course.explorers import Explorer, Frame
 def frame(lam):
     figure = Figure(figsize=(1, 1))
     figure.subplots().axhline(lam)
     return Frame(figure, f"trained at {lam}", {"ECE": f"{lam / 10:.2f}"})
 explorer = Explorer({"lam": [0, 1, 3]}, frame)
-explorer""", """before = explorer.picture.value
+explorer""",
+        """before = explorer.picture.value
 explorer.sliders["lam"].value = 3
 assert explorer.picture.value != before
-print(explorer.readout.value)"""]
+print(explorer.readout.value)""",
+    ]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
     NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
     shown, printed = (cell.outputs[0] for cell in notebook.cells)

@@ -24,7 +24,7 @@ def scene(split, classes, size, seed, number):
     height, objects = size // len(classes), []
     for c, name in enumerate(classes):
         if draw.random() < 0.4:
-            image[c * height:(c + 1) * height] += 110
+            image[c * height : (c + 1) * height] += 110
             box = (0, c * height, size, (c + 1) * height)
             objects.append(SceneObject(name, box, False, False, bool(draw.random() < 0.15), True, 1.0))
     return SceneRecord(f"{split}_{number:03d}", image, tuple(objects))

@@ -38,7 +38,7 @@ def pictures(count, seed=0):
         pixels = draw.integers(0, 60, (SIZE[1], SIZE[0], 3), dtype=np.uint8)
         for k in labels:
             left, top = place(k)
-            pixels[top:top + CELL, left:left + CELL, k % 3] = 110 if k in faint else 230
+            pixels[top : top + CELL, left : left + CELL, k % 3] = 110 if k in faint else 230
         found.append(Picture(labels, faint, pixels))
     return found
 
@@ -84,8 +84,10 @@ def voc_xml(picture):
         left, top = place(k)
         box = {"xmin": left + 1, "ymin": top + 1, "xmax": left + CELL, "ymax": top + CELL}
         sides = "".join(f"<{side}>{value}</{side}>" for side, value in box.items())
-        objects += (f"<object><name>{CLASSES[k]}</name><difficult>{int(k in picture.difficult)}</difficult>"
-                    f"<bndbox>{sides}</bndbox></object>")
+        objects += (
+            f"<object><name>{CLASSES[k]}</name><difficult>{int(k in picture.difficult)}</difficult>"
+            f"<bndbox>{sides}</bndbox></object>"
+        )
     width, height = SIZE
     return f"<annotation><size><width>{width}</width><height>{height}</height></size>{objects}</annotation>"
 
@@ -106,9 +108,16 @@ def coco_tree(root, count=40, seed=0):
             save(found[i], root / f"{part}2014" / name)
             images.append({"id": 100 + i, "file_name": name, "width": SIZE[0], "height": SIZE[1]})
             for k in found[i].labels:
-                annotations.append({"id": len(annotations) + 1, "image_id": 100 + i, "category_id": 10 * (k + 1),
-                                    "bbox": [*map(float, place(k)), float(CELL), float(CELL)], "area": float(CELL**2),
-                                    "iscrowd": int(k in found[i].difficult)})
+                annotations.append(
+                    {
+                        "id": len(annotations) + 1,
+                        "image_id": 100 + i,
+                        "category_id": 10 * (k + 1),
+                        "bbox": [*map(float, place(k)), float(CELL), float(CELL)],
+                        "area": float(CELL**2),
+                        "iscrowd": int(k in found[i].difficult),
+                    }
+                )
         content = {"info": {}, "images": images, "annotations": annotations, "categories": categories[::-1]}
         (root / "annotations" / f"instances_{part}2014.json").write_text(json.dumps(content))
     return root
@@ -131,7 +140,9 @@ def nus_tree(root, count=40, seed=0):
         (root / "ImageList" / f"{part}Imagelist.txt").write_bytes(lines.encode())
         for k, name in enumerate(CLASSES):
             if part:
-                (labels / f"Labels_{name}_{part}.txt").write_text("".join(f"{int(k in found[i].labels)}\n" for i in rows))
+                (labels / f"Labels_{name}_{part}.txt").write_text(
+                    "".join(f"{int(k in found[i].labels)}\n" for i in rows)
+                )
     return root
 
 

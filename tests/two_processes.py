@@ -10,17 +10,26 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from udlib.batches import ArrayData
-from udlib.detectors import Detector
-from udlib.devices import make_accelerator
+from udlib.datasets.proposals import Proposals
 from udlib.heads import DualBranchNet
-from udlib.methods.detection import (RegionStudent, ScaledStudent, detection_loss, feature_loss, prediction_loss,
-                                     predictions_of)
+from udlib.methods.detection.method import (
+    RegionStudent,
+    ScaledStudent,
+    detection_loss,
+    feature_loss,
+    prediction_loss,
+    predictions_of,
+)
+from udlib.methods.detection.network import Detector
 from udlib.methods.supervised import make_network, supervised_loss
-from udlib.proposals import Proposals
-from udlib.training import TrainingConfig, evaluate, fit, predict
+from udlib.training.batches import ArrayData
+from udlib.training.devices import make_accelerator
+from udlib.training.loop import TrainingConfig, evaluate, fit, predict
 
-CLASSES, CONFIG = 4, TrainingConfig(epochs=3, batch_size=8, optimizer="sgd", lr=0.05, precision="fp32", erase=0.5, seed=1)
+CLASSES, CONFIG = (
+    4,
+    TrainingConfig(epochs=3, batch_size=8, optimizer="sgd", lr=0.05, precision="fp32", erase=0.5, seed=1),
+)
 
 
 class Plain(nn.Module):
@@ -42,21 +51,28 @@ def images(count: int, seed: int) -> ArrayData:
     targets = torch.randint(0, 2, (count, CLASSES), generator=draw)
     pixels = torch.randint(0, 256, (count, 3, 16, 16), generator=draw, dtype=torch.uint8)
     corners = [torch.rand(1 + k % 5, 2, generator=draw) / 2 for k in range(count)]
-    return ArrayData(pixels, targets, proposals=Proposals.of_images([torch.cat([low, low + 0.4], 1) for low in corners]))
+    return ArrayData(
+        pixels, targets, proposals=Proposals.of_images([torch.cat([low, low + 0.4], 1) for low in corners])
+    )
 
 
 def networks() -> dict[str, DualBranchNet | Detector]:
     torch.manual_seed(0)
-    return {"plain": DualBranchNet(Plain(), CLASSES, embedding=8, calibration=False),
-            "normalised": make_network(CLASSES, 0.1, "small_narrow"), "detector": Detector(Plain(), CLASSES, hidden=8)}
+    return {
+        "plain": DualBranchNet(Plain(), CLASSES, embedding=8, calibration=False),
+        "normalised": make_network(CLASSES, 0.1, "small_narrow"),
+        "detector": Detector(Plain(), CLASSES, hidden=8),
+    }
 
 
 def stages() -> dict[str, tuple[nn.Module, object]]:
     """Both stages of a detector's student, each with its loss."""
     teacher, student = networks()["detector"], networks()["plain"]
     torch.manual_seed(1)
-    return {"stage 1": (RegionStudent(student, teacher, 8), feature_loss(teacher)),
-            "stage 2": (ScaledStudent(student, 0.2), prediction_loss(predictions_of(teacher)))}
+    return {
+        "stage 1": (RegionStudent(student, teacher, 8), feature_loss(teacher)),
+        "stage 2": (ScaledStudent(student, 0.2), prediction_loss(predictions_of(teacher))),
+    }
 
 
 def main(folder: Path) -> None:
@@ -68,8 +84,12 @@ def main(folder: Path) -> None:
         # 37 images on 2 processes: a share is padded, and the padding must not be seen
         predicted = predict(model, images(37, 3), batch_size=10, precision="fp32")
         scores = evaluate(model, images(37, 3), precision="fp32", batch_size=10)
-        found |= {f"{name}/loss": torch.tensor(history.column("total")), f"{name}/logits": predicted.logits,
-                  f"{name}/targets": predicted.targets.float(), f"{name}/mAP": torch.tensor(scores["mAP"])}
+        found |= {
+            f"{name}/loss": torch.tensor(history.column("total")),
+            f"{name}/logits": predicted.logits,
+            f"{name}/targets": predicted.targets.float(),
+            f"{name}/mAP": torch.tensor(scores["mAP"]),
+        }
         found |= {f"{name}/weights/{key}": value.clone() for key, value in model.state_dict().items()}
     for name, (model, loss_fn) in stages().items():
         found[f"{name}/loss"] = torch.tensor(fit(model, images(37, 2), loss_fn, CONFIG).column("total"))

@@ -21,7 +21,9 @@ POOLINGS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def uncertainty_attention(head: nn.Module, features: Tensor, pooling: str = "avg", create_graph: bool = False) -> Tensor:
+def uncertainty_attention(
+    head: nn.Module, features: Tensor, pooling: str = "avg", create_graph: bool = False
+) -> Tensor:
     """Where the two branches of one network disagree: A_hw = Σ_c w_c Z_chw (UD, Eq. 15–16), no ReLU, no normalisation.
 
     w_c = Σ_hw ∂KL/∂Z_chw with KL = KL(softmax(calibration logits) ‖ softmax(logits)) of each image, the gradient taken
@@ -60,12 +62,18 @@ def uncertainty_attention_of(prediction: Any, create_graph: bool = True) -> Tens
     """
     with torch.autocast(prediction.features.device.type, enabled=False):
         score = _divergence(prediction.logits, prediction.calibration_logits)
-        weights, = torch.autograd.grad(score, prediction.pooled, create_graph=create_graph, retain_graph=True)
+        (weights,) = torch.autograd.grad(score, prediction.pooled, create_graph=create_graph, retain_graph=True)
         return _weighed(weights, prediction.features)
 
 
-def class_attention(head: nn.Module, features: Tensor, classes: Tensor | int, pooling: str = "avg",
-                    branch: str = "classification", relu: bool = True) -> Tensor:
+def class_attention(
+    head: nn.Module,
+    features: Tensor,
+    classes: Tensor | int,
+    pooling: str = "avg",
+    branch: str = "classification",
+    relu: bool = True,
+) -> Tensor:
     """Grad-CAM (Selvaraju et al., 2017) of one class per image: ReLU(Σ_c α_c Z_chw), α_c the mean over cells of ∂z_k/∂Z_chw.
 
     Args:
@@ -125,8 +133,9 @@ def _divergence(logits: Tensor, calibration_logits: Tensor | None) -> Tensor:
     return (log_p.exp() * (log_p - log_q)).sum()
 
 
-def _attention(head: nn.Module, features: Tensor, pooling: str, score: Callable[[Tensor], Tensor],
-               create_graph: bool) -> Tensor:
+def _attention(
+    head: nn.Module, features: Tensor, pooling: str, score: Callable[[Tensor], Tensor], create_graph: bool
+) -> Tensor:
     """Σ_c w_c Z_c with w the gradient of `score`, a sum over images, at the pooled features."""
     if features.ndim != 4 or features.numel() == 0:
         raise ValueError(f"features have shape {tuple(features.shape)}: expected (images, channels, height, width)")
@@ -139,7 +148,7 @@ def _attention(head: nn.Module, features: Tensor, pooling: str, score: Callable[
         pooled = POOLINGS[pooling](features if create_graph else features.detach())
         if not pooled.requires_grad:
             pooled = pooled.clone().requires_grad_()
-        weights, = torch.autograd.grad(score(pooled), pooled, create_graph=create_graph)
+        (weights,) = torch.autograd.grad(score(pooled), pooled, create_graph=create_graph)
     with exactly:
         return _weighed(weights, features)
 
@@ -164,8 +173,10 @@ def _in_eval_mode(module: nn.Module):
 
 def _resized(maps: Tensor, masks: Tensor) -> Tensor:
     if maps.ndim != 3 or masks.ndim != 3 or len(maps) != len(masks) or masks.dtype != torch.bool:
-        raise ValueError(f"maps {tuple(maps.shape)} and masks {tuple(masks.shape)} of {masks.dtype}: expected (N, h, w) and "
-                         "bool (N, H, W) of the same images")
+        raise ValueError(
+            f"maps {tuple(maps.shape)} and masks {tuple(masks.shape)} of {masks.dtype}: expected (N, h, w) and "
+            "bool (N, H, W) of the same images"
+        )
     if maps.shape == masks.shape:
         return maps
     return F.interpolate(maps[:, None], size=masks.shape[1:], mode="bilinear", align_corners=False)[:, 0]

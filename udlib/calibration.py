@@ -96,8 +96,9 @@ def expected_calibration_error(
     return _expected(reliability_curve(probabilities, targets, bins, average, binning, minimum, ignore))
 
 
-def confident_calibration_error(probabilities, targets, bins: int = 15, average: str = "classwise",
-                                binning: str = "width", ignore=None) -> float:
+def confident_calibration_error(
+    probabilities, targets, bins: int = 15, average: str = "classwise", binning: str = "width", ignore=None
+) -> float:
     """ECE among confident positives, p ≥ 0.5: `expected_calibration_error` with minimum=0.5, free of easy negatives."""
     return expected_calibration_error(probabilities, targets, bins, average, binning, 0.5, ignore)
 
@@ -243,7 +244,9 @@ def calibration_interval(
     on = binned_anew
     if measure in _BINNED and options.get("binning", "width") == "width":
         measure(probabilities, targets, ignore=ignore, **options)  # refuses what the measure refuses
-        on = _binned_once(probabilities, targets, ignore, **({"minimum": 0.5} if measure is _BINNED[1] else {}) | options)
+        on = _binned_once(
+            probabilities, targets, ignore, **({"minimum": 0.5} if measure is _BINNED[1] else {}) | options
+        )
     estimate, low, high = bootstrap_interval(on, len(probabilities), samples, seed, confidence, kind)
     return Interval(estimate, float(np.maximum(low, 0)), float(np.maximum(high, 0)))  # one image: NaN stays NaN
 
@@ -263,8 +266,9 @@ def _curve(probabilities, outcomes, keep, bins, average, binning, minimum) -> Re
     if average == "pooled":
         probabilities, outcomes, counted = (x.reshape(-1, 1) for x in (probabilities, outcomes, counted))
     rows = [_bin(p[k], y[k], bins, binning) for p, y, k in zip(probabilities.T, outcomes.T, counted.T)]
-    return ReliabilityCurve(*(torch.from_numpy(np.stack(part) if average == "classwise" else part[0])
-                              for part in zip(*rows)))
+    return ReliabilityCurve(
+        *(torch.from_numpy(np.stack(part) if average == "classwise" else part[0]) for part in zip(*rows))
+    )
 
 
 _BINNED = (expected_calibration_error, confident_calibration_error, true_calibration_error)
@@ -279,8 +283,16 @@ def _binned_once(probabilities, outcomes, ignore, bins=15, average="classwise", 
     p, y = probabilities[row, column], outcomes[row, column]
     rows = classes if average == "classwise" else 1
     cell = _which(p, np.arange(bins + 1) / bins) + bins * (column if average == "classwise" else 0)
-    sums = sparse.hstack([sparse.coo_matrix((values, (row, cell)), shape=(images, rows * bins), dtype=np.float64)
-                          for values in (np.ones(len(p)), p, y)]).tocsc().T
+    sums = (
+        sparse.hstack(
+            [
+                sparse.coo_matrix((values, (row, cell)), shape=(images, rows * bins), dtype=np.float64)
+                for values in (np.ones(len(p)), p, y)
+            ]
+        )
+        .tocsc()
+        .T
+    )
 
     def on(drawn: torch.Tensor) -> float:
         times = np.bincount(drawn.numpy(), minlength=images)
@@ -326,8 +338,9 @@ def _with_posterior(probabilities, posterior, ignore):
     probabilities, keep = _probabilities(probabilities, ignore, "probabilities")
     posterior, _ = _probabilities(posterior, ignore, "posterior")
     if posterior.shape != probabilities.shape:
-        raise ValueError(f"posterior has shape {posterior.shape} but probabilities have {probabilities.shape}: "
-                         "both must be (N, C)")
+        raise ValueError(
+            f"posterior has shape {posterior.shape} but probabilities have {probabilities.shape}: both must be (N, C)"
+        )
     return probabilities, posterior, keep
 
 

@@ -22,8 +22,9 @@ Reduction = Literal["mean", "none"]
 Scale = Literal["paper", "released"]
 
 
-def ova_loss(logits: Tensor, targets: Tensor, ignore: Tensor | None = None, reduction: Reduction = "mean",
-             scale: Scale = "paper") -> Tensor:
+def ova_loss(
+    logits: Tensor, targets: Tensor, ignore: Tensor | None = None, reduction: Reduction = "mean", scale: Scale = "paper"
+) -> Tensor:
     """One-versus-all loss, −Σ_i [y_i log σ(z_i) + (1−y_i) log(1−σ(z_i))] (UD, Eq. 3), in nats, ≥ 0.
 
     `paper` sums over the classes, `released` averages over them (over the kept ones where labels are ignored).
@@ -55,8 +56,13 @@ def partial_softmax(logits: Tensor, targets: Tensor, ignore: Tensor | None = Non
     return torch.sigmoid(_partial_logits(z, negative, temperature)) * positive
 
 
-def pal_n_loss(logits: Tensor, targets: Tensor, ignore: Tensor | None = None, reduction: Reduction = "mean",
-               temperature: float = 1.0) -> Tensor:
+def pal_n_loss(
+    logits: Tensor,
+    targets: Tensor,
+    ignore: Tensor | None = None,
+    reduction: Reduction = "mean",
+    temperature: float = 1.0,
+) -> Tensor:
     """Pick-all-labels normalised loss −1/|C_p| Σ_{i∈C_p} log f_i on the partial softmax (UD, Eq. 4, 10, 11), ≥ 0.
 
     An image without positives, or without negatives, contributes 0. With `temperature` = T the partial softmax is
@@ -73,8 +79,9 @@ def pal_n_loss(logits: Tensor, targets: Tensor, ignore: Tensor | None = None, re
     return _over_images(_average(surprise * positive, positive), reduction)
 
 
-def one_over_k_softmax_loss(logits: Tensor, targets: Tensor, ignore: Tensor | None = None,
-                            reduction: Reduction = "mean") -> Tensor:
+def one_over_k_softmax_loss(
+    logits: Tensor, targets: Tensor, ignore: Tensor | None = None, reduction: Reduction = "mean"
+) -> Tensor:
     """−Σ_i y_i/k · log softmax(z)_i with k positives and **all** classes in the denominator (Mahajan; UD, Table 5).
 
     This is Eq. 4 on a full softmax. An image without positives contributes 0. Raises ValueError as `ova_loss` does.
@@ -87,8 +94,13 @@ def one_over_k_softmax_loss(logits: Tensor, targets: Tensor, ignore: Tensor | No
     return _over_images(_average(surprise * positive, positive), reduction)
 
 
-def label_smoothing_loss(logits: Tensor, targets: Tensor, ignore: Tensor | None = None, reduction: Reduction = "mean",
-                         target_logit: float = 9.0) -> Tensor:
+def label_smoothing_loss(
+    logits: Tensor,
+    targets: Tensor,
+    ignore: Tensor | None = None,
+    reduction: Reduction = "mean",
+    target_logit: float = 9.0,
+) -> Tensor:
     """1/C Σ_i KL(Bern(σ(±9)) ‖ Bern(σ(z_i))): label smoothing for sigmoids (UD, Section 5.3.4 and Table 5), ≥ 0.
 
     Averaged over the classes as Eq. 13 is; multiply by C to stand beside `ova_loss`, which sums.
@@ -99,8 +111,15 @@ def label_smoothing_loss(logits: Tensor, targets: Tensor, ignore: Tensor | None 
     return bernoulli_kl(smoothed, z, ignore=ignore, reduction=reduction)
 
 
-def asymmetric_loss(logits: Tensor, targets: Tensor, gamma_neg: float = 4.0, gamma_pos: float = 0.0,
-                    margin: float = 0.05, ignore: Tensor | None = None, reduction: Reduction = "mean") -> Tensor:
+def asymmetric_loss(
+    logits: Tensor,
+    targets: Tensor,
+    gamma_neg: float = 4.0,
+    gamma_pos: float = 0.0,
+    margin: float = 0.05,
+    ignore: Tensor | None = None,
+    reduction: Reduction = "mean",
+) -> Tensor:
     """Asymmetric loss (ASL): −Σ_i y (1−p)^γ₊ log p + (1−y) p_m^γ₋ log(1−p_m), with p = σ(z), p_m = max(p − margin, 0).
 
     Sum over classes, mean over images, ≥ 0. The focusing weights (1−p)^γ₊ and p_m^γ₋ are constants for the gradient.
@@ -119,8 +138,9 @@ def asymmetric_loss(logits: Tensor, targets: Tensor, gamma_neg: float = 4.0, gam
     return _over_images(per_label.sum(1), reduction)
 
 
-def dual_branch_loss(prediction: Any, targets: Tensor, lam: float = 0.1, ignore: Tensor | None = None,
-                     scale: Scale = "paper") -> dict[str, Tensor]:
+def dual_branch_loss(
+    prediction: Any, targets: Tensor, lam: float = 0.1, ignore: Tensor | None = None, scale: Scale = "paper"
+) -> dict[str, Tensor]:
     """Supervised loss of the two branches (UD, Eq. 12) → {"total", "ova", "pal_n"}, the terms before weighting.
 
     `prediction` has `.logits` (classification) and `.calibration_logits`, both (N, C).
@@ -137,8 +157,13 @@ def dual_branch_loss(prediction: Any, targets: Tensor, lam: float = 0.1, ignore:
     return {"total": total / 2 if _is_released(scale) else total, "ova": ova, "pal_n": pal_n}
 
 
-def bernoulli_kl(teacher_logits: Tensor, student_logits: Tensor, temperature: float = 1.0,
-                 ignore: Tensor | None = None, reduction: Reduction = "mean") -> Tensor:
+def bernoulli_kl(
+    teacher_logits: Tensor,
+    student_logits: Tensor,
+    temperature: float = 1.0,
+    ignore: Tensor | None = None,
+    reduction: Reduction = "mean",
+) -> Tensor:
     """T²/C Σ_i KL(Bern(σ(t_i/T)) ‖ Bern(σ(s_i/T))), mean over classes and images (UD, Eq. 13), ≥ 0.
 
     T² keeps the gradient's size as T grows. The gradient flows to both arguments: detach a teacher.
@@ -155,8 +180,13 @@ def bernoulli_kl(teacher_logits: Tensor, student_logits: Tensor, temperature: fl
     return _over_images(temperature**2 * _average(present + absent, ~left_out), reduction)
 
 
-def softmax_kl(teacher_logits: Tensor, student_logits: Tensor, temperature: float = 1.0,
-               ignore: Tensor | None = None, reduction: Reduction = "mean") -> Tensor:
+def softmax_kl(
+    teacher_logits: Tensor,
+    student_logits: Tensor,
+    temperature: float = 1.0,
+    ignore: Tensor | None = None,
+    reduction: Reduction = "mean",
+) -> Tensor:
     """T² KL(softmax(t/T) ‖ softmax(s/T)), sum over classes, mean over images (UD, Eq. 14), ≥ 0.
 
     Ignored classes leave both softmaxes. The gradient flows to both arguments: detach a teacher.
@@ -172,8 +202,13 @@ def softmax_kl(teacher_logits: Tensor, student_logits: Tensor, temperature: floa
     return _over_images(temperature**2 * (log_t.exp() * (log_t - log_s)).sum(1), reduction)
 
 
-def attention_loss(teacher_map: Tensor, student_map: Tensor, normalize: bool = False, reduction: Reduction = "mean",
-                   scale: Scale = "paper") -> Tensor:
+def attention_loss(
+    teacher_map: Tensor,
+    student_map: Tensor,
+    normalize: bool = False,
+    reduction: Reduction = "mean",
+    scale: Scale = "paper",
+) -> Tensor:
     """Distance of two attention maps (N, h, w), mean over images (UD, Eq. 17), ≥ 0.
 
     `paper`: the Frobenius norm ‖A_T − A_S‖ of each image; its gradient is 0 where the maps are equal.
@@ -184,8 +219,10 @@ def attention_loss(teacher_map: Tensor, student_map: Tensor, normalize: bool = F
     teacher = _floats("teacher_map", teacher_map, "(images, height, width)", ndim=3)
     student = _floats("student_map", student_map, "(images, height, width)", ndim=3)
     if len(teacher) != len(student):
-        raise ValueError(f"teacher_map has shape {tuple(teacher.shape)} and student_map {tuple(student.shape)}: "
-                         "expected the same images in both")
+        raise ValueError(
+            f"teacher_map has shape {tuple(teacher.shape)} and student_map {tuple(student.shape)}: "
+            "expected the same images in both"
+        )
     if teacher.shape != student.shape:
         teacher = F.interpolate(teacher[:, None], size=student.shape[1:], mode="bilinear", align_corners=False)[:, 0]
     teacher, student = teacher.flatten(1), student.flatten(1)
@@ -196,10 +233,18 @@ def attention_loss(teacher_map: Tensor, student_map: Tensor, normalize: bool = F
     return _over_images(per_image, reduction)
 
 
-def uncertainty_distillation_loss(teacher: Any, student: Any, alpha: float = 0.5, beta: float = 0.5,
-                                  teacher_map: Tensor | None = None, student_map: Tensor | None = None,
-                                  temperature: float = 1.0, ignore: Tensor | None = None, normalize: bool = False,
-                                  scale: Scale = "paper") -> dict[str, Tensor]:
+def uncertainty_distillation_loss(
+    teacher: Any,
+    student: Any,
+    alpha: float = 0.5,
+    beta: float = 0.5,
+    teacher_map: Tensor | None = None,
+    student_map: Tensor | None = None,
+    temperature: float = 1.0,
+    ignore: Tensor | None = None,
+    normalize: bool = False,
+    scale: Scale = "paper",
+) -> dict[str, Tensor]:
     """The student's loss (UD, Eq. 18) → {"total", "classification", "calibration", "attention"}, before weighting.
 
     `teacher` and `student` have `.logits` and `.calibration_logits` (N, C); the maps are (N, h, w). Everything from
@@ -236,11 +281,13 @@ def pick_all_labels_marginals(labels: Tensor, probabilities: Tensor) -> Tensor:
     """
     p = _floats("probabilities", probabilities, "(label vectors,)", ndim=1)
     if labels.ndim != 2 or len(labels) != len(p):
-        raise ValueError(f"labels have shape {tuple(labels.shape)} and probabilities {tuple(p.shape)}: "
-                         "expected (M, C) and (M,)")
+        raise ValueError(
+            f"labels have shape {tuple(labels.shape)} and probabilities {tuple(p.shape)}: expected (M, C) and (M,)"
+        )
     if (p < 0).any() or abs(p.sum().item() - 1) > 1e-5:
-        raise ValueError(f"probabilities sum to {p.sum().item():.6g} with minimum {p.min().item():.6g}: "
-                         "expected a distribution")
+        raise ValueError(
+            f"probabilities sum to {p.sum().item():.6g} with minimum {p.min().item():.6g}: expected a distribution"
+        )
     positive = _positives("labels", labels).to(p.dtype)
     return p @ (positive / positive.sum(1, keepdim=True).clamp(min=1))
 
@@ -283,8 +330,9 @@ def _labelled(logits: Tensor, targets: Tensor, ignore: Tensor | None) -> tuple[T
     return z.masked_fill(left_out, 0), positive & ~left_out, ~(positive | left_out)
 
 
-def _pair(teacher_logits: Tensor, student_logits: Tensor, temperature: float,
-          ignore: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+def _pair(
+    teacher_logits: Tensor, student_logits: Tensor, temperature: float, ignore: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
     t = _floats("teacher_logits", teacher_logits, "(images, classes)", ndim=2)
     s = _floats("student_logits", student_logits, "(images, classes)", ndim=2)
     _same_shape("teacher_logits", t, "student_logits", s)
@@ -307,8 +355,10 @@ def _same_shape(name: str, value: Tensor, other: str, reference: Tensor) -> None
     if not isinstance(value, Tensor):
         raise TypeError(f"{name}: found {type(value).__name__}, expected a torch tensor")
     if value.shape != reference.shape:
-        raise ValueError(f"{name} have shape {tuple(value.shape)} but {other} have {tuple(reference.shape)}: "
-                         "expected one value for each image and class in both")
+        raise ValueError(
+            f"{name} have shape {tuple(value.shape)} but {other} have {tuple(reference.shape)}: "
+            "expected one value for each image and class in both"
+        )
 
 
 def _positives(name: str, targets: Tensor) -> Tensor:

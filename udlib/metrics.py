@@ -44,8 +44,11 @@ def average_precision(scores, targets, ignore=None, variant: str = "non-interpol
         raise ValueError(f"unknown AP variant {variant!r}: choose one of {', '.join(AP_VARIANTS)}")
     scores, targets, keep = checked_arrays(scores, targets, ignore)
     # one contiguous row per class: the passes below then stay in the CPU's cache
-    columns = zip(np.ascontiguousarray(scores.T), np.ascontiguousarray(targets.T), [None] * targets.shape[1]
-                  if keep is None else keep.T)
+    columns = zip(
+        np.ascontiguousarray(scores.T),
+        np.ascontiguousarray(targets.T),
+        [None] * targets.shape[1] if keep is None else keep.T,
+    )
     return torch.tensor([_average_precision_of_one(*column, variant) for column in columns], dtype=torch.float64)
 
 
@@ -172,8 +175,9 @@ def checked_numbers(values, ignore, name: str) -> tuple[np.ndarray, np.ndarray |
 
 def refuse_non_probabilities(values: np.ndarray, keep: np.ndarray | None, name: str) -> None:
     """Raise ValueError where an entry that counts lies outside [0, 1]."""
-    refuse((values < 0) | (values > 1), keep, values, name,
-           "logits where probabilities are wanted: apply torch.sigmoid")
+    refuse(
+        (values < 0) | (values > 1), keep, values, name, "logits where probabilities are wanted: apply torch.sigmoid"
+    )
 
 
 def refuse(bad: np.ndarray, keep: np.ndarray | None, values: np.ndarray, name: str, remedy: str) -> None:

@@ -1,6 +1,6 @@
 """A trained model in one folder: how it sees an image, its weights, and how its logits become calibrated probabilities.
 
-The folder is written as a checkpoint is (`udlib.checkpoints`), as one atomic step: the weights as safetensors under
+The folder is written as a checkpoint is (`udlib.training.checkpoints`), as one atomic step: the weights as safetensors under
 their SHA-256, and `state.json` with everything else. Nothing in it is ever unpickled.
 """
 
@@ -21,16 +21,16 @@ from torch import Tensor
 
 from udlib.attention import uncertainty_attention
 from udlib.backbones import backbone
-from udlib.batches import ArrayData
-from udlib.checkpoints import load_checkpoint, load_weights, save_checkpoint
 from udlib.datasets.base import as_rgb, load_rgb, to_square
 from udlib.datasets.folders import first_repeated
 from udlib.datasets.transforms import IMAGENET_MEAN, IMAGENET_STD, normalise
-from udlib.devices import make_accelerator
 from udlib.heads import DualBranchNet
 from udlib.posthoc import Calibrator, calibrator_from_dict
 from udlib.progress import track
-from udlib.training import predict
+from udlib.training.batches import ArrayData
+from udlib.training.checkpoints import load_checkpoint, load_weights, save_checkpoint
+from udlib.training.devices import make_accelerator
+from udlib.training.loop import predict
 
 FORMAT = 1
 STRETCHED = "stretched to a square, bilinearly"  # how an image is brought to size, the one way there is
@@ -126,7 +126,9 @@ class TrainedModel:
                 raise FileNotFoundError(f"image '{image}' does not exist, or is no file: name an image file")
             image = load_rgb(Path(image), upright=True)
         elif not isinstance(image, Image.Image):
-            raise TypeError(f"image is a {type(image).__name__}: expected a path, a PIL image or a uint8 tensor (3, H, W)")
+            raise TypeError(
+                f"image is a {type(image).__name__}: expected a path, a PIL image or a uint8 tensor (3, H, W)"
+            )
         return to_square(as_rgb(image), self.size)
 
     def logits(self, images: Sequence[Picture] | Tensor, batch_size: int = 32) -> Tensor:
@@ -138,12 +140,23 @@ class TrainedModel:
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}: expected at least 1")
         parts, starts = [], range(0, len(images), batch_size)
-        with ThreadPoolExecutor() as pool, track(total=len(images), description="predicting", silent=len(starts) < 3) as bar:
+        with (
+            ThreadPoolExecutor() as pool,
+            track(total=len(images), description="predicting", silent=len(starts) < 3) as bar,
+        ):
             for start in starts:
-                pixels = torch.stack(list(pool.map(self.prepare, images[start:start + batch_size])))
+                pixels = torch.stack(list(pool.map(self.prepare, images[start : start + batch_size])))
                 unknown = torch.zeros(len(pixels), len(self.classes))
-                parts.append(predict(self.network, ArrayData(pixels, unknown), batch_size=batch_size, precision="fp32",
-                                     calibration=False, prepare=self._normalised).logits)
+                parts.append(
+                    predict(
+                        self.network,
+                        ArrayData(pixels, unknown),
+                        batch_size=batch_size,
+                        precision="fp32",
+                        calibration=False,
+                        prepare=self._normalised,
+                    ).logits
+                )
                 bar.update(len(pixels))
         return torch.cat(parts)
 
@@ -170,7 +183,9 @@ class TrainedModel:
     def require_branch(self) -> None:
         """Refuse a network without a calibration branch (ValueError)."""
         if self.network.head.calibration is None:
-            raise ValueError("the network has no calibration branch, and so no uncertainty map: train one with λ above 0")
+            raise ValueError(
+                "the network has no calibration branch, and so no uncertainty map: train one with λ above 0"
+            )
 
     def _normalised(self, images: Tensor) -> Tensor:
         return normalise(images, self.mean, self.std)
@@ -183,22 +198,31 @@ def save_trained(folder: str | Path, model: TrainedModel) -> Path:
     """
     folder, net = Path(folder).expanduser(), model.network
     branch = net.head.calibration
-    architecture = {"backbone": model.backbone, "pooling": net.pooling, "calibration": branch is not None,
-                    "embedding": branch[0].out_features if branch else 1, "bias": net.head.classification.bias is not None}
+    architecture = {
+        "backbone": model.backbone,
+        "pooling": net.pooling,
+        "calibration": branch is not None,
+        "embedding": branch[0].out_features if branch else 1,
+        "bias": net.head.classification.bias is not None,
+    }
     weights = net.state_dict()
     load_weights(_network(architecture, len(model.classes)), weights, folder, assign=True)  # or nobody could load it
-    save_checkpoint(folder, weights, {
-        "model": FORMAT,
-        "classes": list(model.classes),
-        "network": architecture,
-        "transforms": {"size": model.size, "resize": STRETCHED, "mean": list(model.mean), "std": list(model.std)},
-        "read_as": model.read_as,
-        "calibrator": model.calibrator.to_dict() if model.calibrator else None,
-        "thresholds": list(model.thresholds),
-        "metrics": model.metrics,
-        "training": model.training,
-        "provenance": model.provenance,
-    })
+    save_checkpoint(
+        folder,
+        weights,
+        {
+            "model": FORMAT,
+            "classes": list(model.classes),
+            "network": architecture,
+            "transforms": {"size": model.size, "resize": STRETCHED, "mean": list(model.mean), "std": list(model.std)},
+            "read_as": model.read_as,
+            "calibrator": model.calibrator.to_dict() if model.calibrator else None,
+            "thresholds": list(model.thresholds),
+            "metrics": model.metrics,
+            "training": model.training,
+            "provenance": model.provenance,
+        },
+    )
     return folder
 
 
@@ -211,9 +235,16 @@ def load(path: str | Path) -> TrainedModel:
     """
     folder = Path(path).expanduser()
     if not (folder / "state.json").is_file():
-        found = ("is a file, and a pickled one is never opened" if folder.is_file() else
-                 "has no 'state.json'" if folder.is_dir() else "does not exist")
-        raise FileNotFoundError(f"model folder '{path}' {found}: give a folder that `udlib train` or `udlib distill` wrote")
+        found = (
+            "is a file, and a pickled one is never opened"
+            if folder.is_file()
+            else "has no 'state.json'"
+            if folder.is_dir()
+            else "does not exist"
+        )
+        raise FileNotFoundError(
+            f"model folder '{path}' {found}: give a folder that `udlib train` or `udlib distill` wrote"
+        )
     weights, state = load_checkpoint(folder, AGAIN)
     try:
         version = _entry(state, "model", int, "a folder that `udlib train` wrote, not a checkpoint or a result")
@@ -231,10 +262,17 @@ def load(path: str | Path) -> TrainedModel:
         network = _network(_entry(state, "network", dict), len(classes))
         load_weights(network, weights, folder, assign=True)
         return TrainedModel(
-            network, state["network"]["backbone"], classes, _entry(transforms, "size", int),
-            tuple(_entry(transforms, "mean", list)), tuple(_entry(transforms, "std", list)), _entry(state, "read_as", str),
-            calibrator, tuple(_entry(state, "thresholds", list)),
-            **{name: _entry(state, name, dict) for name in ("metrics", "training", "provenance")})
+            network,
+            state["network"]["backbone"],
+            classes,
+            _entry(transforms, "size", int),
+            tuple(_entry(transforms, "mean", list)),
+            tuple(_entry(transforms, "std", list)),
+            _entry(state, "read_as", str),
+            calibrator,
+            tuple(_entry(state, "thresholds", list)),
+            **{name: _entry(state, name, dict) for name in ("metrics", "training", "provenance")},
+        )
     except ValueError as error:
         raise ValueError(f"model folder '{path}': {error}") from error
 
@@ -264,11 +302,16 @@ def _check(model: TrainedModel) -> None:
     if repeated := first_repeated(model.classes):
         raise ValueError(f"classes hold '{repeated}' more than once: each class needs its own name")
     if (known := model.network.head.classification.out_features) != classes:
-        raise ValueError(f"the network answers for {known} classes, and {classes} are named: name all of its classes in order")
+        raise ValueError(
+            f"the network answers for {known} classes, and {classes} are named: name all of its classes in order"
+        )
     if model.size < 1:
         raise ValueError(f"size is {model.size}: expected pixels, at least 1")
-    for name, values, count, low, high in (("mean", model.mean, 3, 0, 1), ("std", model.std, 3, 1e-6, math.inf),
-                                           ("thresholds", model.thresholds, classes, 0, 1)):
+    for name, values, count, low, high in (
+        ("mean", model.mean, 3, 0, 1),
+        ("std", model.std, 3, 1e-6, math.inf),
+        ("thresholds", model.thresholds, classes, 0, 1),
+    ):
         numbers = [value for value in values if isinstance(value, (int, float)) and low <= value <= high]
         if len(values) != count or len(numbers) != count:
             raise ValueError(f"{name} are {list(values)}: expected {count} numbers from {low:g} to {high:g}")
@@ -282,7 +325,9 @@ def _check(model: TrainedModel) -> None:
         if values.dtype not in (torch.float32, torch.int64):
             raise ValueError(f"the weights '{name}' are {values.dtype}: expected torch.float32")
         if not values.isfinite().all():
-            raise ValueError(f"the weights '{name}' are not finite: the training diverged; train with a lower learning rate")
+            raise ValueError(
+                f"the weights '{name}' are not finite: the training diverged; train with a lower learning rate"
+            )
 
 
 def _check_calibrator(calibrator: Calibrator, classes: int) -> None:

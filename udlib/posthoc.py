@@ -64,14 +64,18 @@ class IsotonicCalibrator:
     def __call__(self, logits) -> torch.Tensor:
         """(N, C) logits → (N, C) probabilities, float64."""
         z = _logits(logits, len(self.logits))
-        columns = [torch.sigmoid(torch.from_numpy(column)).numpy() if x is None else np.interp(column, x, p)
-                   for column, x, p in zip(z.T, self.logits, self.probabilities)]
+        columns = [
+            torch.sigmoid(torch.from_numpy(column)).numpy() if x is None else np.interp(column, x, p)
+            for column, x, p in zip(z.T, self.logits, self.probabilities)
+        ]
         return torch.from_numpy(np.stack(columns, axis=1))
 
     def to_dict(self) -> dict:
         """Plain lists and numbers, for JSON."""
-        lines = {key: [None if line is None else list(line) for line in getattr(self, key)]
-                 for key in ("logits", "probabilities")}
+        lines = {
+            key: [None if line is None else list(line) for line in getattr(self, key)]
+            for key in ("logits", "probabilities")
+        }
         return {"kind": self.kind, **lines, "fallbacks": list(self.fallbacks)}
 
 
@@ -115,9 +119,11 @@ def fit_temperature(logits, targets, ignore=None) -> LogisticCalibrator:
 
 def fit_label_temperature(logits, targets, ignore=None) -> LogisticCalibrator:
     """A temperature for each class: p_c = σ(z_c / T_c). Arguments, fallbacks and errors as `fit_temperature`."""
+
     def one(z, y):
-        scale, = _fit([z], y, [(1 / STEEPEST, STEEPEST)])
+        (scale,) = _fit([z], y, [(1 / STEEPEST, STEEPEST)])
         return scale, scale, 0.0
+
     return _per_class("label-temperature", one, logits, targets, ignore)
 
 
@@ -127,11 +133,13 @@ def fit_platt(logits, targets, ignore=None) -> LogisticCalibrator:
     (n₊ + 1)/(n₊ + 2) stands for 1 and 1/(n₋ + 2) for 0, so a class of few positives is not driven to certainty.
     Arguments, fallbacks and errors as `fit_temperature`.
     """
+
     def one(z, y):
         positives = y.sum()
         soft = np.where(y, (positives + 1) / (positives + 2), 1 / (len(y) - positives + 2))
         scale, shift = _fit([z, np.ones_like(z)], soft, [(0, STEEPEST), (None, None)])
         return scale, scale, shift
+
     return _per_class("platt", one, logits, targets, ignore)
 
 
@@ -140,9 +148,11 @@ def fit_beta(logits, targets, ignore=None) -> LogisticCalibrator:
 
     Arguments, fallbacks and errors as `fit_temperature`.
     """
+
     def one(z, y):
         log_p, log_q = -np.logaddexp(0, -z), -np.logaddexp(0, z)
         return _fit([log_p, -log_q, np.ones_like(z)], y, [(0, STEEPEST), (0, STEEPEST), (None, None)])
+
     return _per_class("beta", one, logits, targets, ignore)
 
 
@@ -195,8 +205,9 @@ def _fit(features: list[np.ndarray], targets: np.ndarray, bounds) -> list[float]
         return np.mean(np.logaddexp(0, score) - targets * score), x.T @ residual / len(targets)
 
     start = [1.0 if low is not None else 0.0 for low, _ in bounds]  # the identity
-    return minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds,
-                    options={"ftol": 1e-14, "gtol": 1e-9, "maxiter": 1000}).x.tolist()
+    return minimize(
+        loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-14, "gtol": 1e-9, "maxiter": 1000}
+    ).x.tolist()
 
 
 def _checked(logits, targets, ignore):
@@ -221,8 +232,11 @@ def _one_sided(targets: np.ndarray) -> bool:
 def _warn(kind: str, classes) -> tuple[int, ...]:
     classes = tuple(classes)
     if classes:
-        warnings.warn(f"{kind} calibration: classes {list(classes)} have no positive or no negative in the validation "
-                      "split and keep the plain sigmoid", stacklevel=3)
+        warnings.warn(
+            f"{kind} calibration: classes {list(classes)} have no positive or no negative in the validation "
+            "split and keep the plain sigmoid",
+            stacklevel=3,
+        )
     return classes
 
 

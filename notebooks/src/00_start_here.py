@@ -18,8 +18,8 @@ import torch
 
 from udlib.datasets.drawing import CLASSES
 from udlib.datasets.scenes import record
-from udlib.exercises import check, check_guess
-from udlib.plots import picture_grid, prediction, show
+from udlib.course.exercises import check, check_guess
+from udlib.figures.plots import picture_grid, prediction, show
 
 # %% [markdown]
 """
@@ -53,8 +53,8 @@ pictures (lesson 02 trains it) and asks it.
 
 # %%
 from udlib.datasets.transforms import normalise
-from udlib.experiments import load_model
-from udlib.recipes import baseline
+from udlib.course.store import load_model
+from udlib.course.recipes import baseline
 
 model = load_model(baseline("scenes"))
 pixels = torch.from_numpy(scene.image).permute(2, 0, 1)[None]  # (1, 3, 64, 64), uint8
@@ -128,7 +128,7 @@ Slide the threshold. A low one finds more (recall) and is wrong more often (prec
 """
 
 # %%
-from udlib.widgets import Explorer, Frame
+from udlib.course.explorers import Explorer, Frame
 
 crowd = [record(k, "test") for k in range(100, 400)]
 truth = np.array([[c in {t.name for t in s.objects} for c in CLASSES] for s in crowd])
@@ -157,7 +157,7 @@ The same at a glance, without the slider:
 """
 
 # %%
-from udlib.plots import lines
+from udlib.figures.plots import lines
 
 thresholds = np.linspace(0.05, 0.95, 19)
 precision = [(truth & (said >= t)).sum() / max((said >= t).sum(), 1) for t in thresholds]
@@ -240,8 +240,8 @@ The next cell says what your machine will use.
 """
 
 # %%
-from udlib.devices import make_accelerator, resolve_precision
-from udlib.experiments import profile
+from udlib.training.devices import make_accelerator, resolve_precision
+from udlib.course.store import profile
 
 device = make_accelerator().device
 print(f"profile: {profile()} · device: {device.type} · precision: {resolve_precision('auto', device)} · "

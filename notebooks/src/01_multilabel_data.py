@@ -22,9 +22,9 @@ from IPython.display import Markdown, display
 
 from udlib.datasets import Box, apply_policy, open_dataset, read_truth
 from udlib.datasets.annotator import DIFFICULT_BELOW, annotate, marking_probability
-from udlib.exercises import assert_measured, check, check_guess
-from udlib.plots import bars, estimates, heat_map, lines, picture_grid, show
-from udlib.widgets import Explorer, Frame
+from udlib.course.exercises import assert_measured, check, check_guess
+from udlib.figures.plots import bars, estimates, heat_map, lines, picture_grid, show
+from udlib.course.explorers import Explorer, Frame
 
 # %% [markdown]
 """

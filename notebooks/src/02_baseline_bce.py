@@ -21,15 +21,16 @@ from IPython.display import display
 from torch.nn import functional as F
 
 # %% tags=["setup"]
-from udlib import metrics, plots
+from udlib import metrics
+from udlib.figures import plots
 from udlib.datasets import apply_policy
-from udlib.exercises import check, check_guess
-from udlib.experiments import arrays, dataset, load_or_run
+from udlib.course.exercises import check, check_guess
+from udlib.course.store import arrays, dataset, load_or_run
 from udlib.losses import ova_loss
-from udlib.plots import show
-from udlib.recipes import SEEDS, baseline, tricks
+from udlib.figures.plots import show
+from udlib.course.recipes import SEEDS, baseline, tricks
 from udlib.statistics import bootstrap_interval, paired_difference, summary
-from udlib.telling import in_units, percent, say, spread
+from udlib.course.sentences import in_units, percent, say, spread
 
 # %% [markdown]
 r"""
@@ -909,7 +910,7 @@ Does the best threshold for one seed suit the others?
 """
 
 # %%
-from udlib.widgets import Explorer, Frame
+from udlib.course.explorers import Explorer, Frame
 
 
 def frame(threshold, seed):

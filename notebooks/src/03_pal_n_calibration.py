@@ -22,14 +22,15 @@ from IPython.display import display
 from torch.nn import functional as F
 
 # %% tags=["setup"]
-from udlib import losses, plots
-from udlib.exercises import check, check_choice
-from udlib.experiments import arrays, dataset, load_model, load_or_run
+from udlib import losses
+from udlib.figures import plots
+from udlib.course.exercises import check, check_choice
+from udlib.course.store import arrays, dataset, load_model, load_or_run
 from udlib.losses import ova_loss, pal_n_loss, partial_softmax
-from udlib.plots import show
-from udlib.recipes import SEEDS, baseline, scales, sweep, tricks, two_branch
+from udlib.figures.plots import show
+from udlib.course.recipes import SEEDS, baseline, scales, sweep, tricks, two_branch
 from udlib.statistics import paired_difference
-from udlib.telling import in_units, percent, say, spread
+from udlib.course.sentences import in_units, percent, say, spread
 
 # %% [markdown]
 r"""
@@ -1160,7 +1161,7 @@ smallest $\lambda$ stays in the picture for comparison, and the table below list
 """
 
 # %%
-from udlib.widgets import LambdaExplorer
+from udlib.course.explorers import LambdaExplorer
 
 explorer = LambdaExplorer(grid)
 assert explorer.value == (0.0, 0)
@@ -1225,7 +1226,7 @@ detected):
 """
 
 # %%
-from udlib.verdicts import calibration_claims, judge
+from udlib.course.verdicts import calibration_claims, judge
 
 rows = []
 for claim in calibration_claims():

@@ -17,14 +17,15 @@ import pandas as pd
 import torch
 from IPython.display import display
 
-from udlib import calibration, plots, posthoc
+from udlib import calibration, posthoc
+from udlib.figures import plots
 from udlib.calibration import expected_calibration_error, reliability_curve, true_calibration_error
-from udlib.exercises import check, check_guess
-from udlib.experiments import load_or_run
+from udlib.course.exercises import check, check_guess
+from udlib.course.store import load_or_run
 from udlib.metrics import mean_average_precision
-from udlib.plots import show
-from udlib.recipes import REGIMES, SEEDS, regimes, sweep, tricks
-from udlib.telling import difference, in_units, percent, say, spread, stored
+from udlib.figures.plots import show
+from udlib.course.recipes import REGIMES, SEEDS, regimes, sweep, tricks
+from udlib.course.sentences import difference, in_units, percent, say, spread, stored
 
 # %% [markdown]
 r"""
@@ -968,7 +969,7 @@ where noise is more than half of the estimate.
 """
 
 # %%
-from udlib.widgets import Explorer, Frame
+from udlib.course.explorers import Explorer, Frame
 
 
 def frame(bins, variant, model):
@@ -992,13 +993,13 @@ explorer
 r"""
 ## 11. Verdicts
 
-`udlib.verdicts` holds the paper's claims about its branch as data: two lists of runs, a metric, a direction. Beside
+`udlib.course.verdicts` holds the paper's claims about its branch as data: two lists of runs, a metric, a direction. Beside
 them stand questions of our own. Each is judged by a paired difference over five seeds, on both data sets. *holds*
 means that the interval lies on the side that the claim says, *reversed* on the other.
 """
 
 # %%
-from udlib.verdicts import calibration_claims, judge
+from udlib.course.verdicts import calibration_claims, judge
 
 for needed in [*sweep().values(), *sweep("digits").values(), tricks()["both"]]:
     for chosen in needed:

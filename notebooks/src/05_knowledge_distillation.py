@@ -17,19 +17,20 @@ import pandas as pd
 import torch
 from torch.nn import functional as F
 
-from udlib import calibration, overlays, plots, posthoc
+from udlib import calibration, posthoc
+from udlib.figures import overlays, plots
 from udlib.datasets.transforms import normalise
-from udlib.exercises import check, check_choice, check_guess
+from udlib.course.exercises import check, check_choice, check_guess
 from udlib.losses import bernoulli_kl, label_smoothing_loss, one_over_k_softmax_loss, ova_loss, pal_n_loss, softmax_kl
 from udlib.metrics import mean_average_precision
-from udlib.plots import show
+from udlib.figures.plots import show
 from udlib.statistics import bootstrap_interval, paired_difference
-from udlib.telling import difference, in_units, percent, say, spread, stored
+from udlib.course.sentences import difference, in_units, percent, say, spread, stored
 
 # %% tags=["setup"]
-from udlib.experiments import arrays, dataset, for_profile, load, load_model, load_or_run, profile
-from udlib.recipes import SEEDS, SWEEP_SEEDS, TEACHERS, TEMPERATURES, baseline, hard_labels, pairs
-from udlib.recipes import regimes, regimes_distilled, temperatures, two_branch
+from udlib.course.store import arrays, dataset, for_profile, load, load_model, load_or_run, profile
+from udlib.course.recipes import SEEDS, SWEEP_SEEDS, TEACHERS, TEMPERATURES, baseline, hard_labels, pairs
+from udlib.course.recipes import regimes, regimes_distilled, temperatures, two_branch
 
 # %% [markdown]
 r"""
@@ -917,7 +918,7 @@ Three sliders over students that exist. The picture compares the student with th
 """
 
 # %%
-from udlib.widgets import TeacherExplorer
+from udlib.course.explorers import TeacherExplorer
 
 explorer = TeacherExplorer(by_T, beside, samples=20)
 assert explorer.value == (whole[0], 1.0, 0)

@@ -21,22 +21,22 @@ from IPython.display import display
 from scipy.stats import rankdata, spearmanr
 from torch.nn import functional as F
 
-from udlib import overlays, plots
+from udlib.figures import overlays, plots
 from udlib.attention import class_attention, energy_inside, pointing_game, uncertainty_attention
 from udlib.datasets.base import Box
-from udlib.exercises import assert_measured, check, check_guess
-from udlib.localisation import box_mask
+from udlib.course.exercises import assert_measured, check, check_guess
+from udlib.training.localisation import box_mask
 from udlib.losses import attention_loss, softmax_kl
-from udlib.plots import show
+from udlib.figures.plots import show
 
 # %% tags=["setup"]
 from udlib.datasets import read_truth
 from udlib.datasets.annotator import DIFFICULT_BELOW
 from udlib.datasets.transforms import normalise
-from udlib.experiments import arrays, dataset, load_model, load_or_run
-from udlib.recipes import baseline, distilled, two_branch
+from udlib.course.store import arrays, dataset, load_model, load_or_run
+from udlib.course.recipes import baseline, distilled, two_branch
 from udlib.statistics import bootstrap_interval
-from udlib.telling import difference, percent, say
+from udlib.course.sentences import difference, percent, say
 
 # %% [markdown]
 r"""
@@ -996,7 +996,7 @@ takes a moment, and kept.)
 """
 
 # %%
-from udlib.widgets import AttentionExplorer
+from udlib.course.explorers import AttentionExplorer
 
 shown = {"teacher": nets["teacher"], "before UD": nets["before UD"], "UD": nets["UD"], "baseline": plain}
 explorer = AttentionExplorer(shown, pictures, rows, data.images.shape[-1])

@@ -21,12 +21,14 @@ from IPython.display import display
 from scipy.stats import t as student_t
 from torch.nn import functional as F
 
-from udlib import losses, plots, recipes
-from udlib.exercises import check, check_guess
-from udlib.experiments import arrays, for_profile, load, load_model, load_or_run, profile
-from udlib.plots import show
-from udlib.recipes import distilled, two_branch
-from udlib.telling import difference, in_units, say, spread, stored
+from udlib import losses
+from udlib.figures import plots
+from udlib.course import recipes
+from udlib.course.exercises import check, check_guess
+from udlib.course.store import arrays, for_profile, load, load_model, load_or_run, profile
+from udlib.figures.plots import show
+from udlib.course.recipes import distilled, two_branch
+from udlib.course.sentences import difference, in_units, say, spread, stored
 
 pd.set_option("display.max_colwidth", None, "display.max_columns", None)
 
@@ -391,7 +393,7 @@ targets at all**. If the loss needed a hard label anywhere, it would stop here.
 
 # %%
 from udlib.attention import uncertainty_attention, uncertainty_attention_of
-from udlib.batches import Batch
+from udlib.training.batches import Batch
 from udlib.datasets.transforms import normalise
 from udlib.methods.distillation import answers, distillation_loss
 
@@ -1342,7 +1344,7 @@ row may squeeze all the others into one spot.
 """
 
 # %%
-from udlib.widgets import Explorer, Frame
+from udlib.course.explorers import Explorer, Frame
 
 SHOWN = ["mAP", "mAP_difficult", "CF1", "OF1", "CF1_top3", "OF1_top3", "ECE_pooled", "ECE", "true_CE_pooled", "NLL"]
 BY_NAME = {f"{who} → {pupil}": (who, pupil) for who, pupil in PAIRS}
@@ -1383,13 +1385,13 @@ settings, something will always look interesting.
 
 ## 11. Verdicts, and the ledger of equations
 
-`udlib.verdicts` holds the paper's claims about distillation as data, beside questions of our own. Each is judged by a
+`udlib.course.verdicts` holds the paper's claims about distillation as data, beside questions of our own. Each is judged by a
 paired difference. *holds* means that the interval lies on the side that the claim says, *reversed* on the other.
 """
 
 # %%
-from udlib.report import as_markdown, verdicts
-from udlib.verdicts import best_beta, distillation_claims
+from udlib.course.report import as_markdown, verdicts
+from udlib.course.verdicts import best_beta, distillation_claims
 
 assert beta == best_beta()
 head, *judged = verdicts(distillation_claims())
@@ -1415,7 +1417,7 @@ prove it, and how the released code departs.
 """
 
 # %%
-from udlib import ledger
+from udlib.course import ledger
 
 say(as_markdown(ledger.rows()).replace("--:", "---"))
 

@@ -21,13 +21,13 @@ import pandas as pd
 import torch
 from IPython.display import display
 
-from udlib import plots
-from udlib.exercises import assert_measured, check, check_guess
-from udlib.experiments import arrays, for_profile, labels, load, load_model, load_or_run, profile
-from udlib.plots import show
-from udlib.recipes import pairs, restart_controls, restarted, two_branch
+from udlib.figures import plots
+from udlib.course.exercises import assert_measured, check, check_guess
+from udlib.course.store import arrays, for_profile, labels, load, load_model, load_or_run, profile
+from udlib.figures.plots import show
+from udlib.course.recipes import pairs, restart_controls, restarted, two_branch
 from udlib.statistics import paired_difference
-from udlib.telling import Differences, in_units, say, spread
+from udlib.course.sentences import Differences, in_units, say, spread
 
 # %% [markdown]
 r"""
@@ -217,7 +217,7 @@ The network and the loss of the first half, Eq. 12 with λ = 0.1:
 # %%
 from accelerate.utils import set_seed
 
-from udlib.batches import ArrayData, Batch
+from udlib.training.batches import ArrayData, Batch
 from udlib.methods.distillation import distillation_loss
 from udlib.methods.self_distillation import train_self_distilled
 from udlib.methods.supervised import make_network, on_validation, supervised_loss
@@ -1162,7 +1162,7 @@ seed, and what is drawn. Look for a seed in which validation mAP and validation 
 """
 
 # %%
-from udlib.widgets import Explorer, Frame
+from udlib.course.explorers import Explorer, Frame
 
 DRAWN = {"validation mAP, per cent": ("mAP", 100), "validation NLL, nats": ("NLL", 1)}
 

@@ -18,14 +18,15 @@ import numpy as np
 import pandas as pd
 import torch
 
-from udlib import graphs, plots
-from udlib.exercises import assert_measured, check, check_guess
-from udlib.experiments import arrays, dataset, labels, load_model, load_or_run, needed, profile, recipe
+from udlib.figures import label_graphs as graphs, plots
+from udlib.course.exercises import assert_measured, check, check_guess
+from udlib.course.explorers import PartitionExplorer
+from udlib.course.store import arrays, dataset, labels, load_model, load_or_run, needed, profile, recipe
 from udlib.losses import asymmetric_loss
-from udlib.plots import show
-from udlib.recipes import PARTITIONS, averaged, baseline, parallel, partitioned, two_branch
+from udlib.figures.plots import show
+from udlib.course.recipes import PARTITIONS, averaged, baseline, parallel, partitioned, two_branch
 from udlib.statistics import bootstrap_interval, paired_difference
-from udlib.telling import Differences, in_units, runs, say, spread, stored, trained
+from udlib.course.sentences import Differences, in_units, runs, say, spread, stored, trained
 
 # %% [markdown]
 r"""
@@ -815,7 +816,7 @@ from dataclasses import replace
 
 from accelerate.utils import set_seed
 
-from udlib.batches import ArrayData
+from udlib.training.batches import ArrayData
 from udlib.methods.parallel import GROUPS, Settings, partitions, scattered, train_parallel
 from udlib.methods.supervised import make_network
 from udlib.training import fit, mixed_seed
@@ -1069,7 +1070,7 @@ much of it arrives? Beside it the mean of **two** networks by ASL of different s
 """
 
 # %%
-from udlib.measures import measure
+from udlib.training.evaluation import measure
 
 found = plain[0].labels()
 answers = {"ASL, one network": [run.test_logits for run in control],
@@ -1234,7 +1235,7 @@ it stands with things of the shore, in DGP mostly with things that are never the
 # %%
 from udlib.attention import class_attention, energy_inside
 from udlib.datasets.transforms import normalise
-from udlib.localisation import box_mask
+from udlib.training.localisation import box_mask
 
 at = {group: next(name for name, part in SPECIALISTS.items() if name.startswith(group) and boat in part) for group in KINDS}
 NETS = {f"{KINDS[group]}'s teacher": (recipe(**needed(students[0].recipe)[name]), SPECIALISTS[name].index(boat))
@@ -1277,7 +1278,7 @@ easy = [n for n, i in enumerate(rows) if any(not b.difficult for b in boxes_of(i
         and any(not b.difficult for b in boxes_of(i, friends))][:4]  # the first four, whatever they show
 
 # %%
-from udlib import overlays
+from udlib.figures import overlays
 
 if easy:
     show(overlays.attention_grid([pictures.image(rows[n]) for n in easy], {name: [part[n] for n in easy] for name, part in maps.items()},
@@ -1428,7 +1429,7 @@ assert cut[3, "both"] == PARTS and cut[3, "random"] == PARTITIONS[3, "random"]
 found = by_setting | {(3, "both"): students} | {(1, strategy): by_setting.get((1, "whole"), []) for strategy in ("both", "CGP", "DGP", "random")}
 
 # %%
-explorer = graphs.PartitionExplorer(S, names, cut, found, control, start={"k": 3, "strategy": "both"})
+explorer = PartitionExplorer(S, names, cut, found, control, start={"k": 3, "strategy": "both"})
 before = bytes(explorer.picture.value)
 explorer.move(k=5, strategy="DGP")
 assert bytes(explorer.picture.value) != before and "no number to show" in explorer.readout.value

@@ -20,13 +20,14 @@ import pandas as pd
 import torch
 from torch.nn import functional as F
 
-from udlib import graphs, plots, regions
-from udlib.exercises import check, check_guess
-from udlib.experiments import arrays, dataset, for_profile, load_model, needed, profile, recipe
-from udlib.plots import show
-from udlib.recipes import baseline, detection, distilled, pairs, partitioned, restart_controls, restarted, two_branch
+from udlib.figures import label_graphs as graphs, plots, boxes as regions
+from udlib.course.exercises import check, check_guess
+from udlib.course.explorers import ProposalExplorer
+from udlib.course.store import arrays, dataset, for_profile, load_model, needed, profile, recipe
+from udlib.figures.plots import show
+from udlib.course.recipes import baseline, detection, distilled, pairs, partitioned, restart_controls, restarted, two_branch
 from udlib.statistics import paired_difference
-from udlib.telling import Differences, in_units, runs, say, spread, stored, trained
+from udlib.course.sentences import Differences, in_units, runs, say, spread, stored, trained
 
 # %% [markdown]
 r"""
@@ -54,8 +55,8 @@ here."** Nobody ever told it where.
 # %%
 from dataclasses import replace
 
-from udlib.detection_measures import detect, matched, objects_of
-from udlib.proposals import grid_proposals
+from udlib.methods.detection.evaluation import detect, matched, objects_of
+from udlib.datasets.proposals import grid_proposals
 
 chosen = for_profile(ARMS["teacher, grid"][0])
 detector, whole = load_model(chosen), arrays(chosen, "test")
@@ -115,7 +116,7 @@ some, the *proposals*, and weighs them. Liu et al. take EdgeBoxes. The course ha
 """
 
 # %%
-from udlib.proposals import DIVISIONS, grid
+from udlib.datasets.proposals import DIVISIONS, grid
 
 picture = pictures.image(eight[0])
 drawn = {n: grid([n]).tolist()[::1 if n < 3 else 3] for n in DIVISIONS[1:]}
@@ -183,7 +184,7 @@ some proposal with at least this IoU?
 # %%
 from torchvision.ops import box_iou
 
-from udlib.proposals import proposals
+from udlib.datasets.proposals import proposals
 
 
 def nearest(boxes, row):
@@ -310,7 +311,7 @@ Let each box spread its number evenly over its own area, and add up. $S^c$ light
 """
 
 # %%
-from udlib import overlays
+from udlib.figures import overlays
 
 shown = [(row, c) for row in easy[:40] for c in (few.targets[row].bool() & ~few.difficult[row]).nonzero().flatten().tolist()][::7][:3]
 maps = {"$S^c$": [], "$S^d$": [], "product": []}
@@ -335,8 +336,8 @@ our grid alone.
 """
 
 # %%
-from udlib.detection_measures import Detections, correct_localisation
-from udlib.proposals import WHOLE
+from udlib.methods.detection.evaluation import Detections, correct_localisation
+from udlib.datasets.proposals import WHOLE
 
 pairs_of = torch.cartesian_prod(torch.arange(count), torch.arange(len(names)))
 lazy = Detections(*pairs_of.T, torch.tensor(WHOLE).expand(len(pairs_of), 4), torch.ones(len(pairs_of)))
@@ -443,7 +444,7 @@ def my_feature_loss(teacher, student, image, images):
 check("10.3", my_feature_loss)
 
 # %%
-from udlib.losses_detection import region_feature_loss
+from udlib.methods.detection.losses import region_feature_loss
 
 draw = torch.Generator().manual_seed(0)
 f_T, f_S = torch.randn(6, 3, generator=draw), torch.randn(6, 3, generator=draw)
@@ -469,7 +470,7 @@ What does sharpening do to the detector's answers?
 
 # %%
 from udlib.calibration import expected_calibration_error, reliability_curve
-from udlib.losses_detection import detection_logits
+from udlib.methods.detection.losses import detection_logits
 
 
 @torch.inference_mode()
@@ -621,8 +622,8 @@ is one line.
 from accelerate.utils import set_seed
 
 from udlib.backbones import backbone
-from udlib.batches import ArrayData
-from udlib.detectors import Detector
+from udlib.training.batches import ArrayData
+from udlib.methods.detection.network import Detector
 from udlib.losses import ova_loss
 from udlib.methods.detection import Settings, train_detector, train_taught
 from udlib.training import fit
@@ -907,7 +908,7 @@ assert np.allclose(np.nanmean(ap["WSD"], 1), stored(students, "mAP"), atol=1e-6)
 N = base[0].labels("train").targets.sum(0).numpy()
 
 # %%
-from udlib.detection_measures import object_areas
+from udlib.methods.detection.evaluation import object_areas
 
 SIZE = 100 * object_areas(dataset(chosen.data, "train", chosen.size, chosen.limit)).numpy()  # per cent of the picture
 gain = {name: 100 * (ap[name] - ap["baseline"]) for name in ("WSD", "KD")}
@@ -1032,7 +1033,7 @@ offered = {f"grid to 1/{n}": [grid(DIVISIONS[:n])] * len(rows) for n in (4, 3, 2
 noted = proposals(pictures.subset(rows), "boxes")
 offered["boxes"] = [noted.of(torch.tensor([k])).boxes for k in range(len(rows))]
 begin = {"picture": rows[0], "class": names[int((few.targets[rows[0]].bool() & ~few.difficult[rows[0]]).nonzero()[0])]}
-explorer = regions.ProposalExplorer(detector, pictures, rows, offered, few.images.shape[-1], start=begin)
+explorer = ProposalExplorer(detector, pictures, rows, offered, few.images.shape[-1], start=begin)
 before = bytes(explorer.picture.value)
 explorer.move(proposals="boxes")
 assert bytes(explorer.picture.value) != before and "best IoU among all boxes" in explorer.readout.value
@@ -1058,7 +1059,7 @@ Here are the answers of this course on one table: the same small network, the sa
 """
 
 # %%
-from udlib.verdicts import best_beta
+from udlib.course.verdicts import best_beta
 
 assert profile() == "smoke" or best_beta() == 0.005
 SYSTEMS = {"baseline": two_branch(0.0), "KD, wide": distilled("KD"), "KD, same size": pairs()["small", "small", "KD"],
@@ -1068,7 +1069,7 @@ every = {name: runs(recipes) for name, recipes in SYSTEMS.items()}
 assert len({len(found_) for found_ in every.values()}) == 1 and all(run.recipe.network == "small" for of in every.values() for run in of)
 
 # %%
-from udlib.sizes import seconds as forecast
+from udlib.course.profiles import seconds as forecast
 
 
 def trainings(one):

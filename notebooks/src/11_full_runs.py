@@ -32,16 +32,16 @@ import pandas as pd
 import torch
 from IPython.display import Image, display
 
-from udlib import plots
-from udlib.checkpoints import load_checkpoint
+from udlib.figures import plots
+from udlib.training.checkpoints import load_checkpoint
 from udlib.cli import main
 from udlib.datasets.scenes import scenes
-from udlib.exercises import check, check_guess
-from udlib.experiments import load_or_run, store
+from udlib.course.exercises import check, check_guess
+from udlib.course.store import load_or_run, store
 from udlib.metrics import mean_average_precision
-from udlib.plots import show
-from udlib.recipes import baseline
-from udlib.telling import say
+from udlib.figures.plots import show
+from udlib.course.recipes import baseline
+from udlib.course.sentences import say
 
 # %% [markdown]
 r"""
@@ -101,7 +101,7 @@ normalisation), resampled a little differently: `BatchAugment` on a CPU smooths 
 """
 
 # %%
-from udlib.batches import ArrayData, ImagesOnly, load
+from udlib.training.batches import ArrayData, ImagesOnly, load
 from udlib.datasets.base import to_memory
 from udlib.datasets.transforms import BatchAugment, train_transform
 
@@ -246,7 +246,7 @@ ever unpickled, so a model from a stranger cannot run code. (So weak a network's
 # %%
 import udlib
 from udlib.datasets.base import load_rgb
-from udlib.overlays import attention_grid
+from udlib.figures.overlays import attention_grid
 
 model = udlib.load("teacher")
 picture = load_rgb(Path(image))
@@ -302,7 +302,7 @@ for folder in ("killed", "quiet"):
     assert command(f"{ARGUMENTS} --out {folder}", first=1) == 0
 
 # %%
-from udlib.devices import autocast, make_accelerator, resolve_precision
+from udlib.training.devices import autocast, make_accelerator, resolve_precision
 
 device = make_accelerator().device
 weights = [udlib.load(folder).network.state_dict() for folder in ("killed", "quiet")]
@@ -411,7 +411,7 @@ free (`ArrayData.to`); else they come over from memory, batch by batch.
 """
 
 # %%
-from udlib.sizes import COUNTS as PUBLISHED, decoded_bytes
+from udlib.course.profiles import COUNTS as PUBLISHED, decoded_bytes
 
 memory = pd.DataFrame([{"data": name, "training images": train, "classes": classes,
                         **{f"GB at {side} px": round(decoded_bytes(train, side) / 1e9, 1) for side in (64, 448, 512)}}
@@ -480,7 +480,7 @@ Two mistakes are common. The first: processes that do not find each other and tr
 """
 
 # %%
-from udlib.devices import require_one_world
+from udlib.training.devices import require_one_world
 
 os.environ["WORLD_SIZE"] = "4"  # as a launcher tells each of four processes
 try:
@@ -590,9 +590,9 @@ number without such a list cannot be repeated. Last what still differs. Here is 
 """
 
 # %%
-from udlib import paper
-from udlib.reproduce import jobs_of, recipes_of
-from udlib.tables import settings
+from udlib.course import paper_tables as paper
+from udlib.course.reproduction import jobs_of, recipes_of
+from udlib.course.paper_recipes import settings
 
 table3a = paper.table("table3a")
 everything = jobs_of(recipes_of(table3a, list(table3a.rows), "voc2007", "full", 1))
@@ -675,9 +675,9 @@ First the picture for Table 3a on VOC2007 with five seeds: GPU-hours of each row
 """
 
 # %%
-from udlib import sizes
-from udlib.reproduce import cost
-from udlib.widgets import Explorer, Frame
+from udlib.course import profiles as sizes
+from udlib.course.reproduction import cost
+from udlib.course.explorers import Explorer, Frame
 
 
 def plan_of(table, data, seeds):
@@ -733,7 +733,7 @@ Results on `scenes` and `digits` ship with the course; those on other data lie i
 
 # %%
 from udlib.datasets.base import data_root
-from udlib.sizes import FULL_SIZE
+from udlib.course.profiles import FULL_SIZE
 
 names = {*FULL_SIZE.values(), "vgg19_bn"}
 paths = sorted({*store().glob("*/state.json"), *(data_root() / "runs").glob("*/state.json")})

@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 
 from tests.benchmarks import Figure
-from udlib.devices import machine
 from udlib.files import atomic_write
+from udlib.training.devices import machine
 
 SUBJECTS = ("losses", "metrics", "scenes", "pixels", "explorer", "distillation", "throughput")
 

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from tests.benchmarks import Figure
 from udlib.backbones import backbone
-from udlib.batches import Batch
-from udlib.devices import autocast, make_accelerator, resolve_precision
 from udlib.heads import DualBranchNet
 from udlib.methods.distillation import distillation_loss
+from udlib.training.batches import Batch
+from udlib.training.devices import autocast, make_accelerator, resolve_precision
 
 CLASSES, IMAGES, SIDE, ROUNDS = 20, 8, 448, 5
 LARGEST_SHARE, SPEEDUP = 0.05, 3.5
@@ -59,8 +59,9 @@ def divergence(logits: Tensor, calibration_logits: Tensor) -> Tensor:
 def attention(net: DualBranchNet, prediction, i: int, keep: bool) -> Tensor:
     """Eq. 15 and 16 of one image, the gradient taken at every cell of the map."""
     features = prediction.features
-    gradient, = torch.autograd.grad(divergence(prediction.logits[i], prediction.calibration_logits[i]), features,
-                                    retain_graph=keep)
+    (gradient,) = torch.autograd.grad(
+        divergence(prediction.logits[i], prediction.calibration_logits[i]), features, retain_graph=keep
+    )
     return (gradient[i].sum((1, 2), keepdim=True) * features[i]).sum(0)
 
 
@@ -107,11 +108,14 @@ def jobs() -> dict[str, Callable[[], None]]:
         def run() -> None:
             net.zero_grad()
             job()
+
         return run
 
-    return {"bare": clean(student, lambda: bare(teacher, student, fast.images)),
-            "ours": clean(student, lambda: ours(loss_fn, student, fast)),
-            "peer": clean(slow_student, lambda: peer(slow_teacher, slow_student, given.images))}
+    return {
+        "bare": clean(student, lambda: bare(teacher, student, fast.images)),
+        "ours": clean(student, lambda: ours(loss_fn, student, fast)),
+        "peer": clean(slow_student, lambda: peer(slow_teacher, slow_student, given.images)),
+    }
 
 
 def measure() -> Iterator[Figure]:
@@ -130,12 +134,23 @@ def measure() -> Iterator[Figure]:
     median = {name: statistics.median(values) for name, values in times.items()}
     share, speedup = median["ours"] / median["bare"] - 1, median["peer"] / median["ours"]
     what = f"UD step, R101 → R18, {SIDE} px, {precision}"
-    yield Figure(what, f"{IMAGES / median['ours']:.2f} img/s, bare networks {IMAGES / median['bare']:.2f}, "
-                 f"peer {IMAGES / median['peer']:.2f}")
-    yield Figure("what the losses add to the bare networks", f"{100 * share:+.1f} %", f"≤ {100 * LARGEST_SHARE:.0f} %",
-                 share <= LARGEST_SHARE)
-    yield Figure("against the peer", f"{speedup:.1f}×", f"≥ {SPEEDUP}× (bf16 hardware)",
-                 speedup >= SPEEDUP if precision == "bf16" else None)
+    yield Figure(
+        what,
+        f"{IMAGES / median['ours']:.2f} img/s, bare networks {IMAGES / median['bare']:.2f}, "
+        f"peer {IMAGES / median['peer']:.2f}",
+    )
+    yield Figure(
+        "what the losses add to the bare networks",
+        f"{100 * share:+.1f} %",
+        f"≤ {100 * LARGEST_SHARE:.0f} %",
+        share <= LARGEST_SHARE,
+    )
+    yield Figure(
+        "against the peer",
+        f"{speedup:.1f}×",
+        f"≥ {SPEEDUP}× (bf16 hardware)",
+        speedup >= SPEEDUP if precision == "bf16" else None,
+    )
     torch.set_num_threads(1)
     if not STATUS.exists():
         return

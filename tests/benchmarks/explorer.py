@@ -9,9 +9,9 @@ import time
 from collections.abc import Iterator
 
 from tests.benchmarks import Figure
-from udlib.experiments import load
-from udlib.recipes import sweep
-from udlib.widgets import LambdaExplorer
+from udlib.course.explorers import LambdaExplorer
+from udlib.course.recipes import sweep
+from udlib.course.store import load
 
 WANTED = 50.0  # milliseconds
 ROUNDS = 10
@@ -33,6 +33,10 @@ def measure() -> Iterator[Figure]:
                 times.append(1e3 * (time.perf_counter() - start))
             assert f"λ = {lam:g}, seed {seed}:" in explorer.readout.value
     slowest = max(times)
-    yield Figure("λ explorer, from slider to picture", f"{statistics.median(times):.2f} ms, slowest {slowest:.2f} ms",
-                 f"≤ {WANTED:.0f} ms", slowest <= WANTED)
+    yield Figure(
+        "λ explorer, from slider to picture",
+        f"{statistics.median(times):.2f} ms, slowest {slowest:.2f} ms",
+        f"≤ {WANTED:.0f} ms",
+        slowest <= WANTED,
+    )
     yield Figure(f"drawing its {len(settings)} pictures beforehand", f"{prepared:.1f} s")

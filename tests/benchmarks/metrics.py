@@ -37,8 +37,9 @@ def measure() -> Iterator[Figure]:
     scores, labels = logits.numpy(), targets.numpy()
 
     def by_library() -> torch.Tensor:
-        return torch.tensor([average_precision_score(labels[:, c], scores[:, c]) for c in range(CLASSES)],
-                            dtype=torch.float64)
+        return torch.tensor(
+            [average_precision_score(labels[:, c], scores[:, c]) for c in range(CLASSES)], dtype=torch.float64
+        )
 
     def ours() -> torch.Tensor:
         return average_precision(logits, targets)
@@ -51,6 +52,10 @@ def measure() -> Iterator[Figure]:
         our_times.append(our_time)
     library, own = statistics.median(library_times), statistics.median(our_times)
     difference = (expected - found).abs().max().item()
-    yield Figure(f"mAP, {IMAGES:,} × {CLASSES}", f"{own * 1e3:.0f} ms, {library / own:.1f}× scikit-learn's loop",
-                 f"≥ {WANTED:.0f}×", library / own >= WANTED)
+    yield Figure(
+        f"mAP, {IMAGES:,} × {CLASSES}",
+        f"{own * 1e3:.0f} ms, {library / own:.1f}× scikit-learn's loop",
+        f"≥ {WANTED:.0f}×",
+        library / own >= WANTED,
+    )
     yield Figure("its largest difference from scikit-learn", f"{difference:.1e}", "≤ 1e-06", difference <= 1e-6)

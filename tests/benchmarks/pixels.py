@@ -20,10 +20,10 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from tests.benchmarks import Figure
-from udlib.batches import ArrayData, ImagesOnly, load
 from udlib.datasets.base import MultiLabelDataset
 from udlib.datasets.pixels import decoded
 from udlib.datasets.transforms import BatchAugment, train_transform
+from udlib.training.batches import ArrayData, ImagesOnly, load
 
 WANTED, ROUNDS, COUNT, BATCH = 3.0, 5, 96, 32
 PHOTO = (500, 375)  # pixels, VOC's usual size
@@ -51,8 +51,12 @@ def measure() -> Iterator[Figure]:
             torch.set_num_threads(cores)
             peer, ours = race(data, stored, size, cores, Path(folder))
             torch.set_num_threads(threads)
-            yield Figure(f"images for a training step at {size} px, {CORES[cores]}",
-                         f"{ours:.0f} img/s against {peer:.0f} by PIL, {ours / peer:.1f}×", f"≥ {WANTED:g}×", ours >= WANTED * peer)
+            yield Figure(
+                f"images for a training step at {size} px, {CORES[cores]}",
+                f"{ours:.0f} img/s against {peer:.0f} by PIL, {ours / peer:.1f}×",
+                f"≥ {WANTED:g}×",
+                ours >= WANTED * peer,
+            )
 
 
 def race(data: MultiLabelDataset, stored: int, size: int, cores: int, folder: Path) -> tuple[float, float]:
@@ -61,11 +65,15 @@ def race(data: MultiLabelDataset, stored: int, size: int, cores: int, folder: Pa
     data.transform = train_transform(size, stored)
     augment, generator = BatchAugment(flip=True, erase=0.5, crop=size), torch.Generator().manual_seed(0)
     rows = list(torch.arange(COUNT).split(BATCH))
-    loader = DataLoader(ImagesOnly(data), batch_sampler=rows, num_workers=cores if cores > 1 else 0, persistent_workers=cores > 1)
+    loader = DataLoader(
+        ImagesOnly(data), batch_sampler=rows, num_workers=cores if cores > 1 else 0, persistent_workers=cores > 1
+    )
     epochs = {
         "peer": lambda: sum(len(images) for images in loader),
-        "ours": lambda: sum(len(batch.images) for batch in load(
-            pixels, rows, lambda images: augment(images, generator), torch.device("cpu"), 0)),
+        "ours": lambda: sum(
+            len(batch.images)
+            for batch in load(pixels, rows, lambda images: augment(images, generator), torch.device("cpu"), 0)
+        ),
     }
     seconds = {name: [] for name in epochs}
     for epoch in range(1 + ROUNDS):

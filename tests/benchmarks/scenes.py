@@ -28,6 +28,7 @@ def per_second(job, count: int) -> float:
 
 def measure() -> Iterator[Figure]:
     for size, count in COUNT.items():
+
         def draw():
             return (record(k, "train", size) for k in range(count))
 

@@ -31,14 +31,14 @@ from tests.benchmarks import Figure, distillation
 from tests.benchmarks.distillation import CLASSES
 from tests.benchmarks.pixels import photographs
 from udlib.backbones import backbone
-from udlib.batches import ArrayData, ImagesOnly
 from udlib.datasets.base import MultiLabelDataset
 from udlib.datasets.pixels import decoded
 from udlib.datasets.transforms import train_transform
-from udlib.devices import make_accelerator, resolve_precision
 from udlib.heads import DualBranchNet
 from udlib.methods.distillation import train_distilled
-from udlib.training import TrainingConfig
+from udlib.training.batches import ArrayData, ImagesOnly
+from udlib.training.devices import make_accelerator, resolve_precision
+from udlib.training.loop import TrainingConfig
 
 SPEEDUP, LEAST_SHARE = 10.0, 0.85
 WARM_UP = 2  # the peer's steps before each of its turns, while its processes start
@@ -60,12 +60,16 @@ class Plan:
     workers: int = 4  # the peer's
 
 
-PLANS = {"cuda": Plan("resnet101", "resnet18", stored=512, side=448, batch=64, peer_fallback=16, steps=10, turns=5),
-         "cpu": Plan("small_wide", "small", stored=73, side=64, batch=50, peer_fallback=50, steps=4, turns=3)}
+PLANS = {
+    "cuda": Plan("resnet101", "resnet18", stored=512, side=448, batch=64, peer_fallback=16, steps=10, turns=5),
+    "cpu": Plan("small_wide", "small", stored=73, side=64, batch=50, peer_fallback=50, steps=4, turns=3),
+}
 RECIPE = {"lr": 1e-3, "momentum": 0.9}  # of SGD
 
 # Fresh processes: forked, where the system can, from one that has imported this file and done nothing else.
-FRESH = multiprocessing.get_context("forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn")
+FRESH = multiprocessing.get_context(
+    "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+)
 if FRESH.get_start_method() == "forkserver":
     FRESH.set_forkserver_preload([__name__])
 
@@ -80,20 +84,34 @@ def now(device: torch.device) -> float:
 def networks(plan: Plan, device: torch.device, layout: torch.memory_format) -> tuple[DualBranchNet, DualBranchNet]:
     """Teacher and student from a random start, the same for each rival."""
     torch.manual_seed(0)
-    teacher, student = (DualBranchNet(backbone(name), CLASSES).to(device, memory_format=layout)
-                        for name in (plan.teacher, plan.student))
+    teacher, student = (
+        DualBranchNet(backbone(name), CLASSES).to(device, memory_format=layout) for name in (plan.teacher, plan.student)
+    )
     return teacher.eval(), student
 
 
-def ours(plan: Plan, data: MultiLabelDataset, folder: Path, compile: bool = False,
-         on_epoch: Callable[[int, nn.Module, Mapping[str, float]], None] | None = None) -> None:
+def ours(
+    plan: Plan,
+    data: MultiLabelDataset,
+    folder: Path,
+    compile: bool = False,
+    on_epoch: Callable[[int, nn.Module, Mapping[str, float]], None] | None = None,
+) -> None:
     """A turn that does not count and those that do, each an epoch."""
     teacher, _ = networks(plan, make_accelerator().device, torch.channels_last)
     rows = torch.arange(plan.steps * plan.batch)
     images = decoded(data, plan.stored, folder)[rows % len(data)]
     targets = torch.eye(CLASSES, dtype=torch.uint8)[rows % CLASSES]
-    config = TrainingConfig(epochs=1 + plan.turns, batch_size=plan.batch, optimizer="sgd", schedule="constant", erase=0.5,
-                            crop=plan.side, compile=compile, **RECIPE)
+    config = TrainingConfig(
+        epochs=1 + plan.turns,
+        batch_size=plan.batch,
+        optimizer="sgd",
+        schedule="constant",
+        erase=0.5,
+        crop=plan.side,
+        compile=compile,
+        **RECIPE,
+    )
     train_distilled(ArrayData(images, targets), teacher, config, network=plan.student, on_epoch=on_epoch)
 
 
@@ -108,9 +126,17 @@ def peer(plan: Plan, data: MultiLabelDataset) -> Callable[[], float]:
     def run() -> float:
         rows = torch.randint(len(data), (WARM_UP + plan.steps, plan.batch), generator=draws)
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="This DataLoader will create")  # more processes than there are cores
-            loader = iter(DataLoader(ImagesOnly(data), batch_sampler=list(rows), num_workers=plan.workers,
-                                     pin_memory=device.type == "cuda"))
+            warnings.filterwarnings(
+                "ignore", message="This DataLoader will create"
+            )  # more processes than there are cores
+            loader = iter(
+                DataLoader(
+                    ImagesOnly(data),
+                    batch_sampler=list(rows),
+                    num_workers=plan.workers,
+                    pin_memory=device.type == "cuda",
+                )
+            )
         started = None
         for step, images in enumerate(loader, 1):
             images = images.to(device, non_blocking=True)
@@ -129,7 +155,9 @@ def bare(plan: Plan) -> Callable[[], float]:
     """`run()`: the images a second of one turn."""
     device = make_accelerator().device
     teacher, student = networks(plan, device, torch.channels_last)
-    images = torch.randn(plan.batch, 3, plan.side, plan.side, device=device).contiguous(memory_format=torch.channels_last)
+    images = torch.randn(plan.batch, 3, plan.side, plan.side, device=device).contiguous(
+        memory_format=torch.channels_last
+    )
 
     def run() -> float:
         started = now(device)
@@ -141,8 +169,9 @@ def bare(plan: Plan) -> Callable[[], float]:
     return run
 
 
-def race(plan: Plan, data: MultiLabelDataset, folder: Path, rivals: Mapping[str, Callable[[], float]],
-         compile: bool = False) -> dict[str, float]:
+def race(
+    plan: Plan, data: MultiLabelDataset, folder: Path, rivals: Mapping[str, Callable[[], float]], compile: bool = False
+) -> dict[str, float]:
     """Median images a second, ours and the rivals': after each of our epochs, each rival has a turn."""
     speeds: dict[str, list[float]] = {name: [] for name in ("ours", *rivals)}
 
@@ -168,9 +197,12 @@ def peak_memory(kind: str, plan: Plan, data: MultiLabelDataset, folder: Path) ->
 def _peak(kind: str, plan: Plan, data: MultiLabelDataset, folder: Path) -> float:
     device = make_accelerator().device
     before = distillation.resident("VmRSS") if distillation.STATUS.exists() else float("nan")
-    jobs = {"ours": lambda: ours(replace(plan, turns=0), data, folder),
-            "compiled": lambda: ours(replace(plan, turns=0), data, folder, compile=True),
-            "peer": lambda: peer(plan, data)(), "bare": lambda: bare(plan)()}
+    jobs = {
+        "ours": lambda: ours(replace(plan, turns=0), data, folder),
+        "compiled": lambda: ours(replace(plan, turns=0), data, folder, compile=True),
+        "peer": lambda: peer(plan, data)(),
+        "bare": lambda: bare(plan)(),
+    }
     try:
         jobs[kind]()
     except torch.OutOfMemoryError:
@@ -195,21 +227,41 @@ def measure() -> Iterator[Figure]:
             memory["peer"] = peak_memory("peer", slow, data, folder)
         speed = race(plan, data, folder, {"bare": bare(plan), "peer": peer(slow, data)})
         what = f"UD step and its data, {plan.teacher} → {plan.student}, {plan.side} px"
-        conditions = asdict(plan) | {"precision": precision, "peer_precision": "fp32", "peer_batch": slow.batch,
-                                     "cores": os.cpu_count()}
+        conditions = asdict(plan) | {
+            "precision": precision,
+            "peer_precision": "fp32",
+            "peer_batch": slow.batch,
+            "cores": os.cpu_count(),
+        }
         smaller = f" (batch {slow.batch})" if slow != plan else ""
-        yield Figure(what, f"{speed['ours']:.0f} img/s, peer {speed['peer']:.0f}{smaller}, bare networks {speed['bare']:.0f}"
-                     + ("" if gpu else "; a CPU's, not the GPU's figure"),
-                     values=conditions | {f"{name}_images_per_second": value for name, value in speed.items()})
+        yield Figure(
+            what,
+            f"{speed['ours']:.0f} img/s, peer {speed['peer']:.0f}{smaller}, bare networks {speed['bare']:.0f}"
+            + ("" if gpu else "; a CPU's, not the GPU's figure"),
+            values=conditions | {f"{name}_images_per_second": value for name, value in speed.items()},
+        )
         times, share = speed["ours"] / speed["peer"], speed["ours"] / speed["bare"]
-        yield Figure("its speed against the peer's", f"{times:.1f}×", f"≥ {SPEEDUP:g}×" if judged else "",
-                     times >= SPEEDUP if judged else None, {"times": times})
-        yield Figure("its speed against the bare networks'", f"{share:.2f}", f"≥ {LEAST_SHARE:g}" if judged else "",
-                     share >= LEAST_SHARE if judged else None, {"share": share})
+        yield Figure(
+            "its speed against the peer's",
+            f"{times:.1f}×",
+            f"≥ {SPEEDUP:g}×" if judged else "",
+            times >= SPEEDUP if judged else None,
+            {"times": times},
+        )
+        yield Figure(
+            "its speed against the bare networks'",
+            f"{share:.2f}",
+            f"≥ {LEAST_SHARE:g}" if judged else "",
+            share >= LEAST_SHARE if judged else None,
+            {"share": share},
+        )
         if gpu:
             yield compiled(plan, data, folder, speed["peer"], memory)
-    yield Figure("peak memory of the GPU" if gpu else "peak memory of the process, beyond the libraries'",
-                 ", ".join(f"{kind} {value:.0f} MB" for kind, value in memory.items()), values=memory)
+    yield Figure(
+        "peak memory of the GPU" if gpu else "peak memory of the process, beyond the libraries'",
+        ", ".join(f"{kind} {value:.0f} MB" for kind, value in memory.items()),
+        values=memory,
+    )
 
 
 def compiled(plan: Plan, data: MultiLabelDataset, folder: Path, peer_speed: float, memory: dict[str, float]) -> Figure:
@@ -223,5 +275,8 @@ def compiled(plan: Plan, data: MultiLabelDataset, folder: Path, peer_speed: floa
             return Figure(what, str(reason))
     memory["compiled"] = peak_memory("compiled", plan, data, folder)
     times, share = speed["ours"] / peer_speed, speed["ours"] / speed["bare"]
-    return Figure(what, f"{speed['ours']:.0f} img/s, {times:.1f}× the peer, {share:.2f} of the bare networks",
-                  values={"images_per_second": speed["ours"], "times": times, "share": share})
+    return Figure(
+        what,
+        f"{speed['ours']:.0f} img/s, {times:.1f}× the peer, {share:.2f} of the bare networks",
+        values={"images_per_second": speed["ours"], "times": times, "share": share},
+    )

@@ -15,9 +15,27 @@ from udlib.cli.systems import detection, parallel
 from udlib.cli.tables import reproduce
 from udlib.cli.trainings import runs
 
-app = typer.Typer(help="Calibration and distillation for multi-label images: the course's command.",
-                  no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-for command in (train, distill, parallel, detection, evaluate, predict, reproduce, doctor, lab, prepare, runs, results, readme):
+app = typer.Typer(
+    help="Calibration and distillation for multi-label images: the course's command.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (
+    train,
+    distill,
+    parallel,
+    detection,
+    evaluate,
+    predict,
+    reproduce,
+    doctor,
+    lab,
+    prepare,
+    runs,
+    results,
+    readme,
+):
     app.command()(command)
 app.add_typer(data.app, name="data")
 

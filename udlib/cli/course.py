@@ -17,7 +17,7 @@ LESSON = "notebooks/00_start_here.ipynb"
 
 def doctor() -> None:
     """What this machine has, and what it lacks; exit code 1 when something essential is missing."""
-    from udlib.doctor import findings
+    from udlib.course.doctor import findings
 
     problems, broken = 0, False
     for found in findings():
@@ -26,8 +26,13 @@ def doctor() -> None:
             print(f"{'':<11} {'PROBLEM' if found.essential else 'note'}: {found.problem}")
             problems += 1
             broken = broken or found.essential
-    print("\nNot ready: see PROBLEM above." if broken else
-          "\nReady, with the notes above." if problems else "\nReady: everything the course needs is here.")
+    print(
+        "\nNot ready: see PROBLEM above."
+        if broken
+        else "\nReady, with the notes above."
+        if problems
+        else "\nReady: everything the course needs is here."
+    )
     raise typer.Exit(int(broken))
 
 
@@ -37,16 +42,18 @@ def lab() -> None:
 
     folder = checkout()
     if folder is None or not (folder / LESSON).is_file():
-        raise FileNotFoundError(f"there is no {LESSON}: the lessons come with a checkout of the project, installed from there "
-                                "with `pip install -e .` (`make lab` does both)")
+        raise FileNotFoundError(
+            f"there is no {LESSON}: the lessons come with a checkout of the project, installed from there "
+            "with `pip install -e .` (`make lab` does both)"
+        )
     as_root = ["--allow-root"] if getattr(os, "geteuid", lambda: 1)() == 0 else []  # whom Jupyter refuses unless told
     raise typer.Exit(subprocess.run([sys.executable, "-m", "jupyterlab", *as_root, LESSON], cwd=folder).returncode)
 
 
 def prepare(size: Annotated[int, typer.Option(help="Side of the pictures in pixels.", min=16)] = 64) -> None:
     """Make the embedded data sets now rather than on first use."""
+    from udlib.course.doctor import shown
     from udlib.datasets import EMBEDDED, data_root, open_dataset
-    from udlib.doctor import shown
 
     for name in EMBEDDED:
         start = time.perf_counter()
@@ -57,8 +64,8 @@ def prepare(size: Annotated[int, typer.Option(help="Side of the pictures in pixe
 
 def results(only: Only = None) -> None:
     """The table of stored results: each group's metrics on the test split, mean ± std over seeds."""
-    from udlib import report
-    from udlib.recipes import select
+    from udlib.course import report
+    from udlib.course.recipes import select
 
     chosen = select(only)
     print(report.as_text(report.results(chosen)))
@@ -66,18 +73,22 @@ def results(only: Only = None) -> None:
 
 
 def readme(
-    check: Annotated[bool, typer.Option("--check", help="Change nothing; exit code 1 when one is out of date.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Change nothing; exit code 1 when one is out of date.")
+    ] = False,
 ) -> None:
     """Write what is generated anew: parts of README.md (lessons, verdicts, results) and the page of equations."""
+    from udlib.course.report import equations, fill, generated
     from udlib.datasets import checkout
     from udlib.files import atomic_write
-    from udlib.report import equations, fill, generated
 
     folder = checkout()
     if folder is None or not (folder / "README.md").exists():
         raise FileNotFoundError("there is no README.md: run this in a checkout, installed with `pip install -e .`")
-    texts = {"README.md": fill((folder / "README.md").read_text(encoding="utf-8"), generated(folder)),
-             "notebooks/equations.md": equations(folder)}
+    texts = {
+        "README.md": fill((folder / "README.md").read_text(encoding="utf-8"), generated(folder)),
+        "notebooks/equations.md": equations(folder),
+    }
     stale = False
     for name, text in texts.items():
         path = folder / name

@@ -15,14 +15,23 @@ if TYPE_CHECKING:
     from udlib.datasets.layouts import Source
     from udlib.datasets.summary import Labels, Sizes
 
-app = typer.Typer(no_args_is_help=True,
-                  help="What a data set holds (describe), whether it is whole (check), and how to get one (download).")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="What a data set holds (describe), whether it is whole (check), and how to get one (download).",
+)
 
-Data = Annotated[str, typer.Argument(
-    metavar="DATA", show_default=False,
-    help="scenes, digits, voc2007, voc2012, coco2014, nuswide, or the path of a folder in such a layout, or of a CSV.")]
-Root = Annotated[Path | None, typer.Option(
-    help="Where a data set given by name lies (default: the folder of that name below UDLIB_DATA).")]
+Data = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATA",
+        show_default=False,
+        help="scenes, digits, voc2007, voc2012, coco2014, nuswide, or the path of a folder in such a layout, or of a CSV.",
+    ),
+]
+Root = Annotated[
+    Path | None,
+    typer.Option(help="Where a data set given by name lies (default: the folder of that name below UDLIB_DATA)."),
+]
 
 
 @app.command()
@@ -30,8 +39,10 @@ def describe(
     data: Data,
     root: Root = None,
     split: Annotated[list[str] | None, typer.Option(help="Only this split; may be repeated.", metavar="NAME")] = None,
-    csv: Annotated[Path | None, typer.Option(
-        "--csv", metavar="FILE", help="Also write the counts, a row per split and class, to this CSV.")] = None,
+    csv: Annotated[
+        Path | None,
+        typer.Option("--csv", metavar="FILE", help="Also write the counts, a row per split and class, to this CSV."),
+    ] = None,
     sizes: Annotated[bool, typer.Option(help="Read the size of every picture, the slow part.")] = True,
 ) -> None:
     """Count images, labels per image, positives and difficult labels of each class, and the sizes of the pictures.
@@ -46,12 +57,16 @@ def describe(
         opened = {name: _open(found, name) for name in split or found.splits()}
         for name, part in opened.items():
             if part.skipped:
-                print(f"{name}: {_counted(len(part.skipped), 'listed image')} missing (first: {part.skipped[0][0]})",
-                      file=sys.stderr)
+                print(
+                    f"{name}: {_counted(len(part.skipped), 'listed image')} missing (first: {part.skipped[0][0]})",
+                    file=sys.stderr,
+                )
         labels = {name: label_statistics(part.targets, part.difficult) for name, part in opened.items()}
         measured = {name: _sizes(name, part) for name, part in opened.items()} if sizes else {}
     except KeyboardInterrupt:
-        print("\nstopped; what takes longest are the sizes of the pictures, which --no-sizes leaves out", file=sys.stderr)
+        print(
+            "\nstopped; what takes longest are the sizes of the pictures, which --no-sizes leaves out", file=sys.stderr
+        )
         raise typer.Exit(130) from None
     classes = next(iter(opened.values())).classes
     print(f"{len(classes)} classes, {found.layout} layout, in '{found.folder()}'\n")
@@ -88,9 +103,15 @@ def check(data: Data, root: Root = None) -> None:
 
 @app.command()
 def download(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="voc2007 (0.9 GB) or voc2012 (2 GB).", show_default=False)],
-    root: Annotated[Path | None, typer.Option(
-        help="Folder that will hold the archives and VOCdevkit (default: the folder of that name below UDLIB_DATA).")] = None,
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="voc2007 (0.9 GB) or voc2012 (2 GB).", show_default=False)
+    ],
+    root: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder that will hold the archives and VOCdevkit (default: the folder of that name below UDLIB_DATA)."
+        ),
+    ] = None,
 ) -> None:
     """Fetch the archives of VOC2007 or VOC2012, check them against torchvision's checksums, and extract them.
 
@@ -143,8 +164,11 @@ def _rows(labels: dict[str, Labels], sizes: dict[str, Sizes | None]) -> list[lis
     def row(title: str, value) -> list[str]:
         return [title, *(value(found) for found in labels.values())]
 
-    rows = [["", *labels], row("images", lambda found: f"{found.images:,}"),
-            row("labels per image", lambda found: f"{found.mean:.2f}")]
+    rows = [
+        ["", *labels],
+        row("images", lambda found: f"{found.images:,}"),
+        row("labels per image", lambda found: f"{found.mean:.2f}"),
+    ]
     for count in sorted({count for found in labels.values() for count in found.labels_per_image}):
         title = "without labels" if count == 0 else f"with {_counted(count, 'label')}"
         rows.append(row(title, lambda found, count=count: f"{found.labels_per_image.get(count, 0):,}"))
@@ -153,8 +177,15 @@ def _rows(labels: dict[str, Labels], sizes: dict[str, Sizes | None]) -> list[lis
         if sizes:
             rows.append([title, *(_range(*getattr(found, part)) if found else "–" for found in sizes.values())])
     if sizes:
-        rows.append(["commonest size", *(f"{found.commonest[0]} × {found.commonest[1]} ({found.share:.0%})" if found else "–"
-                                         for found in sizes.values())])
+        rows.append(
+            [
+                "commonest size",
+                *(
+                    f"{found.commonest[0]} × {found.commonest[1]} ({found.share:.0%})" if found else "–"
+                    for found in sizes.values()
+                ),
+            ]
+        )
     return rows
 
 
@@ -171,8 +202,10 @@ def _class_rows(labels: dict[str, Labels], classes: tuple[str, ...]) -> list[lis
 
 def _aligned(rows: list[list[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows)]
-    return "\n".join("  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))])
-                     for row in rows)
+    return "\n".join(
+        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))])
+        for row in rows
+    )
 
 
 def _counted(number: int, what: str) -> str:

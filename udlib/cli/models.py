@@ -18,44 +18,97 @@ BY_NETWORK = "default: what suits the network"
 Data = Annotated[str, typer.Argument(metavar="DATA", help=DATA)]
 Out = Annotated[Path, typer.Option(metavar="FOLDER", help="Where the model goes; the same command resumes there.")]
 Model = Annotated[Path, typer.Option(metavar="FOLDER", envvar="UDLIB_MODEL", help="The trained model.")]
-Network = Annotated[str, typer.Option(help="small_narrow, small, small_wide (for 64 px and a CPU), resnet18, resnet101, "
-                                           "vgg19_bn or mobilenet_v2 (fine-tuned at 448 px, on a GPU).")]
+Network = Annotated[
+    str,
+    typer.Option(
+        help="small_narrow, small, small_wide (for 64 px and a CPU), resnet18, resnet101, "
+        "vgg19_bn or mobilenet_v2 (fine-tuned at 448 px, on a GPU)."
+    ),
+]
 Size = Annotated[int | None, typer.Option(min=16, help=f"Side of the square images in pixels; {BY_NETWORK}.")]
 Epochs = Annotated[int | None, typer.Option(min=1, help=f"Times through the training images; {BY_NETWORK}.")]
 Batch = Annotated[int | None, typer.Option(min=2, help=f"Images per step; {BY_NETWORK}.")]
 Lr = Annotated[float | None, typer.Option(help=f"Highest learning rate; {BY_NETWORK}.")]
-Weights = Annotated[str | None, typer.Option(help="torchvision's pretrained weights, such as IMAGENET1K_V1, or none; "
-                                                  f"{BY_NETWORK}.")]
-Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="The same seed gives the same model, bit for bit on a CPU.")]
+Weights = Annotated[
+    str | None, typer.Option(help=f"torchvision's pretrained weights, such as IMAGENET1K_V1, or none; {BY_NETWORK}.")
+]
+Seed = Annotated[
+    int, typer.Option(min=0, max=2**32 - 1, help="The same seed gives the same model, bit for bit on a CPU.")
+]
 Flip = Annotated[bool, typer.Option(help="Mirror images at random; not for letters, left and right hands, …")]
-Crop = Annotated[bool, typer.Option("--crop", help="Train on crops at random scales and places, out of images 8/7 as large "
-                                    "(512 px for 448), as the paper's code does.")]
-Ema = Annotated[float, typer.Option(min=0, max=1, help="Keep a running average of the weights over this share of all steps, "
-                                    "0.065 say; 0: the weights as they are.")]
+Crop = Annotated[
+    bool,
+    typer.Option(
+        "--crop",
+        help="Train on crops at random scales and places, out of images 8/7 as large "
+        "(512 px for 448), as the paper's code does.",
+    ),
+]
+Ema = Annotated[
+    float,
+    typer.Option(
+        min=0,
+        max=1,
+        help="Keep a running average of the weights over this share of all steps, "
+        "0.065 say; 0: the weights as they are.",
+    ),
+]
 Compile = Annotated[bool, typer.Option("--compile", help="torch.compile: pays for large networks on a GPU.")]
 Erase = Annotated[float, typer.Option(min=0, max=1, help="Chance of random erasing (CutOut).")]
-Difficult = Annotated[str, typer.Option(help="What VOC's difficult labels count as in training: positive, ignore, negative.")]
+Difficult = Annotated[
+    str, typer.Option(help="What VOC's difficult labels count as in training: positive, ignore, negative.")
+]
 Keep = Annotated[str, typer.Option(help="Which epoch's weights: best (mAP on val) or last.")]
-Calibrate = Annotated[str, typer.Option(help="Fitted on val: temperature, label-temperature, platt, beta, isotonic, none. "
-                                             "All but temperature are fitted class by class, and want more images.")]
+Calibrate = Annotated[
+    str,
+    typer.Option(
+        help="Fitted on val: temperature, label-temperature, platt, beta, isotonic, none. "
+        "All but temperature are fitted class by class, and want more images."
+    ),
+]
 Tensorboard = Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard's events too, beside log.csv.")]
 Csv = Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the numbers to this file, too.")]
 Batches = Annotated[int, typer.Option("--batch", min=1, help="Images at a time.")]
 
 # How a number's name is read out, part by part: "CF1_top3_negative" is "CF1, top 3, difficult as negative".
-PARTS = {"top3": "top 3", "positive": "difficult as positive", "negative": "difficult as negative",
-         "difficult": "difficult images", "confident": "p ≥ 0.5", "NLL": "NLL (nats)", "Brier": "Brier score (fraction)"}
+PARTS = {
+    "top3": "top 3",
+    "positive": "difficult as positive",
+    "negative": "difficult as negative",
+    "difficult": "difficult images",
+    "confident": "p ≥ 0.5",
+    "NLL": "NLL (nats)",
+    "Brier": "Brier score (fraction)",
+}
 
-HEADLINE = ("mAP", "mAP_difficult", "CF1", "OF1", "CF1_top3", "OF1_top3", "ECE", "ECE_pooled", "true_CE", "true_CE_pooled",
-            "overconfidence", "NLL", "Brier")
+HEADLINE = (
+    "mAP",
+    "mAP_difficult",
+    "CF1",
+    "OF1",
+    "CF1_top3",
+    "OF1_top3",
+    "ECE",
+    "ECE_pooled",
+    "true_CE",
+    "true_CE_pooled",
+    "overconfidence",
+    "NLL",
+    "Brier",
+)
 
 
 def train(
     data: Data,
     out: Out = Path("model"),
     network: Network = "small",
-    lam: Annotated[float, typer.Option(help="λ, the weight of the calibration branch (Song et al., 2021, Eq. 12); 0: without "
-                                            "one, and so without uncertainty maps.")] = 0.1,
+    lam: Annotated[
+        float,
+        typer.Option(
+            help="λ, the weight of the calibration branch (Song et al., 2021, Eq. 12); 0: without "
+            "one, and so without uncertainty maps."
+        ),
+    ] = 0.1,
     epochs: Epochs = None,
     size: Size = None,
     batch: Batch = None,
@@ -82,10 +135,25 @@ def train(
 
     Example: udlib train VOCdevkit/VOC2007 --network resnet18 --out voc07
     """
-    from udlib.making import settings
+    from udlib.workshop import settings
 
-    chosen = settings(network=network, lam=lam, epochs=epochs, size=size, batch_size=batch, lr=lr, weights=weights, seed=seed,
-                      flip=flip, erase=erase, crop=crop, ema=ema, compile=compile, policy=difficult, keep=keep)
+    chosen = settings(
+        network=network,
+        lam=lam,
+        epochs=epochs,
+        size=size,
+        batch_size=batch,
+        lr=lr,
+        weights=weights,
+        seed=seed,
+        flip=flip,
+        erase=erase,
+        crop=crop,
+        ema=ema,
+        compile=compile,
+        policy=difficult,
+        keep=keep,
+    )
     make(data, out, chosen, calibrate=calibrate, tensorboard=tensorboard)
 
 
@@ -94,9 +162,13 @@ def distill(
     teacher: Annotated[Path, typer.Option(metavar="FOLDER", help="The trained model that teaches.")],
     out: Out = Path("student"),
     network: Network = "small",
-    alpha: Annotated[float, typer.Option(help="Weight of the teacher's calibration branch (Song et al., 2021, Eq. 14); "
-                                              "0.5 in the paper.")] = 0.0,
-    beta: Annotated[float, typer.Option(help="Weight of its uncertainty attention (Eq. 17); 0.5 in the paper; see above.")] = 0.0,
+    alpha: Annotated[
+        float,
+        typer.Option(help="Weight of the teacher's calibration branch (Song et al., 2021, Eq. 14); 0.5 in the paper."),
+    ] = 0.0,
+    beta: Annotated[
+        float, typer.Option(help="Weight of its uncertainty attention (Eq. 17); 0.5 in the paper; see above.")
+    ] = 0.0,
     temperature: Annotated[float, typer.Option(help="Softens both networks' answers; above 0.")] = 1.0,
     epochs: Epochs = None,
     size: Annotated[int | None, typer.Option(min=16, help="Side of the square images; default: the teacher's.")] = None,
@@ -126,13 +198,29 @@ def distill(
 
     Example: udlib distill VOCdevkit/VOC2007 --teacher voc07 --network mobilenet_v2 --out voc07-small
     """
-    from udlib.making import settings
     from udlib.models import load
+    from udlib.workshop import settings
 
     master = load(teacher)
-    chosen = settings("distillation", network, alpha=alpha, beta=beta, temperature=temperature, epochs=epochs,
-                      size=size or master.size, batch_size=batch, lr=lr, weights=weights, seed=seed, flip=flip, erase=erase,
-                      crop=crop, ema=ema, compile=compile, keep=keep)
+    chosen = settings(
+        "distillation",
+        network,
+        alpha=alpha,
+        beta=beta,
+        temperature=temperature,
+        epochs=epochs,
+        size=size or master.size,
+        batch_size=batch,
+        lr=lr,
+        weights=weights,
+        seed=seed,
+        flip=flip,
+        erase=erase,
+        crop=crop,
+        ema=ema,
+        compile=compile,
+        keep=keep,
+    )
     make(data, out, chosen, teacher=master, calibrate=calibrate, tensorboard=tensorboard)
 
 
@@ -150,16 +238,17 @@ def evaluate(
     errors. The CSV has every number, as fractions.
     """
     from udlib.datasets import open_dataset
-    from udlib.devices import within_memory
-    from udlib.logs import write_csv
-    from udlib.making import measured
     from udlib.models import load
+    from udlib.training.devices import within_memory
+    from udlib.training.logs import write_csv
+    from udlib.workshop import measured
 
     require_writable(csv)
     found = load(model)
     dataset = open_dataset(data, split, found.size)
-    numbers = within_memory(lambda size: measured(found, dataset, size), batch,
-                            lambda size: found.logits(dataset.paths[:size], size))
+    numbers = within_memory(
+        lambda size: measured(found, dataset, size), batch, lambda size: found.logits(dataset.paths[:size], size)
+    )
     print(f"{len(dataset):,} images of '{split}', {len(found.classes)} classes\n")
     print(_table(numbers, bool(dataset.difficult.any())))
     if csv is not None:
@@ -172,12 +261,23 @@ def predict(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.")],
     model: Model = Path("model"),
     top: Annotated[int | None, typer.Option(min=1, help="Only so many labels an image, the surest.")] = None,
-    threshold: Annotated[float | None, typer.Option(min=0, max=1, help="Least confidence of a label; default: 0.5, "
-                                                    "or with --top none.")] = None,
-    map_folder: Annotated[Path | None, typer.Option("--map", metavar="FOLDER", help="Write each image's uncertainty map over "
-                                                    "it there, as PNG; for models with a calibration branch.")] = None,
-    csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the confidence in every class to this "
-                                             "file, a line an image.")] = None,
+    threshold: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Least confidence of a label; default: 0.5, or with --top none.")
+    ] = None,
+    map_folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--map",
+            metavar="FOLDER",
+            help="Write each image's uncertainty map over it there, as PNG; for models with a calibration branch.",
+        ),
+    ] = None,
+    csv: Annotated[
+        Path | None,
+        typer.Option(
+            "--csv", metavar="FILE", help="Write the confidence in every class to this file, a line an image."
+        ),
+    ] = None,
     batch: Batches = 32,
 ) -> None:
     """Name what is in images, with calibrated confidence: of labels given 80 %, about 80 % are right.
@@ -186,9 +286,9 @@ def predict(
 
     Example: udlib predict holiday/*.jpg --model voc07 --map maps
     """
-    from udlib.devices import within_memory
-    from udlib.logs import write_csv
     from udlib.models import load
+    from udlib.training.devices import within_memory
+    from udlib.training.logs import write_csv
 
     require_writable(csv)
     found = load(model)
@@ -209,8 +309,9 @@ def predict(
                 paths.append(path)
         if not paths:
             continue
-        said = within_memory(lambda size: found.predict(pixels, size), len(pixels),
-                             lambda size: found.predict(pixels[:size], size))
+        said = within_memory(
+            lambda size: found.predict(pixels, size), len(pixels), lambda size: found.predict(pixels[:size], size)
+        )
         for path, labels in zip(paths, said.labels(threshold, top)):
             answer = ", ".join(f"{name} {100 * p:.1f} %" for name, p in labels)
             print(f"{path}: {answer or 'no label is sure enough'}", flush=True)
@@ -225,7 +326,7 @@ def predict(
 
 def make(data: str, out: Path, chosen, **options) -> None:
     """Make a model and say how good it is."""
-    from udlib.making import make_model
+    from udlib.workshop import make_model
 
     with resumable():
         model = make_model(data, out, chosen, **options)
@@ -253,7 +354,7 @@ def _headline(numbers: dict[str, float]) -> dict[str, float]:
 
 def _table(numbers: dict[str, dict[str, float]], difficult: bool) -> str:
     """Metrics as text, a column before calibration and one after."""
-    from udlib.report import as_text
+    from udlib.course.report import as_text
 
     rows = [["", *(f"{kind}, %" for kind in numbers)]]
     for name in numbers["uncalibrated"]:
@@ -295,15 +396,15 @@ def _files(given: Sequence[Path]) -> list[Path]:
 
 def _in_parts(items: Sequence[Path], size: int) -> Iterator[Sequence[Path]]:
     for start in range(0, len(items), size):
-        yield items[start:start + size]
+        yield items[start : start + size]
 
 
 def _write_map(model, path: Path, folder: Path, taken: set[str]) -> None:
     """The image with its uncertainty map beside it, as `folder/<name>.png`, numbered where the name is taken already."""
-    from udlib.files import atomic_write
     from udlib.datasets.base import load_rgb
-    from udlib.overlays import attention_grid
-    from udlib.plots import png
+    from udlib.figures.overlays import attention_grid
+    from udlib.figures.plots import png
+    from udlib.files import atomic_write
 
     image = load_rgb(path, upright=True)
     values = model.uncertainty_map(image)

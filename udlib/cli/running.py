@@ -18,19 +18,24 @@ def train_all(waiting, pace: float, again: str, networks=()) -> int:
     """
     import torch
 
-    from udlib.experiments import for_profile
+    from udlib.course.store import for_profile
 
     left, spent, expected, failed = list(waiting), 0.0, 0.0, 0
     for k, (recipe, group) in enumerate(waiting.items(), 1):
         chosen = for_profile(recipe)
-        print(f"[{k} of {len(waiting)}] {group}: {chosen}; "
-              f"all that is left takes {duration(forecast(left, pace))}", flush=True)
+        print(
+            f"[{k} of {len(waiting)}] {group}: {chosen}; all that is left takes {duration(forecast(left, pace))}",
+            flush=True,
+        )
         start = time.perf_counter()
         try:
             _train(chosen, recipe in networks)
         except KeyboardInterrupt:
-            print(f"\nstopped: {k - 1} of {len(waiting)} are trained and stored. `{again}` goes on from here, "
-                  "this training from its last checkpoint.", file=sys.stderr)
+            print(
+                f"\nstopped: {k - 1} of {len(waiting)} are trained and stored. `{again}` goes on from here, "
+                "this training from its last checkpoint.",
+                file=sys.stderr,
+            )
             raise typer.Exit(130) from None
         except (FloatingPointError, torch.OutOfMemoryError) as error:
             full = isinstance(error, torch.OutOfMemoryError)
@@ -75,20 +80,26 @@ def side_by_side(waiting, jobs: int, words, choose=lambda left, running: left[0]
                 one, finished = running.pop(process), finished + 1
                 failed += process.returncode != 0
                 pace = (time.perf_counter() - start) / finished
-                print(f"[{finished} of {len(waiting)}] {one}{' FAILED' * (process.returncode != 0)}; "
-                      f"all that is left takes {duration(pace * (len(left) + len(running)))}", flush=True)
+                print(
+                    f"[{finished} of {len(waiting)}] {one}{' FAILED' * (process.returncode != 0)}; "
+                    f"all that is left takes {duration(pace * (len(left) + len(running)))}",
+                    flush=True,
+                )
     except KeyboardInterrupt:
         for process in running:  # they got the Ctrl-C too, and end with a checkpoint
             process.wait()
-        print(f"\nstopped: {finished} of {len(waiting)} are trained and stored. The same command goes on from here, "
-              "these trainings from their last checkpoints.", file=sys.stderr)
+        print(
+            f"\nstopped: {finished} of {len(waiting)} are trained and stored. The same command goes on from here, "
+            "these trainings from their last checkpoints.",
+            file=sys.stderr,
+        )
         raise typer.Exit(130) from None
     return failed
 
 
 def next_free(left, running):
     """The first of the recipes left that waits for no network which another one makes; None where all wait."""
-    from udlib.experiments import model_folder, needed, recipe
+    from udlib.course.store import model_folder, needed, recipe
 
     def missing(chosen):
         found = [recipe(**choices) for choices in needed(chosen).values()]
@@ -99,8 +110,8 @@ def next_free(left, running):
 
 
 def _train(chosen, keep_network: bool) -> None:
-    from udlib import recipes
-    from udlib.experiments import checkpoint_folder, result_folder, save, save_model, train
+    from udlib.course import recipes
+    from udlib.course.store import checkpoint_folder, result_folder, save, save_model, train
 
     stored = keep_network and (result_folder(chosen) / "state.json").exists()  # it is trained for its network alone
     checkpoint = checkpoint_folder(chosen)
@@ -119,23 +130,27 @@ def _train(chosen, keep_network: bool) -> None:
 
 def ships(chosen, keeps=lambda recipe: True) -> bool:
     """Whether a recipe, given at the size of the profile, is one of the course's for which `keeps` says yes."""
-    from udlib import experiments, recipes
+    from udlib.course import recipes
+    from udlib.course import store as experiments
 
-    return any(experiments.for_profile(recipe) == chosen and keeps(recipe)
-               for found in recipes.groups().values() for recipe in found)
+    return any(
+        experiments.for_profile(recipe) == chosen and keeps(recipe)
+        for found in recipes.groups().values()
+        for recipe in found
+    )
 
 
 def forecast(recipes, pace: float = 1.0) -> float:
     """Seconds that these recipes will train at the size of the profile; `pace` is measured over forecast time."""
-    from udlib.experiments import for_profile, seconds
+    from udlib.course.store import for_profile, seconds
 
     return pace * sum(seconds(for_profile(recipe)) for recipe in recipes)
 
 
 def measured_pace(present) -> float:
     """How much slower than forecast the stored trainings of this very processor were; 1 where there are none."""
-    from udlib.devices import hardware
-    from udlib.experiments import seconds
+    from udlib.course.store import seconds
+    from udlib.training.devices import hardware
 
     here = [run for run in present if run.provenance["hardware"] == hardware()]
     return sum(run.provenance["seconds"] for run in here) / sum(seconds(run.recipe) for run in here) if here else 1.0

@@ -8,8 +8,28 @@ from typing import Annotated
 
 import typer
 
-from udlib.cli.models import Batch, Calibrate, Compile, Crop, Data, Difficult, Ema, Epochs, Erase, Flip, Keep, Lr, Network
-from udlib.cli.models import Out, Seed, Size, Tensorboard, Weights, make, resumable
+from udlib.cli.models import (
+    Batch,
+    Calibrate,
+    Compile,
+    Crop,
+    Data,
+    Difficult,
+    Ema,
+    Epochs,
+    Erase,
+    Flip,
+    Keep,
+    Lr,
+    Network,
+    Out,
+    Seed,
+    Size,
+    Tensorboard,
+    Weights,
+    make,
+    resumable,
+)
 from udlib.cli.running import side_by_side
 
 
@@ -17,10 +37,19 @@ def parallel(
     data: Data,
     out: Out = Path("model"),
     network: Network = "small",
-    k: Annotated[int, typer.Option(min=1, help="Parts of each partition of the classes; 1: one teacher of all of them.")] = 3,
-    strategy: Annotated[str, typer.Option(help="Which parts have teachers: both (those of classes that often stand in one image, "
-                                               "and those of classes that seldom do), CGP or DGP alone, or random.")] = "both",
-    alpha: Annotated[float, typer.Option(min=0, max=1, help="Weight of the co-occurrence teachers beside the others.")] = 0.5,
+    k: Annotated[
+        int, typer.Option(min=1, help="Parts of each partition of the classes; 1: one teacher of all of them.")
+    ] = 3,
+    strategy: Annotated[
+        str,
+        typer.Option(
+            help="Which parts have teachers: both (those of classes that often stand in one image, "
+            "and those of classes that seldom do), CGP or DGP alone, or random."
+        ),
+    ] = "both",
+    alpha: Annotated[
+        float, typer.Option(min=0, max=1, help="Weight of the co-occurrence teachers beside the others.")
+    ] = 0.5,
     partition_seed: Annotated[int, typer.Option(min=0, help="Of the clustering that finds the parts.")] = 0,
     epochs: Epochs = None,
     size: Size = None,
@@ -31,7 +60,9 @@ def parallel(
     flip: Flip = True,
     erase: Erase = 0.0,
     crop: Crop = False,
-    ema: Annotated[float, typer.Option(min=0, max=1, help="Running average of the weights over this share of all steps.")] = 0.065,
+    ema: Annotated[
+        float, typer.Option(min=0, max=1, help="Running average of the weights over this share of all steps.")
+    ] = 0.065,
     compile: Compile = False,
     difficult: Difficult = "positive",
     keep: Keep = "best",
@@ -48,10 +79,27 @@ def parallel(
 
     Example: udlib parallel VOCdevkit/VOC2007 --network resnet18 --k 3 --out voc07
     """
-    from udlib.making import make_model, partitioned, settings
+    from udlib.workshop import make_model, partitioned, settings
 
-    chosen = settings("parallel", network, alpha=alpha, warm_up=0.1, ema=ema, epochs=epochs, size=size, batch_size=batch, lr=lr,
-                      weights=weights, seed=seed, flip=flip, erase=erase, crop=crop, compile=compile, policy=difficult, keep=keep)
+    chosen = settings(
+        "parallel",
+        network,
+        alpha=alpha,
+        warm_up=0.1,
+        ema=ema,
+        epochs=epochs,
+        size=size,
+        batch_size=batch,
+        lr=lr,
+        weights=weights,
+        seed=seed,
+        flip=flip,
+        erase=erase,
+        crop=crop,
+        compile=compile,
+        policy=difficult,
+        keep=keep,
+    )
     chosen = partitioned(data, out, chosen, k, strategy, partition_seed)
     if teacher is not None:
         with resumable():
@@ -61,7 +109,9 @@ def parallel(
     if jobs > 1 and not (out / "state.json").exists():
         failed = side_by_side(names, jobs, lambda name: [*context.obj, "--teacher", name])
         if failed:
-            raise RuntimeError(f"{failed} of {len(names)} teachers failed: the same command goes on, with --jobs 1 it says why")
+            raise RuntimeError(
+                f"{failed} of {len(names)} teachers failed: the same command goes on, with --jobs 1 it says why"
+            )
     make(data, out, chosen, calibrate=calibrate, tensorboard=tensorboard)
 
 
@@ -70,16 +120,35 @@ def detection(
     out: Out = Path("model"),
     network: Network = "small",
     teacher: Annotated[str | None, typer.Option(help="The detector's network; default: the student's.")] = None,
-    proposals: Annotated[str, typer.Option(help="Where the detector looks: grid (windows at four scales), selective-search "
-                                                "(needs OpenCV), or boxes (the annotated ones, an upper bound).")] = "grid",
-    transfer: Annotated[str, typer.Option(help="What the student is taught: features (stage 1), predictions (stage 2), both, or "
-                                               "none, which trains no detector.")] = "both",
-    taught_by: Annotated[str, typer.Option(help="Whose predictions are taught: those of a detector, or, as a control, of a plain "
-                                                "classifier (with --transfer predictions).")] = "detector",
-    pool: Annotated[int, typer.Option(min=1, help="Side of a pooled box in bins; the paper has 7, on maps of 14 cells.")] = 2,
+    proposals: Annotated[
+        str,
+        typer.Option(
+            help="Where the detector looks: grid (windows at four scales), selective-search "
+            "(needs OpenCV), or boxes (the annotated ones, an upper bound)."
+        ),
+    ] = "grid",
+    transfer: Annotated[
+        str,
+        typer.Option(
+            help="What the student is taught: features (stage 1), predictions (stage 2), both, or "
+            "none, which trains no detector."
+        ),
+    ] = "both",
+    taught_by: Annotated[
+        str,
+        typer.Option(
+            help="Whose predictions are taught: those of a detector, or, as a control, of a plain "
+            "classifier (with --transfer predictions)."
+        ),
+    ] = "detector",
+    pool: Annotated[
+        int, typer.Option(min=1, help="Side of a pooled box in bins; the paper has 7, on maps of 14 cells.")
+    ] = 2,
     hidden: Annotated[int, typer.Option(min=1, help="Width of the detector's layers; the paper has 4096.")] = 256,
     dropout: Annotated[float, typer.Option(help="After each of them; the paper has 0.5.")] = 0.0,
-    multi_scale: Annotated[bool, typer.Option(help="Train the detector on images of three sizes, as the paper does.")] = True,
+    multi_scale: Annotated[
+        bool, typer.Option(help="Train the detector on images of three sizes, as the paper does.")
+    ] = True,
     epochs: Epochs = None,
     size: Size = None,
     batch: Batch = None,
@@ -102,10 +171,30 @@ def detection(
 
     Example: udlib detection VOCdevkit/VOC2007 --network resnet18 --pool 7 --hidden 4096 --dropout 0.5 --out voc07
     """
-    from udlib.making import settings
+    from udlib.workshop import settings
 
-    chosen = settings("detection", network, teacher=teacher or network, proposals=proposals, transfer=transfer,
-                      taught_by=taught_by, pool=pool, hidden=hidden, dropout=dropout, multi_scale=multi_scale, epochs=epochs,
-                      size=size, batch_size=batch, lr=lr, weights=weights, seed=seed, flip=flip, erase=erase, ema=ema,
-                      compile=compile, policy=difficult, keep=keep)
+    chosen = settings(
+        "detection",
+        network,
+        teacher=teacher or network,
+        proposals=proposals,
+        transfer=transfer,
+        taught_by=taught_by,
+        pool=pool,
+        hidden=hidden,
+        dropout=dropout,
+        multi_scale=multi_scale,
+        epochs=epochs,
+        size=size,
+        batch_size=batch,
+        lr=lr,
+        weights=weights,
+        seed=seed,
+        flip=flip,
+        erase=erase,
+        ema=ema,
+        compile=compile,
+        policy=difficult,
+        keep=keep,
+    )
     make(data, out, chosen, calibrate=calibrate, tensorboard=tensorboard)

@@ -14,7 +14,9 @@ from udlib.cli.running import cores, duration, forecast, measured_pace, ships, t
 def runs(
     only: Only = None,
     plan: Annotated[bool, typer.Option("--plan", help="Only say what would be trained and how long it takes.")] = False,
-    retrain: Annotated[bool, typer.Option("--retrain", help="Train stored and damaged ones too, in their place.")] = False,
+    retrain: Annotated[
+        bool, typer.Option("--retrain", help="Train stored and damaged ones too, in their place.")
+    ] = False,
     jobs: Annotated[int, typer.Option(help="Trainings side by side; 0: one per core, or one on a GPU.", min=0)] = 1,
 ) -> None:
     """Train the course's recipes that are not stored yet; after an interruption the same command goes on.
@@ -23,16 +25,19 @@ def runs(
 
     Exit code 1 when a stored result is damaged or a training failed, 130 after Ctrl-C.
     """
-    from udlib import experiments, recipes
-    from udlib.report import stored
+    from udlib.course import recipes
+    from udlib.course import store as experiments
+    from udlib.course.report import stored
 
     named = {recipe: group for group, found in recipes.select(only).items() for recipe in found}
     present, damaged = stored(list(named))
     done = set() if retrain else {run.recipe.key for run in present if not _lacks_network(run.recipe)} | damaged.keys()
     waiting = {recipe: group for recipe, group in named.items() if experiments.for_profile(recipe).key not in done}
     pace = measured_pace(present)
-    print(f"{len(named)} results: {len(present)} stored, {len(damaged)} damaged, {len(waiting)} to train"
-          + (f" in {duration(forecast(waiting, pace))}" if waiting else ""))
+    print(
+        f"{len(named)} results: {len(present)} stored, {len(damaged)} damaged, {len(waiting)} to train"
+        + (f" in {duration(forecast(waiting, pace))}" if waiting else "")
+    )
     if plan:
         for recipe, group in waiting.items():
             print(f"  {group}: {experiments.for_profile(recipe)}, {duration(forecast([recipe], pace))}")
@@ -47,7 +52,7 @@ def runs(
 
 
 def _lacks_network(chosen) -> bool:
-    from udlib.experiments import store
-    from udlib.recipes import keeps_weights
+    from udlib.course.recipes import keeps_weights
+    from udlib.course.store import store
 
     return ships(chosen, keeps_weights) and not (store() / "models" / chosen.key / "state.json").exists()

@@ -69,6 +69,8 @@ def open_dataset(
     if name in EMBEDDED:
         return getattr(import_module(f"udlib.datasets.{name}"), name)(split, size=size, root=root, **options)
     if name not in NAMED and placed(name) is None and not Path(data).expanduser().exists():
-        raise ValueError(f"unknown data set '{data}': choose {', '.join((*EMBEDDED, *NAMED))}, or name a folder in the "
-                         "layout of VOC, COCO or NUS-WIDE, or one with a CSV of labels")
+        raise ValueError(
+            f"unknown data set '{data}': choose {', '.join((*EMBEDDED, *NAMED))}, or name a folder in the "
+            "layout of VOC, COCO or NUS-WIDE, or one with a CSV of labels"
+        )
     return source(data, root).open(split, **options)

@@ -77,8 +77,10 @@ def as_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
     elif image.mode in ("I", "F"):
-        raise ValueError(f"its pixels are numbers of 32 bits (mode {image.mode}), of which nobody says what is white: save it with 8 "
-                         "or 16 bits a channel")
+        raise ValueError(
+            f"its pixels are numbers of 32 bits (mode {image.mode}), of which nobody says what is white: save it with 8 "
+            "or 16 bits a channel"
+        )
     return image.convert("RGB")
 
 
@@ -156,8 +158,10 @@ def require_disjoint(ids: Mapping[str, Sequence[str]]) -> None:
     for (first, a), (second, b) in combinations(ids.items(), 2):
         if shared := sorted(set(a) & set(b)):
             images = "1 image" if len(shared) == 1 else f"{len(shared)} images"
-            raise ValueError(f"'{first}' and '{second}' share {images}, '{shared[0]}' first: what is chosen or fitted on "
-                             "one must be judged on other images")
+            raise ValueError(
+                f"'{first}' and '{second}' share {images}, '{shared[0]}' first: what is chosen or fitted on "
+                "one must be judged on other images"
+            )
 
 
 class MultiLabelDataset(Dataset):

@@ -16,8 +16,15 @@ from udlib.datasets.custom import image_folder as csv_image_folder
 from udlib.datasets.folders import Report, absent, first_folder
 from udlib.datasets.layouts import Source
 from udlib.datasets.nuswide import read_concepts, read_images, read_labels
-from udlib.datasets.voc import annotation_path, disagreements, find_classes, image_path, read_boxes, read_split
-from udlib.datasets.voc import unknown_class
+from udlib.datasets.voc import (
+    annotation_path,
+    disagreements,
+    find_classes,
+    image_path,
+    read_boxes,
+    read_split,
+    unknown_class,
+)
 from udlib.progress import track
 
 Images = dict[str, dict[str, Path]]  # split -> id -> path
@@ -71,7 +78,9 @@ def _pictures(images: Images) -> Iterator[Finding]:
                 yield Finding(problem)
             twin = first.setdefault(digest, path)
             if twin != path and any({a, b} <= splits[twin] ^ splits[path] for a, b in APART):
-                yield Finding(f"images '{twin}' and '{path}' are the same file and belong to different splits", wrong=False)
+                yield Finding(
+                    f"images '{twin}' and '{path}' are the same file and belong to different splits", wrong=False
+                )
     finally:
         pool.shutdown(cancel_futures=True)  # after Ctrl-C the rest is not waited for
 
@@ -98,7 +107,9 @@ def _voc(found: Source, report: Report, note: Report) -> Images:
     for split in listed:
         _tried(report, lambda: splits.__setitem__(split, read_split(root, split)))
     objects, broken = {}, set()
-    for name in track(dict.fromkeys(name for ids in splits.values() for name in ids), description="reading annotations"):
+    for name in track(
+        dict.fromkeys(name for ids in splits.values() for name in ids), description="reading annotations"
+    ):
         try:
             boxes = read_boxes(root, name)
             if odd := next((box.name for box in boxes if box.name not in classes), None):
@@ -120,6 +131,7 @@ def _voc(found: Source, report: Report, note: Report) -> Images:
 def _coco(found: Source, report: Report, note: Report) -> Images:
     images, classes = {}, {}
     for split, part in (("trainval", "train"), ("test", "val")):
+
         def read(split=split, part=part) -> None:
             path = annotation_file(found.root, part)
             table = read_instances(path, report)
@@ -139,6 +151,7 @@ def _nuswide(found: Source, report: Report, note: Report) -> Images:
     images = {}
     classes = read_concepts(found.root)
     for split, part in (("trainval", "Train"), ("test", "Test")):
+
         def read(split=split, part=part) -> None:
             files = read_images(found.root, part, report)
             read_labels(found.root, part, classes, len(files), report)
@@ -157,9 +170,13 @@ def _csv(found: Source, report: Report, note: Report) -> Images:
         rows = [row for row in listing.rows if row.split == split]
         absent_here = set(listing.classes).difference(*(row.labels for row in rows)) if rows else set()
         if not rows and split == "test":
-            note(f"'{path}' has no image of split 'test': a model can be trained, and not be measured on images new to it")
+            note(
+                f"'{path}' has no image of split 'test': a model can be trained, and not be measured on images new to it"
+            )
         elif not rows:
-            report(f"'{path}' has no image of split '{split}': mark rows so in the column 'split', or leave that column out")
+            report(
+                f"'{path}' has no image of split '{split}': mark rows so in the column 'split', or leave that column out"
+            )
         elif absent_here:
             note(f"split '{split}' has no image with {', '.join(sorted(absent_here))}")
     _slips(listing, note)
@@ -172,8 +189,10 @@ def _slips(listing: Listing, note: Report) -> None:
     for name, count in counts.items():
         others = [other for other in counts if counts[other] > count]
         if count <= 2 and (like := get_close_matches(name, others, 1, 0.75)):
-            note(f"label '{name}' is in {count} image{'s' if count > 1 else ''}, and '{like[0]}' in {counts[like[0]]}: is it a slip of "
-                 "the pen? As it stands it is a class of its own")
+            note(
+                f"label '{name}' is in {count} image{'s' if count > 1 else ''}, and '{like[0]}' in {counts[like[0]]}: is it a slip of "
+                "the pen? As it stands it is a class of its own"
+            )
 
 
 def _tried(report: Report, read: Callable[[], object]) -> None:

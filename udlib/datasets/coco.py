@@ -6,8 +6,17 @@ from pathlib import Path
 from typing import Callable, Iterator, Literal
 
 from udlib.datasets.base import Box, label_states
-from udlib.datasets.folders import Listed, Missing, Report, Unlabelled, chosen_by, first_folder, inside, refuse
-from udlib.datasets.folders import require_split
+from udlib.datasets.folders import (
+    Listed,
+    Missing,
+    Report,
+    Unlabelled,
+    chosen_by,
+    first_folder,
+    inside,
+    refuse,
+    require_split,
+)
 from udlib.datasets.tables import Table, cached
 
 SPLITS = {"train": "train", "val": "train", "trainval": "train", "test": "val"}
@@ -58,9 +67,20 @@ class COCO(Listed):
         targets, difficult = label_states(objects, table.classes)
         ids = [table.ids[i] for i in rows]
         self.empty_boxes = [name for name, boxes in zip(ids, objects) if not all(map(has_area, boxes))]
-        super().__init__("COCO root", root, split, table.classes, ids, [folder / table.files[i] for i in rows],
-                         [tuple(filter(has_area, boxes)) for boxes in objects], targets=targets, difficult=difficult,
-                         unlabelled=unlabelled, missing=missing, transform=transform)
+        super().__init__(
+            "COCO root",
+            root,
+            split,
+            table.classes,
+            ids,
+            [folder / table.files[i] for i in rows],
+            [tuple(filter(has_area, boxes)) for boxes in objects],
+            targets=targets,
+            difficult=difficult,
+            unlabelled=unlabelled,
+            missing=missing,
+            transform=transform,
+        )
 
 
 def has_area(box: Box) -> bool:
@@ -73,8 +93,9 @@ def _with_crowds(boxes: tuple[Box, ...], crowd: str) -> tuple[Box, ...]:
         return boxes
     if crowd == "drop":
         return tuple(box for box in boxes if not box.crowd)
-    return tuple(Box(box.name, box.xmin, box.ymin, box.xmax, box.ymax, difficult=box.crowd, crowd=box.crowd)
-                 for box in boxes)
+    return tuple(
+        Box(box.name, box.xmin, box.ymin, box.xmax, box.ymax, difficult=box.crowd, crowd=box.crowd) for box in boxes
+    )
 
 
 def annotation_file(root: Path, part: str) -> Path:
@@ -84,8 +105,10 @@ def annotation_file(root: Path, part: str) -> Path:
     path = root / "annotations" / f"instances_{part}2014.json"
     if not path.is_file():
         found = sorted(found.name for found in path.parent.glob("*.json"))
-        raise FileNotFoundError(f"COCO root '{root}' has no 'annotations/{path.name}' (found: "
-                                f"{', '.join(found) or 'no JSON there'}): {REMEDY}")
+        raise FileNotFoundError(
+            f"COCO root '{root}' has no 'annotations/{path.name}' (found: "
+            f"{', '.join(found) or 'no JSON there'}): {REMEDY}"
+        )
     return path
 
 
@@ -104,8 +127,10 @@ def read_instances(path: Path, report: Report = refuse) -> Table:
     names: dict[int, str] = {}
     for item, number in _entries(content, "categories", path, {"id": int, "name": str}, report):
         if item["id"] in names or item["name"] in names.values():
-            report(f"'{path}' categories[{number}] repeats the id {item['id']} or the name {item['name']!r}: "
-                   "each category needs its own")
+            report(
+                f"'{path}' categories[{number}] repeats the id {item['id']} or the name {item['name']!r}: "
+                "each category needs its own"
+            )
         else:
             names[item["id"]] = item["name"]
     names = dict(sorted(names.items()))
@@ -123,24 +148,36 @@ def read_instances(path: Path, report: Report = refuse) -> Table:
         elif item["id"] in images:
             report(f"'{path}' images[{number}] repeats the image id {item['id']}: list each image once")
         elif file in files:
-            report(f"'{path}' images[{number}] names the file '{file}' of image {files[file]} again: list each image once")
+            report(
+                f"'{path}' images[{number}] names the file '{file}' of image {files[file]} again: list each image once"
+            )
         else:
             images[item["id"]], files[file] = (file, item["width"], item["height"]), item["id"]
     objects: dict[int, list[Box]] = {image: [] for image in images}
-    for item, number in _entries(content, "annotations", path, {"image_id": int, "category_id": int, "bbox": list}, report):
+    for item, number in _entries(
+        content, "annotations", path, {"image_id": int, "category_id": int, "bbox": list}, report
+    ):
         where = f"'{path}' annotations[{number}] (id {item.get('id')})"
         if item["image_id"] not in images:
             report(f"{where} belongs to image {item['image_id']}, which 'images' does not list: {REMEDY}")
         elif item["category_id"] not in names:
-            report(f"{where} has category_id {item['category_id']}: known are "
-                   f"{', '.join(map(str, names))}; add it to 'categories', or correct it")
+            report(
+                f"{where} has category_id {item['category_id']}: known are "
+                f"{', '.join(map(str, names))}; add it to 'categories', or correct it"
+            )
         elif (box := _box(item, names, *images[item["image_id"]][1:])) is None:
-            report(f"{where} of image {item['image_id']} has the bbox {item['bbox']!r}: expected four finite numbers, "
-                   "x, y, width ≥ 0 and height ≥ 0")
+            report(
+                f"{where} of image {item['image_id']} has the bbox {item['bbox']!r}: expected four finite numbers, "
+                "x, y, width ≥ 0 and height ≥ 0"
+            )
         else:
             objects[item["image_id"]].append(box)
-    return Table(tuple(names.values()), [str(image) for image in images], [file for file, _, _ in images.values()],
-                 [tuple(boxes) for boxes in objects.values()])
+    return Table(
+        tuple(names.values()),
+        [str(image) for image in images],
+        [file for file, _, _ in images.values()],
+        [tuple(boxes) for boxes in objects.values()],
+    )
 
 
 def _content(path: Path) -> dict:
@@ -152,8 +189,10 @@ def _content(path: Path) -> dict:
     lacking = [name for name in lists if not isinstance(content, dict) or not isinstance(content.get(name), list)]
     if lacking:
         found = ", ".join(map(str, content)) if isinstance(content, dict) else f"a {type(content).__name__}"
-        raise ValueError(f"'{path}' has no list of {' or '.join(lacking)} (found: {found}): an instances JSON has "
-                         "images, annotations and categories; captions and keypoints are other files")
+        raise ValueError(
+            f"'{path}' has no list of {' or '.join(lacking)} (found: {found}): an instances JSON has "
+            "images, annotations and categories; captions and keypoints are other files"
+        )
     return content
 
 
@@ -163,8 +202,10 @@ def _entries(content: dict, name: str, path: Path, fields: dict, report: Report)
         for field, kind in fields.items():
             value = item.get(field) if isinstance(item, dict) else None
             if not isinstance(value, kind) or isinstance(value, bool):
-                report(f"'{path}' {name}[{number}] has {field} = {value!r}: an instances JSON has one there, of type "
-                       f"{getattr(kind, '__name__', 'number')}; captions and keypoints are other files")
+                report(
+                    f"'{path}' {name}[{number}] has {field} = {value!r}: an instances JSON has one there, of type "
+                    f"{getattr(kind, '__name__', 'number')}; captions and keypoints are other files"
+                )
                 break
         else:
             yield item, number
@@ -178,5 +219,11 @@ def _box(item: dict, names: dict[int, str], width: float, height: float) -> Box 
     if not all(map(math.isfinite, (left, top, wide, high))) or wide < 0 or high < 0:
         return None
     right, bottom = max(min(left + wide, width), 0.0), max(min(top + high, height), 0.0)
-    return Box(names[item["category_id"]], min(max(left, 0.0), right), min(max(top, 0.0), bottom), right, bottom,
-               crowd=bool(item.get("iscrowd", 0)))
+    return Box(
+        names[item["category_id"]],
+        min(max(left, 0.0), right),
+        min(max(top, 0.0), bottom),
+        right,
+        bottom,
+        crowd=bool(item.get("iscrowd", 0)),
+    )

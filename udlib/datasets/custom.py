@@ -55,15 +55,26 @@ class Custom(Listed):
         rows = [row for row in listing.rows if row.split in wanted]
         if not rows:
             found = ", ".join(f"{name} {count}" for name, count in counts.items())
-            raise NoSplit(f"'{path}' has no image of split '{split}' (found: {found}): choose train, val, test or "
-                             "trainval, mark rows so in the column 'split', or leave that column out")
+            raise NoSplit(
+                f"'{path}' has no image of split '{split}' (found: {found}): choose train, val, test or "
+                "trainval, mark rows so in the column 'split', or leave that column out"
+            )
         folder = image_folder(path, images)
         column = {name: k for k, name in enumerate(listing.classes)}
         targets = torch.zeros(len(rows), len(column), dtype=torch.uint8)
         for i, row in enumerate(rows):
             targets[i, [column[name] for name in row.labels]] = 1
-        super().__init__("folder", folder, split, listing.classes, [row.file for row in rows],
-                         [folder / row.file for row in rows], targets=targets, missing=missing, transform=transform)
+        super().__init__(
+            "folder",
+            folder,
+            split,
+            listing.classes,
+            [row.file for row in rows],
+            [folder / row.file for row in rows],
+            targets=targets,
+            missing=missing,
+            transform=transform,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +104,9 @@ def find_csv(root: Path) -> Path:
     if (root / "labels.csv") in found:
         return root / "labels.csv"
     if not found:
-        raise FileNotFoundError(f"folder '{root}' holds no CSV: put 'labels.csv' there, with the columns file and labels")
+        raise FileNotFoundError(
+            f"folder '{root}' holds no CSV: put 'labels.csv' there, with the columns file and labels"
+        )
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
         raise ValueError(f"folder '{root}' holds {names}: name the one with the labels 'labels.csv', or give its path")
@@ -147,6 +160,7 @@ def read_csv(path: Path, classes: Sequence[str] | None = None, report: Report = 
 
 def _delimiter(header: str) -> str:
     """What parts the columns: the sign at which the column of files comes to light."""
+
     def names(sign: str) -> list[str]:
         return [cell.strip().lower() for cell in next(csv.reader([header], delimiter=sign))]
 
@@ -166,16 +180,20 @@ class _Columns:
             raise ValueError(f"'{path}' has the column {repeated!r} more than once: each column needs its own name")
         files = [name for name in low if name in FILE_COLUMNS]
         if len(files) != 1:
-            raise ValueError(f"'{path}' has the columns {', '.join(header)}: expected just one named "
-                             f"{' or '.join(FILE_COLUMNS)}, parted by commas, semicolons or tabs")
+            raise ValueError(
+                f"'{path}' has the columns {', '.join(header)}: expected just one named "
+                f"{' or '.join(FILE_COLUMNS)}, parted by commas, semicolons or tabs"
+            )
         self.file = low.index(files[0])
         self.split = low.index("split") if "split" in low else None
         self.labels = low.index("labels") if "labels" in low else None
         others = [name for i, name in enumerate(header) if i not in (self.file, self.split, self.labels)]
         if self.labels is not None:
             if others:
-                raise ValueError(f"'{path}' has a column 'labels' and the unknown column '{others[0]}': "
-                                 "give either 'labels' or one column for each class, and nothing else")
+                raise ValueError(
+                    f"'{path}' has a column 'labels' and the unknown column '{others[0]}': "
+                    "give either 'labels' or one column for each class, and nothing else"
+                )
             self.classes, self.places = tuple(classes or ()), {}
             return
         if classes is not None:
@@ -189,8 +207,10 @@ class _Columns:
 
     def row(self, cells: list[str]) -> Row:
         if len(cells) != len(self.header):
-            raise ValueError(f"has {len(cells)} cells where the first line names {len(self.header)} columns: "
-                             "check its separators, and put quotes around a cell that holds one")
+            raise ValueError(
+                f"has {len(cells)} cells where the first line names {len(self.header)} columns: "
+                "check its separators, and put quotes around a cell that holds one"
+            )
         file = inside(cells[self.file])
         split = _split_of(file) if self.split is None else cells[self.split]
         if split not in SPLITS:
@@ -209,8 +229,10 @@ class _Columns:
         for name, place in self.places.items():
             value = cells[place]
             if value not in ("0", "1"):
-                raise ValueError(f"column '{name}' holds {value!r}: expected 0 or 1, since each column beside file and "
-                                 "split is a class; an image whose label is not known is better left out")
+                raise ValueError(
+                    f"column '{name}' holds {value!r}: expected 0 or 1, since each column beside file and "
+                    "split is a class; an image whose label is not known is better left out"
+                )
             if value == "1":
                 present.append(name)
         return tuple(present)
@@ -221,8 +243,10 @@ def _require_known(path: Path | None, kind: str, found: Sequence[str], classes: 
         if name not in classes:
             close = difflib.get_close_matches(name, classes, 1)
             hint = f"did you mean '{close[0]}'?" if close else "add it to classes=, or take it out"
-            raise ValueError(f"{f'{path!s} has' if path else 'has'} the unknown {kind} '{name}': known are "
-                             f"{', '.join(classes)}; {hint}")
+            raise ValueError(
+                f"{f'{path!s} has' if path else 'has'} the unknown {kind} '{name}': known are "
+                f"{', '.join(classes)}; {hint}"
+            )
 
 
 def _split_of(file: str) -> str:

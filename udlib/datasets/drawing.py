@@ -13,8 +13,13 @@ import numpy as np
 
 Colour = tuple[float, float, float]
 
-WHITE, BLACK, BROWN, LEAF, GLASS = (0.96, 0.95, 0.92), (0.10, 0.10, 0.12), (0.42, 0.27, 0.15), (0.25, 0.52, 0.18), \
-    (0.70, 0.84, 0.90)
+WHITE, BLACK, BROWN, LEAF, GLASS = (
+    (0.96, 0.95, 0.92),
+    (0.10, 0.10, 0.12),
+    (0.42, 0.27, 0.15),
+    (0.25, 0.52, 0.18),
+    (0.70, 0.84, 0.90),
+)
 
 
 @dataclass(frozen=True)

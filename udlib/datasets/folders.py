@@ -52,8 +52,10 @@ def inside(name: str) -> str:
     """
     path = PurePosixPath(name.replace("\\", "/"))
     if not path.parts or path.is_absolute() or ".." in path.parts or ":" in path.parts[0] or "\0" in name:
-        raise ValueError(f"file name {name!r} leads out of its folder: write it relative to the folder of images, "
-                         "without '..', drive letters or a leading slash")
+        raise ValueError(
+            f"file name {name!r} leads out of its folder: write it relative to the folder of images, "
+            "without '..', drive letters or a leading slash"
+        )
     return str(path)
 
 
@@ -123,11 +125,15 @@ class Listed(MultiLabelDataset):
         lacking = [i for i in absent(paths) if wanted[i]]
         count = int(wanted.sum())
         if lacking and (missing == "raise" or len(lacking) == count):
-            remedy = ("restore them, take them off the list of images, or, in Python, leave them out with missing='drop'"
-                      if len(lacking) < count else
-                      "extract the images, or point root at the folder that holds them")
-            raise FileNotFoundError(f"{name} '{root}' lacks {len(lacking)} of the {count} images of split '{split}' "
-                                    f"(first: '{paths[lacking[0]]}'): {remedy}")
+            remedy = (
+                "restore them, take them off the list of images, or, in Python, leave them out with missing='drop'"
+                if len(lacking) < count
+                else "extract the images, or point root at the folder that holds them"
+            )
+            raise FileNotFoundError(
+                f"{name} '{root}' lacks {len(lacking)} of the {count} images of split '{split}' "
+                f"(first: '{paths[lacking[0]]}'): {remedy}"
+            )
         super().__init__(classes, ids, paths, objects, targets=targets, difficult=difficult, transform=transform)
         self.root, self.split = root, split
         self.skipped = [(ids[i], f"image '{paths[i]}' is missing") for i in lacking]

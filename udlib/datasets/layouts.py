@@ -65,7 +65,9 @@ def source(data: str | Path, root: str | Path | None = None) -> Source:
         return Source(layout_of(here), here)
     if name not in NAMED:
         if root is not None:
-            raise ValueError(f"root is for the data sets {', '.join(NAMED)}: '{name}' is a path already, leave root out")
+            raise ValueError(
+                f"root is for the data sets {', '.join(NAMED)}: '{name}' is a path already, leave root out"
+            )
         path = Path(data).expanduser()
         return Source(layout_of(path), path)
     path = Path(root).expanduser() if root is not None else data_root() / name

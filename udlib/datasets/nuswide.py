@@ -6,8 +6,18 @@ from typing import Callable
 import numpy as np
 import torch
 
-from udlib.datasets.folders import Listed, Missing, Report, Unlabelled, chosen_by, first_folder, first_repeated, inside
-from udlib.datasets.folders import refuse, require_split
+from udlib.datasets.folders import (
+    Listed,
+    Missing,
+    Report,
+    Unlabelled,
+    chosen_by,
+    first_folder,
+    first_repeated,
+    inside,
+    refuse,
+    require_split,
+)
 from udlib.datasets.voc import read_lines
 
 SPLITS = {"train": "Train", "val": "Train", "trainval": "Train", "test": "Test"}
@@ -48,9 +58,18 @@ class NUSWIDE(Listed):
         folder = first_folder(root, ("Flickr", "images"), "the images")
         ids = [str(Path(name).with_suffix("").as_posix()) for name in files]
         rows = chosen_by(split, ids) if split != "test" else range(len(ids))
-        super().__init__("NUS-WIDE root", root, split, classes, [ids[i] for i in rows], [folder / files[i] for i in rows],
-                         targets=torch.from_numpy(labels)[list(rows)], unlabelled=unlabelled, missing=missing,
-                         transform=transform)
+        super().__init__(
+            "NUS-WIDE root",
+            root,
+            split,
+            classes,
+            [ids[i] for i in rows],
+            [folder / files[i] for i in rows],
+            targets=torch.from_numpy(labels)[list(rows)],
+            unlabelled=unlabelled,
+            missing=missing,
+            transform=transform,
+        )
 
 
 def list_file(root: Path, name: str) -> Path:

@@ -51,7 +51,9 @@ def decoded(dataset: MultiLabelDataset, size: int, folder: Path | None = None, w
         with _alone(path.with_suffix(".lock")):
             if not _complete(path, total):  # another process may just have made it
                 _build(path, dataset, size, workers or os.cpu_count() or 1)
-    return torch.from_file(str(path), size=total, dtype=torch.uint8).view(len(dataset), size, size, 3).permute(0, 3, 1, 2)
+    return (
+        torch.from_file(str(path), size=total, dtype=torch.uint8).view(len(dataset), size, size, 3).permute(0, 3, 1, 2)
+    )
 
 
 def fingerprint(dataset: MultiLabelDataset, size: int) -> str:
@@ -91,10 +93,15 @@ def _build(path: Path, dataset: MultiLabelDataset, size: int, workers: int) -> N
     done = partial.stat().st_size // each if partial.exists() else 0
     missing = (len(dataset) - done) * each
     if missing > (free := shutil.disk_usage(path.parent).free):
-        raise OSError(f"{len(dataset)} images at {size} px need {missing / 1e9:.1f} GB more in '{path.parent}', "
-                      f"{free / 1e9:.1f} GB are free: {REMEDY}")
-    with (ThreadPoolExecutor(workers) as pool, partial.open("ab") as file,
-          track(total=len(dataset), description=f"decoding at {size} px") as bar):
+        raise OSError(
+            f"{len(dataset)} images at {size} px need {missing / 1e9:.1f} GB more in '{path.parent}', "
+            f"{free / 1e9:.1f} GB are free: {REMEDY}"
+        )
+    with (
+        ThreadPoolExecutor(workers) as pool,
+        partial.open("ab") as file,
+        track(total=len(dataset), description=f"decoding at {size} px") as bar,
+    ):
         file.truncate(done * each)  # a kill may have cut the last image
         bar.update(done)
         try:
@@ -109,6 +116,8 @@ def _build(path: Path, dataset: MultiLabelDataset, size: int, workers: int) -> N
             if error.errno != errno.ENOSPC:
                 raise
             partial.unlink()
-            raise OSError(f"the disk is full: decoding {len(dataset)} images at {size} px into '{path.parent}' takes "
-                          f"{len(dataset) * each / 1e9:.1f} GB, and what was written is removed: {REMEDY}") from error
+            raise OSError(
+                f"the disk is full: decoding {len(dataset)} images at {size} px into '{path.parent}' takes "
+                f"{len(dataset) * each / 1e9:.1f} GB, and what was written is removed: {REMEDY}"
+            ) from error
     os.replace(partial, path)

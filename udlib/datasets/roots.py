@@ -39,9 +39,13 @@ def place(name: str, folder: str | Path) -> Path:
         raise ValueError(f"'{name}' is no name of a data set: expected letters, digits, '.', '_' and '-'")
     folder = Path(folder).expanduser().resolve()
     if not folder.is_dir():
-        raise FileNotFoundError(f"root '{folder}' of data set '{name}' is no folder: name the folder that holds the data")
+        raise FileNotFoundError(
+            f"root '{folder}' of data set '{name}' is no folder: name the folder that holds the data"
+        )
     if os.pathsep in str(folder):
-        raise ValueError(f"root '{folder}' holds '{os.pathsep}', which separates entries of {VARIABLE}: rename or link the folder")
+        raise ValueError(
+            f"root '{folder}' holds '{os.pathsep}', which separates entries of {VARIABLE}: rename or link the folder"
+        )
     roots = _roots() | {name: folder}
     os.environ[VARIABLE] = os.pathsep.join(f"{key}={value}" for key, value in roots.items())
     return folder

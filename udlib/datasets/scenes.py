@@ -36,18 +36,66 @@ class Context:
 
 
 CONTEXTS: dict[str, Context] = {
-    "street": Context(0.28, ((0.55, 0.70, 0.88), (0.86, 0.88, 0.88)), ((0.55, 0.54, 0.54), (0.36, 0.36, 0.38)), 0.46, {
-        "car": 10, "tree": 6, "bird": 2, "lamp": 3, "umbrella": 1.5, "clock": 0.7, "ball": 0.7, "flower": 0.7}),
-    "shore": Context(0.18, ((0.45, 0.70, 0.92), (0.88, 0.92, 0.92)), ((0.28, 0.55, 0.70), (0.88, 0.79, 0.58)), 0.40, {
-        "boat": 6, "bird": 4, "fish": 3, "umbrella": 3, "ball": 2.5, "chair": 1.5, "bottle": 0.5}),
-    "garden": Context(0.22, ((0.62, 0.78, 0.90), (0.90, 0.92, 0.84)), ((0.48, 0.66, 0.30), (0.30, 0.50, 0.20)), 0.42, {
-        "tree": 7, "flower": 6, "bird": 4, "apple": 2.5, "ball": 2, "chair": 2, "orange": 0.8, "umbrella": 0.5}),
-    "kitchen": Context(0.16, ((0.90, 0.86, 0.76), (0.84, 0.78, 0.66)), ((0.62, 0.46, 0.32), (0.50, 0.36, 0.24)), 0.52, {
-        "cup": 6, "bottle": 5, "apple": 4, "orange": 3, "clock": 2, "fish": 1.5, "chair": 1.5, "lamp": 0.7, "book": 0.5}),
-    "room": Context(0.16, ((0.72, 0.76, 0.74), (0.82, 0.82, 0.76)), ((0.56, 0.42, 0.34), (0.44, 0.32, 0.26)), 0.56, {
-        "chair": 8, "lamp": 5, "book": 5, "cup": 2.5, "clock": 2, "ball": 1, "flower": 1, "bottle": 0.7, "orange": 0.5}),
+    "street": Context(
+        0.28,
+        ((0.55, 0.70, 0.88), (0.86, 0.88, 0.88)),
+        ((0.55, 0.54, 0.54), (0.36, 0.36, 0.38)),
+        0.46,
+        {"car": 10, "tree": 6, "bird": 2, "lamp": 3, "umbrella": 1.5, "clock": 0.7, "ball": 0.7, "flower": 0.7},
+    ),
+    "shore": Context(
+        0.18,
+        ((0.45, 0.70, 0.92), (0.88, 0.92, 0.92)),
+        ((0.28, 0.55, 0.70), (0.88, 0.79, 0.58)),
+        0.40,
+        {"boat": 6, "bird": 4, "fish": 3, "umbrella": 3, "ball": 2.5, "chair": 1.5, "bottle": 0.5},
+    ),
+    "garden": Context(
+        0.22,
+        ((0.62, 0.78, 0.90), (0.90, 0.92, 0.84)),
+        ((0.48, 0.66, 0.30), (0.30, 0.50, 0.20)),
+        0.42,
+        {"tree": 7, "flower": 6, "bird": 4, "apple": 2.5, "ball": 2, "chair": 2, "orange": 0.8, "umbrella": 0.5},
+    ),
+    "kitchen": Context(
+        0.16,
+        ((0.90, 0.86, 0.76), (0.84, 0.78, 0.66)),
+        ((0.62, 0.46, 0.32), (0.50, 0.36, 0.24)),
+        0.52,
+        {
+            "cup": 6,
+            "bottle": 5,
+            "apple": 4,
+            "orange": 3,
+            "clock": 2,
+            "fish": 1.5,
+            "chair": 1.5,
+            "lamp": 0.7,
+            "book": 0.5,
+        },
+    ),
+    "room": Context(
+        0.16,
+        ((0.72, 0.76, 0.74), (0.82, 0.82, 0.76)),
+        ((0.56, 0.42, 0.34), (0.44, 0.32, 0.26)),
+        0.56,
+        {
+            "chair": 8,
+            "lamp": 5,
+            "book": 5,
+            "cup": 2.5,
+            "clock": 2,
+            "ball": 1,
+            "flower": 1,
+            "bottle": 0.7,
+            "orange": 0.5,
+        },
+    ),
 }
-AIRBORNE = {"bird": 0.7, "clock": 0.8}  # the chance that an object hangs above the horizon rather than standing below it
+AIRBORNE = {
+    "bird": 0.7,
+    "clock": 0.8,
+}  # the chance that an object hangs above the horizon rather than standing below it
 COUNTS = np.array([0.02, 0.14, 0.22, 0.23, 0.19, 0.13, 0.07])  # chances of 0, 1, 2, … objects in a scene
 
 
@@ -99,8 +147,12 @@ def layout(rng: np.random.Generator) -> Layout:
     for _ in range(_pick(rng, tuple(COUNTS))):
         name = names[_pick(rng, weights)]
         kind = KINDS[name]
-        look = Look(kind.colour(rng.standard_normal(4)), float(rng.random()), bool(rng.random() < 0.5),
-                    float(rng.uniform(-1, 1)) * kind.tilt)
+        look = Look(
+            kind.colour(rng.standard_normal(4)),
+            float(rng.random()),
+            bool(rng.random() < 0.5),
+            float(rng.uniform(-1, 1)) * kind.tilt,
+        )
         size = float(np.clip(kind.size * np.exp(rng.normal(-0.12, 0.42)), 0.08, 0.75))
         contrast = float(rng.uniform(0.1, 0.6) if rng.random() < 0.3 else rng.uniform(0.8, 1.0))
         if rng.random() < AIRBORNE.get(name, 0.0):
@@ -129,12 +181,15 @@ def _background(scene: Layout, rng: np.random.Generator, size: int) -> np.ndarra
         for left, right in zip(edges[::2], edges[1::2]):
             top = h - np.float32(rng.uniform(0.08, 0.26 if scene.context == "street" else 0.12))
             rows, columns = slice(int(top * size), int(h * size)), slice(int(left * size), int(right * size) + 1)
-            picture[rows, columns] = (np.array([0.74, 0.66, 0.58] if scene.context == "street" else [0.36, 0.50, 0.28],
-                                               np.float32)) * tone * np.float32(rng.uniform(0.85, 1.1))
+            picture[rows, columns] = (
+                (np.array([0.74, 0.66, 0.58] if scene.context == "street" else [0.36, 0.50, 0.28], np.float32))
+                * tone
+                * np.float32(rng.uniform(0.85, 1.1))
+            )
     elif scene.context == "shore":  # the line between water and sand
         line = int((h + 0.22) * size)
         picture[line:] = np.float32([0.90, 0.82, 0.62]) * (1.02 - 0.12 * v[line:])
-        picture[line:line + max(1, size // 48)] = 0.95
+        picture[line : line + max(1, size // 48)] = 0.95
     else:  # a window or a picture on the wall
         x, y, s = rng.uniform(0.1, 0.65), rng.uniform(0.06, 0.14), rng.uniform(0.18, 0.26)
         rows, columns = slice(int(y * size), int((y + s) * size)), slice(int(x * size), int((x + s) * size))
@@ -202,9 +257,18 @@ def record(index: int, split: str, size: int = REFERENCE_SIZE) -> SceneRecord:
     seen = visibility(np.array([i.size for i in items]), np.array([i.contrast for i in items]), framed, unoccluded)
     marks = annotate(seen, _generator(split, index, 1))
     objects = tuple(
-        SceneObject(item.name, box, truncated=bool(framed[k] < 0.95), occluded=bool(unoccluded[k] < 0.95),
-                    difficult=bool(is_difficult(seen[k])), marked=bool(marks[k]), visibility=float(seen[k]))
-        for k, (item, box) in enumerate(zip(items, boxes)) if box is not None)
+        SceneObject(
+            item.name,
+            box,
+            truncated=bool(framed[k] < 0.95),
+            occluded=bool(unoccluded[k] < 0.95),
+            difficult=bool(is_difficult(seen[k])),
+            marked=bool(marks[k]),
+            visibility=float(seen[k]),
+        )
+        for k, (item, box) in enumerate(zip(items, boxes))
+        if box is not None
+    )
     picture *= np.float32(scene.brightness) * np.asarray(scene.cast, np.float32)
     picture += np.float32(0.025) * noise.standard_normal(picture.shape, dtype=np.float32)
     image = (np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8)
@@ -218,8 +282,14 @@ def _records(split: str, count: int, size: int, workers: int) -> Iterator[SceneR
             yield from pool.map(make, range(start, min(start + 64, count)))
 
 
-def scenes(split: str, size: int = REFERENCE_SIZE, root: str | Path | None = None, counts: dict[str, int] | None = None,
-           workers: int = 1, **options) -> VOC:
+def scenes(
+    split: str,
+    size: int = REFERENCE_SIZE,
+    root: str | Path | None = None,
+    counts: dict[str, int] | None = None,
+    workers: int = 1,
+    **options,
+) -> VOC:
     """The `scenes` data set as a `VOC`; made on first use in seconds, the same pixels for any number of workers.
 
     split: train (2,000 scenes), val (1,000) or test (4,000); `counts` asks for other numbers (a prefix of the same scenes).
@@ -230,6 +300,12 @@ def scenes(split: str, size: int = REFERENCE_SIZE, root: str | Path | None = Non
     if split not in counts:
         raise ValueError(f"scenes has no split '{split}': choose one of {', '.join(counts)}")
     root = Path(root) if root is not None else data_root() / f"scenes-v{VERSION}-{size}"
-    ensure_voc(root, {name: (count, partial(_records, name, count, size, workers)) for name, count in counts.items()},
-               CLASSES, name="scenes", version=VERSION, size=size)
+    ensure_voc(
+        root,
+        {name: (count, partial(_records, name, count, size, workers)) for name, count in counts.items()},
+        CLASSES,
+        name="scenes",
+        version=VERSION,
+        size=size,
+    )
     return VOC(root, split, **options)

@@ -36,11 +36,15 @@ def archives(name: str) -> list[Archive]:
     """The archives of "voc2007" (two, of which one is the test set) or "voc2012" (the labels of its test are secret)."""
     wanted = {"voc2007": (("2007", "trainval"), ("2007-test", "test")), "voc2012": (("2012", "trainval"),)}
     if name not in wanted:
-        raise ValueError(f"'{name}' cannot be downloaded: choose {' or '.join(wanted)}; data/README.md says how to lay out "
-                         "COCO and NUS-WIDE, whose terms ask you to fetch them yourself")
+        raise ValueError(
+            f"'{name}' cannot be downloaded: choose {' or '.join(wanted)}; data/README.md says how to lay out "
+            "COCO and NUS-WIDE, whose terms ask you to fetch them yourself"
+        )
     known = DATASET_YEAR_DICT
-    return [Archive(*(known[key][part] for part in ("url", "filename", "md5")), int(name[3:]), split)
-            for key, split in wanted[name]]
+    return [
+        Archive(*(known[key][part] for part in ("url", "filename", "md5")), int(name[3:]), split)
+        for key, split in wanted[name]
+    ]
 
 
 def download(root: Path, wanted: Sequence[Archive]) -> Iterator[str]:
@@ -61,14 +65,17 @@ def download(root: Path, wanted: Sequence[Archive]) -> Iterator[str]:
             yield f"{archive.filename}: from {archive.url}"
             fetch(archive, root)
         elif (found := calculate_md5(path)) != archive.md5:
-            raise ValueError(f"'{path}' has the MD5 {found}, expected {archive.md5}: it is half a download or another "
-                             "file; delete it and run this again")
+            raise ValueError(
+                f"'{path}' has the MD5 {found}, expected {archive.md5}: it is half a download or another "
+                "file; delete it and run this again"
+            )
         yield f"{archive.filename}: checksum is right"
         count = extract(path, root)
         yield f"{archive.filename}: {count} files extracted" if count else f"{archive.filename}: all extracted already"
         if not is_complete(root, archive):
-            raise ValueError(f"'{path}' does not bring a complete split '{archive.split}' of VOC{archive.year}: "
-                             f"look at '{root}'")
+            raise ValueError(
+                f"'{path}' does not bring a complete split '{archive.split}' of VOC{archive.year}: look at '{root}'"
+            )
 
 
 def is_complete(root: Path, archive: Archive) -> bool:
@@ -90,8 +97,9 @@ def fetch(archive: Archive, root: Path) -> Path:
     part = root / f"{archive.filename}.part"
     again = f"run this again to go on, or fetch it with a browser and put it into '{root}'"
     have = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(archive.url, headers={"User-Agent": "udlib"} | (
-        {"Range": f"bytes={have}-"} if have else {}))
+    request = urllib.request.Request(
+        archive.url, headers={"User-Agent": "udlib"} | ({"Range": f"bytes={have}-"} if have else {})
+    )
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
             goes_on = have > 0 and response.status == 206  # another answer starts from the first byte
@@ -115,8 +123,10 @@ def fetch(archive: Archive, root: Path) -> Path:
         raise OSError(f"'{archive.url}' stopped after {came:,} of {total:,} bytes: {again}")
     if (found := calculate_md5(part)) != archive.md5:
         part.unlink()
-        raise ValueError(f"'{archive.url}' came with the MD5 {found}, expected {archive.md5}: what came is deleted; "
-                         "run this again, and if it stays so, the source is not the one that torchvision knows")
+        raise ValueError(
+            f"'{archive.url}' came with the MD5 {found}, expected {archive.md5}: what came is deleted; "
+            "run this again, and if it stays so, the source is not the one that torchvision knows"
+        )
     os.replace(part, root / archive.filename)
     return root / archive.filename
 
@@ -124,8 +134,11 @@ def fetch(archive: Archive, root: Path) -> Path:
 def _require_space(root: Path, needed: int, what: str) -> None:
     free = shutil.disk_usage(root).free
     if needed > free:
-        raise OSError(errno.ENOSPC, f"'{what}' needs {needed / 1e9:.1f} GB and the disk of '{root}' has "
-                                    f"{free / 1e9:.1f} GB left: free some space, or choose another root")
+        raise OSError(
+            errno.ENOSPC,
+            f"'{what}' needs {needed / 1e9:.1f} GB and the disk of '{root}' has "
+            f"{free / 1e9:.1f} GB left: free some space, or choose another root",
+        )
 
 
 def extract(path: Path, root: Path) -> int:
@@ -160,8 +173,10 @@ def _require_safe(path: Path, member: tarfile.TarInfo, root: Path) -> None:
             raise ValueError("its path climbs")
         tarfile.data_filter(member, str(root))
     except (ValueError, tarfile.FilterError) as error:
-        raise ValueError(f"'{path}' holds '{member.name}', which is unsafe to extract ({error}): nothing is extracted; "
-                         "fetch the archive from its publisher") from error
+        raise ValueError(
+            f"'{path}' holds '{member.name}', which is unsafe to extract ({error}): nothing is extracted; "
+            "fetch the archive from its publisher"
+        ) from error
 
 
 def _is_there(path: Path, member: tarfile.TarInfo) -> bool:

@@ -48,8 +48,13 @@ def label_statistics(targets: Tensor, difficult: Tensor) -> Labels:
         raise ValueError(f"{shapes}: expected one shape (N, C)")
     present = targets.bool()
     counts = Counter(present.sum(1).tolist())
-    return Labels(len(targets), dict(sorted(counts.items())), present.sum(0).tolist(), difficult.sum(0).tolist(),
-                  int(difficult_subset(difficult).sum()))
+    return Labels(
+        len(targets),
+        dict(sorted(counts.items())),
+        present.sum(0).tolist(),
+        difficult.sum(0).tolist(),
+        int(difficult_subset(difficult).sum()),
+    )
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,7 @@ def size_statistics(sizes: Iterable[tuple[int, int]]) -> Sizes:
         raise ValueError("there are no sizes: expected (width, height) of at least one picture")
     sides = torch.tensor(sizes, dtype=torch.float64)
     middle = sides.quantile(0.5, dim=0).tolist()
-    (commonest, count), = Counter(sizes).most_common(1)
+    ((commonest, count),) = Counter(sizes).most_common(1)
     width, height = ((int(sides[:, k].min()), middle[k], int(sides[:, k].max())) for k in range(2))
     return Sizes(width, height, commonest, count / len(sizes))
 
@@ -81,7 +86,17 @@ def size_statistics(sizes: Iterable[tuple[int, int]]) -> Sizes:
 def class_table(splits: dict[str, Labels], classes: Sequence[str]) -> pd.DataFrame:
     """One row per split and class: split, class, images of the split, positives, difficult, and the share of positives."""
     return pd.DataFrame(
-        [(split, name, found.images, found.positives[k], found.difficult[k],
-          found.positives[k] / found.images if found.images else float("nan"))
-         for split, found in splits.items() for k, name in enumerate(classes)],
-        columns=["split", "class", "images", "positives", "difficult", "share"])
+        [
+            (
+                split,
+                name,
+                found.images,
+                found.positives[k],
+                found.difficult[k],
+                found.positives[k] / found.images if found.images else float("nan"),
+            )
+            for split, found in splits.items()
+            for k, name in enumerate(classes)
+        ],
+        columns=["split", "class", "images", "positives", "difficult", "share"],
+    )

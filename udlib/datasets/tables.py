@@ -71,8 +71,11 @@ def cached(name: str, size: int, files: Callable[[], Sequence[Path]], parse: Cal
             path.parent.mkdir(parents=True, exist_ok=True)
             atomic_write(path, packed(table, made_from))
         except OSError as error:
-            warnings.warn(f"the label table is not kept for the next time ({error}): free some space, or set UDLIB_DATA "
-                          "to a folder that can be written", stacklevel=3)
+            warnings.warn(
+                f"the label table is not kept for the next time ({error}): free some space, or set UDLIB_DATA "
+                "to a folder that can be written",
+                stacklevel=3,
+            )
     return table
 
 
@@ -88,7 +91,9 @@ def packed(table: Table, made_from: str) -> bytes:
         "count": np.array([len(found) for found in table.objects], dtype=np.int64),
         "label": np.array([column[box.name] for box in boxes], dtype=np.int32),
         "sides": np.array([(box.xmin, box.ymin, box.xmax, box.ymax) for box in boxes], dtype=np.float64).reshape(-1, 4),
-        "flags": np.array([[getattr(box, flag) for flag in FLAGS] for box in boxes], dtype=bool).reshape(-1, len(FLAGS)),
+        "flags": np.array([[getattr(box, flag) for flag in FLAGS] for box in boxes], dtype=bool).reshape(
+            -1, len(FLAGS)
+        ),
     }
     file = io.BytesIO()
     np.savez(file, **arrays)

@@ -13,7 +13,13 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 ERASED_AREA = (0.02, 0.4)  # of the image, as in Zhong et al. 2017, "Random erasing data augmentation"
 ERASED_ASPECT = (0.3, 1 / 0.3)  # height / width
 IN_CACHE = 2**20  # values that are augmented together on a CPU, 4 MB
-PLACES = ((0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0), (0.5, 0.5))  # of a crop: shares of the room down and to the right
+PLACES = (
+    (0.0, 0.0),
+    (0.0, 1.0),
+    (1.0, 0.0),
+    (1.0, 1.0),
+    (0.5, 0.5),
+)  # of a crop: shares of the room down and to the right
 
 
 class MultiScaleCrop(v2.Transform):
@@ -76,8 +82,13 @@ def eval_transform(
     return v2.Compose([v2.Resize((size, size)), *_to_normalised(mean, std)])
 
 
-def normalise(images: Tensor, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD,
-              size: int | None = None, out: Tensor | None = None) -> Tensor:
+def normalise(
+    images: Tensor,
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
+    size: int | None = None,
+    out: Tensor | None = None,
+) -> Tensor:
     """(N, 3, H, W), uint8 in 0–255 or float in [0, 1] → float32, (x − mean) / std for each channel.
 
     With `size`, images of another height or width are first resized to size × size (bilinear, antialiased). `out`, float32
@@ -211,8 +222,10 @@ class BatchAugment:
         """One window after the other: on a CPU several times as fast as `_sampled`, since bytes are resized as bytes."""
         found = []
         for image, (top, left), (height, width) in zip(images.split(1), first.tolist(), length.tolist()):
-            window = image[..., top:top + height, left:left + width]
-            found.append(F.interpolate(window, (self.crops.size, self.crops.size), mode="bilinear", align_corners=False))
+            window = image[..., top : top + height, left : left + width]
+            found.append(
+                F.interpolate(window, (self.crops.size, self.crops.size), mode="bilinear", align_corners=False)
+            )
         return torch.cat(found) if len(found) > 1 else found[0]
 
     def _sampled(self, images: Tensor, first: Tensor, length: Tensor) -> Tensor:
@@ -230,15 +243,18 @@ class BatchAugment:
         unit = 255.0 if images.dtype == torch.uint8 else 1.0
         return F.grid_sample(images.float() / unit, grid, align_corners=False)
 
-    def _rectangles(self, height: int, width: int, area: Tensor, aspect: Tensor, down: Tensor, right: Tensor
-                    ) -> tuple[Tensor, Tensor]:
+    def _rectangles(
+        self, height: int, width: int, area: Tensor, aspect: Tensor, down: Tensor, right: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """One rectangle for each image: (N, 2) its first row and column, and (N, 2) its height and width."""
         area = height * width * (ERASED_AREA[0] + (ERASED_AREA[1] - ERASED_AREA[0]) * area)
         # Height √(area·aspect) ≤ H and width √(area/aspect) ≤ W bound the aspect: no rejection, so no loop.
         lowest = (area / width**2).clamp(min=ERASED_ASPECT[0]).log()
         highest = (height**2 / area).clamp(max=ERASED_ASPECT[1]).log()
         half = (lowest + (highest - lowest) * aspect).mul(0.5).exp()  # √aspect
-        lengths = torch.stack([(area.sqrt() * half).round().clamp(1, height), (area.sqrt() / half).round().clamp(1, width)], 1)
+        lengths = torch.stack(
+            [(area.sqrt() * half).round().clamp(1, height), (area.sqrt() / half).round().clamp(1, width)], 1
+        )
         room = torch.tensor([height, width], device=area.device) - lengths + 1
         return (torch.stack([down, right], 1) * room).floor(), lengths
 
@@ -261,13 +277,17 @@ def _fill(images: Tensor, chosen: Tensor, first: Tensor, length: Tensor) -> None
     """Zeros in the rectangle of each chosen image, one after the other: a CPU writes there and nowhere else."""
     for k in chosen.nonzero().flatten().tolist():
         (top, left), (height, width) = first[k].long().tolist(), length[k].long().tolist()
-        images[k, :, top:top + height, left:left + width] = 0
+        images[k, :, top : top + height, left : left + width] = 0
 
 
 def _mask(images: Tensor, chosen: Tensor, first: Tensor, length: Tensor) -> None:
     """What `_fill` does, for all images at once, as a GPU wants it."""
-    rows, columns = ((pixel >= start[:, None]) & (pixel < (start + count)[:, None]) for pixel, start, count in zip(
-        (torch.arange(side, device=images.device) for side in images.shape[-2:]), first.T, length.T))
+    rows, columns = (
+        (pixel >= start[:, None]) & (pixel < (start + count)[:, None])
+        for pixel, start, count in zip(
+            (torch.arange(side, device=images.device) for side in images.shape[-2:]), first.T, length.T
+        )
+    )
     images.mul_(~(rows[:, None, :, None] & columns[:, None, None, :] & chosen.view(-1, 1, 1, 1)))
 
 

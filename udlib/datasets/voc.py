@@ -62,8 +62,9 @@ class VOC(MultiLabelDataset):
             raise ValueError(f"classes hold {repeated!r} more than once: each class needs its own name")
         if on_error == "raise":
             check_complete(self.root, split, ids)
-            objects = cached(f"voc {self.root.resolve()} {split}", len(ids), lambda: self._files(ids),
-                             lambda: self._table(ids)).objects
+            objects = cached(
+                f"voc {self.root.resolve()} {split}", len(ids), lambda: self._files(ids), lambda: self._table(ids)
+            ).objects
         else:
             ids, objects = self._readable(ids)
         for name, boxes in zip(ids, objects):
@@ -110,8 +111,13 @@ class VOC(MultiLabelDataset):
         """Hold the labels against the `{class}_{split}.txt` files (1, 0, -1); returns the disagreements in words."""
         states = torch.where(self.targets == 0, -1, 1).masked_fill(self.difficult, 0).tolist()
         left_out = {name for name, _ in self.skipped}
-        return [said for k, name in enumerate(self.classes)
-                for said in disagreements(self.root, self.split, name, dict(zip(self.ids, (row[k] for row in states))), left_out)]
+        return [
+            said
+            for k, name in enumerate(self.classes)
+            for said in disagreements(
+                self.root, self.split, name, dict(zip(self.ids, (row[k] for row in states))), left_out
+            )
+        ]
 
 
 def disagreements(root: Path, split: str, name: str, states: dict[str, int], left_out: set[str]) -> list[str]:
@@ -128,8 +134,10 @@ def disagreements(root: Path, split: str, name: str, states: dict[str, int], lef
         if state.strip() not in ("1", "0", "-1"):
             raise ValueError(f"'{path}' line {number} holds {line!r}: expected an image id and 1, 0 or -1")
         listed[image] = int(state)
-    found = [f"{image}: listed in {path.name} but not in {split}.txt"
-             for image in sorted(listed.keys() - states.keys() - left_out)]
+    found = [
+        f"{image}: listed in {path.name} but not in {split}.txt"
+        for image in sorted(listed.keys() - states.keys() - left_out)
+    ]
     for image, state in states.items():
         if image not in listed:
             found.append(f"{image}: missing from {path.name}")
@@ -170,7 +178,9 @@ def find_root(root: Path, year: int | str | None = None) -> Path:
             raise FileNotFoundError(f"VOC root '{root}' has no 'ImageSets/Main': {REMEDY}")
         if len(chosen) != 1:
             names = ", ".join(path.name for path in held)
-            raise ValueError(f"VOC root '{root}' holds {names}, year is {year}: choose one with year=, or name its folder")
+            raise ValueError(
+                f"VOC root '{root}' holds {names}, year is {year}: choose one with year=, or name its folder"
+            )
         found = chosen[0]
     for folder in ("Annotations", "JPEGImages"):
         if not (found / folder).is_dir():

@@ -201,8 +201,10 @@ def ensure_voc(
             if read_version(root) != complete:
                 raise
     if (found := read_version(root)) != complete:
-        raise ValueError(f"'{root}' holds {found or 'files without a VERSION'}, wanted is {complete}: "
-                         "delete that folder, or choose another root")
+        raise ValueError(
+            f"'{root}' holds {found or 'files without a VERSION'}, wanted is {complete}: "
+            "delete that folder, or choose another root"
+        )
 
 
 def _tracked(description: str, count: int, draw: Callable[[], Iterable[SceneRecord]]) -> Iterator[SceneRecord]:

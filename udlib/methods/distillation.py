@@ -18,14 +18,14 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from udlib.attention import uncertainty_attention, uncertainty_attention_of
-from udlib.batches import ArrayData, Batch, as_data
+from udlib.datasets.proposals import Regions
 from udlib.datasets.transforms import normalise
-from udlib.devices import autocast, beside, keeps_devices, make_accelerator
 from udlib.heads import DualBranchNet
 from udlib.losses import uncertainty_distillation_loss
 from udlib.methods.supervised import make_network, on_validation
-from udlib.proposals import Regions
-from udlib.training import History, TrainingConfig, fit
+from udlib.training.batches import ArrayData, Batch, as_data
+from udlib.training.devices import autocast, beside, keeps_devices, make_accelerator
+from udlib.training.loop import History, TrainingConfig, fit
 
 
 @dataclass(frozen=True)
@@ -56,20 +56,36 @@ def needs(recipe) -> dict[str, dict]:
 
 def build(recipe, num_classes: int) -> DualBranchNet:
     """The student of a recipe (see `experiments.Recipe`) from a random start, for trained weights to be loaded into."""
-    return make_network(num_classes, _branch(recipe.settings), recipe.network, None, recipe.pooling, recipe.embedding, recipe.bias)
+    return make_network(
+        num_classes, _branch(recipe.settings), recipe.network, None, recipe.pooling, recipe.embedding, recipe.bias
+    )
 
 
-def train(recipe, data: ArrayData, validation: ArrayData | None, checkpoint=None, *, teacher: DualBranchNet,
-          **options) -> tuple[DualBranchNet, History]:
+def train(
+    recipe, data: ArrayData, validation: ArrayData | None, checkpoint=None, *, teacher: DualBranchNet, **options
+) -> tuple[DualBranchNet, History]:
     """Train a recipe of this method, with validation and a checkpoint every five epochs, unless `options` of
     `train_distilled` say otherwise."""
     chosen = recipe.settings
     usual = {"keep": recipe.keep, "validate_every": 5, "checkpoint_every": 5, "identity": recipe.flat()}
     return train_distilled(
-        data, teacher, recipe.training, alpha=chosen.alpha, beta=chosen.beta, temperature=chosen.temperature,
-        normalize=chosen.normalize, through_weights=chosen.through_weights, scale=chosen.scale, network=recipe.network,
-        weights=recipe.weights, pooling=recipe.pooling, embedding=recipe.embedding, bias=recipe.bias, validation=validation,
-        checkpoint=checkpoint, **usual | options,
+        data,
+        teacher,
+        recipe.training,
+        alpha=chosen.alpha,
+        beta=chosen.beta,
+        temperature=chosen.temperature,
+        normalize=chosen.normalize,
+        through_weights=chosen.through_weights,
+        scale=chosen.scale,
+        network=recipe.network,
+        weights=recipe.weights,
+        pooling=recipe.pooling,
+        embedding=recipe.embedding,
+        bias=recipe.bias,
+        validation=validation,
+        checkpoint=checkpoint,
+        **usual | options,
     )
 
 
@@ -96,8 +112,10 @@ def distillation_loss(
     _require_weights(alpha=alpha, beta=beta)
     branch = alpha > 0 or beta > 0
     if branch and teacher.head.calibration is None:
-        raise ValueError(f"alpha is {alpha} and beta is {beta}, but the teacher has no calibration branch: train it with "
-                         "λ > 0, or set both to 0 for plain KD")
+        raise ValueError(
+            f"alpha is {alpha} and beta is {beta}, but the teacher has no calibration branch: train it with "
+            "λ > 0, or set both to 0 for plain KD"
+        )
     teacher.eval()
     ask = answers(teacher, branch, beta > 0)
     if stored:
@@ -107,11 +125,14 @@ def distillation_loss(
         taught = ask(batch)
         prediction = model(batch.images, calibration=branch)
         if prediction.logits.shape != taught.logits.shape:
-            raise ValueError(f"the teacher knows {taught.logits.shape[1]} classes and the student "
-                             f"{prediction.logits.shape[1]}: both must name the same ones, in the same order")
+            raise ValueError(
+                f"the teacher knows {taught.logits.shape[1]} classes and the student "
+                f"{prediction.logits.shape[1]}: both must name the same ones, in the same order"
+            )
         student_map = uncertainty_attention_of(prediction, through_weights) if beta > 0 else None
         return uncertainty_distillation_loss(
-            taught, prediction, alpha, beta, taught.attention, student_map, temperature, batch.ignore, normalize, scale)
+            taught, prediction, alpha, beta, taught.attention, student_map, temperature, batch.ignore, normalize, scale
+        )
 
     return loss_fn
 
@@ -129,6 +150,7 @@ Ask = Callable[[Batch], Taught]
 
 def answers(teacher: DualBranchNet, calibration: bool = True, attention: bool = True) -> Ask:
     """`ask(batch)`: the teacher's answers to the images of a batch, in inference mode; it comes to their device if need be."""
+
     def ask(batch: Batch) -> Taught:
         with torch.inference_mode():
             seen = beside(teacher, batch.images)(batch.images, calibration=calibration)
@@ -137,11 +159,15 @@ def answers(teacher: DualBranchNet, calibration: bool = True, attention: bool = 
                 finite &= seen.calibration_logits.isfinite().all(1)
             if not finite.all():
                 rows = batch.index[(~finite).cpu()].tolist()
-                raise FloatingPointError(f"the teacher's answer is not finite for the images in rows {rows} of the "
-                                         "training set: check its weights, and its precision")
+                raise FloatingPointError(
+                    f"the teacher's answer is not finite for the images in rows {rows} of the "
+                    "training set: check its weights, and its precision"
+                )
             maps = uncertainty_attention(teacher.head, seen.features, teacher.pooling) if attention else None
         # Copies, since tensors made in inference mode may not take part in the student's backward pass.
-        return Taught(*(None if part is None else part.clone() for part in (seen.logits, seen.calibration_logits, maps)))
+        return Taught(
+            *(None if part is None else part.clone() for part in (seen.logits, seen.calibration_logits, maps))
+        )
 
     return ask
 
@@ -168,8 +194,17 @@ def stored_answers(ask: Ask, data: ArrayData, precision: str = "auto", batch_siz
     for rows in torch.arange(len(data.targets)).split(batch_size):
         for said, images, mirrored in zip(parts, views(rows), (False, True)):
             with autocast(images.device, precision):
-                said.append(ask(Batch(images.contiguous(memory_format=torch.channels_last), None, None, rows,
-                                      regions(rows, mirrored))))
+                said.append(
+                    ask(
+                        Batch(
+                            images.contiguous(memory_format=torch.channels_last),
+                            None,
+                            None,
+                            rows,
+                            regions(rows, mirrored),
+                        )
+                    )
+                )
     plain, mirrored = (Taught(*(None if part[0] is None else torch.cat(part) for part in zip(*said))) for said in parts)
 
     def look_up(batch: Batch) -> Taught:
@@ -177,8 +212,12 @@ def stored_answers(ask: Ask, data: ArrayData, precision: str = "auto", batch_siz
         if not (same | flipped).all():
             return ask(batch)
         rows = batch.index.to(same.device)
-        return Taught(*(None if p is None else torch.where(same.view(-1, *[1] * (p.ndim - 1)), p[rows], m[rows])
-                        for p, m in zip(plain, mirrored)))
+        return Taught(
+            *(
+                None if p is None else torch.where(same.view(-1, *[1] * (p.ndim - 1)), p[rows], m[rows])
+                for p, m in zip(plain, mirrored)
+            )
+        )
 
     return look_up
 
@@ -226,11 +265,21 @@ def train_distilled(
     # On a CPU the layout gains a small teacher nothing, and changes the last bits of its answers.
     on_gpu = config.channels_last and device.type == "cuda"
     teacher.to(device, memory_format=torch.channels_last if on_gpu else torch.preserve_format)
-    terms = {"alpha": alpha, "beta": beta, "temperature": temperature, "normalize": normalize,
-             "through_weights": through_weights, "scale": scale}
+    terms = {
+        "alpha": alpha,
+        "beta": beta,
+        "temperature": temperature,
+        "normalize": normalize,
+        "through_weights": through_weights,
+        "scale": scale,
+    }
     if validation is not None:
         options["validate"] = on_validation(validation, config)
-    identity = terms | {"network": network, "weights": str(weights), "pooling": pooling} | (options.pop("identity", None) or {})
+    identity = (
+        terms
+        | {"network": network, "weights": str(weights), "pooling": pooling}
+        | (options.pop("identity", None) or {})
+    )
     loss_fn = distillation_loss(teacher, **terms, stored=few_views(data, config, options))
     history = fit(model, data, loss_fn, config, identity=identity, **options)
     return model, history
@@ -243,7 +292,9 @@ def require_same_classes(teacher: Sequence[str], student: Sequence[str]) -> None
         return
     for whose, missing in (("teacher", set(student) - set(teacher)), ("student", set(teacher) - set(student))):
         if missing:
-            raise ValueError(f"the {whose} does not know '{min(missing)}': teacher and student must name the same classes")
+            raise ValueError(
+                f"the {whose} does not know '{min(missing)}': teacher and student must name the same classes"
+            )
     at = next(k for k, (a, b) in enumerate(zip(teacher, student)) if a != b)
     raise ValueError(f"class {at} is '{teacher[at]}' to the teacher and '{student[at]}' to the student: use one order")
 

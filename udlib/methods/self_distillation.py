@@ -14,13 +14,13 @@ from pathlib import Path
 from accelerate.utils import set_seed
 from torch.utils.data import Dataset
 
-from udlib.batches import ArrayData, as_data
-from udlib.checkpoints import fingerprint
-from udlib.devices import make_accelerator
 from udlib.heads import DualBranchNet
 from udlib.methods.distillation import distillation_loss, few_views
 from udlib.methods.supervised import make_network, on_validation, supervised_loss
-from udlib.training import History, TrainingConfig, fit, mixed_seed
+from udlib.training.batches import ArrayData, as_data
+from udlib.training.checkpoints import fingerprint
+from udlib.training.devices import make_accelerator
+from udlib.training.loop import History, TrainingConfig, fit, mixed_seed
 
 
 @dataclass(frozen=True)
@@ -37,17 +37,34 @@ class Settings:
 
 def build(recipe, num_classes: int) -> DualBranchNet:
     """The network of a recipe (see `experiments.Recipe`) from a random start, for trained weights to be loaded into."""
-    return make_network(num_classes, recipe.settings.lam, recipe.network, None, recipe.pooling, recipe.embedding, recipe.bias)
+    return make_network(
+        num_classes, recipe.settings.lam, recipe.network, None, recipe.pooling, recipe.embedding, recipe.bias
+    )
 
 
 def train(recipe, data: ArrayData, validation: ArrayData, checkpoint=None) -> tuple[DualBranchNet, History]:
     """Train a recipe of this method, with validation and a checkpoint every five epochs of each half."""
     chosen = recipe.settings
     return train_self_distilled(
-        data, validation, recipe.training, lam=chosen.lam, distil=chosen.distil, alpha=chosen.alpha, beta=chosen.beta,
-        temperature=chosen.temperature, normalize=chosen.normalize, network=recipe.network, weights=recipe.weights,
-        pooling=recipe.pooling, embedding=recipe.embedding, bias=recipe.bias, validate_every=5, keep=recipe.keep, checkpoint=checkpoint,
-        checkpoint_every=5, identity=recipe.flat(),
+        data,
+        validation,
+        recipe.training,
+        lam=chosen.lam,
+        distil=chosen.distil,
+        alpha=chosen.alpha,
+        beta=chosen.beta,
+        temperature=chosen.temperature,
+        normalize=chosen.normalize,
+        network=recipe.network,
+        weights=recipe.weights,
+        pooling=recipe.pooling,
+        embedding=recipe.embedding,
+        bias=recipe.bias,
+        validate_every=5,
+        keep=recipe.keep,
+        checkpoint=checkpoint,
+        checkpoint_every=5,
+        identity=recipe.flat(),
     )
 
 
@@ -80,8 +97,17 @@ def train_self_distilled(
     """
     data = as_data(data).to(make_accelerator().device)
     options["validate"] = on_validation(validation, config)
-    settings = {"lam": lam, "distil": distil, "alpha": alpha, "beta": beta, "temperature": temperature,
-                "normalize": normalize, "network": network, "weights": str(weights), "pooling": pooling}
+    settings = {
+        "lam": lam,
+        "distil": distil,
+        "alpha": alpha,
+        "beta": beta,
+        "temperature": temperature,
+        "normalize": normalize,
+        "network": network,
+        "weights": str(weights),
+        "pooling": pooling,
+    }
     identity = settings | (options.pop("identity", None) or {})
     folders = [None, None] if checkpoint is None else [Path(checkpoint) / half for half in ("1", "2")]
 
@@ -96,14 +122,21 @@ def train_self_distilled(
     if distil:
         teacher = copy.deepcopy(model)
         teacher.load_state_dict(first.best_weights)
-        loss_fn = distillation_loss(teacher, alpha, beta, temperature, normalize, stored=few_views(data, config, options))
+        loss_fn = distillation_loss(
+            teacher, alpha, beta, temperature, normalize, stored=few_views(data, config, options)
+        )
     # A checkpoint of the second half belongs to this first half and no other.
     found = {"last": model.state_dict(), "best": first.best_weights}
-    identity |= {"first half": fingerprint({f"{which}/{k}": v for which, part in found.items() for k, v in part.items()})}
+    identity |= {
+        "first half": fingerprint({f"{which}/{k}": v for which, part in found.items() for k, v in part.items()})
+    }
     again = replace(config, seed=mixed_seed(config.seed, 2))
     second = fit(model, data, loss_fn, again, identity=identity, checkpoint=folders[1], keep=keep, **options)
 
-    rows = [row | {"half": half, "epoch": row["epoch"] + (half - 1) * config.epochs}
-            for half, history in ((1, first), (2, second)) for row in history.rows]
+    rows = [
+        row | {"half": half, "epoch": row["epoch"] + (half - 1) * config.epochs}
+        for half, history in ((1, first), (2, second))
+        for row in history.rows
+    ]
     best = None if second.best_epoch is None else second.best_epoch + config.epochs
     return model, History(rows, best, second.best_weights)

@@ -16,10 +16,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from udlib.backbones import backbone
-from udlib.batches import ArrayData, Batch, as_data
 from udlib.heads import DualBranchNet
 from udlib.losses import dual_branch_loss, label_smoothing_loss, one_over_k_softmax_loss, pal_n_loss
-from udlib.training import History, TrainingConfig, evaluate, fit
+from udlib.training.batches import ArrayData, Batch, as_data
+from udlib.training.loop import History, TrainingConfig, evaluate, fit
 
 
 @dataclass(frozen=True)
@@ -47,31 +47,52 @@ def scores(recipe) -> str:
 
 def build(recipe, num_classes: int) -> DualBranchNet:
     """The network of a recipe (see `experiments.Recipe`) from a random start, for trained weights to be loaded into."""
-    return make_network(num_classes, recipe.settings.lam, recipe.network, None, recipe.pooling, recipe.embedding, recipe.bias)
+    return make_network(
+        num_classes, recipe.settings.lam, recipe.network, None, recipe.pooling, recipe.embedding, recipe.bias
+    )
 
 
-def train(recipe, data: ArrayData, validation: ArrayData | None, checkpoint=None, **options) -> tuple[DualBranchNet, History]:
+def train(
+    recipe, data: ArrayData, validation: ArrayData | None, checkpoint=None, **options
+) -> tuple[DualBranchNet, History]:
     """Train a recipe of this method, with validation and a checkpoint every five epochs, unless `options` of
     `training.fit` say otherwise."""
     usual = {"keep": recipe.keep, "validate_every": 5, "checkpoint_every": 5, "identity": recipe.flat()}
     return train_supervised(
-        data, recipe.training, lam=recipe.settings.lam, scale=recipe.settings.scale, loss=recipe.settings.loss,
-        temperature=recipe.settings.temperature, smoothing=recipe.settings.smoothing, network=recipe.network,
-        weights=recipe.weights, pooling=recipe.pooling, embedding=recipe.embedding, bias=recipe.bias, validation=validation,
-        checkpoint=checkpoint, **usual | options,
+        data,
+        recipe.training,
+        lam=recipe.settings.lam,
+        scale=recipe.settings.scale,
+        loss=recipe.settings.loss,
+        temperature=recipe.settings.temperature,
+        smoothing=recipe.settings.smoothing,
+        network=recipe.network,
+        weights=recipe.weights,
+        pooling=recipe.pooling,
+        embedding=recipe.embedding,
+        bias=recipe.bias,
+        validation=validation,
+        checkpoint=checkpoint,
+        **usual | options,
     )
 
 
 def make_network(
-    num_classes: int, lam: float, network: str = "small", weights=None, pooling: str = "avg", embedding: int = 512,
+    num_classes: int,
+    lam: float,
+    network: str = "small",
+    weights=None,
+    pooling: str = "avg",
+    embedding: int = 512,
     bias: bool = True,
 ) -> DualBranchNet:
     """A backbone with both heads; without the calibration branch for λ = 0, which does not train one."""
     return DualBranchNet(backbone(network, weights), num_classes, pooling, embedding, lam > 0, bias)
 
 
-def supervised_loss(lam: float = 0.1, scale: str = "paper", loss: str = "ova", temperature: float = 3.0,
-                    smoothing: float = 9.0) -> Callable[[DualBranchNet, Batch], dict[str, Tensor]]:
+def supervised_loss(
+    lam: float = 0.1, scale: str = "paper", loss: str = "ova", temperature: float = 3.0, smoothing: float = 9.0
+) -> Callable[[DualBranchNet, Batch], dict[str, Tensor]]:
     """`loss_fn(model, batch)` for `training.fit`: L_b + λ L_ps (UD, Eq. 12), with the terms "ova" and "pal_n".
 
     `scale` is that of `losses.dual_branch_loss`. A `loss` other than "ova" stands alone, at λ = 0, on the classifier
@@ -100,12 +121,14 @@ def supervised_loss(lam: float = 0.1, scale: str = "paper", loss: str = "ova", t
     return loss_fn
 
 
-def on_validation(data: ArrayData | Dataset, config: TrainingConfig, scores: str = "sigmoid"
-                  ) -> Callable[[DualBranchNet], dict[str, float]]:
+def on_validation(
+    data: ArrayData | Dataset, config: TrainingConfig, scores: str = "sigmoid"
+) -> Callable[[DualBranchNet], dict[str, float]]:
     """`validate(model)` for `training.fit`: `training.evaluate` on these images, as `config` computes."""
     held_out = as_data(data)
-    return lambda model: evaluate(model, held_out, scores, precision=config.precision, prepare=config.prepare,
-                                  workers=config.workers)
+    return lambda model: evaluate(
+        model, held_out, scores, precision=config.precision, prepare=config.prepare, workers=config.workers
+    )
 
 
 def train_supervised(
@@ -136,7 +159,16 @@ def train_supervised(
     model = make_network(data.targets.shape[1], lam, network, weights, pooling, embedding, bias)
     if validation is not None:
         options["validate"] = on_validation(validation, config, "softmax" if loss in SOFTMAX else "sigmoid")
-    identity = {"lam": lam, "scale": scale, "loss": loss, "temperature": temperature, "smoothing": smoothing, "network": network, "weights": str(weights), "pooling": pooling}
+    identity = {
+        "lam": lam,
+        "scale": scale,
+        "loss": loss,
+        "temperature": temperature,
+        "smoothing": smoothing,
+        "network": network,
+        "weights": str(weights),
+        "pooling": pooling,
+    }
     identity |= options.pop("identity", None) or {}
     history = fit(model, data, loss_fn, config, identity=identity, **options)
     return model, history

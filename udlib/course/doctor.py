@@ -1,0 +1,180 @@
+"""What this machine has and what it lacks, in plain words."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import NamedTuple
+
+PYTHON = ((3, 11), (3, 14))  # from the first up to, but without, the second
+ROOM = 1.0  # GB that the embedded data sets, checkpoints and a few retrained results may need
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+
+
+class Finding(NamedTuple):
+    """One line of the report; `problem` says what is wrong and what to do, `essential` that nothing works without."""
+
+    name: str
+    value: str
+    problem: str | None = None
+    essential: bool = False
+
+
+def findings() -> Iterator[Finding]:
+    """All lines of the report, one by one, the quick ones first."""
+    yield _python()
+    yield _packages()
+    try:
+        import torch
+        import torchvision
+    except Exception as error:  # a broken wheel raises OSError or RuntimeError rather than ImportError
+        remedy = "install torch and torchvision as one pair, with `make lab`"
+        yield Finding("torch", "cannot be imported", f"{type(error).__name__}: {error}; {remedy}", True)
+        return
+    yield Finding("torch", f"{torch.__version__}, torchvision {torchvision.__version__}")
+    yield from _compute()
+    yield _profile()
+    yield from _data()
+    yield _results()
+    found = find_chromium()
+    yield Finding(
+        "Chromium",
+        Path(found).name
+        if found
+        else "none: the browser test is skipped; on Debian and Ubuntu `sudo apt-get install chromium` brings it",
+    )
+
+
+def find_chromium() -> str | None:
+    """The Chromium (or Chrome) that the browser test can use, or None."""
+    return next((path for name in CHROMIUM if (path := shutil.which(name))), None)
+
+
+def shown(path: Path) -> str:
+    """A path as it may be printed: relative to the working folder, else to the home folder, else as it is."""
+    for start, prefix in ((Path.cwd(), ""), (Path.home(), "~/")):
+        try:
+            return f"{prefix}{path.absolute().relative_to(start)}"
+        except ValueError:
+            continue
+    return str(path)
+
+
+def _python() -> Finding:
+    version = platform.python_version()
+    low, high = PYTHON
+    if low <= sys.version_info[:2] < high:
+        return Finding("Python", version)
+    wanted = f"{low[0]}.{low[1]} to {high[0]}.{high[1] - 1}"
+    return Finding("Python", version, f"Python {wanted} is needed: install one, then `make lab PYTHON=...`", True)
+
+
+def _packages() -> Finding:
+    """Whether all that the package depends on is installed, and new enough."""
+    try:
+        required = [line for line in metadata.requires("udlib") or [] if "extra ==" not in line]
+    except metadata.PackageNotFoundError:
+        return Finding("packages", "udlib is not installed", "install it with `make lab`, or `pip install -e .`", True)
+    wrong = []
+    for line in required:
+        name, bound = re.match(r"([\w.-]+)", line)[1], re.search(r">=\s*([\d.]+)", line)
+        try:
+            version = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            wrong.append(f"{name} is missing")
+            continue
+        if bound and _numbers(version) < _numbers(bound[1]):
+            wrong.append(f"{name} is {version}, {bound[1]} or later is needed")
+    return Finding(
+        "packages",
+        f"{len(required) - len(wrong)} of {len(required)} present",
+        "; ".join(wrong) + ": `make lab` installs the tested versions" if wrong else None,
+        bool(wrong),
+    )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(map(int, re.findall(r"\d+", version.split("+")[0])[:3]))
+
+
+def _compute() -> Iterator[Finding]:
+    import torch
+
+    from udlib.training.devices import make_accelerator, processor, resolve_precision
+
+    device = make_accelerator().device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+    yield Finding("device", f"{device.type} ({name})")
+    precision = resolve_precision("auto", device)
+    reason = (
+        "multiplies in bfloat16, which is faster"
+        if precision == "bf16"
+        else "cannot multiply in bfloat16, and emulating it is slower"
+    )
+    yield Finding("precision", f"{precision}: this {'GPU' if device.type == 'cuda' else 'processor'} {reason}")
+    yield Finding("threads", f"{torch.get_num_threads()} on {os.cpu_count()} processor cores")
+
+
+def _profile() -> Finding:
+    from udlib.course.store import profile
+
+    try:
+        return Finding("profile", profile())
+    except ValueError as error:
+        return Finding("profile", os.environ["UDLIB_PROFILE"], str(error), True)
+
+
+def _data() -> Iterator[Finding]:
+    from udlib.datasets import data_root
+
+    root = data_root()
+    place = next(folder for folder in (root, *root.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(place).free / 1e9
+    writable = place.is_dir() and os.access(place, os.W_OK)
+    problem = None if writable else "it cannot be written to: set UDLIB_DATA to a folder that can"
+    if writable and free < ROOM:
+        problem = f"data sets and training need about {ROOM:g} GB: free some, or set UDLIB_DATA to a folder elsewhere"
+    yield Finding("data root", f"{shown(root)}, {free:.1f} GB free", problem, not writable)
+    yield from _data_sets(root)
+
+
+def _data_sets(root: Path) -> Iterator[Finding]:
+    from importlib import import_module
+
+    from udlib.datasets import EMBEDDED
+    from udlib.datasets.voc_writer import read_version
+
+    for name in EMBEDDED:
+        version = import_module(f"udlib.datasets.{name}").VERSION
+        made, broken = [], []
+        for folder in sorted(root.glob(f"{name}-v{version}-*")):
+            state = read_version(folder)
+            if state is None:
+                broken.append(folder)
+            else:
+                made.append(f"{state['size']} px ({sum(state['counts'].values()):,} pictures)")
+        problem = f"{shown(broken[0])} has no VERSION file: delete that folder, it is made again" if broken else None
+        sizes = " and ".join(made) or "not made yet: on first use, in seconds"
+        yield Finding(name, f"version {version}, {sizes}", problem)
+    for found in sorted([*root.glob("*/ImageSets/Main"), *root.glob("*/*/ImageSets/Main")]):
+        if not (found.parents[1] / "VERSION").exists():
+            yield Finding("VOC folder", shown(found.parents[1]))
+
+
+def _results() -> Finding:
+    from udlib.course.recipes import groups
+    from udlib.course.report import size_in_megabytes, stored
+
+    try:
+        recipes = {recipe.key: recipe for found in groups().values() for recipe in found}
+        runs, damaged = stored(list(recipes.values()))
+    except ValueError as error:
+        return Finding("results", "cannot be read", str(error))
+    problem = f"damaged: {', '.join(damaged)}; `udlib runs --retrain --only KEY` trains one again" if damaged else None
+    return Finding("results", f"{len(runs)} of {len(recipes)} stored, {size_in_megabytes():.1f} MB", problem)

@@ -1,0 +1,115 @@
+"""Checks of the exercises: each recognises the right answer and the classic mistakes, and names them.
+
+A lesson calls `check("02.1", answer)`; the check of that number lives in the module of its lesson. Checks see the
+learner's function or value only, never the notebook's data, so that tests can hand them every known mistake.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+
+from udlib.statistics import paired_difference
+
+Checker = Callable[..., str | None]
+_CHECKERS: dict[str, Checker] = {}
+
+
+class NotAttempted(Exception):
+    """The answer still holds the `...` of the exercise."""
+
+
+def exercise(number: str) -> Callable[[Checker], Checker]:
+    """Registers the check of one exercise. It returns None for a right answer, else a sentence about the mistake."""
+
+    def register(checker: Checker) -> Checker:
+        _CHECKERS[number] = checker
+        return checker
+
+    return register
+
+
+def check(number: str, *answers) -> None:
+    """Prints what the answers to exercise `number` ("lesson.exercise") are worth; never raises for a wrong answer."""
+    import_module(f"udlib.course.exercises.lesson_{number.split('.')[0]}")
+    if number not in _CHECKERS:
+        raise ValueError(f"there is no exercise {number}: this lesson has {', '.join(sorted(_CHECKERS))}")
+    try:
+        if any(answer is ... for answer in answers):
+            raise NotAttempted
+        problem = _CHECKERS[number](*answers)
+    except NotAttempted:
+        print(f"Exercise {number}: not attempted yet. Replace the ... above, then run both cells again.")
+        return
+    except Exception as error:
+        problem = f"it stopped with {type(error).__name__}: {error}"
+    print(f"Exercise {number}: correct." if problem is None else f"Exercise {number}: not yet, {problem}")
+
+
+def called(function: Callable, *arguments):
+    """The learner's function applied; a function that still returns `...` counts as not attempted."""
+    value = function(*arguments)
+    if value is ...:
+        raise NotAttempted
+    return value
+
+
+def check_guess(name: str, guess, measured: float, unit: str = "", kind: str = "measured") -> None:
+    """Compares a prediction, written before the experiment, with what was then measured, or came out in another `kind` of way."""
+    if guess is None or guess is ...:
+        print(f"{name}: {kind} {measured:.3g}{unit}. You wrote no guess; next time, write one first.")
+        return
+    distance = abs(float(guess) - measured)
+    verdict = (
+        "very close"
+        if distance <= 0.05 * abs(measured)
+        else "in the right region"
+        if distance <= 0.25 * abs(measured)
+        else "far off: what did you expect, and why?"
+    )
+    print(f"{name}: you guessed {float(guess):.3g}{unit}, {kind} is {measured:.3g}{unit}: {verdict}")
+
+
+def check_choice(name: str, guess, measured: Mapping[float, Sequence[float]], higher_is_better: bool = True) -> None:
+    """Scores a prediction of which setting wins: `measured` holds each setting's values, paired by seed.
+
+    Says which setting has the best mean, and whether the guessed one can be told from it: a paired t interval over seeds.
+    """
+    sign = 1 if higher_is_better else -1
+    ranked = sorted(measured, key=lambda setting: -sign * sum(measured[setting]) / len(measured[setting]))
+    best = ranked[0]
+    if guess is None or guess is ...:
+        print(f"{name}: best on average is {best:g}. You wrote no guess; next time, write one first.")
+    elif guess not in measured:
+        print(
+            f"{name}: {guess} was not trained: guess one of {', '.join(f'{setting:g}' for setting in sorted(measured))}"
+        )
+    elif guess == best:
+        print(f"{name}: {best:g} has the best mean, as you said.")
+    else:
+        found = paired_difference(measured[best], measured[guess])
+        told = (
+            "and five seeds cannot tell the two apart: your guess stands"
+            if found.verdict == "not detected"
+            else "and the interval leaves no doubt about the sign"
+        )
+        told = told.replace("five seeds", f"{found.n} seed{'s' * (found.n > 1)}")
+        if found.n < 2:
+            told = "but one seed has no interval, so nobody can tell"
+        print(
+            f"{name}: best on average is {best:g}; you said {guess:g}, rank {ranked.index(guess) + 1} of {len(ranked)}, "
+            f"{told}"
+        )
+
+
+def assert_measured(value: float, stated: float, within: float) -> None:
+    """A number that the text states must still be what the cell has measured, give or take `within`.
+
+    In the smoke profile the runs are a few steps long and no stated number can hold: there it must only be finite.
+    """
+    if not math.isfinite(value):
+        raise AssertionError(f"measured {value}: expected a finite number")
+    if os.environ.get("UDLIB_PROFILE") not in ("smoke", "full") and abs(value - stated) > within:
+        raise AssertionError(f"measured {value:.4g}, the text says {stated} (± {within})")

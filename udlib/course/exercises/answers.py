@@ -1,0 +1,135 @@
+"""How the checks read an answer and hold it against the right one and against known mistakes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from scipy.stats import t as student_t
+from torch import Tensor
+
+from udlib.course.exercises import NotAttempted
+from udlib.statistics import PairedDifference, paired_difference
+
+
+def number(value) -> tuple[float, str | None]:
+    """The value as a float, or NaN and a sentence about what came instead of one number."""
+    if value is None:
+        return math.nan, "the function returned nothing: end it with return"
+    if isinstance(value, Tensor):
+        if value.numel() != 1:
+            return math.nan, f"it returned a tensor of shape {tuple(value.shape)}: expected a single number"
+        value = value.detach()
+    try:
+        return float(value), None
+    except (TypeError, ValueError):
+        return math.nan, f"it returned {shown(value)}: expected a single number"
+
+
+def numbers(value, expected: str, count: int, beside: int = 0) -> tuple[list[float], str | None]:
+    """The first `count` parts of a tuple (or array) as floats, NaNs where it is none, and what is wrong with it or None.
+
+    `beside` more parts may be anything; `expected` names them all, as "(low, high, verdict)". Raises NotAttempted where a
+    part is still `...`.
+    """
+    if isinstance(value, (Tensor, np.ndarray)) and value.ndim == 1:
+        value = value.tolist()
+    if not isinstance(value, (tuple, list)) or len(value) != count + beside:
+        many = {2: "a pair", 3: "three", 4: "four"}[count + beside]
+        what = "" if many == "a pair" else " things" if beside else " numbers"
+        return [math.nan] * count, f"it returned {shown(value)}: expected {many}{what}, {expected}"
+    if any(part is ... for part in value):
+        raise NotAttempted
+    found, problems = zip(*map(number, value[:count]))
+    problem = next(filter(None, problems), None)
+    return list(found), f"a part of the answer is not a number: {problem}" if problem else None
+
+
+def shown(value) -> str:
+    """The value in a few words, for a sentence about it."""
+    text = repr(value)
+    return f"{type(value).__name__} {text if len(text) <= 40 else text[:40] + '…'}"
+
+
+def array(value, shape: tuple[int, ...], what: str) -> tuple[np.ndarray, str | None]:
+    """The value as a float array of this shape, or a sentence about what came instead."""
+    if value is None:
+        return np.empty(0), "the function returned nothing: end it with return"
+    try:
+        found = np.asarray(value.detach().cpu() if isinstance(value, Tensor) else value, dtype=float)
+    except (TypeError, ValueError):
+        return np.empty(0), f"it returned {shown(value)}: expected {what}"
+    if found.shape != shape:
+        return found, f"it returned something of shape {found.shape}: expected {shape}, {what}"
+    return found, None
+
+
+def among(found: np.ndarray, right: np.ndarray, mistakes: Mapping[str, np.ndarray]) -> str | None:
+    """None for the right array, else the sentence of the mistake that gives just this one, else where it differs."""
+    if np.allclose(found, right, rtol=1e-4, atol=1e-6):
+        return None
+    for sentence, wrong in mistakes.items():
+        if wrong.shape == found.shape and np.allclose(found, wrong, rtol=1e-4, atol=1e-6, equal_nan=True):
+            return sentence
+    where = np.unravel_index(int(np.argmax(~np.isclose(found, right, rtol=1e-4, atol=1e-6))), right.shape)
+    place = ", ".join(map(str, map(int, where)))
+    return f"on a small example it gives {found[where]:.4g} at [{place}], expected {right[where]:.4g}"
+
+
+def compare(found: float, right: float, mistakes: Mapping[float, str]) -> str | None:
+    """None for the right number, else the sentence of the mistake that gives just this one."""
+    if math.isclose(found, right, rel_tol=1e-4, abs_tol=1e-6):
+        return None
+    for wrong, sentence in mistakes.items():
+        if math.isclose(found, wrong, rel_tol=1e-4, abs_tol=1e-6):
+            return sentence
+    return f"on a small example it gives {found:.4g}, expected {right:.4g}"
+
+
+def paired_interval(value, a, b, mistakes: Mapping[float, str]) -> str | None:
+    """None where `value` is (mean, low, high) of a − b, paired by seed, with the 95 % t interval; else what is wrong with it.
+
+    `mistakes` are those of the mean, as `compare` takes them.
+    """
+    if isinstance(value, PairedDifference):
+        value = value[:3]
+    (mean, low, high), problem = numbers(value, "(mean, low, high)", 3)
+    return problem or compare(mean, paired_difference(a, b).mean, mistakes) or _paired_ends(low, high, a, b)
+
+
+def _paired_ends(low: float, high: float, a, b) -> str | None:
+    """None where (low, high) is the paired 95 % t interval of a − b, whose mean is known to be right; else the mistake."""
+    a, b = np.asarray(a, float), np.asarray(b, float)
+    right, n, factor = paired_difference(a, b), len(a), student_t.ppf(0.975, len(a) - 1)
+    paired, apart = (a - b).std(ddof=1) / math.sqrt(n), math.sqrt(a.var(ddof=1) / n + b.var(ddof=1) / n)
+    halves = {
+        factor * (a - b).std() / math.sqrt(n): "the standard deviation divides by n: take n − 1 (ddof=1)",
+        factor * (a - b).std(ddof=1): "that is the spread of single seeds: divide by √n for the interval of their mean",
+        1.96 * paired: "it takes 1.96, which is for many seeds: with five, t is 2.78",
+        2 * paired: "it takes 2, which is for many seeds: with five, t is 2.78",
+        student_t.ppf(0.95, n - 1) * paired: "that is the 90 % interval: 2.5 % are left out on each side",
+        paired: "that is one standard error to each side: multiply by t for 95 %",
+        **{
+            t
+            * apart: "the interval is not paired: seeds differ more than arms do, so take the differences seed by seed"
+            for t in (1.96, 2, 2.306, student_t.ppf(0.975, 2 * n - 2), factor, _welch(a, b))
+        },
+    }
+    half = (high - low) / 2
+    if not math.isclose(half, (right.high - right.low) / 2, rel_tol=1e-3):
+        known = next((sentence for wrong, sentence in halves.items() if math.isclose(half, wrong, rel_tol=1e-3)), None)
+        return "the mean is right, but " + (
+            known or f"the interval is [{right.low:.4f}, {right.high:.4f}] there, not [{low:.4f}, {high:.4f}]"
+        )
+    return (
+        None
+        if math.isclose((high + low) / 2, right.mean, abs_tol=1e-6)
+        else "the interval does not lie around the mean"
+    )
+
+
+def _welch(a: np.ndarray, b: np.ndarray) -> float:
+    """The t of Welch's interval at 95 %."""
+    u, v = a.var(ddof=1) / len(a), b.var(ddof=1) / len(b)
+    return float(student_t.ppf(0.975, (u + v) ** 2 / (u**2 / (len(a) - 1) + v**2 / (len(b) - 1))))

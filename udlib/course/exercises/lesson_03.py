@@ -1,0 +1,312 @@
+"""Checks of lesson 03: the loss of Eq. 10-11, z' of Eq. 7, an honest search for λ, and what λ weighs.
+
+Each check works out on small inputs of its own what the right answer gives and what each classic mistake gives, and
+compares. Functions are called with torch tensors (03.3: with lists); they may answer with tensors, arrays or floats.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from scipy.stats import t as student_t
+from torch import Tensor
+from torch.nn import functional as F
+
+from udlib.course.exercises import called, exercise
+from udlib.course.exercises.answers import compare, number, numbers, shown
+from udlib.losses import one_over_k_softmax_loss, pal_n_loss, pick_all_labels_marginals
+
+LOGITS = torch.tensor([[2.0, -1.0, 0.5, -3.0, 0.3], [-0.5, 1.5, -2.0, 0.0, 1.0], [1.0, -1.0, 3.0, -0.2, 0.4]])
+TARGETS = torch.tensor([[1.0, 0, 0, 0, 0], [0, 1, 1, 0, 0], [0, 1, 1, 1, 0]])  # one, two and three positives
+
+# Sets of three labels, the empty one among them; in each row some probability, so that no two mistakes agree.
+SETS = torch.tensor([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [0, 1, 1], [1, 1, 1]])
+WEIGHTS = torch.tensor([0.10, 0.20, 0.15, 0.05, 0.25, 0.07, 0.18], dtype=torch.float64)
+
+# mAPs of five seeds: validation prefers 0.3, test prefers 1.0; the seeds differ more than the values of λ do.
+VAL = {
+    0.0: [0.71, 0.74, 0.69, 0.77, 0.73],
+    0.1: [0.712, 0.741, 0.694, 0.771, 0.729],
+    0.3: [0.719, 0.752, 0.701, 0.778, 0.741],
+    1.0: [0.714, 0.744, 0.699, 0.769, 0.733],
+}
+TEST = {
+    0.0: [0.70, 0.75, 0.68, 0.76, 0.74],
+    0.1: [0.704, 0.749, 0.686, 0.765, 0.741],
+    0.3: [0.707, 0.763, 0.684, 0.771, 0.746],
+    1.0: [0.718, 0.766, 0.699, 0.777, 0.752],
+}
+
+
+@exercise("03.1")
+def pal_n_from_logits(function) -> str | None:
+    """`function(logits, targets)` → Eq. 11 on the partial softmax: mean over positives, mean over all images."""
+    found, problem = number(called(function, LOGITS.clone(), TARGETS.clone()))
+    if problem:
+        return problem
+    problem = compare(found, pal_n_loss(LOGITS, TARGETS).item(), _pal_n_mistakes(LOGITS, TARGETS))
+    if problem:
+        return problem
+    return _pal_n_edges(function)
+
+
+def _pal_n_mistakes(z: Tensor, y: Tensor) -> dict[float, str]:
+    e = z.exp()
+    negatives = (e * (1 - y)).sum(1, keepdim=True)
+    surprise = F.softplus(negatives.log() - z) * y  # −log f_i at the positives
+    k, right = y.sum(1), pal_n_loss(z, y).item()
+    per_image = surprise.sum(1) / k
+    return {
+        one_over_k_softmax_loss(
+            z, y
+        ).item(): "this is a full softmax: the other positives stand in the denominator too. Eq. 10 has the positive itself and "
+        "the negatives only",
+        surprise.sum(1)
+        .mean()
+        .item(): "this is the sum over the positives of an image: Eq. 11 takes their mean, so divide by |C_p|",
+        (
+            surprise.sum() / k.sum()
+        ).item(): "this divides by all images' positives at once: take the mean over the positives of each image first, or "
+        "crowded images weigh more",
+        (surprise.sum(1) / k[-1])
+        .mean()
+        .item(): "every image is divided by the last image's number of positives, as in the released code: each has its own",
+        per_image.sum().item(): "this is the sum over the images: the loss of a batch is their mean",
+        -right: "the sign is the wrong way round: log f is negative, so the loss needs the minus of Eq. 11",
+        (((negatives.log() - z) * y).sum(1) / k)
+        .mean()
+        .item(): "the positive itself is missing in its denominator: f_i = e^z_i / (e^z_i + the negatives)",
+        (F.softplus(-z) * y)
+        .sum(1)
+        .div(k)
+        .mean()
+        .item(): "this is −log σ(z) at the positives: without the negatives in the denominator there is no softmax",
+        (surprise.sum(1) / y.shape[1])
+        .mean()
+        .item(): "this divides by the number of classes: divide by the number of positives of each image",
+    }
+
+
+def _pal_n_edges(function) -> str | None:
+    """Images without positives or without negatives, gradients, and logits at which e^z overflows."""
+    empty = TARGETS.clone()
+    empty[1] = 0
+    leaf = LOGITS.clone().requires_grad_()
+    value = called(function, leaf, empty)
+    found, problem = number(value)
+    if problem:
+        return f"with an image without a positive, {problem}"
+    right = pal_n_loss(LOGITS, empty).item()
+    if not math.isfinite(found):
+        return (
+            f"with an image without a positive it gives {found}: there, 0 is divided by 0. Such an image counts as 0, so "
+            "divide by the number of positives or 1, whichever is larger"
+        )
+    if not math.isclose(found, right, rel_tol=1e-4):
+        left_out = (
+            " It is left out of the mean here; it counts as 0 and stays in."
+            if math.isclose(found, right * 3 / 2, rel_tol=1e-4)
+            else ""
+        )
+        return f"with an image without a positive it gives {found:.4g}, expected {right:.4g}.{left_out}"
+    found, problem = number(called(function, LOGITS.clone(), torch.ones_like(TARGETS)))
+    if problem or not math.isclose(found, 0.0, abs_tol=1e-5):
+        return problem or f"where every class is positive there are no rivals: f = 1 and the loss is 0, not {found:.4g}"
+    extreme = torch.tensor([[1e4, -1e4, 0.0], [-1e4, 1e4, 0.0]])
+    found, problem = number(called(function, extreme, torch.tensor([[1.0, 0, 0], [1.0, 0, 0]])))
+    if problem:
+        return f"at logits of ±10,000, {problem}"
+    if not math.isclose(found, 1e4, rel_tol=1e-4):
+        return (
+            f"at logits of ±10,000 it gives {found:.4g}, the loss is 10000: e^z overflows. Stay in logarithms: "
+            "−log f = softplus(logsumexp over the negatives − z)"
+        )
+    if isinstance(value, Tensor) and value.requires_grad:
+        value.backward()
+        if not leaf.grad.isfinite().all() or leaf.grad[1].any():
+            return (
+                "the values are right, but an image without a positive gets a gradient that is not 0: a NaN or an infinity "
+                "in a branch of torch.where still reaches the gradient"
+            )
+    return None
+
+
+@exercise("03.2")
+def z_prime_of_a_joint_distribution(function) -> str | None:
+    """`function(labels, probabilities)`, (M, C) and (M,) → P(z' = i) of Eq. 7, (C,)."""
+    found, problem = _vector(called(function, SETS.clone(), WEIGHTS.clone()), SETS.shape[1])
+    if problem:
+        return problem
+    y = SETS.double()
+    size = y.sum(1, keepdim=True)
+    others, marginals = size - y, WEIGHTS @ y
+    right = pick_all_labels_marginals(SETS, WEIGHTS)
+    alone = "a label that stands alone has no others, so the 1 + in the denominator is missing"
+    if found.isinf().any():
+        return f"it gives {_row(found)}: {alone}"
+    if found.isnan().any():
+        return (
+            f"it gives {_row(found)}: 0 divided by 0. If it comes from the empty set: nothing is picked there, and it adds 0. "
+            f"Otherwise {alone}"
+        )
+    mistakes = [
+        (right, None),
+        (((WEIGHTS[:, None] * y) / others.clamp(min=1)).sum(0), alone),
+        (
+            ((WEIGHTS[:, None] * y) / (1 + size)).sum(0),
+            "this counts label i twice, once in the sum and once in the 1 +: the sum of Eq. 7 runs over j ≠ i",
+        ),
+        (
+            marginals * (WEIGHTS[:, None] / (1 + others)).sum(0),
+            "the mean is taken over all sets: Eq. 7 takes it given y_i = 1, only over the sets that hold label i",
+        ),
+        (right / marginals, "this is the conditional mean alone: multiply it by P(y_i = 1)"),
+        (
+            marginals / marginals.sum(),
+            "these are the normalised marginals: they do not look at the company a label keeps",
+        ),
+        (marginals, "these are the marginals P(y_i = 1): the factor for the number of other labels is missing"),
+        (
+            marginals / (1 + WEIGHTS @ others),
+            "the mean of 1/(1 + n) is not 1/(1 + mean of n): divide first, then take the mean",
+        ),
+        (
+            right / right.sum(),
+            "this is z' given at least one label: Eq. 7 is not normalised, and sums to 1 − P(no label)",
+        ),
+    ]
+    for wrong, sentence in mistakes:
+        if torch.allclose(found, wrong, atol=1e-5):
+            return sentence
+    return f"on a small example it gives {_row(found)}, expected {_row(right)}"
+
+
+@exercise("03.3")
+def search_on_validation(function) -> str | None:
+    """`function(val, test)` → (λ chosen on validation, paired mean difference to λ = 0 on test, low, high)."""
+    value = called(function, {lam: list(v) for lam, v in VAL.items()}, {lam: list(v) for lam, v in TEST.items()})
+    (lam, *interval), problem = numbers(value, "(λ, mean difference, low, high)", 4)
+    if problem:
+        return problem
+    best_val, best_test = (max(maps, key=lambda key: sum(maps[key])) for maps in (VAL, TEST))
+    if math.isclose(lam, best_test, rel_tol=1e-5):
+        return (
+            f"λ = {lam:g} was chosen on the test images: the best of several noisy means is high partly by luck, and the "
+            "report would inherit that luck. Choose on validation"
+        )
+    if not math.isclose(lam, best_val, rel_tol=1e-5):
+        return f"λ = {lam:g} is not the best on validation: there, the mean mAP is highest at {best_val:g}"
+    for candidate, sentence in _reports(best_val):
+        if all(math.isclose(a, b, abs_tol=1e-6) for a, b in zip(interval, candidate)):
+            return sentence
+    right = _reports(best_val)[0][0]
+    if not math.isclose(interval[0], right[0], abs_tol=1e-6):
+        return f"λ is right, but the mean difference on test is {right[0]:.4g} there, not {interval[0]:.4g}"
+    return (
+        f"λ and the mean are right, but the interval is [{right[1]:.4g}, {right[2]:.4g}], not [{interval[1]:.4g}, "
+        f"{interval[2]:.4g}]"
+    )
+
+
+def _reports(lam: float) -> list[tuple[tuple[float, float, float], str | None]]:
+    """(mean, low, high) as it should be reported, and as the classic mistakes report it."""
+    a, b = (torch.tensor(TEST[key], dtype=torch.float64) for key in (lam, 0.0))
+    d, n = a - b, len(a)
+    mean, error, quantile = d.mean().item(), d.std().item() / math.sqrt(n), student_t.ppf(0.975, n - 1)
+    apart = math.sqrt((a.var() + b.var()).item() / n)  # standard error of two independent means
+    welch = (a.var() + b.var()).item() ** 2 / ((a.var() ** 2 + b.var() ** 2).item() / (n - 1))
+    on_val = torch.tensor(VAL[lam], dtype=torch.float64) - torch.tensor(VAL[0.0], dtype=torch.float64)
+    reach_val = quantile * on_val.std().item() / math.sqrt(n)
+
+    def around(half: float, middle: float = mean) -> tuple[float, float, float]:
+        return middle, middle - half, middle + half
+
+    unpaired = (
+        "λ is right, but the interval is computed as if the seeds were not paired: take the standard deviation of the "
+        "differences, seed by seed, and what is common to a seed drops out"
+    )
+    level = a.mean().item()
+    return [
+        (around(quantile * error), None),
+        (
+            around(reach_val, on_val.mean().item()),
+            "λ is right, but the difference is that of validation, where λ was chosen to look good: report it on test",
+        ),
+        *((around(student_t.ppf(0.975, freedom) * apart), unpaired) for freedom in (n - 1, 2 * (n - 1), welch)),
+        (around(1.96 * apart), unpaired),
+        (around(2.306 * apart), unpaired),
+        *(
+            (
+                around(factor * error),
+                f"1.96 belongs to the normal distribution, as if the spread were known: with {n} differences "
+                f"take Student's t, {quantile:.3f}",
+            )
+            for factor in (1.96, student_t.ppf(0.975, 10**9))
+        ),
+        (
+            around(quantile * d.std().item()),
+            "the interval is made of the standard deviation of single differences: that of their "
+            "mean is smaller, divide by √n",
+        ),
+        (
+            around(quantile * d.std(correction=0).item() / math.sqrt(n)),
+            "the standard deviation divides by n: of a sample, divide by n − 1 (ddof=1)",
+        ),
+        (
+            around(student_t.ppf(0.95, n - 1) * error),
+            "this is a 90 % interval: 2.5 % are cut off at each end, so take the quantile at 0.975",
+        ),
+        (
+            (-mean, -mean - quantile * error, -mean + quantile * error),
+            "the sign is the wrong way round: it is the chosen λ minus λ = 0",
+        ),
+        (
+            (level, *(level + s * quantile * a.std().item() / math.sqrt(n) for s in (-1, 1))),
+            "this is the mAP of the chosen λ itself: report its difference to λ = 0",
+        ),
+    ]
+
+
+@exercise("03.4")
+def paper_lambda_of_released(function) -> str | None:
+    """`function(released, num_classes)` → the λ of Eq. 12 beside a sum that is `released` beside a mean: C·λ."""
+    for released, classes in ((0.1, 16), (1.0, 80)):
+        found, problem = number(called(function, released, classes))
+        if problem:
+            return problem
+        problem = compare(
+            found,
+            released * classes,
+            {
+                released
+                / classes: "this is the other way round: beside a mean over C classes, a term weighs C times more",
+                released: "the same λ means C times more beside a mean than beside a sum",
+                released * classes / 2: "the released code halves both terms, so the ½ cancels in their ratio",
+                2
+                * released
+                * classes: "the factor 2C divides the whole loss, both terms alike: only their ratio counts",
+            },
+        )
+        if problem:
+            return problem
+    return None
+
+
+def _vector(value, length: int, expected: str = "") -> tuple[Tensor, str | None]:
+    """The value as a float64 tensor (length,), or a sentence about what came instead."""
+    expected = expected or f"a vector of {length} numbers, one for each class"
+    if value is None:
+        return torch.empty(0), "the function returned nothing: end it with return"
+    try:
+        found = torch.as_tensor([float(part) for part in value] if isinstance(value, (tuple, list)) else value)
+        found = found.detach().to(torch.float64)
+    except (TypeError, ValueError, RuntimeError):
+        return torch.empty(0), f"it returned {shown(value)}: expected {expected}"
+    if found.shape != (length,):
+        return torch.empty(0), f"it returned something of shape {tuple(found.shape)}: expected {expected}"
+    return found, None
+
+
+def _row(values: Tensor) -> str:
+    return "(" + ", ".join(f"{value:.4g}" for value in values.tolist()) + ")"

@@ -1,0 +1,17 @@
+"""Explorers: sliders over values that exist, beside a picture that is already drawn."""
+
+from udlib.course.explorers.attention import AttentionExplorer
+from udlib.course.explorers.base import Explorer, Frame
+from udlib.course.explorers.partitions import PartitionExplorer
+from udlib.course.explorers.proposals import ProposalExplorer
+from udlib.course.explorers.runs import LambdaExplorer, TeacherExplorer
+
+__all__ = [
+    "AttentionExplorer",
+    "Explorer",
+    "Frame",
+    "LambdaExplorer",
+    "PartitionExplorer",
+    "ProposalExplorer",
+    "TeacherExplorer",
+]

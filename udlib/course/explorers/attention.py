@@ -1,0 +1,118 @@
+"""The explorer of attention: a picture, a network and a class, with the map over the picture."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from udlib.attention import class_attention, energy_inside, uncertainty_attention
+from udlib.course.explorers.base import Explorer, Frame
+from udlib.datasets.base import MultiLabelDataset, to_memory
+from udlib.datasets.transforms import normalise
+from udlib.figures import overlays
+from udlib.heads import DualBranchNet
+from udlib.losses import softmax_kl
+from udlib.training.localisation import box_mask
+
+
+class AttentionExplorer(Explorer):
+    """Picture, network and map under three sliders: where a network looks, and what its two heads say.
+
+    `models` are trained networks by name; `rows` says which pictures of `dataset` to offer; the networks see them as
+    squares of `size` pixels. `MAPS`: uncertainty attention (a network without calibration branch has none), and the class
+    attention, without ReLU, of the most probable class and of the least certain one (p nearest ½). Each network looks at
+    all pictures once, at the start; a frame is drawn when it is first looked at, and kept. `warm` draws all of them now.
+    """
+
+    made = "loaded"
+    MAPS = ("uncertainty", "most probable class", "least certain class")
+
+    def __init__(
+        self,
+        models: Mapping[str, DualBranchNet],
+        dataset: MultiLabelDataset,
+        rows: Sequence[int],
+        size: int = 64,
+        start: Mapping[str, Hashable] | None = None,
+        warm: bool = False,
+    ):
+        self.models, self.dataset, self.rows, self.size = dict(models), dataset, list(rows), size
+        if not self.models or not self.rows:
+            raise ValueError(f"{len(self.models)} networks and {len(self.rows)} pictures: give at least one of each")
+        images = normalise(to_memory(dataset.subset(self.rows), size))
+        with torch.inference_mode():
+            self.seen = {name: model.eval()(images) for name, model in self.models.items()}
+        super().__init__(
+            {"picture": self.rows, "network": list(self.models), "map": list(self.MAPS)},
+            self.frame,
+            start=start,
+            warm=warm,
+            note="Dashed boxes: difficult objects. Each map has its own scale; solid lines "
+            "hold its most positive part, dashed lines its most negative.",
+        )
+
+    def look(self, picture: int, network: str, kind: str) -> tuple[Tensor | None, str]:
+        """The chosen map (h, w), or None where there is none, and in words what it is a map of."""
+        k, model, seen = self.rows.index(picture), self.models[network], self.seen[network]
+        features = seen.features[k : k + 1]
+        if kind == "uncertainty":
+            if seen.calibration_logits is None:
+                return None, "no calibration branch"
+            return uncertainty_attention(model.head, features, model.pooling)[0], "uncertainty attention"
+        p = torch.sigmoid(seen.logits[k])
+        chosen = int(p.argmax() if kind == "most probable class" else (p - 0.5).abs().argmin())
+        return (
+            class_attention(model.head, features, chosen, model.pooling, relu=False)[0],
+            f"{self.dataset.classes[chosen]}, p = {p[chosen]:.2f}",
+        )
+
+    def measure(self, picture: int, network: str, kind: str) -> dict[str, str]:
+        """The heads' divergence; of the map's positive and negative part the share on objects, and that of the picture."""
+        k, seen, heat = self.rows.index(picture), self.seen[network], self.look(picture, network, kind)[0]
+        divergence = (
+            "–"
+            if seen.calibration_logits is None
+            else f"{softmax_kl(seen.calibration_logits[k : k + 1], seen.logits[k : k + 1]):.3f} nats"
+        )
+        readings = {"KL of the heads": divergence}
+        for group, hard in (("easy", False), ("difficult", True)):
+            boxes = [box for box in self.dataset.boxes(picture) if box.difficult == hard]
+            mask = box_mask(boxes, self.dataset.image_size(picture), self.size)[None]
+            shares = (
+                ["–", "–"] if heat is None else [_share(energy_inside(sign * heat[None], mask)) for sign in (1, -1)]
+            )
+            readings[f"on {group} objects"] = (
+                f"+ {shares[0]}, − {shares[1]}, picture {_share(mask.double().mean())}" if boxes else "none here"
+            )
+        return readings
+
+    def frame(self, picture: int, network: str, kind: str) -> Frame:
+        """The picture with its boxes, the map over it, the bars of both heads for the six highest classes, and the readings."""
+        seen, (heat, what) = self.seen[network], self.look(picture, network, kind)
+        k = self.rows.index(picture)
+        heads = {"sigmoid": torch.sigmoid(seen.logits[k]), "softmax": seen.logits[k].softmax(0)}
+        if seen.calibration_logits is not None:
+            heads["calibration branch's softmax"] = seen.calibration_logits[k].softmax(0)
+        top = torch.stack(list(heads.values())).amax(0).argsort(descending=True)[:6].tolist()
+        labels, hard = self.dataset.targets[picture], self.dataset.difficult[picture]
+        marks = [" (difficult)" if hard[c] else " (labelled)" if labels[c] else "" for c in top]
+        readings = self.measure(picture, network, kind)
+        said = ", ".join(f"{name} {value}" for name, value in readings.items())
+        return Frame(
+            overlays.attention(
+                self.dataset.image(picture),
+                heat,
+                [self.dataset.classes[c] + mark for c, mark in zip(top, marks)],
+                {name: p[top].tolist() for name, p in heads.items()},
+                what,
+                self.dataset.boxes(picture),
+            ),
+            f"picture {picture}, {network}, {what}: {said}",
+            readings,
+        )
+
+
+def _share(value: Tensor) -> str:
+    return "–" if value.isnan().any() else f"{100 * float(value):.0f} %"

@@ -1,0 +1,1 @@
+"""Pictures: plots of numbers, maps over images, graphs of labels, boxes."""

@@ -1,0 +1,166 @@
+"""Checkpoints that survive a kill at any moment: safetensors for tensors, JSON for the rest.
+
+A checkpoint is a folder with `state.json` and the tensors file that it names, with its SHA-256. The tensors are
+written first, under a name that no other content has; then `state.json` is replaced; then older tensors go. Until
+that one replacement the old pair is whole, and after it the new one. Nothing is ever pickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from udlib.files import atomic_write, remove_leftovers
+from udlib.training.batches import ArrayData
+
+FORMAT = 1
+
+
+def save_checkpoint(folder: Path, tensors: Mapping[str, Tensor], state: Mapping) -> None:
+    """Replace the checkpoint in `folder` by these tensors and this JSON-serialisable state, as one atomic step."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    # contiguous: safetensors stores no strides, and a convolution's weights may be channels-last
+    content = safetensors.torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    digest = hashlib.sha256(content).hexdigest()
+    file = folder / f"tensors-{digest[:16]}.safetensors"
+    atomic_write(file, content)
+    record = {"format": FORMAT, "tensors": file.name, "sha256": digest, **state}
+    atomic_write(folder / "state.json", json.dumps(record, indent=1).encode())
+    remove_stale(folder)
+
+
+def remove_stale(folder: Path) -> None:
+    """Remove what the checkpoint in `folder` has no use for: other tensors, and what killed writers left."""
+    named = json.loads((folder / "state.json").read_bytes())["tensors"]
+    for file in folder.glob("tensors-*.safetensors"):
+        if file.name != named:
+            file.unlink(missing_ok=True)
+    remove_leftovers(folder, age=0)
+
+
+def load_checkpoint(folder: Path, remedy: str | None = None) -> tuple[dict[str, Tensor], dict] | None:
+    """Tensors and state of the checkpoint in `folder`, or None where there is none.
+
+    Raises ValueError for a checkpoint that is damaged or of another format, naming the file and the remedy.
+    """
+    path = Path(folder) / "state.json"
+    if not path.exists():
+        return None
+    again = remedy or f"delete the folder '{folder}' to start again"
+    try:
+        state = json.loads(path.read_bytes())
+        found = state["format"]
+        file, digest = path.parent / state["tensors"], state["sha256"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"checkpoint '{path}' is damaged ({error!r}): {again}") from error
+    if found != FORMAT:
+        raise ValueError(f"checkpoint '{path}' has format {found}: expected {FORMAT}; {again}")
+    if not file.exists():
+        raise ValueError(f"checkpoint '{path}' names '{file.name}', which is missing: {again}")
+    content = file.read_bytes()
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise ValueError(f"checkpoint file '{file}' is damaged, it differs from what was saved: {again}")
+    try:
+        return safetensors.torch.load(content), state
+    except safetensors.SafetensorError as error:
+        raise ValueError(
+            f"checkpoint file '{file}' is no safetensors file ({error}); pickled ones are never opened: "
+            f"convert it, or {again}"
+        ) from error
+
+
+def require_same(saved: Mapping, current: Mapping, folder: Path) -> None:
+    """Refuse a checkpoint of another training: ValueError that names each field that differs, and both values."""
+    current = json.loads(json.dumps(current))  # JSON has no tuples: compare what would be stored
+    differing = sorted(key for key in {*saved, *current} if saved.get(key) != current.get(key))
+    if differing:
+        changes = "; ".join(f"{key}: saved {saved.get(key)!r}, now {current.get(key)!r}" for key in differing)
+        raise ValueError(
+            f"checkpoint '{folder}' belongs to another training ({changes}): "
+            "use the same settings, another folder, or delete this one"
+        )
+
+
+def describe(config, data: ArrayData, identity: Mapping[str, object]) -> dict[str, object]:
+    """All that must be equal for a checkpoint to be resumed, by name."""
+    labels = data.targets.to(torch.uint8).cpu().numpy().tobytes()
+    ignored = b"" if data.ignore is None else data.ignore.cpu().numpy().tobytes()
+    return {
+        **{f"config.{name}": value for name, value in asdict(config).items()},
+        **identity,
+        "training set": f"{tuple(data.targets.shape)} labels, {hashlib.sha256(labels + ignored).hexdigest()[:12]}",
+    }
+
+
+def training_tensors(
+    model: nn.Module, optimizer: torch.optim.Optimizer, average: nn.Module | None = None
+) -> dict[str, Tensor]:
+    """Parameters and buffers as `model/<name>`, those of a running average as `average/<name>`, the optimiser's memory as
+    `optimizer/<key>/<parameter>`."""
+    tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
+    if average is not None:
+        tensors |= {f"average/{name}": value for name, value in average.state_dict().items()}
+    for name, parameter in model.named_parameters():
+        for key, value in optimizer.state.get(parameter, {}).items():
+            if isinstance(value, Tensor):
+                tensors[f"optimizer/{key}/{name}"] = value
+    return tensors
+
+
+def load_weights(model: nn.Module, weights: Mapping[str, Tensor], folder: Path, assign: bool = False) -> None:
+    """Put a network's state back; ValueError that names the first tensor which the model has not, or lacks.
+
+    `assign=True` makes these very tensors its own, for a network on the meta device, which has none.
+    """
+    expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in weights.items()}
+    for name in sorted({*expected, *found}):
+        if expected.get(name) != found.get(name):
+            raise ValueError(
+                f"checkpoint '{folder}' belongs to another architecture ({name}: saved {found.get(name)}, "
+                f"now {expected.get(name)}): use the same network or another folder"
+            )
+    model.load_state_dict(weights, assign=assign)
+
+
+def restore_training(
+    tensors: Mapping[str, Tensor],
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    folder: Path,
+    average: nn.Module | None = None,
+) -> None:
+    """Put `training_tensors` back; ValueError as `load_weights`."""
+    load_weights(model, part(tensors, "model"), folder)
+    if average is not None:
+        load_weights(average, part(tensors, "average"), folder)
+    parameters = dict(model.named_parameters())
+    for name, value in part(tensors, "optimizer").items():
+        key, _, owner = name.partition("/")
+        parameter = parameters[owner]
+        value = value.to(parameter.device)
+        if value.shape == parameter.shape:
+            # Fused optimisers walk through memory in order, so their state must have the parameter's strides.
+            value = torch.empty_like(parameter, requires_grad=False).copy_(value)
+        optimizer.state[parameter][key] = value
+
+
+def fingerprint(tensors: Mapping[str, Tensor]) -> str:
+    """Twelve hexadecimal digits that stand for these tensors, bit by bit."""
+    content = safetensors.torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    return hashlib.sha256(content).hexdigest()[:12]
+
+
+def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose name starts with `prefix/`, without it."""
+    start = f"{prefix}/"
+    return {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}
