@@ -30,7 +30,7 @@ from udlib.progress import track
 from udlib.training.batches import ArrayData
 from udlib.training.checkpoints import load_checkpoint, load_weights, save_checkpoint
 from udlib.training.devices import make_accelerator
-from udlib.training.loop import predict
+from udlib.training.prediction import predict
 
 FORMAT = 1
 STRETCHED = "stretched to a square, bilinearly"  # how an image is brought to size, the one way there is

@@ -326,10 +326,10 @@ def predict(
 
 def make(data: str, out: Path, chosen, **options) -> None:
     """Make a model and say how good it is."""
-    from udlib.workshop import make_model
+    from udlib.workshop import train_model
 
     with resumable():
-        model = make_model(data, out, chosen, **options)
+        model = train_model(data, out, chosen, **options)
     difficult = {name: "mAP_difficult" in numbers["uncalibrated"] for name, numbers in model.metrics.items()}
     for name, numbers in model.metrics.items():
         note = ", on which the calibrator was fitted" if name == "val" and model.calibrator else ""

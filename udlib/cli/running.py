@@ -7,44 +7,49 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import typer
 
+if TYPE_CHECKING:
+    from udlib.course.runs import Run
+    from udlib.methods.base import Recipe
 
-def train_all(waiting, pace: float, again: str, networks=()) -> int:
-    """Train and store recipes (with their group's names) one after the other; returns how many failed.
+
+def train_all(waiting: Mapping[Recipe, str], pace: float, again: str, networks: Collection[Recipe] = ()) -> int:
+    """Train and store recipes, each with its group's name, one after the other; returns how many failed.
 
     `again` is the command that goes on after Ctrl-C, and `networks` are the recipes whose network is to be kept in any case.
     """
     import torch
 
-    from udlib.course.store import for_profile
+    from udlib.course.profiles import for_profile
 
     left, spent, expected, failed = list(waiting), 0.0, 0.0, 0
-    for k, (recipe, group) in enumerate(waiting.items(), 1):
-        chosen = for_profile(recipe)
-        print(
-            f"[{k} of {len(waiting)}] {group}: {chosen}; all that is left takes {duration(forecast(left, pace))}",
-            flush=True,
-        )
+    for number, (original, group) in enumerate(waiting.items(), 1):
+        recipe = for_profile(original)
+        rest = duration(forecast(left, pace))
+        print(f"[{number} of {len(waiting)}] {group}: {recipe}; all that is left takes {rest}", flush=True)
         start = time.perf_counter()
         try:
-            _train(chosen, recipe in networks)
+            _train(recipe, original in networks)
         except KeyboardInterrupt:
             print(
-                f"\nstopped: {k - 1} of {len(waiting)} are trained and stored. `{again}` goes on from here, "
+                f"\nstopped: {number - 1} of {len(waiting)} are trained and stored. `{again}` goes on from here, "
                 "this training from its last checkpoint.",
                 file=sys.stderr,
             )
             raise typer.Exit(130) from None
         except (FloatingPointError, torch.OutOfMemoryError) as error:
             full = isinstance(error, torch.OutOfMemoryError)
-            reason = f"batches of {chosen.training.batch_size} do not fit into the GPU's free memory" if full else error
-            print(f"failed: {chosen.key}: {reason}", file=sys.stderr)
+            batch = recipe.training.batch_size
+            reason = f"batches of {batch} do not fit into the GPU's free memory" if full else error
+            print(f"failed: {recipe.key}: {reason}", file=sys.stderr)
             failed += 1
-        spent, expected = spent + time.perf_counter() - start, expected + forecast([recipe])
+        spent, expected = spent + time.perf_counter() - start, expected + forecast([original])
         pace = spent / expected
-        left.remove(recipe)
+        left.remove(original)
     return failed
 
 
@@ -55,13 +60,23 @@ def cores() -> int:
     return 1 if torch.cuda.is_available() else os.cpu_count() or 1
 
 
-def train_side_by_side(waiting, jobs: int, command: list[str]) -> int:
+def train_side_by_side(waiting: Mapping[Recipe, str], jobs: int, command: list[str]) -> int:
     """Train each recipe in its own process; `command`, words after `udlib`, trains one when its key is added."""
     return side_by_side(waiting, jobs, lambda recipe: [*command, recipe.key], next_free)
 
 
-def side_by_side(waiting, jobs: int, words, choose=lambda left, running: left[0] if left else None) -> int:
-    """A process `udlib WORDS` for each of `waiting`, `jobs` at a time, each with its share of the cores; counts failures.
+def first_of(left: Sequence[Any], running: Iterable[Any]) -> Any:
+    """The first that is left, whatever runs."""
+    return left[0] if left else None
+
+
+def side_by_side(
+    waiting: Collection[Any],
+    jobs: int,
+    words: Callable[[Any], list[str]],
+    choose: Callable[[Sequence[Any], Iterable[Any]], Any] = first_of,
+) -> int:
+    """Run a process `udlib WORDS` for each of `waiting`, `jobs` at a time, each with its share of the cores; counts failures.
 
     `words(one)` are its words, and `choose(left, running)` says which is next, None to wait for one that runs.
     """
@@ -74,17 +89,16 @@ def side_by_side(waiting, jobs: int, words, choose=lambda left, running: left[0]
         while left or running:
             while len(running) < jobs and (one := choose(left, running.values())):
                 left.remove(one)
-                running[subprocess.Popen([*command, *words(one)], env=environment, stdout=subprocess.DEVNULL)] = one
+                process = subprocess.Popen([*command, *words(one)], env=environment, stdout=subprocess.DEVNULL)
+                running[process] = one
             time.sleep(0.2)
             for process in [process for process in running if process.poll() is not None]:
                 one, finished = running.pop(process), finished + 1
                 failed += process.returncode != 0
                 pace = (time.perf_counter() - start) / finished
-                print(
-                    f"[{finished} of {len(waiting)}] {one}{' FAILED' * (process.returncode != 0)}; "
-                    f"all that is left takes {duration(pace * (len(left) + len(running)))}",
-                    flush=True,
-                )
+                rest = duration(pace * (len(left) + len(running)))
+                outcome = " FAILED" * (process.returncode != 0)
+                print(f"[{finished} of {len(waiting)}] {one}{outcome}; all that is left takes {rest}", flush=True)
     except KeyboardInterrupt:
         for process in running:  # they got the Ctrl-C too, and end with a checkpoint
             process.wait()
@@ -97,62 +111,54 @@ def side_by_side(waiting, jobs: int, words, choose=lambda left, running: left[0]
     return failed
 
 
-def next_free(left, running):
+def next_free(left: Sequence[Recipe], running: Iterable[Recipe]) -> Recipe | None:
     """The first of the recipes left that waits for no network which another one makes; None where all wait."""
-    from udlib.course.store import model_folder, needed, recipe
+    from udlib.course.store import has_model, needed
 
-    def missing(chosen):
-        found = [recipe(**choices) for choices in needed(chosen).values()]
-        return [teacher for teacher in found if model_folder(teacher) is None]
+    def missing(recipe: Recipe) -> list[Recipe]:
+        return [teacher for teacher in needed(recipe).values() if not has_model(teacher)]
 
-    coming = {*left, *running, *(teacher for chosen in running for teacher in missing(chosen))}
-    return next((chosen for chosen in left if not coming.intersection(missing(chosen))), None)
+    coming = {*left, *running, *(teacher for recipe in running for teacher in missing(recipe))}
+    return next((recipe for recipe in left if not coming.intersection(missing(recipe))), None)
 
 
-def _train(chosen, keep_network: bool) -> None:
+def _train(recipe: Recipe, keep_network: bool) -> None:
     from udlib.course import recipes
-    from udlib.course.store import checkpoint_folder, result_folder, save, save_model, train
+    from udlib.course.store import checkpoint_folder, load, save, save_model, train
 
-    stored = keep_network and (result_folder(chosen) / "state.json").exists()  # it is trained for its network alone
-    checkpoint = checkpoint_folder(chosen)
-    run = train(chosen, checkpoint)
-    # the course's results have a budget; what stands in none of its groups is its owner's, and keeps its logits
-    shipped = run if ships(chosen, recipes.keeps_logits) or not ships(chosen) else run.without_logits()
+    stored = keep_network and load(recipe) is not None  # it is trained for its network alone
+    checkpoint = checkpoint_folder(recipe)
+    run = train(recipe, checkpoint)
     if not stored:
-        save(shipped.without_branch("val") if ships(chosen, recipes.keeps_branch) else shipped.without_branch())
-    if ships(chosen, recipes.keeps_weights):
+        save(run)
+    if keep_network or ships(recipe, lambda each: recipes.keeps_weights(each) or recipes.teaches(each)):
         save_model(run)
-    elif keep_network or ships(chosen, recipes.teaches):
-        save_model(run, keep=False)
     if checkpoint is not None:  # or a later --retrain would resume at the end of this one
         shutil.rmtree(checkpoint, ignore_errors=True)
 
 
-def ships(chosen, keeps=lambda recipe: True) -> bool:
+def ships(recipe: Recipe, keeps: Callable[[Recipe], bool] = lambda recipe: True) -> bool:
     """Whether a recipe, given at the size of the profile, is one of the course's for which `keeps` says yes."""
-    from udlib.course import recipes
-    from udlib.course import store as experiments
+    from udlib.course.profiles import for_profile
+    from udlib.course.recipes import groups
 
-    return any(
-        experiments.for_profile(recipe) == chosen and keeps(recipe)
-        for found in recipes.groups().values()
-        for recipe in found
-    )
+    of_the_course = (each for recipes in groups().values() for each in recipes)
+    return any(for_profile(each) == recipe and keeps(each) for each in of_the_course)
 
 
-def forecast(recipes, pace: float = 1.0) -> float:
+def forecast(recipes: Iterable[Recipe], pace: float = 1.0) -> float:
     """Seconds that these recipes will train at the size of the profile; `pace` is measured over forecast time."""
-    from udlib.course.store import for_profile, seconds
+    from udlib.course.profiles import for_profile, seconds
 
     return pace * sum(seconds(for_profile(recipe)) for recipe in recipes)
 
 
-def measured_pace(present) -> float:
+def measured_pace(runs: Iterable[Run]) -> float:
     """How much slower than forecast the stored trainings of this very processor were; 1 where there are none."""
-    from udlib.course.store import seconds
+    from udlib.course.profiles import seconds
     from udlib.training.devices import hardware
 
-    here = [run for run in present if run.provenance["hardware"] == hardware()]
+    here = [run for run in runs if run.provenance["hardware"] == hardware()]
     return sum(run.provenance["seconds"] for run in here) / sum(seconds(run.recipe) for run in here) if here else 1.0
 
 

@@ -79,7 +79,7 @@ def parallel(
 
     Example: udlib parallel VOCdevkit/VOC2007 --network resnet18 --k 3 --out voc07
     """
-    from udlib.workshop import make_model, partitioned, settings
+    from udlib.workshop import train_model, partitioned, settings
 
     chosen = settings(
         "parallel",
@@ -103,7 +103,7 @@ def parallel(
     chosen = partitioned(data, out, chosen, k, strategy, partition_seed)
     if teacher is not None:
         with resumable():
-            make_model(data, out, chosen, calibrate=calibrate, only=teacher)
+            train_model(data, out, chosen, calibrate=calibrate, only=teacher)
         return
     names = list(chosen.settings.teachers())
     if jobs > 1 and not (out / "state.json").exists():

@@ -25,22 +25,23 @@ def runs(
 
     Exit code 1 when a stored result is damaged or a training failed, 130 after Ctrl-C.
     """
-    from udlib.course import recipes
-    from udlib.course import store as experiments
+    from udlib.course.profiles import for_profile
+    from udlib.course.recipes import select
     from udlib.course.report import stored
 
-    named = {recipe: group for group, found in recipes.select(only).items() for recipe in found}
-    present, damaged = stored(list(named))
-    done = set() if retrain else {run.recipe.key for run in present if not _lacks_network(run.recipe)} | damaged.keys()
-    waiting = {recipe: group for recipe, group in named.items() if experiments.for_profile(recipe).key not in done}
-    pace = measured_pace(present)
+    groups = {recipe: group for group, recipes in select(only).items() for recipe in recipes}
+    stored_runs, damaged = stored(list(groups))
+    complete = {run.recipe.key for run in stored_runs if not _lacks_network(run.recipe)} | damaged.keys()
+    done = set() if retrain else complete
+    waiting = {recipe: group for recipe, group in groups.items() if for_profile(recipe).key not in done}
+    pace = measured_pace(stored_runs)
     print(
-        f"{len(named)} results: {len(present)} stored, {len(damaged)} damaged, {len(waiting)} to train"
+        f"{len(groups)} results: {len(stored_runs)} stored, {len(damaged)} damaged, {len(waiting)} to train"
         + (f" in {duration(forecast(waiting, pace))}" if waiting else "")
     )
     if plan:
         for recipe, group in waiting.items():
-            print(f"  {group}: {experiments.for_profile(recipe)}, {duration(forecast([recipe], pace))}")
+            print(f"  {group}: {for_profile(recipe)}, {duration(forecast([recipe], pace))}")
         raise typer.Exit()
     if jobs != 1 and len(waiting) > 1:
         failed = train_side_by_side(waiting, jobs or cores(), ["runs", *(["--retrain"] if retrain else []), "--only"])
@@ -51,8 +52,8 @@ def runs(
     raise typer.Exit(int(bool(failed or damaged and not retrain)))
 
 
-def _lacks_network(chosen) -> bool:
+def _lacks_network(recipe) -> bool:
     from udlib.course.recipes import keeps_weights
-    from udlib.course.store import store
+    from udlib.course.store import has_model
 
-    return ships(chosen, keeps_weights) and not (store() / "models" / chosen.key / "state.json").exists()
+    return ships(recipe, keeps_weights) and not has_model(recipe)

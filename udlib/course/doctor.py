@@ -122,7 +122,7 @@ def _compute() -> Iterator[Finding]:
 
 
 def _profile() -> Finding:
-    from udlib.course.store import profile
+    from udlib.course.profiles import profile
 
     try:
         return Finding("profile", profile())

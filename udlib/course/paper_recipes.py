@@ -10,7 +10,9 @@ from __future__ import annotations
 from udlib.course.paper_tables import Row, Table
 from udlib.course.profiles import EPOCHS, FULL, OURS, PAPER, PAPERS_DATA, RELEASED, profile
 from udlib.course.recipes import HARD_LABELS, TERMS, TRICKS, baseline
-from udlib.course.store import HOLD_OUT, Recipe, recipe
+from udlib.course.data import HOLD_OUT
+from udlib.methods import recipe
+from udlib.methods.base import Recipe
 
 SIZES = ("course", "full")
 STAND_INS = {"resnet101": "small_wide", "resnet18": "small", "mobilenet_v2": "small_narrow"}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from fnmatch import fnmatch
 
-from udlib.course.store import Recipe, needed, recipe
+from udlib.methods import method_of, recipe
+from udlib.methods.base import Recipe
 
 SEEDS = range(5)
 
@@ -213,9 +214,9 @@ def specialists() -> dict[tuple[int, str], list[Recipe]]:
     found: dict[tuple[int, str], list[Recipe]] = {}
     for (k, strategy), students in partitioned().items():
         for chosen in students if (k, strategy) in PARTITIONS else ():
-            for name, choices in needed(chosen).items():
+            for name, teacher in method_of(chosen.method).needs(chosen).items():
                 kind = strategy if strategy != "both" else {"co": "CGP", "dis": "DGP"}[name.split()[0]]
-                found.setdefault((k, kind), []).append(recipe(**choices))
+                found.setdefault((k, kind), []).append(teacher)
     return found
 
 
@@ -293,7 +294,7 @@ def keeps_weights(chosen: Recipe) -> bool:
     teacher, of its students with and without the attention term, of PSD's student and of two of its teachers, of a part with
     the boat each, of the asymmetric loss alone, and of the detector."""
     branched, taught = baseline().but(lam=0.1), partitioned()[3, "both"][0]
-    specialised = [recipe(**needed(taught)[name]) for name in ("co 2", "dis 2")]
+    specialised = [method_of(taught.method).needs(taught)[name] for name in ("co 2", "dis 2")]
     return chosen in (
         baseline(),
         baseline("digits"),

@@ -12,7 +12,10 @@ from pathlib import Path
 from udlib.course import ledger
 from udlib.course.recipes import groups
 from udlib.course.sentences import spread
-from udlib.course.store import Recipe, Run, for_profile, load, store
+from udlib.course.profiles import for_profile
+from udlib.course.runs import Run
+from udlib.course.store import load, results_folder
+from udlib.methods.base import Recipe
 from udlib.course.verdicts import (
     Claim,
     calibration_claims,
@@ -234,5 +237,5 @@ def fill(text: str, parts: Mapping[str, str]) -> str:
 
 def size_in_megabytes(folder: Path | None = None) -> float:
     """What the stored results weigh, the kept networks included (MB, 10^6 bytes)."""
-    folder = folder or store()
+    folder = folder or results_folder()
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6

@@ -12,22 +12,23 @@ from dataclasses import dataclass
 
 from udlib.course.paper_recipes import row_recipe
 from udlib.course.paper_tables import Cell, Row, Table
-from udlib.course.profiles import ASSUMED, COUNTS, COURSE_BASIS, PAPERS_DATA, PARAMETERS, decoded_bytes, is_full
-from udlib.course.store import (
-    HOLD_OUT,
-    Recipe,
-    Run,
-    checkpoint_folder,
-    fingerprint,
+from udlib.course.data import HOLD_OUT, fingerprint, labels
+from udlib.course.profiles import (
+    ASSUMED,
+    COUNTS,
+    COURSE_BASIS,
+    PAPERS_DATA,
+    PARAMETERS,
+    decoded_bytes,
     for_profile,
-    labels,
-    load,
-    model_folder,
-    needed,
+    is_full,
     profile,
-    recipe,
     seconds,
 )
+from udlib.course.runs import Run
+from udlib.course.store import checkpoint_folder, has_model, load, needed
+from udlib.methods import method_of
+from udlib.methods.base import Recipe
 from udlib.statistics import PairedDifference, paired_difference
 
 # Columns of the paper and metrics of the test split here. In precision, recall and F1 a difficult label counts as absent, as
@@ -50,8 +51,8 @@ class Job:
 
     @property
     def epochs(self) -> int:
-        """Epochs in all, both halves of a self-distillation."""
-        return self.recipe.training.epochs * (2 if self.recipe.method == "self_distillation" else 1)
+        """Epochs of all stages together."""
+        return method_of(self.recipe.method).cost(self.recipe).epochs
 
     @property
     def waits(self) -> bool:
@@ -85,61 +86,69 @@ class Line:
 def recipes_of(table: Table, rows: Sequence[Row], data: str, size: str, seeds: int) -> dict[str, list[Recipe]]:
     """The recipes of each row, one per seed, by the row's name; an empty list for rows that nothing here trains.
 
-    In the smoke profile they shrink as everything does. Raises ValueError for the course's size in the profile "full", which
-    would enlarge it again.
+    In the smoke profile they shrink as everything does.
+
+    Raises:
+        ValueError: for the course's size in the profile "full", which would enlarge it again.
     """
     if size == "course" and profile() == "full":
         raise ValueError("size is 'course' but UDLIB_PROFILE is 'full': unset UDLIB_PROFILE, or choose --size full")
-    return {
-        row.name: [for_profile(found) for seed in range(seeds) if (found := row_recipe(table, row, data, size, seed))]
-        for row in rows
-    }
+    recipes_by_row = {}
+    for row in rows:
+        recipes = (row_recipe(table, row, data, size, seed) for seed in range(seeds))
+        recipes_by_row[row.name] = [for_profile(recipe) for recipe in recipes if recipe]
+    return recipes_by_row
 
 
-def jobs_of(named: Mapping[str, Sequence[Recipe]]) -> list[Job]:
+def jobs_of(recipes_by_row: Mapping[str, Sequence[Recipe]]) -> list[Job]:
     """Every training that these recipes need, each once: first the teachers whose networks are not stored, then the rows."""
-    serves = {}
-    for name, recipes in named.items():
-        for chosen in recipes:
-            serves.setdefault(chosen, name)
-    rows = {chosen: _job(chosen, name) for chosen, name in serves.items()}
-    teachers = {}
-    for student in [job for job in rows.values() if job.waits]:
-        for role, choices in needed(student.recipe).items():
-            teacher = for_profile(recipe(**choices))
-            if model_folder(teacher) is None:
-                teachers.setdefault(teacher, f"{role} of {student.serves}")
-    first = [_job(chosen, serves.get(chosen, role), keeps_network=True) for chosen, role in teachers.items()]
-    return first + [job for chosen, job in rows.items() if chosen not in teachers]
+    row_of: dict[Recipe, str] = {}
+    for name, recipes in recipes_by_row.items():
+        for recipe in recipes:
+            row_of.setdefault(recipe, name)
+    jobs = {recipe: _job(recipe, name) for recipe, name in row_of.items()}
+    teachers: dict[Recipe, str] = {}
+    for job in jobs.values():
+        if job.waits:
+            for role, teacher in needed(job.recipe).items():
+                if not has_model(teacher):
+                    teachers.setdefault(for_profile(teacher), f"{role} of {job.serves}")
+    first = [_job(recipe, row_of.get(recipe, role), keeps_network=True) for recipe, role in teachers.items()]
+    return first + [job for recipe, job in jobs.items() if recipe not in teachers]
 
 
-def _job(chosen: Recipe, serves: str, keeps_network: bool = False) -> Job:
+def _job(recipe: Recipe, serves: str, keeps_network: bool = False) -> Job:
     if not keeps_network:
         try:
-            if load(chosen) is not None:
-                return Job(chosen, serves, "stored")
+            if load(recipe) is not None:
+                return Job(recipe, serves, "stored")
         except (ValueError, KeyError, OSError) as error:
-            return Job(chosen, serves, "damaged", problem=str(error))
-    done = epochs_done(chosen)
-    return Job(chosen, serves, "half done" if done else "missing", done, keeps_network=keeps_network)
+            return Job(recipe, serves, "damaged", problem=str(error))
+    done = epochs_done(recipe)
+    return Job(recipe, serves, "half done" if done else "missing", done, keeps_network=keeps_network)
 
 
-def epochs_done(chosen: Recipe) -> int:
-    """Epochs that a training's checkpoint holds; 0 where there is none, or one that resuming will refuse and name."""
-    folder = checkpoint_folder(chosen)
+def epochs_done(recipe: Recipe) -> int:
+    """Epochs that a training's checkpoints hold; 0 where there is none, or one that resuming will refuse and name."""
+    folder = checkpoint_folder(recipe)
     if folder is None:
         return 0
     done = 0
-    for part in (folder / "1", folder / "2") if chosen.method == "self_distillation" else (folder,):
+    for path in [folder / "state.json", *folder.glob("*/state.json")]:  # a method with several stages has a folder for each
         try:
-            done += len(json.loads((part / "state.json").read_bytes())["rows"])
+            done += len(json.loads(path.read_bytes())["rows"])
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return done
 
 
 def cost(jobs: Sequence[Job], pace: float | None = None) -> Cost:
-    """A forecast for the jobs that wait. `pace` is measured over forecast time on this machine; None: nothing is measured."""
+    """Forecast what the jobs that wait will take.
+
+    Args:
+        jobs: all jobs, stored ones among them.
+        pace: measured over forecast time on this machine; None: nothing is measured.
+    """
     waiting = [job for job in jobs if job.waits]
     left = sum(seconds(job.recipe) * (1 - min(job.epochs_done / job.epochs, 1)) for job in waiting)
     basis = ASSUMED if any(is_full(job.recipe) for job in waiting) else COURSE_BASIS
@@ -148,46 +157,50 @@ def cost(jobs: Sequence[Job], pace: float | None = None) -> Cost:
     counts = {job.recipe: images_of(job.recipe) for job in waiting}
     results = sum(2 * (val + test) * classes for _, val, test, classes in counts.values())
     networks = sum(4e6 * PARAMETERS[job.recipe.network] for job in waiting if job.keeps_network)
-    # a checkpoint holds the weights, the optimiser's memory and the best epoch's weights, and goes when its training ends
+    # A checkpoint holds the weights, the optimiser's memory and the best epoch's weights, and goes when its training ends.
     moments = {"adam": ADAM, "sgd": SGD}
-    checkpoint = max(
-        (4e6 * PARAMETERS[job.recipe.network] * (2 + moments[job.recipe.training.optimizer]) for job in waiting),
-        default=0.0,
+    checkpoints = (
+        4e6 * PARAMETERS[job.recipe.network] * (2 + moments[job.recipe.training.optimizer]) for job in waiting
     )
     memory = max((decoded_bytes(sum(counts[job.recipe][:3]), job.recipe.size) for job in waiting), default=0)
-    disk = {"results": float(results), "teachers' networks": networks, "checkpoint of one training": checkpoint}
+    disk = {
+        "results": float(results),
+        "teachers' networks": networks,
+        "checkpoint of one training": max(checkpoints, default=0.0),
+    }
     return Cost(left * (pace or 1.0), basis, disk, float(memory))
 
 
-def images_of(chosen: Recipe) -> tuple[int, int, int, int]:
+def images_of(recipe: Recipe) -> tuple[int, int, int, int]:
     """Images for training, validation and test, and the number of classes: as published, or else counted."""
-    if chosen.data in COUNTS:
-        training, test, classes = COUNTS[chosen.data]
-        held_out = chosen.data in PAPERS_DATA
+    if recipe.data in COUNTS:
+        training, test, classes = COUNTS[recipe.data]
+        held_out = recipe.data in PAPERS_DATA
         val = -(-training // HOLD_OUT) if held_out else 1000
-        found = (training - val if held_out else training, val, test)
+        counts = (training - val if held_out else training, val, test)
     else:
-        found = tuple(len(labels(chosen, split).targets) for split in ("train", "val", "test"))
-        classes = len(labels(chosen, "val").classes)
-    return (*(min(count, chosen.limit or count) for count in found), classes)
+        counts = tuple(len(labels(recipe, split).targets) for split in ("train", "val", "test"))
+        classes = len(labels(recipe, "val").classes)
+    return (*(min(count, recipe.limit or count) for count in counts), classes)
 
 
-def stored_runs(named: Mapping[str, Sequence[Recipe]]) -> dict[str, dict[int, Run]]:
+def stored_runs(recipes_by_row: Mapping[str, Sequence[Recipe]]) -> dict[str, dict[int, Run]]:
     """The stored runs of each row by seed; damaged ones are left out.
 
-    Raises ValueError where runs that are to be compared were trained on different data under one name.
+    Raises:
+        ValueError: where runs that are to be compared were trained on different data under one name.
     """
-    found: dict[str, dict[int, Run]] = {name: {} for name in named}
-    for name, recipes in named.items():
-        for chosen in recipes:
+    runs_by_row: dict[str, dict[int, Run]] = {name: {} for name in recipes_by_row}
+    for name, recipes in recipes_by_row.items():
+        for recipe in recipes:
             try:
-                run = load(chosen)
+                run = load(recipe)
             except (ValueError, KeyError, OSError):
                 continue
             if run is not None:
-                found[name][chosen.training.seed] = run
-    require_same_data(run for runs in found.values() for run in runs.values())
-    return found
+                runs_by_row[name][recipe.training.seed] = run
+    require_same_data(run for runs in runs_by_row.values() for run in runs.values())
+    return runs_by_row
 
 
 def require_same_data(runs: Iterable[Run], now: Recipe | None = None) -> None:
@@ -214,8 +227,8 @@ def compare(table: Table, rows: Sequence[Row], data: str, size: str, seeds: int)
     """
     against = {row.name: table.baseline(row) for row in rows}
     every = {row.name: row for row in [*rows, *filter(None, against.values())]}
-    named = recipes_of(table, list(every.values()), data, size, seeds)
-    runs = stored_runs(named)
+    recipes_by_row = recipes_of(table, list(every.values()), data, size, seeds)
+    runs = stored_runs(recipes_by_row)
     lines = []
     for column in table.columns:
         for row in rows:
@@ -227,7 +240,7 @@ def compare(table: Table, rows: Sequence[Row], data: str, size: str, seeds: int)
             difference = paired_difference(*zip(*pairs)) if pairs and not over else None
             ours = (over(own.values()),) if over and own else tuple(own.values())
             gap = _gap(row.cells.get(column), base.cells.get(column)) if base and not over else None
-            lines.append(Line(row.name, column, row.cells.get(column), gap, ours, len(named[row.name]), difference))
+            lines.append(Line(row.name, column, row.cells.get(column), gap, ours, len(recipes_by_row[row.name]), difference))
     return lines
 
 

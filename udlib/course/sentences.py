@@ -9,7 +9,9 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from udlib.course.store import Run, for_profile, load, load_or_run, profile
+from udlib.course.profiles import for_profile, profile
+from udlib.course.runs import Run
+from udlib.course.store import load, load_or_run
 from udlib.methods.base import Recipe
 from udlib.statistics import PairedDifference, paired_difference
 

@@ -1,8 +1,7 @@
-"""From a recipe to a run: train it, or load the result that ships with the course.
+"""Train or load: the results of recipes, those that ship with the course and the reader's own.
 
-A `Recipe` says everything that decides a result. A `Run` holds the logits on validation and test, the metrics computed from
-them, the history, and where the numbers come from. Results live in one folder per run (`state.json` and a safetensors
-file), written atomically and checked on reading.
+What a reader trains lies in a store of their own, one folder per run (`state.json` and a safetensors file), written
+atomically and checked on reading. It is looked into first; then come the packed results that ship (`udlib.course.packed`).
 """
 
 from __future__ import annotations
@@ -10,137 +9,51 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
+from udlib.course.data import SPLITS, arrays, dataset, fingerprint, labels, split_of
+from udlib.course.packed import PackedResults
 from udlib.course.profiles import for_profile, profile, seconds
-from udlib.datasets import EMBEDDED, open_dataset
-from udlib.datasets.base import apply_policy, checkout, data_root, label_fingerprint, require_disjoint
-from udlib.datasets.pixels import images_of
-from udlib.datasets.roots import placed
-from udlib.methods.base import Recipe, method_of, recipe
-from udlib.posthoc import CALIBRATORS
-from udlib.training.batches import ArrayData
+from udlib.course.runs import LOGITS, Run, read_as
+from udlib.datasets.base import checkout, data_root, require_disjoint
+from udlib.methods import method_of, recipe
+from udlib.methods.base import Recipe
 from udlib.training.checkpoints import load_checkpoint, load_weights, save_checkpoint
 from udlib.training.devices import provenance
-from udlib.training.evaluation import Split, measure
-from udlib.training.localisation import localisation
-from udlib.training.loop import predict
+from udlib.training.evaluation import measure
+from udlib.training.loop import Saving, Watch
+from udlib.training.prediction import on_validation, predict
+from udlib.workshop import train as train_method
 
-# VOC by its name means what papers train and test on (VOC2012's test labels are secret). They choose on no other images;
-# here every HOLD_OUT-th training image is validation.
-PUBLISHED = {"voc2007": ("trainval", "test"), "voc2012": ("train", "val")}
-HOLD_OUT = 10
+__all__ = [
+    "Recipe",
+    "Run",
+    "arrays",
+    "dataset",
+    "fingerprint",
+    "for_profile",
+    "labels",
+    "load",
+    "load_model",
+    "load_or_run",
+    "needed",
+    "profile",
+    "recipe",
+    "save",
+    "save_model",
+    "seconds",
+    "shipped",
+    "store",
+    "stored_keys",
+    "train",
+]
 
-
-def dataset(data: str, split: str, size: int, limit: int | None = None):
-    """The data set of a recipe, opened once."""
-    return _opened(data, split, size, limit, placed(data))
-
-
-@cache
-def _opened(data: str, split: str, size: int, limit: int | None, where: Path | None):
-    """`where` only tells apart what has lain under one name."""
-    training, test = PUBLISHED.get(data, (split, split))
-    found = open_dataset(data, test if split == "test" else training, size)
-    if data in PUBLISHED and split != "test":
-        found = found.subset(i for i in range(len(found)) if (i % HOLD_OUT == 0) == (split == "val"))
-    return found if limit is None else found.subset(range(min(limit, len(found))))
-
-
-def _dataset(chosen: Recipe, split: str):
-    found = dataset(chosen.data, split, chosen.size, chosen.limit)
-    return found if chosen.classes is None else found.only(chosen.classes)
-
-
-@cache
-def _images(data: str, split: str, size: int, limit: int | None, where: Path | None) -> Tensor:
-    return images_of(dataset(data, split, size, limit), size)
-
-
-def fingerprint(chosen: Recipe) -> str:
-    """Stands for the images' ids and labels of all three splits: which data set this is."""
-    return label_fingerprint(*(_dataset(chosen, split) for split in ("train", "val", "test")))
-
-
-def labels(chosen: Recipe, split: str) -> Split:
-    """The labels of a recipe's split ("train", "val" or "test")."""
-    found = _dataset(chosen, split)
-    return Split(found.classes, found.targets, found.difficult, found.posterior)
-
-
-def arrays(chosen: Recipe, split: str, policy: str = "positive") -> ArrayData:
-    """Images, labels and proposals of a recipe's split, with difficult labels counted as the policy says."""
-    found = labels(chosen, split)
-    targets, ignore = apply_policy(found.targets, found.difficult, policy)
-    images = _images(chosen.data, split, chosen.size, chosen.limit, placed(chosen.data))
-    method = method_of(chosen.method)
-    boxes = method.proposed(chosen, _dataset(chosen, split), split) if hasattr(method, "proposed") else None
-    return ArrayData(images, targets, ignore if policy == "ignore" else None, found.difficult, boxes)
-
-
-@dataclass(frozen=True)
-class Run:
-    """A trained recipe: float32 logits (N, C) per branch and split (None where they do not ship), metrics, history, provenance."""
-
-    recipe: Recipe
-    val_logits: Tensor | None = field(repr=False)
-    test_logits: Tensor | None = field(repr=False)
-    val_calibration_logits: Tensor | None = field(repr=False)
-    test_calibration_logits: Tensor | None = field(repr=False)
-    metrics: dict[str, dict[str, float]] = field(repr=False)
-    history: list[dict[str, float]] = field(repr=False)
-    provenance: dict[str, Any] = field(repr=False)
-    model: nn.Module | None = field(default=None, repr=False, compare=False)  # just after training only
-
-    def labels(self, split: str = "test") -> Split:
-        return labels(self.recipe, split)
-
-    def probabilities(self, split: str = "test") -> Tensor:
-        """Sigmoid of the classification logits, float64 (N, C); raises ValueError where these have no level, or do not ship."""
-        if read_as(self.recipe) != "sigmoid":
-            raise ValueError(
-                f"the logits of {self.recipe} were trained by a softmax and have no level: rank by their softmax"
-            )
-        return torch.sigmoid(self._logits(split).double())
-
-    def _logits(self, split: str) -> Tensor:
-        logits = {"val": self.val_logits, "test": self.test_logits}[split]
-        if logits is None:
-            raise ValueError(
-                f"the logits of {self.recipe} do not ship, only its metrics: "
-                "load_or_run(recipe, retrain=True) trains it again and has them"
-            )
-        return logits
-
-    def recalibrated(self, kind: str, fit_on: str = "val", report_on: str = "test") -> Tensor:
-        """Probabilities after post-hoc calibration, float64 (N, C): `posthoc.CALIBRATORS[kind]` fitted on one split.
-
-        A map fitted on the labels that judge it looks better than it is: raises ValueError where `fit_on` is `report_on`,
-        and where the two splits share images; also for an unknown kind.
-        """
-        if kind not in CALIBRATORS:
-            raise ValueError(f"unknown kind '{kind}' of calibrator: choose one of {', '.join(CALIBRATORS)}")
-        if fit_on == report_on:
-            raise ValueError(
-                f"the calibrator would be fitted on '{fit_on}' and judged on the same images: "
-                "fit it on 'val' and report on 'test'"
-            )
-        require_disjoint({split: _dataset(self.recipe, split).ids for split in (fit_on, report_on)})
-        return CALIBRATORS[kind](self._logits(fit_on), self.labels(fit_on).targets)(self._logits(report_on))
-
-    def without_branch(self, *splits: str) -> Run:
-        """The run without the calibration branch's logits on these splits (default: on both), smaller to store."""
-        return replace(self, **{f"{split}_calibration_logits": None for split in splits or ("val", "test")})
-
-    def without_logits(self) -> Run:
-        """The run's metrics, history and provenance alone: a few kilobytes."""
-        return replace(self.without_branch(), val_logits=None, test_logits=None)
+VALIDATE_EVERY = 5  # epochs between two validations of the course's trainings, and between two checkpoints
 
 
 @cache
@@ -149,151 +62,168 @@ def _smoke_store() -> Path:
 
 
 def store() -> Path:
-    """The folder of results: `data/results` of the checkout, or a temporary one in the smoke profile."""
+    """The folder of the reader's own results: `runs` among the data, or a temporary one in the smoke profile."""
     if profile() == "smoke":
         return Path(os.environ.get("UDLIB_SMOKE_STORE") or _smoke_store())
+    return data_root() / "runs"
+
+
+def results_folder() -> Path:
+    """The folder of the results that ship: `data/results` of the checkout."""
     return (checkout() / "data" if checkout() else data_root()) / "results"
 
 
-def result_folder(chosen: Recipe) -> Path:
-    """Where the result of a recipe belongs: in the store that ships for embedded data, else among the data that do not ship."""
-    own = chosen.data not in EMBEDDED and profile() != "smoke"
-    return (data_root() / "runs" if own else store()) / chosen.key
+def shipped() -> PackedResults:
+    """The results that ship with the course; none in the smoke profile, where everything is trained."""
+    return PackedResults(store() / "none" if profile() == "smoke" else results_folder())
 
 
-def checkpoint_folder(chosen: Recipe) -> Path | None:
+def stored_keys() -> set[str]:
+    """The keys of all results, the reader's own and those that ship."""
+    return {path.parent.name for path in store().glob("*/state.json")} | shipped().keys()
+
+
+def result_folder(recipe: Recipe) -> Path:
+    """Where the reader's own result of a recipe belongs."""
+    return store() / recipe.key
+
+
+def checkpoint_folder(recipe: Recipe) -> Path | None:
     """Where a training under way keeps its checkpoint; None in the smoke profile, which keeps none."""
-    return data_root() / "checkpoints" / chosen.key if profile() != "smoke" else None
+    return data_root() / "checkpoints" / recipe.key if profile() != "smoke" else None
+
+
+def identity_of(recipe: Recipe) -> dict[str, Any]:
+    """What a stored result says of its recipe."""
+    return {"method": recipe.method} | recipe.choices()
 
 
 def save(run: Run, folder: Path | None = None) -> Path:
-    """Write a run; logits in half precision. An interrupted write leaves what was there before."""
+    """Write a run into its folder, logits in half precision; an interrupted write leaves what was there before."""
     folder = folder or result_folder(run.recipe)
-    named = {name: getattr(run, name) for name in _LOGITS}
-    tensors = {name: value.half() for name, value in named.items() if value is not None}
-    save_checkpoint(
-        folder,
-        tensors,
-        {
-            "recipe": {"method": run.recipe.method} | run.recipe.choices(),
-            "metrics": run.metrics,
-            "history": run.history,
-            "provenance": run.provenance,
-        },
-    )
+    tensors = {name: value.half() for name in LOGITS if (value := getattr(run, name)) is not None}
+    results = {"metrics": run.metrics, "history": run.history, "provenance": run.provenance}
+    save_checkpoint(folder, tensors, {"recipe": identity_of(run.recipe)} | results)
     return folder
 
 
-_LOGITS = ("val_logits", "test_logits", "val_calibration_logits", "test_calibration_logits")
+def load(recipe: Recipe, folder: Path | None = None) -> Run | None:
+    """Load the result of a recipe: the reader's own, else the one that ships; None where there is neither.
+
+    Raises:
+        ValueError: for a damaged result, or one of another recipe.
+    """
+    stored = load_checkpoint(folder or result_folder(recipe))
+    if stored is None and folder is None:
+        return _load_shipped(recipe)
+    return None if stored is None else _run(recipe, *stored, f"'{folder or result_folder(recipe)}'")
 
 
-def load(chosen: Recipe, folder: Path | None = None) -> Run | None:
-    """The stored run of this recipe, or None. Raises ValueError for a damaged result or one of another recipe."""
-    folder = folder or result_folder(chosen)
-    found = load_checkpoint(folder)
-    if found is None:
-        return None
-    tensors, state = found
-    expected = json.loads(json.dumps({"method": chosen.method} | chosen.choices()))
+def _load_shipped(recipe: Recipe) -> Run | None:
+    packed = shipped()
+    state = packed.state(recipe.key)
+    return None if state is None else _run(recipe, packed.logits(recipe.key), state, f"the packed result {recipe.key}")
+
+
+def _run(recipe: Recipe, tensors: Mapping[str, Tensor], state: Mapping[str, Any], where: str) -> Run:
+    expected = json.loads(json.dumps(identity_of(recipe)))
     if state.get("recipe") != expected:
         raise ValueError(
-            f"'{folder}' holds the result of {state.get('recipe')}, not of {expected}: "
+            f"{where} holds the result of {state.get('recipe')}, not of {expected}: "
             "move it away, and `udlib runs` trains the recipe again"
         )
-    logits = {name: tensors[name].float() if name in tensors else None for name in _LOGITS}
-    return Run(chosen, **logits, metrics=state["metrics"], history=state["history"], provenance=state["provenance"])
+    logits = {name: tensors[name].float() if name in tensors else None for name in LOGITS}
+    results = {name: state[name] for name in ("metrics", "history", "provenance")}
+    return Run(recipe, **logits, **results)
 
 
-def save_model(run: Run, keep: bool = True) -> Path:
-    """Store the trained network of a fresh run: beside the results, or with keep=False among the data that do not ship."""
+def model_folder(recipe: Recipe) -> Path:
+    """Where the reader's own trained network of a recipe belongs."""
+    return (store() if profile() == "smoke" else data_root()) / "models" / recipe.key
+
+
+def save_model(run: Run) -> Path:
+    """Store the trained network of a fresh run among the reader's own."""
     if run.model is None:
         raise ValueError(f"the run of {run.recipe} was loaded and holds no network: train it with retrain=True")
-    folder = _networks(keep) / run.recipe.key
-    save_checkpoint(folder, run.model.state_dict(), {"recipe": {"method": run.recipe.method} | run.recipe.choices()})
+    folder = model_folder(run.recipe)
+    save_checkpoint(folder, run.model.state_dict(), {"recipe": identity_of(run.recipe)})
     return folder
 
 
-def _networks(keep: bool) -> Path:
-    return (store() if keep or profile() == "smoke" else data_root()) / "models"
+def has_model(recipe: Recipe) -> bool:
+    """Whether the trained network of a recipe is stored, at the size of the profile."""
+    recipe = for_profile(recipe)
+    return (model_folder(recipe) / "state.json").exists() or recipe.key in shipped().network_keys()
 
 
-def model_folder(chosen: Recipe) -> Path | None:
-    """The folder of a recipe's trained network, at the size of the profile; None where it is not stored."""
-    folders = [_networks(keep) / for_profile(chosen).key for keep in (True, False)]
-    return next((folder for folder in folders if (folder / "state.json").exists()), None)
+def load_model(recipe: Recipe) -> nn.Module:
+    """Load the trained network of a recipe, in eval mode; one that is not stored is trained now, and stored.
 
-
-def load_model(chosen: Recipe) -> nn.Module:
-    """The trained network of a recipe, in eval mode: stored, or else trained now, and stored for the next time. Raises
-    ValueError for a stored one that is damaged, of another architecture, or no safetensors file."""
-    chosen = for_profile(chosen)
-    folder = model_folder(chosen)
-    if folder is None:
-        run = load_or_run(chosen, retrain=True)
-        save_model(run, keep=False)
+    Raises:
+        ValueError: for a stored network that is damaged, of another architecture, or no safetensors file.
+    """
+    recipe = for_profile(recipe)
+    folder = model_folder(recipe)
+    stored = load_checkpoint(folder) or shipped().network(recipe.key)
+    if stored is None:
+        run = load_or_run(recipe, retrain=True)
+        save_model(run)
         return run.model.eval()
-    model = method_of(chosen.method).build(chosen, len(labels(chosen, "val").classes))
-    load_weights(model, load_checkpoint(folder)[0], folder)
+    model = method_of(recipe.method).build(recipe, len(labels(recipe, "val").classes))
+    load_weights(model, stored[0], folder)
     return model.eval()
 
 
-def read_as(chosen: Recipe) -> str:
-    """How a recipe's logits are to be read: "sigmoid", or "softmax" where only their differences mean anything."""
-    method = method_of(chosen.method)
-    return method.scores(chosen) if hasattr(method, "scores") else "sigmoid"
+def needed(recipe: Recipe) -> dict[str, Recipe]:
+    """The recipes whose networks a recipe needs, by the name they have for its method; often none."""
+    return method_of(recipe.method).needs(recipe)
 
 
-def needed(chosen: Recipe) -> dict[str, dict[str, Any]]:
-    """The choices of the recipes whose networks a recipe needs, by the name they have for its method; often none."""
-    method = method_of(chosen.method)
-    return method.needs(chosen) if hasattr(method, "needs") else {}
+def train(recipe: Recipe, checkpoint: Path | None = None) -> Run:
+    """Train a recipe and measure it; with `checkpoint`, a folder, it resumes after a kill.
 
-
-def train(chosen: Recipe, checkpoint: Path | None = None) -> Run:
-    """Train a recipe and measure it. With `checkpoint`, a folder, it resumes after a kill.
-
-    Raises ValueError where two of the three splits share images.
+    Raises:
+        ValueError: where two of the three splits share images.
     """
-    require_disjoint({split: _dataset(chosen, split).ids for split in ("train", "val", "test")})
-    data = arrays(chosen, "train", chosen.policy)
-    val = arrays(chosen, "val")
-    method = method_of(chosen.method)
-    given = {name: load_model(recipe(**choices)) for name, choices in needed(chosen).items()}
-    model, history = method.train(chosen, data, val, checkpoint=checkpoint, **given)
+    require_disjoint({split: split_of(recipe, split).ids for split in SPLITS})
+    method, config, data_print = method_of(recipe.method), recipe.training, fingerprint(recipe)
+    network, history = train_method(
+        recipe,
+        arrays(recipe, "train", recipe.policy),
+        teachers={name: load_model(teacher) for name, teacher in needed(recipe).items()},
+        watch=Watch(on_validation(arrays(recipe, "val"), config, read_as(recipe)), every=VALIDATE_EVERY),
+        saving=Saving(checkpoint, every=VALIDATE_EVERY, identity={"images and labels": data_print}),
+    )
     logits, metrics = {}, {}
+    options = {"precision": config.precision, "prepare": config.prepare}
     for split in ("val", "test"):
-        found = predict(
-            model, arrays(chosen, split), precision=chosen.training.precision, prepare=chosen.training.prepare
-        )
-        # Half precision is what is stored: measure what a later reader will have.
+        predictions = predict(network, arrays(recipe, split), **options)
         for name in ("logits", "calibration_logits"):
-            logits[f"{split}_{name}"] = None if (value := getattr(found, name)) is None else value.half().float()
-        metrics[split] = measure(logits[f"{split}_logits"], labels(chosen, split), read_as(chosen))
-    if any(_dataset(chosen, "test").objects):
-        locate = getattr(method, "located", localisation)
-        metrics["test"] |= locate(
-            model,
-            arrays(chosen, "test"),
-            _dataset(chosen, "test"),
-            precision=chosen.training.precision,
-            prepare=chosen.training.prepare,
-        )
-    made = provenance(chosen.training.precision, history.rows) | {"data": fingerprint(chosen)}
-    return Run(chosen, **logits, metrics=metrics, history=history.rows, provenance=made, model=model)
+            value = getattr(predictions, name)
+            # Half precision is what is stored: measure what a later reader will have.
+            logits[f"{split}_{name}"] = None if value is None else value.half().float()
+        metrics[split] = measure(logits[f"{split}_logits"], labels(recipe, split), read_as(recipe))
+    test = split_of(recipe, "test")
+    if any(test.objects):
+        metrics["test"] |= method.localise(network, arrays(recipe, "test"), test, **options)
+    origin = provenance(config.precision, history.rows) | {"data": data_print}
+    return Run(recipe, **logits, metrics=metrics, history=history.rows, provenance=origin, model=network)
 
 
-def load_or_run(chosen: Recipe, retrain: bool = False) -> Run:
-    """The run of a recipe, at the size of the profile: loaded if it is stored, else trained (and stored).
+def load_or_run(recipe: Recipe, retrain: bool = False) -> Run:
+    """Load the run of a recipe, at the size of the profile; one that is not stored is trained, and stored.
 
     `retrain=True` trains in any case and leaves the stored result alone. What a training costs is said first.
     """
-    chosen = for_profile(chosen)
-    if not retrain and (found := load(chosen)) is not None:
-        return found
+    recipe = for_profile(recipe)
+    if not retrain and (run := load(recipe)) is not None:
+        return run
     if profile() != "smoke":
-        print(f"training {chosen}: about {max(seconds(chosen) / 60, 0.1):.1f} minutes on two laptop-class cores")
+        minutes = max(seconds(recipe) / 60, 0.1)
+        print(f"training {recipe}: about {minutes:.1f} minutes on two laptop-class cores")
     if retrain:
-        return train(chosen)
-    run = train(chosen, checkpoint_folder(chosen))
+        return train(recipe)
+    run = train(recipe, checkpoint_folder(recipe))
     save(run)
     return run

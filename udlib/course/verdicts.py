@@ -31,7 +31,9 @@ from udlib.course.recipes import (
     two_branch,
     weights,
 )
-from udlib.course.store import Recipe, for_profile, load
+from udlib.course.profiles import for_profile
+from udlib.course.store import load
+from udlib.methods.base import Recipe
 from udlib.statistics import PairedDifference, paired_difference
 
 CALIBRATION = {"ECE_pooled": "the pooled ECE", "true_CE_pooled": "the true calibration error", "NLL": "the NLL"}

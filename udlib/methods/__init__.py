@@ -1,0 +1,36 @@
+"""The methods, each a file or a folder of its own that declares one `METHOD`; see `base` for what it declares."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+from pkgutil import iter_modules
+
+from udlib.methods.base import Method, Recipe, make_recipe
+
+
+@cache
+def methods() -> dict[str, Method]:
+    """All methods by name: every module of this package that has a `METHOD`."""
+    modules = (import_module(f"{__name__}.{module.name}") for module in iter_modules(__path__))
+    return {module.METHOD.name: module.METHOD for module in modules if hasattr(module, "METHOD")}
+
+
+def method_of(name: str) -> Method:
+    """The method of this name; ValueError for an unknown one."""
+    if name not in methods():
+        raise ValueError(f"unknown method '{name}': choose one of {', '.join(sorted(methods()))}")
+    return methods()[name]
+
+
+def recipe(method: str = "supervised", **choices) -> Recipe:
+    """Make a recipe from flat fields: those of `Recipe`, of `TrainingConfig`, and of the method's own `Settings`.
+
+    Raises:
+        ValueError: for an unknown method or field, with the nearest known name.
+
+    Example:
+        >>> str(recipe(erase=0.5, seed=3).but(seed=4))
+        'supervised(erase=0.5, seed=4)'
+    """
+    return make_recipe(method, method_of(method).Settings, **choices)

@@ -1,7 +1,8 @@
-"""A recipe: everything that decides a result, as one value that can be compared, stored and named.
+"""What a method declares, and the recipe that a method reads.
 
-Its fields come in three parts: data and network, `TrainingConfig`, and the method's own `Settings`. Its key is the hash of
-what differs from the defaults.
+A method never trains. It names the networks that must be trained before it (`needs`) and then its own trainings, in
+order (`stages`). `udlib.workshop` does the training, the same way for every method. A new method is one file in this
+folder that ends in `METHOD = NewMethod()`; nothing else has to know its name.
 """
 
 from __future__ import annotations
@@ -9,22 +10,37 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields
-from importlib import import_module
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from types import ModuleType
-from typing import Any, get_args
+from typing import Any, ClassVar, NamedTuple, get_args
 
-from udlib.datasets.base import Policy
+from accelerate.utils import set_seed
+from torch import Tensor, nn
+
+from udlib.backbones import backbone
+from udlib.datasets.base import MultiLabelDataset, Policy
+from udlib.datasets.proposals import Proposals
+from udlib.heads import DualBranchNet
+from udlib.training.batches import ArrayData, Batch
+from udlib.training.localisation import localisation
+from udlib.training.loop import Augment, History
 from udlib.training.optimization import TrainingConfig
+
+LossFunction = Callable[[Any, Batch], dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides a result. Make one with `recipe(...)`, which takes the fields of all three parts flat."""
+    """Everything that decides a result, as one value that can be compared, stored and named.
+
+    Its fields come in three parts: data and network, `TrainingConfig`, and the method's own `Settings`. Make one with
+    `udlib.methods.recipe(...)`, which takes the fields of all three parts flat.
+    """
 
     method: str = "supervised"  # a module of udlib.methods
-    data: str = "scenes"  # a name: its folder stands in `datasets.roots`; or a folder in VOC layout
+    data: str = "scenes"  # a name, whose folder stands in `datasets.roots`, or a folder in VOC layout
     size: int = 64  # side of the square images, in pixels
     limit: int | None = None  # only the first images of each split
     classes: tuple[int, ...] | None = None  # only these classes of the data, by number
@@ -47,7 +63,7 @@ class Recipe:
 
     @property
     def side(self) -> int:
-        """Side in pixels of what the network sees: of the crops in training, where there are any, and of whole images later."""
+        """Side in pixels of what the network sees: of the crops in training, if there are any, and of whole images later."""
         return self.training.crop or self.size
 
     def flat(self) -> dict[str, Any]:
@@ -57,8 +73,8 @@ class Recipe:
 
     def choices(self) -> dict[str, Any]:
         """The fields that differ from their defaults."""
-        standard = recipe(self.method).flat()
-        return {name: value for name, value in sorted(self.flat().items()) if value != standard[name]}
+        defaults = make_recipe(self.method, type(self.settings)).flat()
+        return {name: value for name, value in sorted(self.flat().items()) if value != defaults[name]}
 
     @property
     def key(self) -> str:
@@ -68,42 +84,116 @@ class Recipe:
 
     def but(self, **changes) -> Recipe:
         """The same recipe with some fields changed, of whichever part."""
-        return recipe(self.method, **{**self.choices(), **changes})
+        return make_recipe(self.method, type(self.settings), **{**self.choices(), **changes})
 
     def __str__(self) -> str:
         return f"{self.method}({', '.join(f'{name}={value}' for name, value in self.choices().items())})"
 
 
-def recipe(method: str = "supervised", **choices) -> Recipe:
-    """A recipe from flat fields: those of `Recipe`, of `TrainingConfig`, and of the method's own `Settings`.
+def make_recipe(method: str, settings: type, **choices) -> Recipe:
+    """Make a recipe of a method with these `Settings` from flat fields; `udlib.methods.recipe` needs the name alone.
 
-    >>> str(recipe(erase=0.5, seed=3).but(seed=4))
-    'supervised(erase=0.5, seed=4)'
-
-    Raises ValueError for an unknown method or field, with the nearest known name.
+    Raises:
+        ValueError: for an unknown field, with the nearest known name.
     """
-    settings = method_of(method).Settings
     parts: dict[type, dict] = {Recipe: {}, TrainingConfig: {}, settings: {}}
-    known = {f.name: part for part in parts for f in fields(part) if f.name not in ("method", "training", "settings")}
+    owners = {f.name: part for part in parts for f in fields(part) if f.name not in ("method", "training", "settings")}
     for name, value in choices.items():
-        if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            raise ValueError(
-                f"a '{method}' recipe has no field '{name}'"
-                + (f": did you mean '{near[0]}'?" if near else f": choose among {', '.join(known)}")
-            )
-        parts[known[name]][name] = value
-    return Recipe(
-        method, training=TrainingConfig(**parts[TrainingConfig]), settings=settings(**parts[settings]), **parts[Recipe]
-    )
+        if name not in owners:
+            nearest = difflib.get_close_matches(name, owners, 1)
+            remedy = f"did you mean '{nearest[0]}'?" if nearest else f"choose among {', '.join(owners)}"
+            raise ValueError(f"a '{method}' recipe has no field '{name}': {remedy}")
+        parts[owners[name]][name] = value
+    training, own = TrainingConfig(**parts[TrainingConfig]), settings(**parts[settings])
+    return Recipe(method, training=training, settings=own, **parts[Recipe])
 
 
-def method_of(name: str) -> ModuleType:
-    """The module of a method; ValueError for an unknown one."""
-    try:
-        return import_module(f"udlib.methods.{name}")
-    except ModuleNotFoundError as error:
-        if error.name != f"udlib.methods.{name}":
-            raise
-        known = sorted(p.stem for p in Path(__file__).parent.iterdir() if p.stem.isalpha() and p.stem != "base")
-        raise ValueError(f"unknown method '{name}': choose one of {', '.join(known)}") from None
+@dataclass
+class Stage:
+    """One training: `loss_fn(network, batch)` is minimised on `data` as `config` says, and `network` is trained in place."""
+
+    network: nn.Module
+    loss_fn: LossFunction
+    data: ArrayData
+    config: TrainingConfig
+    name: str = ""  # of its checkpoint folder; a method with a single stage needs none
+    label: Mapping[str, float] = field(default_factory=dict)  # stands in each row of its history, e.g. {"half": 2}
+    validated: bool = True  # False where there is nothing to validate yet
+    keep: str | None = None  # "last" or "best"; None: what the recipe says
+    student: str = ""  # path of the submodule that is validated and handed on; "": the network itself
+    augment: Augment | None = None  # None: what the config says
+
+
+# A stage may build on what an earlier one gave: a method yields a stage, and is sent its history when it is trained.
+Stages = Generator[Stage, History, nn.Module]
+
+
+class Cost(NamedTuple):
+    """What a training costs: its epochs, and for each backbone the training steps that one image takes in an epoch."""
+
+    epochs: int
+    steps: Mapping[str, float]
+
+
+class Method(ABC):
+    """A published system, as a declaration."""
+
+    name: ClassVar[str]  # of its module
+    Settings: ClassVar[type]  # a frozen dataclass: what a recipe may choose beyond data, network and training
+
+    @abstractmethod
+    def build(self, recipe: Recipe, num_classes: int, weights: str | None = None) -> nn.Module:
+        """Make the network that the method ends with, with random heads, and a backbone that is random or has `weights`."""
+
+    @abstractmethod
+    def stages(self, recipe: Recipe, data: ArrayData, teachers: Mapping[str, nn.Module]) -> Stages:
+        """Yield the trainings in order, and return the trained network.
+
+        Args:
+            recipe: what to train.
+            data: the training set, in memory or decoded on demand.
+            teachers: the trained networks that `needs` names; the workshop brings them, in no particular mode.
+        """
+
+    def needs(self, recipe: Recipe) -> dict[str, Recipe]:
+        """Name the networks that must be trained before, with their recipes; often none."""
+        return {}
+
+    def scores(self, recipe: Recipe) -> str:
+        """Say how logits are to be read: "sigmoid", or "softmax" where only differences of logits mean anything."""
+        return "sigmoid"
+
+    def cost(self, recipe: Recipe) -> Cost:
+        """Estimate what a training costs, without the networks that it needs."""
+        return Cost(recipe.training.epochs, {recipe.network: 1.0})
+
+    def proposals(self, recipe: Recipe, dataset: MultiLabelDataset, split: str) -> Proposals | None:
+        """Propose boxes for the images of a split, for a method that looks at boxes; None for all others."""
+        return None
+
+    def localise(self, network: nn.Module, data: ArrayData, dataset: MultiLabelDataset, **options) -> dict[str, float]:
+        """Measure how well a trained network finds the annotated objects; `options` are those of `training.predict`."""
+        return localisation(network, data, dataset, **options)
+
+    def new_network(self, recipe: Recipe, num_classes: int) -> nn.Module:
+        """Make the network that training starts from: the same seed gives the same start, whatever the method."""
+        set_seed(recipe.training.seed)
+        return self.build(recipe, num_classes, recipe.weights)
+
+
+def make_network(
+    num_classes: int,
+    lam: float,
+    network: str = "small",
+    weights: str | None = None,
+    pooling: str = "avg",
+    embedding: int = 512,
+    bias: bool = True,
+) -> DualBranchNet:
+    """Make a backbone with both heads; without the calibration branch for λ = 0, which does not train one."""
+    return DualBranchNet(backbone(network, weights), num_classes, pooling, embedding, lam > 0, bias)
+
+
+def two_branch_network(recipe: Recipe, num_classes: int, lam: float, weights: str | None) -> DualBranchNet:
+    """`make_network` with the fields of a recipe."""
+    return make_network(num_classes, lam, recipe.network, weights, recipe.pooling, recipe.embedding, recipe.bias)

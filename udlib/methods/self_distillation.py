@@ -8,19 +8,19 @@ the last weights go on training with a fresh optimiser and the learning rate's s
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from accelerate.utils import set_seed
-from torch.utils.data import Dataset
+from torch import nn
 
 from udlib.heads import DualBranchNet
-from udlib.methods.distillation import distillation_loss, few_views
-from udlib.methods.supervised import make_network, on_validation, supervised_loss
-from udlib.training.batches import ArrayData, as_data
-from udlib.training.checkpoints import fingerprint
-from udlib.training.devices import make_accelerator
-from udlib.training.loop import History, TrainingConfig, fit, mixed_seed
+from udlib.methods import distillation
+from udlib.methods.base import Cost, Method, Recipe, Stage, Stages, two_branch_network
+from udlib.methods.distillation import loss_of, teacher_answers
+from udlib.methods.supervised import supervised_loss
+from udlib.methods.teachers import stored_where_few
+from udlib.training.batches import ArrayData
+from udlib.training.optimization import mixed_seed
 
 
 @dataclass(frozen=True)
@@ -35,108 +35,45 @@ class Settings:
     normalize: bool = False
 
 
-def build(recipe, num_classes: int) -> DualBranchNet:
-    """The network of a recipe (see `experiments.Recipe`) from a random start, for trained weights to be loaded into."""
-    return make_network(
-        num_classes, recipe.settings.lam, recipe.network, None, recipe.pooling, recipe.embedding, recipe.bias
-    )
+class SelfDistillation(Method):
+    """One network, two stages with a restart between them."""
 
+    name = "self_distillation"
+    Settings = Settings
 
-def train(recipe, data: ArrayData, validation: ArrayData, checkpoint=None) -> tuple[DualBranchNet, History]:
-    """Train a recipe of this method, with validation and a checkpoint every five epochs of each half."""
-    chosen = recipe.settings
-    return train_self_distilled(
-        data,
-        validation,
-        recipe.training,
-        lam=chosen.lam,
-        distil=chosen.distil,
-        alpha=chosen.alpha,
-        beta=chosen.beta,
-        temperature=chosen.temperature,
-        normalize=chosen.normalize,
-        network=recipe.network,
-        weights=recipe.weights,
-        pooling=recipe.pooling,
-        embedding=recipe.embedding,
-        bias=recipe.bias,
-        validate_every=5,
-        keep=recipe.keep,
-        checkpoint=checkpoint,
-        checkpoint_every=5,
-        identity=recipe.flat(),
-    )
+    def build(self, recipe: Recipe, num_classes: int, weights: str | None = None) -> DualBranchNet:
+        """A backbone with both heads."""
+        return two_branch_network(recipe, num_classes, recipe.settings.lam, weights)
 
+    def cost(self, recipe: Recipe) -> Cost:
+        """Twice the epochs; in the second half a forward pass of the teacher, a third of a step."""
+        return Cost(2 * recipe.training.epochs, {recipe.network: 1 + recipe.settings.distil / 6})
 
-def train_self_distilled(
-    data: ArrayData | Dataset,
-    validation: ArrayData | Dataset,
-    config: TrainingConfig = TrainingConfig(),
-    *,
-    lam: float = 0.1,
-    distil: bool = True,
-    alpha: float = 0.5,
-    beta: float = 0.5,
-    temperature: float = 1.0,
-    normalize: bool = False,
-    network: str = "small",
-    weights=None,
-    pooling: str = "avg",
-    embedding: int = 512,
-    bias: bool = True,
-    keep: str = "last",
-    checkpoint: str | Path | None = None,
-    **options,
-) -> tuple[DualBranchNet, History]:
-    """Train twice `config.epochs` epochs with one restart; rows of the history carry on counting, with `half` 1 and 2.
-
-    `lam` is that of `supervised.supervised_loss`, `alpha` to `normalize` those of `distillation.distillation_loss`. The
-    halves have a checkpoint each, in `checkpoint/1` and `checkpoint/2`, so that a kill at any moment, the restart
-    included, is resumed to the same network. Batches of the second half come in another order than those of the first.
-    Other arguments and errors are those of `supervised.train_supervised`.
-    """
-    data = as_data(data).to(make_accelerator().device)
-    options["validate"] = on_validation(validation, config)
-    settings = {
-        "lam": lam,
-        "distil": distil,
-        "alpha": alpha,
-        "beta": beta,
-        "temperature": temperature,
-        "normalize": normalize,
-        "network": network,
-        "weights": str(weights),
-        "pooling": pooling,
-    }
-    identity = settings | (options.pop("identity", None) or {})
-    folders = [None, None] if checkpoint is None else [Path(checkpoint) / half for half in ("1", "2")]
-
-    set_seed(config.seed)
-    model = make_network(data.targets.shape[1], lam, network, weights, pooling, embedding, bias)
-    hard = supervised_loss(lam)
-    if distil:
-        distillation_loss(model, alpha, beta, temperature, normalize)  # refuse wrong settings now, not at the restart
-    first = fit(model, data, hard, config, identity=identity, checkpoint=folders[0], **options)
-
-    loss_fn = hard
-    if distil:
-        teacher = copy.deepcopy(model)
-        teacher.load_state_dict(first.best_weights)
-        loss_fn = distillation_loss(
-            teacher, alpha, beta, temperature, normalize, stored=few_views(data, config, options)
+    def stages(self, recipe: Recipe, data: ArrayData, teachers: Mapping[str, nn.Module]) -> Stages:
+        """Hard labels; then, after the restart, the answers of the best network so far."""
+        settings, config = recipe.settings, recipe.training
+        network = self.new_network(recipe, data.targets.shape[1])
+        hard_labels = supervised_loss(settings.lam)
+        eq_18 = distillation.Settings(
+            alpha=settings.alpha,
+            beta=settings.beta,
+            temperature=settings.temperature,
+            normalize=settings.normalize,
         )
-    # A checkpoint of the second half belongs to this first half and no other.
-    found = {"last": model.state_dict(), "best": first.best_weights}
-    identity |= {
-        "first half": fingerprint({f"{which}/{k}": v for which, part in found.items() for k, v in part.items()})
-    }
-    again = replace(config, seed=mixed_seed(config.seed, 2))
-    second = fit(model, data, loss_fn, again, identity=identity, checkpoint=folders[1], keep=keep, **options)
+        if settings.distil:
+            teacher_answers(network, settings.alpha, settings.beta)  # refuse wrong settings now, not at the restart
+        first = yield Stage(network, hard_labels, data, config, name="1", label={"half": 1}, keep="last")
 
-    rows = [
-        row | {"half": half, "epoch": row["epoch"] + (half - 1) * config.epochs}
-        for half, history in ((1, first), (2, second))
-        for row in history.rows
-    ]
-    best = None if second.best_epoch is None else second.best_epoch + config.epochs
-    return model, History(rows, best, second.best_weights)
+        loss_fn = hard_labels
+        if settings.distil:
+            teacher = copy.deepcopy(network)
+            teacher.load_state_dict(first.best_weights)
+            ask = teacher_answers(teacher, settings.alpha, settings.beta)
+            loss_fn = loss_of(eq_18, stored_where_few(ask, data, config))
+        # Another seed, so that the batches of the second half come in another order than those of the first.
+        again = replace(config, seed=mixed_seed(config.seed, 2))
+        yield Stage(network, loss_fn, data, again, name="2", label={"half": 2})
+        return network
+
+
+METHOD = SelfDistillation()

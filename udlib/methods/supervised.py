@@ -8,18 +8,20 @@ pair up by seed.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
-from accelerate.utils import set_seed
-from torch import Tensor
-from torch.utils.data import Dataset
+from torch import Tensor, nn
 
-from udlib.backbones import backbone
 from udlib.heads import DualBranchNet
 from udlib.losses import dual_branch_loss, label_smoothing_loss, one_over_k_softmax_loss, pal_n_loss
-from udlib.training.batches import ArrayData, Batch, as_data
-from udlib.training.loop import History, TrainingConfig, evaluate, fit
+from udlib.methods.base import Method, Recipe, Stage, Stages, make_network, two_branch_network
+from udlib.training.batches import ArrayData, Batch
+
+__all__ = ["LOSSES", "METHOD", "Settings", "Supervised", "make_network", "supervised_loss"]
+
+SOFTMAX = ("softmax", "one-over-k")  # losses that leave the level of the logits free
+LOSSES = ("ova", "label-smoothing", *SOFTMAX)
 
 
 @dataclass(frozen=True)
@@ -36,69 +38,51 @@ class Settings:
         supervised_loss(**asdict(self))
 
 
-SOFTMAX = ("softmax", "one-over-k")  # losses that leave the level of the logits free
-LOSSES = ("ova", "label-smoothing", *SOFTMAX)
+class Supervised(Method):
+    """Hard labels: one network, one stage."""
+
+    name = "supervised"
+    Settings = Settings
+
+    def build(self, recipe: Recipe, num_classes: int, weights: str | None = None) -> DualBranchNet:
+        """A backbone with both heads; without the calibration branch for λ = 0."""
+        return two_branch_network(recipe, num_classes, recipe.settings.lam, weights)
+
+    def scores(self, recipe: Recipe) -> str:
+        """Logits that a softmax loss trained alone have no level."""
+        return "softmax" if recipe.settings.loss in SOFTMAX else "sigmoid"
+
+    def stages(self, recipe: Recipe, data: ArrayData, teachers: Mapping[str, nn.Module]) -> Stages:
+        """Hard labels until the end."""
+        network = self.new_network(recipe, data.targets.shape[1])
+        yield Stage(network, supervised_loss(**asdict(recipe.settings)), data, recipe.training)
+        return network
 
 
-def scores(recipe) -> str:
-    """How a recipe's logits are to be read: "sigmoid", or "softmax" where only differences of logits mean anything."""
-    return "softmax" if recipe.settings.loss in SOFTMAX else "sigmoid"
-
-
-def build(recipe, num_classes: int) -> DualBranchNet:
-    """The network of a recipe (see `experiments.Recipe`) from a random start, for trained weights to be loaded into."""
-    return make_network(
-        num_classes, recipe.settings.lam, recipe.network, None, recipe.pooling, recipe.embedding, recipe.bias
-    )
-
-
-def train(
-    recipe, data: ArrayData, validation: ArrayData | None, checkpoint=None, **options
-) -> tuple[DualBranchNet, History]:
-    """Train a recipe of this method, with validation and a checkpoint every five epochs, unless `options` of
-    `training.fit` say otherwise."""
-    usual = {"keep": recipe.keep, "validate_every": 5, "checkpoint_every": 5, "identity": recipe.flat()}
-    return train_supervised(
-        data,
-        recipe.training,
-        lam=recipe.settings.lam,
-        scale=recipe.settings.scale,
-        loss=recipe.settings.loss,
-        temperature=recipe.settings.temperature,
-        smoothing=recipe.settings.smoothing,
-        network=recipe.network,
-        weights=recipe.weights,
-        pooling=recipe.pooling,
-        embedding=recipe.embedding,
-        bias=recipe.bias,
-        validation=validation,
-        checkpoint=checkpoint,
-        **usual | options,
-    )
-
-
-def make_network(
-    num_classes: int,
-    lam: float,
-    network: str = "small",
-    weights=None,
-    pooling: str = "avg",
-    embedding: int = 512,
-    bias: bool = True,
-) -> DualBranchNet:
-    """A backbone with both heads; without the calibration branch for λ = 0, which does not train one."""
-    return DualBranchNet(backbone(network, weights), num_classes, pooling, embedding, lam > 0, bias)
+METHOD = Supervised()
 
 
 def supervised_loss(
     lam: float = 0.1, scale: str = "paper", loss: str = "ova", temperature: float = 3.0, smoothing: float = 9.0
 ) -> Callable[[DualBranchNet, Batch], dict[str, Tensor]]:
-    """`loss_fn(model, batch)` for `training.fit`: L_b + λ L_ps (UD, Eq. 12), with the terms "ova" and "pal_n".
+    """Make `loss_fn(network, batch)` for `training.fit`: L_b + λ L_ps, with the terms "ova" and "pal_n".
 
-    `scale` is that of `losses.dual_branch_loss`. A `loss` other than "ova" stands alone, at λ = 0, on the classifier
-    (UD, Table 5): "softmax", the partial softmax with this `temperature`; "label-smoothing", towards logits of
-    ±`smoothing`, summed over classes as Eq. 3 is; "one-over-k", the full softmax of Eq. 4. Raises ValueError for λ < 0,
-    an unknown loss, or another loss than "ova" beside λ > 0.
+    A `loss` other than "ova" stands alone, at λ = 0, on the classifier: "softmax" is the partial softmax,
+    "label-smoothing" pulls towards logits of ±`smoothing`, summed over classes as Eq. 3 is, and "one-over-k" is the
+    full softmax of Eq. 4.
+
+    Args:
+        lam: λ, at least 0.
+        scale: that of `losses.dual_branch_loss`.
+        loss: one of `LOSSES`.
+        temperature: of the partial softmax.
+        smoothing: size of the target logits.
+
+    Raises:
+        ValueError: for λ < 0, an unknown loss, or another loss than "ova" beside λ > 0.
+
+    Source:
+        UD (Song et al., 2021), Eq. 12 and Table 5.
     """
     if not 0 <= lam < math.inf:
         raise ValueError(f"lam is {lam}: expected at least 0, and finite")
@@ -106,69 +90,17 @@ def supervised_loss(
         raise ValueError(f"loss is '{loss}': choose one of {', '.join(LOSSES)}")
     if loss != "ova" and lam > 0:
         raise ValueError(f"loss is '{loss}' with lam {lam}: the calibration branch stands beside 'ova' only")
-    alone = {
+    losses = {
         "softmax": lambda z, y, ignore: pal_n_loss(z, y, ignore, temperature=temperature),
+        # `label_smoothing_loss` is a mean over classes, and the other losses are sums.
         "label-smoothing": lambda z, y, ignore: z.shape[1] * label_smoothing_loss(z, y, ignore, target_logit=smoothing),
         "one-over-k": one_over_k_softmax_loss,
     }
 
-    def loss_fn(model: DualBranchNet, batch: Batch) -> dict[str, Tensor]:
-        prediction = model(batch.images, calibration=lam > 0)
+    def loss_fn(network: DualBranchNet, batch: Batch) -> dict[str, Tensor]:
+        prediction = network(batch.images, calibration=lam > 0)
         if loss != "ova":
-            return {"total": alone[loss](prediction.logits, batch.targets, batch.ignore)}
+            return {"total": losses[loss](prediction.logits, batch.targets, batch.ignore)}
         return dual_branch_loss(prediction, batch.targets, lam=lam, ignore=batch.ignore, scale=scale)
 
     return loss_fn
-
-
-def on_validation(
-    data: ArrayData | Dataset, config: TrainingConfig, scores: str = "sigmoid"
-) -> Callable[[DualBranchNet], dict[str, float]]:
-    """`validate(model)` for `training.fit`: `training.evaluate` on these images, as `config` computes."""
-    held_out = as_data(data)
-    return lambda model: evaluate(
-        model, held_out, scores, precision=config.precision, prepare=config.prepare, workers=config.workers
-    )
-
-
-def train_supervised(
-    data: ArrayData | Dataset,
-    config: TrainingConfig = TrainingConfig(),
-    *,
-    lam: float = 0.1,
-    scale: str = "paper",
-    loss: str = "ova",
-    temperature: float = 3.0,
-    smoothing: float = 9.0,
-    network: str = "small",
-    weights=None,
-    pooling: str = "avg",
-    embedding: int = 512,
-    bias: bool = True,
-    validation: ArrayData | Dataset | None = None,
-    **options,
-) -> tuple[DualBranchNet, History]:
-    """Build `network` with both heads and train it on `data`; the same seed gives the same network.
-
-    `weights`, `pooling`, `embedding` and `bias` are those of `backbones.backbone` and `heads.DualBranchNet`. On `validation`,
-    if given, each epoch is evaluated (`training.evaluate`). `options` go to `training.fit` (checkpoint, keep, …).
-    """
-    data = as_data(data)
-    loss_fn = supervised_loss(lam, scale, loss, temperature, smoothing)
-    set_seed(config.seed)
-    model = make_network(data.targets.shape[1], lam, network, weights, pooling, embedding, bias)
-    if validation is not None:
-        options["validate"] = on_validation(validation, config, "softmax" if loss in SOFTMAX else "sigmoid")
-    identity = {
-        "lam": lam,
-        "scale": scale,
-        "loss": loss,
-        "temperature": temperature,
-        "smoothing": smoothing,
-        "network": network,
-        "weights": str(weights),
-        "pooling": pooling,
-    }
-    identity |= options.pop("identity", None) or {}
-    history = fit(model, data, loss_fn, config, identity=identity, **options)
-    return model, history

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import NamedTuple
 
 import torch
@@ -47,6 +47,13 @@ class ArrayData:
                 f"proposals are of {len(self.proposals)} images, and there are {len(self.targets)}: expected the same"
             )
 
+    def only(self, classes: Sequence[int]) -> ArrayData:
+        """The same images with these classes alone, by their numbers."""
+        columns = list(classes)
+        masks = {name: value for name in ("ignore", "difficult") if (value := getattr(self, name)) is not None}
+        masks = {name: value[:, columns] for name, value in masks.items()}
+        return replace(self, targets=self.targets[:, columns], **masks)
+
     def to(self, device: torch.device) -> ArrayData:
         """The same data on a GPU, if its images are in memory and take less than half of what is free there."""
         if device.type != "cuda" or not isinstance(self.images, Tensor):
@@ -65,6 +72,7 @@ class Batch(NamedTuple):
     ignore: Tensor | None  # (B, C) bool, True = left out of the loss
     index: Tensor  # (B,) rows of the data, on the CPU
     regions: Regions | None = None  # the boxes of the images as they are here, mirrored with them
+    mirrored: Tensor | None = None  # (B,) bool, which images were mirrored; None where none was, or nobody knows
 
 
 def as_data(data: ArrayData | Dataset) -> ArrayData:
@@ -113,15 +121,16 @@ def load(
         targets = data.targets[rows.to(labels)].to(device, torch.float32)
         ignore = None if data.ignore is None else data.ignore[rows.to(labels)].to(device)
         regions = None if data.proposals is None else data.proposals.of(rows).to(device)
+        which = mirrored() if mirrored is not None and taken.dtype == torch.uint8 else None
         if regions is not None and mirrored is not None:
             if taken.dtype != torch.uint8:
                 raise ValueError(
                     f"images come as {taken.dtype}, moved by their data set perhaps, and their boxes cannot follow: "
                     "give uint8 images"
                 )
-            if (which := mirrored()) is not None:
+            if which is not None:
                 regions = regions.mirrored(which)
-        yield Batch(pixels.contiguous(memory_format=torch.channels_last), targets, ignore, rows, regions)
+        yield Batch(pixels.contiguous(memory_format=torch.channels_last), targets, ignore, rows, regions, which)
 
 
 def gathered(images: Tensor, indices: list[Tensor]) -> Iterator[Tensor]:

@@ -22,6 +22,7 @@ from udlib.files import atomic_write, remove_leftovers
 from udlib.training.batches import ArrayData
 
 FORMAT = 1
+TRAINING = "training format"  # of the identity of a training under way; those of udlib 0.1 have none
 
 
 def save_checkpoint(folder: Path, tensors: Mapping[str, Tensor], state: Mapping) -> None:
@@ -90,11 +91,22 @@ def require_same(saved: Mapping, current: Mapping, folder: Path) -> None:
         )
 
 
+def require_resumable(saved: Mapping, current: Mapping, folder: Path) -> None:
+    """Refuse a checkpoint of another training, or one that udlib 0.1 left half done: ValueError."""
+    if TRAINING not in saved:
+        raise ValueError(
+            f"checkpoint '{folder}' is a training that udlib 0.1 left half done, and later versions cannot go on with it: "
+            "delete that folder, and the same command starts the training again"
+        )
+    require_same(saved, current, folder)
+
+
 def describe(config, data: ArrayData, identity: Mapping[str, object]) -> dict[str, object]:
     """All that must be equal for a checkpoint to be resumed, by name."""
     labels = data.targets.to(torch.uint8).cpu().numpy().tobytes()
     ignored = b"" if data.ignore is None else data.ignore.cpu().numpy().tobytes()
     return {
+        TRAINING: 2,
         **{f"config.{name}": value for name, value in asdict(config).items()},
         **identity,
         "training set": f"{tuple(data.targets.shape)} labels, {hashlib.sha256(labels + ignored).hexdigest()[:12]}",

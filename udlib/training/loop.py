@@ -1,34 +1,30 @@
-"""Train, predict, evaluate: one loop for every method of the course, over `accelerate` (devices and processes).
+"""The one loop that trains every network of the package, over `accelerate` (devices and processes).
 
-A method brings a network and `loss_fn(model, batch) -> {"total": …, named terms …}`; everything else is here.
-Randomness is a function of (seed, epoch) alone, so a run that was killed resumes as if nothing had happened.
+A caller brings a network and `loss_fn(network, batch) -> {"total": …, named terms …}`; everything else is here.
+Randomness is a function of (seed, epoch) alone, so a training that was killed resumes as if nothing had happened.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Protocol
 
 import torch
-from accelerate import Accelerator
 from accelerate.utils import broadcast, set_seed
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import Dataset
 
-from udlib.datasets.transforms import normalise
-from udlib.metrics import mean_average_precision
 from udlib.progress import track
 from udlib.training.batches import ArrayData, Batch, as_data, load, require_positives
 from udlib.training.checkpoints import (
     describe,
     load_checkpoint,
     part,
-    require_same,
+    require_resumable,
     restore_training,
     save_checkpoint,
     training_tensors,
@@ -43,8 +39,63 @@ from udlib.training.optimization import (
     running_average,
 )
 
-# Options of `fit` that look at the network that is made: they are a student's, and never its teachers'.
-WATCHING = ("validate", "validate_every", "select", "keep", "on_epoch")
+
+def _require_at_least_one(**counts: int | None) -> None:
+    for name, value in counts.items():
+        if value is not None and value < 1:
+            raise ValueError(f"{name} is {value}: expected at least 1")
+
+
+class Augment(Protocol):
+    """What happens to a batch of training images: uint8 (B, 3, H, W) -> float32, normalised.
+
+    `share` is this process's rank and the number of processes. An augmentation that mirrors images says in `mirrored`,
+    bool (B,), which images of the last batch it mirrored, so that their boxes can follow.
+    """
+
+    def __call__(self, images: Tensor, generator: torch.Generator, share: tuple[int, int]) -> Tensor:
+        """Augment one batch."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who looks at the network while it trains. Watching changes no step, only which epoch's weights are kept.
+
+    `validate(network)` gives numbers for the history after every `every` epochs and after the last one. The weights
+    with the highest `select` among them are remembered; `keep="best"` ends with those rather than with the last.
+    `on_epoch(epoch, network, row)` is called after each epoch.
+    """
+
+    validate: Callable[[nn.Module], Mapping[str, float]] | None = None
+    every: int = 1
+    select: str = "mAP"
+    keep: str = "last"
+    on_epoch: Callable[[int, nn.Module, dict[str, float]], None] | None = None
+
+    def __post_init__(self):
+        _require_at_least_one(validate_every=self.every)
+        if self.keep not in ("last", "best"):
+            raise ValueError(f"keep is '{self.keep}': expected 'last', or 'best' together with validate")
+
+
+@dataclass(frozen=True)
+class Saving:
+    """Where a training keeps its checkpoint, and how often it writes it.
+
+    `identity` is what else makes this training what it is: settings of the method, the data, the teachers. A checkpoint
+    in `folder` of another identity, configuration, training set or architecture is refused. None as folder: no checkpoint.
+    """
+
+    folder: str | Path | None = None
+    every: int = 1
+    identity: Mapping[str, object] = field(default_factory=dict)
+
+    def __post_init__(self):
+        _require_at_least_one(checkpoint_every=self.every)
+
+    def below(self, name: str) -> Path | None:
+        """The folder of a part of this training; "" is the training itself."""
+        return None if self.folder is None else Path(self.folder) / name
 
 
 @dataclass
@@ -70,242 +121,223 @@ class History:
             raise ValueError(f"validate gave no '{select}' beside {', '.join(last)}: pass select= one of its numbers")
         record = self.rows[self.best_epoch - 1][select] if self.best_epoch else -math.inf
         if last[select] > record:
-            self.best_epoch = last["epoch"]
+            self.best_epoch = int(last["epoch"])
         return last[select] > record
-
-
-class Predictions(NamedTuple):
-    """Both branches' logits for all N images in order, on the CPU in float32, beside the labels."""
-
-    logits: Tensor  # (N, C)
-    calibration_logits: Tensor | None  # (N, C), None without a calibration branch
-    targets: Tensor  # (N, C)
-    difficult: Tensor | None  # (N, C) bool
 
 
 @keeps_devices
 def fit(
     model: nn.Module,
     data: ArrayData | Dataset,
-    loss_fn: Callable[[nn.Module, Batch], dict[str, Tensor]],
+    loss_fn: Callable[[Any, Batch], dict[str, Tensor]],
     config: TrainingConfig = TrainingConfig(),
     *,
-    augment: Callable[[Tensor, torch.Generator, tuple[int, int]], Tensor] | None = None,
-    validate: Callable[[nn.Module], Mapping[str, float]] | None = None,
-    validate_every: int = 1,
-    select: str = "mAP",
-    keep: str = "last",
-    checkpoint: str | Path | None = None,
-    checkpoint_every: int = 1,
-    identity: Mapping[str, object] | None = None,
-    on_epoch: Callable[[int, nn.Module, dict[str, float]], None] | None = None,
+    augment: Augment | None = None,
+    watch: Watch = Watch(),
+    saving: Saving = Saving(),
     max_steps: int | None = None,
 ) -> History:
-    """Train `model` in place for `config.epochs` epochs, at most `max_steps` steps in all: on the GPU where there is one, and
-    back to the device where it was.
+    """Train `model` in place, on the GPU if there is one, and bring it back to the device where it was.
 
-    `loss_fn(model, batch)` returns named scalars; "total" is minimised. `augment(uint8 images, generator, share)` returns
-    float images, `share` being this process's rank and their number; default: `config.augment`. Of data with proposals,
-    `augment.mirrored` (N,) then says which images were mirrored, or is None. After every `validate_every` epochs and after
-    the last, `validate(model)` gives numbers for the history; the weights with the highest `select` are remembered, and
-    `keep="best"` ends with them rather than with the last. After each epoch `on_epoch(epoch, model, row)` may look on.
+    Python's, NumPy's and torch's global random states are seeded at each epoch.
 
-    `checkpoint` names a folder: written every `checkpoint_every` epochs and, if already there, resumed exactly (bit
-    by bit on a CPU with as many threads). `identity` is what else makes this training what it is, a loss's weight
-    say; a checkpoint of another identity, config, data or architecture is refused (ValueError).
+    Args:
+        model: the network; it ends with the last epoch's weights, the best epoch's, or their running average.
+        data: N images and their labels.
+        loss_fn: `loss_fn(model, batch)` returns named scalars, of which "total" is minimised.
+        config: epochs, optimiser, schedule, augmentation, precision, seed.
+        augment: replaces `config.augment`. For data with proposals it must say what it `mirrored`.
+        watch: validation, which epoch to keep, and a callback.
+        saving: the checkpoint: written after every `saving.every` epochs and, if it is already there, resumed exactly
+            (bit by bit on a CPU with as many threads).
+        max_steps: the largest number of steps in all.
 
-    Python's, NumPy's and torch's global random states are seeded at each epoch. Raises ValueError for a training set
-    without a positive, FloatingPointError for a loss or gradient that is not finite (with the rows of the batch),
-    KeyboardInterrupt that says how to resume.
+    Returns:
+        A row per epoch, the best epoch and its weights.
+
+    Raises:
+        ValueError: for a training set without a positive label, and for a checkpoint of another training.
+        FloatingPointError: for a loss or gradient that is not finite, with the rows of the batch.
+        KeyboardInterrupt: after Ctrl-C, saying how to resume.
     """
-    at_least_one = {"checkpoint_every": checkpoint_every, "validate_every": validate_every, "max_steps": max_steps}
-    for name, value in at_least_one.items():
-        if value is not None and value < 1:
-            raise ValueError(f"{name} is {value}: expected at least 1")
-    if keep not in ("last", "best") or (keep == "best" and validate is None):
-        raise ValueError(f"keep is '{keep}': expected 'last', or 'best' together with validate")
+    _require_at_least_one(max_steps=max_steps)
+    if watch.keep == "best" and watch.validate is None:
+        raise ValueError("keep is 'best': expected 'last', or 'best' together with validate")
     data = as_data(data)
     require_positives(data)
     augment = augment or config.augment
     if data.proposals is not None and not hasattr(augment, "mirrored"):
         raise ValueError(
-            "augment has no `mirrored`, which says what images of the last batch it mirrored: without it their "
+            "augment has no `mirrored`, which says which images of the last batch it mirrored: without it their "
             "boxes cannot follow; use a `BatchAugment`"
         )
-    accelerator = make_accelerator()
-    device, rank, processes = accelerator.device, accelerator.process_index, accelerator.num_processes
-    batch_size = min(config.batch_size, len(data.targets))
-    if batch_size % processes:
-        raise ValueError(f"a batch of {batch_size} cannot be shared by {processes} processes: use a multiple of them")
-    steps = len(data.targets) // batch_size  # an incomplete last batch is left out: each epoch, of other images
-    total_steps = min(config.epochs * steps, max_steps or config.epochs * steps)
-
-    model.to(device, memory_format=torch.channels_last if config.channels_last else torch.preserve_format)
-    average = running_average(model, config, total_steps) if config.ema else None
-    result = average.module if average else model  # what is validated, watched and kept
-    network = accelerator.prepare_model(model)
-    # Of a two-branch network the backbone alone: through the head, UD differentiates twice, which torch.compile does not.
-    compiled = compiled_or_not(getattr(model, "backbone", model), config.compile)
-    optimizer = make_optimizer(model, config)
-    history, best = History(), {}
-    described = describe(config, data, {**(identity or {}), "max_steps": max_steps})
-    if checkpoint is not None and (found := load_checkpoint(checkpoint)) is not None:
-        tensors, state = found
-        require_same(state["identity"], described, checkpoint)
-        restore_training(tensors, model, optimizer, checkpoint, average)
-        history = History(state["rows"], state["best_epoch"])
-        best = {name: value for name, value in tensors.items() if name.startswith("best/")}
-    saved = len(history.rows)
-    data = data.to(device)
-
-    done = min(saved * steps, total_steps) * batch_size
-    with track(total=total_steps * batch_size, description="training", silent=rank > 0, initial=done) as bar:
+    training = _Training(model, data, loss_fn, config, augment, max_steps)
+    training.resume(saving)
+    with training.bar() as bar:
         try:
-            for epoch in range(saved, math.ceil(total_steps / steps)):
-                set_seed(mixed_seed(config.seed, epoch), device_specific=True)  # for dropout and a Dataset's transform
-                order = torch.randperm(len(data.targets), generator=generator(config.seed, epoch))
-                draws = generator(config.seed, epoch, 1)
-                schedule = range(epoch * steps, min((epoch + 1) * steps, total_steps))
-                rates = [learning_rate(step, total_steps, config) for step in schedule]
-                indices = [rows[rank::processes] for rows in order.split(batch_size)[: len(rates)]]
-                batches = load(
-                    data,
-                    indices,
-                    lambda images: augment(images, draws, (rank, processes)),
-                    device,
-                    config.workers,
-                    lambda: augment.mirrored,
-                )
-
-                started = time.perf_counter()
-                with compiled:
-                    losses = train_epoch(
-                        network, optimizer, loss_fn, batches, rates, config, accelerator, epoch, bar, average
-                    )
-                seconds = time.perf_counter() - started
-                if processes > 1:  # all go on with the first one's batch statistics, as they do in each step
-                    for buffer in [*model.buffers(), *(average.buffers() if average else ())]:
-                        buffer.copy_(broadcast(buffer))
-                speed = len(rates) * batch_size / seconds
-                row = {"epoch": epoch + 1, "lr": rates[-1], "seconds": seconds, "images_per_second": speed, **losses}
-                history.rows.append(row)
-                due = (epoch + 1) % validate_every == 0 or schedule.stop == total_steps
-                if validate is not None and due:
-                    row |= {name: float(value) for name, value in validate(result).items()}
-                    if history.improved(select):
-                        best = {f"best/{name}": value.cpu().clone() for name, value in result.state_dict().items()}
-                bar.set(**{name: row[name] for name in ("epoch", "total", select) if name in row})
-                if checkpoint is not None and ((epoch + 1) % checkpoint_every == 0 or schedule.stop == total_steps):
-                    if rank == 0:
-                        state = {"identity": described, "rows": history.rows, "best_epoch": history.best_epoch}
-                        save_checkpoint(checkpoint, training_tensors(model, optimizer, average) | best, state)
-                    accelerator.wait_for_everyone()
-                    saved = epoch + 1
-                if on_epoch is not None:
-                    on_epoch(epoch + 1, result, row)
+            for epoch in range(training.saved, training.epochs):
+                row = training.run_epoch(epoch, bar)
+                last = epoch + 1 == training.epochs
+                if watch.validate is not None and ((epoch + 1) % watch.every == 0 or last):
+                    training.validate(watch, row)
+                bar.set(**{name: row[name] for name in ("epoch", "total", watch.select) if name in row})
+                if saving.folder is not None and ((epoch + 1) % saving.every == 0 or last):
+                    training.save(saving)
+                if watch.on_epoch is not None:
+                    watch.on_epoch(epoch + 1, training.result, row)
         except KeyboardInterrupt:
-            kept = f"{saved} are in '{checkpoint}', and the same call resumes there"
-            if checkpoint is None:
-                kept = "none is saved, pass checkpoint= to be able to resume"
-            raise KeyboardInterrupt(f"training stopped after {len(history.rows)} epochs: {kept}") from None
-    history.best_weights = part(best, "best")
-    if keep == "best":
-        if not best:
-            raise ValueError(f"validate never gave a finite '{select}', so no epoch is the best")
-        model.load_state_dict(history.best_weights)
-    elif average:
-        model.load_state_dict(result.state_dict())
-    return history
+            raise KeyboardInterrupt(training.how_to_resume(saving)) from None
+    return training.finish(watch)
 
 
-def train_epoch(
-    network: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    loss_fn: Callable[[nn.Module, Batch], dict[str, Tensor]],
-    batches: Iterable[Batch],
-    rates: list[float],
-    config: TrainingConfig,
-    accelerator: Accelerator,
-    epoch: int,
-    bar: track,
-    average: AveragedModel | None,
-) -> dict[str, float]:
-    """One step for each batch, at its learning rate, and of the running average; returns the mean of each loss term."""
-    network.train()
-    sums: dict[str, Tensor] = {}
-    for step, (batch, rate) in enumerate(zip(batches, rates)):
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        with autocast(accelerator.device, config.precision):
-            terms = loss_fn(network, batch)
-        optimizer.zero_grad()
-        accelerator.backward(terms["total"])
-        norm = nn.utils.clip_grad_norm_(network.parameters(), config.clip or math.inf)
-        if not torch.isfinite(terms["total"].detach() + norm):
-            values = ", ".join(f"{name} {value.item():.4g}" for name, value in terms.items())
-            raise FloatingPointError(
-                f"epoch {epoch + 1}, step {step + 1}: {values}, gradient norm {norm.item():.4g}; lower the learning "
-                f"rate, or look at the images in rows {batch.index.tolist()} of the training set"
+class _Training:
+    """A training under way: the network and its optimiser, the plan of its steps, and what has come of it so far."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: ArrayData,
+        loss_fn: Callable[[Any, Batch], dict[str, Tensor]],
+        config: TrainingConfig,
+        augment: Augment,
+        max_steps: int | None,
+    ):
+        self.accelerator = make_accelerator()
+        self.rank, self.processes = self.accelerator.process_index, self.accelerator.num_processes
+        self.batch_size = min(config.batch_size, len(data.targets))
+        if self.batch_size % self.processes:
+            raise ValueError(
+                f"a batch of {self.batch_size} cannot be shared by {self.processes} processes: use a multiple of them"
             )
-        optimizer.step()
-        if average is not None:
-            average.update_parameters(network)
-        for name, value in terms.items():
-            sums[name] = sums.get(name, 0.0) + value.detach().float() / len(rates)
-        bar.update(len(batch.index) * accelerator.num_processes)
-    return dict(zip(sums, accelerator.reduce(torch.stack(list(sums.values())), "mean").tolist()))
+        self.steps = len(data.targets) // self.batch_size  # an incomplete last batch is left out: each epoch, other images
+        self.total_steps = min(config.epochs * self.steps, max_steps or config.epochs * self.steps)
+        self.epochs = math.ceil(self.total_steps / self.steps)
+
+        self.model, self.data, self.loss_fn, self.config, self.augment = model, data, loss_fn, config, augment
+        layout = torch.channels_last if config.channels_last else torch.preserve_format
+        model.to(self.accelerator.device, memory_format=layout)
+        self.average = running_average(model, config, self.total_steps) if config.ema else None
+        self.result = self.average.module if self.average else model  # what is validated, watched and kept
+        self.network = self.accelerator.prepare_model(model)
+        # Of a two-branch network the backbone alone: through the head, UD differentiates twice, which torch.compile cannot.
+        self.compiled = compiled_or_not(getattr(model, "backbone", model), config.compile)
+        self.optimizer = make_optimizer(model, config)
+        self.max_steps, self.saved = max_steps, 0
+        self.history, self.best = History(), {}
+
+    def resume(self, saving: Saving) -> None:
+        """Go on from the checkpoint, if there is one."""
+        self.described = describe(self.config, self.data, {**saving.identity, "max_steps": self.max_steps})
+        checkpoint = None if saving.folder is None else load_checkpoint(saving.folder)
+        if checkpoint is not None:
+            tensors, state = checkpoint
+            require_resumable(state["identity"], self.described, saving.folder)
+            restore_training(tensors, self.model, self.optimizer, saving.folder, self.average)
+            self.history = History(state["rows"], state["best_epoch"])
+            self.best = {name: value for name, value in tensors.items() if name.startswith("best/")}
+        self.saved = len(self.history.rows)
+        self.data = self.data.to(self.accelerator.device)
+
+    def bar(self) -> track:
+        """A progress bar over all images of all epochs, shown by the first process."""
+        done = min(self.saved * self.steps, self.total_steps) * self.batch_size
+        total = self.total_steps * self.batch_size
+        return track(total=total, description="training", silent=self.rank > 0, initial=done)
+
+    def run_epoch(self, epoch: int, bar: track) -> dict[str, float]:
+        """Train one epoch, and add its row to the history."""
+        schedule = range(epoch * self.steps, min((epoch + 1) * self.steps, self.total_steps))
+        rates = [learning_rate(step, self.total_steps, self.config) for step in schedule]
+        batches = self._batches(epoch, len(rates))
+        started = time.perf_counter()
+        with self.compiled:
+            losses = self._steps(epoch, batches, rates, bar)
+        seconds = time.perf_counter() - started
+        if self.processes > 1:  # all go on with the first one's batch statistics, as they do in each step
+            for buffer in [*self.model.buffers(), *(self.average.buffers() if self.average else ())]:
+                buffer.copy_(broadcast(buffer))
+        speed = len(rates) * self.batch_size / seconds
+        row = {"epoch": epoch + 1, "lr": rates[-1], "seconds": seconds, "images_per_second": speed, **losses}
+        self.history.rows.append(row)
+        return row
+
+    def _batches(self, epoch: int, steps: int) -> Iterator[Batch]:
+        """The batches of an epoch, in an order and with an augmentation that follow from seed and epoch alone."""
+        seed, augment, share = self.config.seed, self.augment, (self.rank, self.processes)
+        set_seed(mixed_seed(seed, epoch), device_specific=True)  # for dropout and a Dataset's transform
+        order = torch.randperm(len(self.data.targets), generator=generator(seed, epoch))
+        draws = generator(seed, epoch, 1)
+        # Every process takes its turn in each batch, so that together they see what one would see.
+        indices = [rows[self.rank :: self.processes] for rows in order.split(self.batch_size)[:steps]]
+        return load(
+            self.data,
+            indices,
+            lambda images: augment(images, draws, share),
+            self.accelerator.device,
+            self.config.workers,
+            lambda: getattr(augment, "mirrored", None),
+        )
+
+    def _steps(self, epoch: int, batches: Iterator[Batch], rates: list[float], bar: track) -> dict[str, float]:
+        """One step for each batch, at its learning rate, and of the running average; returns the mean of each loss term."""
+        self.network.train()
+        sums: dict[str, Tensor] = {}
+        for step, (batch, rate) in enumerate(zip(batches, rates)):
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            with autocast(self.accelerator.device, self.config.precision):
+                terms = self.loss_fn(self.network, batch)
+            self.optimizer.zero_grad()
+            self.accelerator.backward(terms["total"])
+            # Without clipping, the norm is measured all the same: it tells whether the gradient is finite.
+            norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip or math.inf)
+            if not torch.isfinite(terms["total"].detach() + norm):
+                raise FloatingPointError(_diverged(epoch, step, terms, norm, batch))
+            self.optimizer.step()
+            if self.average is not None:
+                self.average.update_parameters(self.network)
+            for name, value in terms.items():
+                sums[name] = sums.get(name, 0.0) + value.detach().float() / len(rates)
+            bar.update(len(batch.index) * self.processes)
+        return dict(zip(sums, self.accelerator.reduce(torch.stack(list(sums.values())), "mean").tolist()))
+
+    def validate(self, watch: Watch, row: dict[str, float]) -> None:
+        """Add the validation numbers to the epoch's row, and remember its weights if it is the best so far."""
+        row |= {name: float(value) for name, value in watch.validate(self.result).items()}
+        if self.history.improved(watch.select):
+            self.best = {f"best/{name}": value.cpu().clone() for name, value in self.result.state_dict().items()}
+
+    def save(self, saving: Saving) -> None:
+        """Write the checkpoint; the first of several processes writes, and all wait for it."""
+        if self.rank == 0:
+            state = {"identity": self.described, "rows": self.history.rows, "best_epoch": self.history.best_epoch}
+            tensors = training_tensors(self.model, self.optimizer, self.average) | self.best
+            save_checkpoint(saving.folder, tensors, state)
+        self.accelerator.wait_for_everyone()
+        self.saved = len(self.history.rows)
+
+    def how_to_resume(self, saving: Saving) -> str:
+        """What Ctrl-C says: how far the training came, and how it goes on."""
+        kept = f"{self.saved} are in '{saving.folder}', and the same call resumes there"
+        if saving.folder is None:
+            kept = "none is saved, pass a folder to be able to resume"
+        return f"training stopped after {len(self.history.rows)} epochs: {kept}"
+
+    def finish(self, watch: Watch) -> History:
+        """Give the network the weights that are to be kept."""
+        self.history.best_weights = part(self.best, "best")
+        if watch.keep == "best":
+            if not self.best:
+                raise ValueError(f"validate never gave a finite '{watch.select}', so no epoch is the best")
+            self.model.load_state_dict(self.history.best_weights)
+        elif self.average:
+            self.model.load_state_dict(self.result.state_dict())
+        return self.history
 
 
-@keeps_devices
-@torch.no_grad()
-def predict(
-    model: nn.Module,
-    data: ArrayData | Dataset,
-    *,
-    batch_size: int = 256,
-    precision: str = "auto",
-    calibration: bool = True,
-    prepare: Callable[[Tensor], Tensor] = normalise,
-    workers: int = 0,
-) -> Predictions:
-    """Logits of both branches for every image, in order, exact with any number of processes; `model` in eval mode.
-
-    `calibration=False` leaves the calibration branch out. `prepare` makes float images of uint8 ones.
-    """
-    data = as_data(data)
-    accelerator = make_accelerator()
-    device, rank, processes = accelerator.device, accelerator.process_index, accelerator.num_processes
-    count = len(data.targets)
-    # Every process takes an equal slice of each batch; the last batch wraps around, and its surplus is cut off below.
-    share = math.ceil(batch_size / processes)
-    padded = torch.arange(math.ceil(count / processes) * processes) % count
-    indices = [rows.chunk(processes)[rank] for rows in padded.split(share * processes)]
-    gathered = []
-    modes = {module: module.training for module in model.modules()}  # parts of a network may differ
-    model.to(device).eval()
-    try:
-        for batch in load(data, indices, prepare, device, workers):
-            with autocast(device, precision):
-                seen = (batch.images, batch.regions) if getattr(model, "sees_regions", False) else (batch.images,)
-                prediction = model(*seen, calibration=calibration)
-            branches = [logits for logits in prediction[:2] if logits is not None]
-            # Gathered batch by batch: after the loop, the batches of the processes would stand one after the other.
-            gathered.append(accelerator.gather(torch.stack(branches).transpose(0, 1).float().contiguous()).cpu())
-    finally:
-        for module, training in modes.items():
-            module.training = training
-    logits = torch.cat(gathered)[:count].unbind(1)
-    return Predictions(logits[0], logits[1] if len(logits) > 1 else None, data.targets.cpu(), data.difficult)
-
-
-def evaluate(model: nn.Module, data: ArrayData | Dataset, scores: str = "sigmoid", **options) -> dict[str, float]:
-    """mAP with difficult labels ignored (VOC's protocol), and NLL, the mean log loss of a label in nats, with all.
-
-    `options` are those of `predict`. Fractions: mAP 0.8 is 80 %. `scores="softmax"` is for logits without a level: images
-    are ranked by softmax, and there is no NLL.
-    """
-    found = predict(model, data, calibration=False, **options)
-    if scores == "softmax":
-        return {"mAP": float(mean_average_precision(found.logits.softmax(1), found.targets, found.difficult))}
-    nll = nn.functional.binary_cross_entropy_with_logits(found.logits, found.targets.float()).item()
-    return {"mAP": float(mean_average_precision(found.logits, found.targets, found.difficult)), "NLL": nll}
+def _diverged(epoch: int, step: int, terms: Mapping[str, Tensor], norm: Tensor, batch: Batch) -> str:
+    values = ", ".join(f"{name} {value.item():.4g}" for name, value in terms.items())
+    return (
+        f"epoch {epoch + 1}, step {step + 1}: {values}, gradient norm {norm.item():.4g}; lower the learning "
+        f"rate, or look at the images in rows {batch.index.tolist()} of the training set"
+    )

@@ -8,7 +8,7 @@ from collections.abc import Hashable, Mapping, Sequence
 import numpy as np
 
 from udlib.course.explorers.base import Explorer, Frame
-from udlib.course.store import Run
+from udlib.course.runs import Run
 from udlib.figures.label_graphs import Partition, partition_graph
 from udlib.statistics import paired_difference, summary
 

@@ -14,7 +14,7 @@ from udlib.calibration import (
     true_calibration_error,
 )
 from udlib.course.explorers.base import Explorer, Frame
-from udlib.course.store import Run
+from udlib.course.runs import Run
 from udlib.figures import plots
 from udlib.metrics import average_precision
 from udlib.statistics import Interval

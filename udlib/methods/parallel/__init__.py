@@ -1,4 +1,39 @@
 """Parallel Self-Distillation: `method` declares it, `partitions` cuts the classes."""
 
-from udlib.methods.parallel.method import *  # noqa: F403
-from udlib.methods.parallel.method import GROUPS, STRATEGIES  # noqa: F401
+from udlib.methods.parallel.method import (
+    GROUPS,
+    METHOD,
+    STRATEGIES,
+    ParallelSelfDistillation,
+    Settings,
+    parallel_loss,
+    partitions,
+    scattered,
+)
+from udlib.methods.parallel.partitions import (
+    Parts,
+    cooccurrence_partition,
+    disoccurrence_partition,
+    label_affinity,
+    random_partition,
+    require_partition,
+    stored_partition,
+)
+
+__all__ = [
+    "GROUPS",
+    "METHOD",
+    "STRATEGIES",
+    "ParallelSelfDistillation",
+    "Parts",
+    "Settings",
+    "cooccurrence_partition",
+    "disoccurrence_partition",
+    "label_affinity",
+    "parallel_loss",
+    "partitions",
+    "random_partition",
+    "require_partition",
+    "scattered",
+    "stored_partition",
+]

@@ -10,48 +10,26 @@ or what the loss does is taken for what the teachers do.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from accelerate.utils import set_seed
-from torch import Tensor
-from torch.utils.data import Dataset
+from torch import Tensor, nn
 
 from udlib.heads import DualBranchNet
 from udlib.losses import asymmetric_loss
-from udlib.methods.distillation import Ask, Taught, answers, few_views, stored_answers
+from udlib.methods.base import Method, Recipe, Stage, Stages, make_recipe, two_branch_network
 from udlib.methods.parallel.partitions import (
     Parts,
     cooccurrence_partition,
     disoccurrence_partition,
-    label_affinity,
     random_partition,
     require_partition,
     stored_partition,
 )
-from udlib.methods.supervised import make_network, on_validation
-from udlib.training.batches import ArrayData, Batch, as_data
-from udlib.training.checkpoints import fingerprint
-from udlib.training.devices import keeps_devices, make_accelerator
-from udlib.training.loop import WATCHING, History, TrainingConfig, fit, mixed_seed
-
-__all__ = [
-    "Settings",
-    "build",
-    "cooccurrence_partition",
-    "disoccurrence_partition",
-    "label_affinity",
-    "needs",
-    "parallel_loss",
-    "partitions",
-    "random_partition",
-    "require_partition",
-    "scattered",
-    "stored_partition",
-    "train",
-    "train_parallel",
-]
+from udlib.methods.teachers import Ask, TeacherAnswers, answers, stored_where_few
+from udlib.training.batches import ArrayData, Batch
+from udlib.training.optimization import TrainingConfig, mixed_seed
 
 STRATEGIES = ("both", "CGP", "DGP", "random")
 GROUPS = ("co", "dis")  # of teachers: those of the co-occurrence partition, and of the other
@@ -89,9 +67,8 @@ class Settings:
 
     def teachers(self) -> dict[str, tuple[int, ...]]:
         """The classes of each teacher by its name, "co 1" and so on."""
-        return {
-            f"{group} {number}": part for group, parts in self.groups().items() for number, part in enumerate(parts, 1)
-        }
+        groups = self.groups().items()
+        return {f"{group} {number}": part for group, parts in groups for number, part in enumerate(parts, 1)}
 
     @property
     def share(self) -> float:
@@ -99,48 +76,48 @@ class Settings:
         return self.alpha if self.co and self.dis or not self.groups() else float(bool(self.co))
 
 
-def needs(recipe) -> dict[str, dict]:
-    """The teachers that must be trained before this recipe: for each name the choices of its own recipe."""
-    own = Settings.__dataclass_fields__
-    shared = {name: value for name, value in recipe.choices().items() if name not in own}
-    return {
-        name: shared | {"method": recipe.method, "classes": part, "seed": _seed(recipe.training, name)}
-        for name, part in recipe.settings.teachers().items()
-    }
+class ParallelSelfDistillation(Method):
+    """As many teachers as there are parts, and one student of all classes."""
+
+    name = "parallel"
+    Settings = Settings
+
+    def needs(self, recipe: Recipe) -> dict[str, Recipe]:
+        """The teachers: this method without partitions, restricted to the classes of a part."""
+        own = Settings.__dataclass_fields__
+        shared = {name: value for name, value in recipe.choices().items() if name not in own}
+        return {
+            name: make_recipe(
+                self.name, Settings, **shared | {"classes": part, "seed": teacher_seed(recipe.training, name)}
+            )
+            for name, part in recipe.settings.teachers().items()
+        }
+
+    def build(self, recipe: Recipe, num_classes: int, weights: str | None = None) -> DualBranchNet:
+        """A backbone with a classifier alone."""
+        return two_branch_network(recipe, num_classes, 0.0, weights)
+
+    def stages(self, recipe: Recipe, data: ArrayData, teachers: Mapping[str, nn.Module]) -> Stages:
+        """The labels and the teachers' logits, both until the end."""
+        settings, config = recipe.settings, recipe.training
+        for parts in settings.groups().values():
+            require_partition(parts, data.targets.shape[1])
+        asks = {}
+        for group, parts in settings.groups().items():
+            members = [teachers[f"{group} {number}"] for number in range(1, len(parts) + 1)]
+            asks[group] = stored_where_few(scattered(members, parts), data, config)
+        student = self.new_network(recipe, data.targets.shape[1])
+        yield Stage(student, loss_of(asks, settings.share), data, config)
+        return student
 
 
-def _seed(config: TrainingConfig, name: str) -> int:
+METHOD = ParallelSelfDistillation()
+
+
+def teacher_seed(config: TrainingConfig, name: str) -> int:
     """Each teacher starts from a seed of its own, the same for every student that has a teacher of this name."""
     group, number = name.split()
     return mixed_seed(config.seed, GROUPS.index(group), int(number))
-
-
-def build(recipe, num_classes: int) -> DualBranchNet:
-    """The student of a recipe (see `experiments.Recipe`) from a random start, for trained weights to be loaded into."""
-    return make_network(num_classes, 0.0, recipe.network, None, recipe.pooling, recipe.embedding, recipe.bias)
-
-
-def train(
-    recipe, data: ArrayData, validation: ArrayData | None, checkpoint=None, **options
-) -> tuple[DualBranchNet, History]:
-    """Train a recipe of this method, with validation and a checkpoint every five epochs, unless `options` of
-    `training.fit` say otherwise. The teachers may stand among them, by the names in `needs`; else they are trained too."""
-    teachers = {name: options.pop(name) for name in recipe.settings.teachers() if name in options}
-    usual = {"keep": recipe.keep, "validate_every": 5, "checkpoint_every": 5, "identity": recipe.flat()}
-    return train_parallel(
-        data,
-        recipe.training,
-        recipe.settings,
-        teachers=teachers,
-        network=recipe.network,
-        weights=recipe.weights,
-        pooling=recipe.pooling,
-        embedding=recipe.embedding,
-        bias=recipe.bias,
-        validation=validation,
-        checkpoint=checkpoint,
-        **usual | options,
-    )
 
 
 def parallel_loss(
@@ -151,13 +128,27 @@ def parallel_loss(
     alpha: float = 0.5,
     ignore: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """½ ASL(z, y) + ½ α ‖z − z_co‖² + ½ (1 − α) ‖z − z_dis‖² (PSD) → "total", and the terms "asymmetric",
-    "co" and "dis" unweighted.
+    """Compute ½ ASL(z, y) + ½ α ‖z − z_co‖² + ½ (1 − α) ‖z − z_dis‖².
 
-    All (N, C); the teachers' logits are detached. ASL and the squared distances are sums over classes and means over images;
-    an ignored label is left out of all three. Teachers whose weight is 0 may be None. With no teachers at all, the total is
-    ASL alone and undivided. Raises ValueError for α outside [0, 1], missing teachers, another shape, and as
-    `losses.asymmetric_loss` does.
+    ASL and the squared distances are sums over classes and means over images. With no teachers at all, the total is ASL
+    alone and undivided.
+
+    Args:
+        logits: the student's z, (N, C).
+        targets: labels in {0, 1}, (N, C).
+        co_logits: those of the co-occurrence teachers, (N, C), detached here; None where their weight is 0.
+        dis_logits: those of the dis-occurrence teachers, likewise.
+        alpha: weight of the first group in [0, 1]; the other has 1 − α.
+        ignore: (N, C) bool, labels that are left out of all three terms.
+
+    Returns:
+        "total", and the terms "asymmetric", "co" and "dis" unweighted.
+
+    Raises:
+        ValueError: for α outside [0, 1], missing teachers, another shape, and as `losses.asymmetric_loss` does.
+
+    Source:
+        PSD (Xu et al., 2022).
     """
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha is {alpha}: expected a weight in [0, 1]")
@@ -165,26 +156,33 @@ def parallel_loss(
     if co_logits is None and dis_logits is None:
         return {"total": terms["asymmetric"], **terms}
     total = terms["asymmetric"] / 2
-    for name, taught, weight in (("co", co_logits, alpha), ("dis", dis_logits, 1 - alpha)):
-        if taught is None:
+    for name, teacher_logits, weight in (("co", co_logits, alpha), ("dis", dis_logits, 1 - alpha)):
+        if teacher_logits is None:
             if weight > 0:
-                raise ValueError(f"alpha is {alpha} but {name}_logits is None: pass it, or alpha={int(name == 'dis')}")
+                raise ValueError(
+                    f"alpha is {alpha} but {name}_logits is None: pass it, or alpha={int(name == 'dis')}"
+                )
             continue
-        if taught.shape != logits.shape:
+        if teacher_logits.shape != logits.shape:
             raise ValueError(
-                f"{name}_logits have shape {tuple(taught.shape)} and logits {tuple(logits.shape)}: expected "
+                f"{name}_logits have shape {tuple(teacher_logits.shape)} and logits {tuple(logits.shape)}: expected "
                 "one for each image and class in both"
             )
-        apart = logits.float() - taught.detach().float()
+        apart = logits.float() - teacher_logits.detach().float()
         terms[name] = (apart if ignore is None else apart.masked_fill(ignore, 0)).square().sum(1).mean()
         total = total + weight / 2 * terms[name]
     return {"total": total, **terms}
 
 
 def scattered(teachers: Sequence[DualBranchNet], parts: Sequence[Sequence[int]]) -> Ask:
-    """`ask(batch)`: what the teachers of one partition say together, each in the columns of its part: logits (N, C).
+    """Make `ask(batch)`: the logits (N, C) of one partition's teachers, each in the columns of its part.
 
-    The teachers are put in eval mode. Raises ValueError unless parts and teachers go together and each class has its own.
+    Args:
+        teachers: one for each part, in the same order; they are put in eval mode.
+        parts: the class numbers of each part.
+
+    Raises:
+        ValueError: unless parts and teachers go together and each class has its own.
     """
     num_classes = sum(map(len, parts))
     require_partition(parts, num_classes)
@@ -194,12 +192,12 @@ def scattered(teachers: Sequence[DualBranchNet], parts: Sequence[Sequence[int]])
             f"the teachers know {known} classes and the parts have {[len(part) for part in parts]}: "
             "give one teacher for each part, in the same order"
         )
-    asked = [answers(teacher, calibration=False, attention=False) for teacher in teachers]
+    members = [answers(teacher, calibration=False, attention=False) for teacher in teachers]
 
-    def ask(batch: Batch) -> Taught:
-        said = torch.cat([one(batch).logits for one in asked], 1)
-        columns = torch.tensor([c for part in parts for c in part], device=said.device)
-        return Taught(torch.empty_like(said).index_copy_(1, columns, said), None, None)
+    def ask(batch: Batch) -> TeacherAnswers:
+        logits = torch.cat([member(batch).logits for member in members], 1)
+        columns = torch.tensor([c for part in parts for c in part], device=logits.device)
+        return TeacherAnswers(torch.empty_like(logits).index_copy_(1, columns, logits), None, None)
 
     return ask
 
@@ -212,147 +210,53 @@ def partitions(
     folder: Path | None = None,
     ignore: Tensor | None = None,
 ) -> dict[str, Parts]:
-    """The partitions of labels `targets` (N, C) as `Settings` takes them: {"co": parts, "dis": parts}, or one of them.
+    """Cut the classes into parts, as `Settings` takes them: {"co": parts, "dis": parts}, or one of them.
 
-    Labels that are ignored, True in `ignore` (N, C), do not count. `strategy` is "both", "CGP" or "DGP" alone, or "random",
-    the control with parts of both sizes whose classes are shuffled; `seed` is that of the clustering. k = 1 is one part of all
-    classes. With `folder`, what is found is stored there and read again (`stored_partition`). Raises ValueError for an
-    unknown strategy, for a part without a positive label, and as `cooccurrence_partition` does.
+    Args:
+        targets: labels in {0, 1}, (N, C).
+        k: number of parts; k = 1 is one part of all classes.
+        strategy: "both", "CGP" or "DGP" alone, or "random", the control with parts of both sizes whose classes are
+            shuffled.
+        seed: of the clustering.
+        folder: where the partitions are stored, and read again (`stored_partition`).
+        ignore: (N, C) bool, labels that do not count.
+
+    Raises:
+        ValueError: for an unknown strategy, for a part without a positive label, and as `cooccurrence_partition` does.
     """
     if strategy not in STRATEGIES:
         raise ValueError(f"strategy is '{strategy}': choose one of {', '.join(STRATEGIES)}")
     targets = targets.bool() if ignore is None else targets.bool() & ~ignore
     if k == 1:
         return {"co": [list(range(targets.shape[1]))]}
-    made = {"co": ("CGP", cooccurrence_partition), "dis": ("DGP", disoccurrence_partition)}
-    found = {
+    makers = {"co": ("CGP", cooccurrence_partition), "dis": ("DGP", disoccurrence_partition)}
+    parts_by_group = {
         group: stored_partition(folder / f"{name}.json", name, targets, k, seed) if folder else make(targets, k, seed)
-        for group, (name, make) in made.items()
+        for group, (name, make) in makers.items()
         if strategy in (name, "both", "random")
     }
     if strategy == "random":
-        found = {
+        parts_by_group = {
             group: random_partition(parts, mixed_seed(seed, place))
-            for place, (group, parts) in enumerate(found.items())
+            for place, (group, parts) in enumerate(parts_by_group.items())
         }
-    for group, parts in found.items():
+    for group, parts in parts_by_group.items():
         for part in parts:
             if not targets[:, part].any():
                 raise ValueError(
-                    f"the {made[group][0]} part of classes {part} has no positive label to learn from: use a smaller k"
+                    f"the {makers[group][0]} part of classes {part} has no positive label to learn from: use a smaller k"
                 )
-    return found
+    return parts_by_group
 
 
-@keeps_devices
-def train_parallel(
-    data: ArrayData | Dataset,
-    config: TrainingConfig = TrainingConfig(),
-    settings: Settings = Settings(),
-    *,
-    teachers: Mapping[str, DualBranchNet] | None = None,
-    network: str = "small",
-    weights=None,
-    pooling: str = "avg",
-    embedding: int = 512,
-    bias: bool = True,
-    validation: ArrayData | Dataset | None = None,
-    checkpoint: str | Path | None = None,
-    identity: Mapping[str, object] | None = None,
-    on_teacher: Callable[[str, Sequence[int]], None] | None = None,
-    only: str | None = None,
-    **options,
-) -> tuple[DualBranchNet, History]:
-    """Train the teachers of each part one after the other, then the student; the same seed gives the same student.
+def loss_of(asks: Mapping[str, Ask], alpha: float) -> Callable[[DualBranchNet, Batch], dict[str, Tensor]]:
+    """Make `loss_fn(network, batch)` for `training.fit`: `parallel_loss` on what these groups of teachers say, or ASL alone."""
 
-    Teachers and student are of one `network` and train by one `config`, each teacher from a seed of its own; a student
-    starts as any network of that seed does. With `teachers` given by their names ("co 1", …), the student alone is trained.
-    Each has a checkpoint folder of its own (`co 1`, …, `student`), so that a kill at any moment is resumed to the same
-    student. Before each teacher `on_teacher(name, classes)` is called. What validates, selects and looks on is the student's,
-    and so is the history; its first row has `teachers_seconds`. Other arguments and errors are those of
-    `supervised.train_supervised`; ValueError for teachers that do not go with the partitions.
-
-    With `only`, the name of a teacher, that one alone is trained and returned: several processes may so share the teachers of
-    one `checkpoint` folder, and the call without `only` then finds them there.
-    """
-    data = as_data(data).to(make_accelerator().device)
-    shape = {"network": network, "weights": str(weights), "pooling": pooling}
-    own = shape | {"alpha": settings.share} | (identity or {})
-    folder = None if checkpoint is None else Path(checkpoint)
-    for parts in settings.groups().values():
-        require_partition(parts, data.targets.shape[1])
-
-    def new(classes: int, seed: int) -> DualBranchNet:
-        set_seed(seed)
-        return make_network(classes, 0.0, network, weights, pooling, embedding, bias)
-
-    shared = {name: value for name, value in options.items() if name not in WATCHING}
-    trained, spent = dict(teachers or {}), 0.0
-    if trained and trained.keys() != settings.teachers().keys():
-        raise ValueError(f"the teachers are {', '.join(trained)}: expected {', '.join(settings.teachers()) or 'none'}")
-    if only is not None and only not in settings.teachers():
-        raise ValueError(
-            f"there is no teacher '{only}' to train: choose one of {', '.join(settings.teachers()) or 'none'}"
-        )
-    for name, part in ({} if trained else settings.teachers()).items():
-        if only not in (None, name):
-            continue
-        if on_teacher is not None:
-            on_teacher(name, part)
-        seed, columns = _seed(config, name), list(part)
-        trained[name] = new(len(part), seed)
-        restricted = {
-            what: None if (value := getattr(data, what)) is None else value[:, columns]
-            for what in ("targets", "ignore", "difficult")
-        }
-        history = fit(
-            trained[name],
-            replace(data, **restricted),
-            _asked({}, 0.5),
-            replace(config, seed=seed),
-            identity=own | {"classes": columns},
-            checkpoint=folder and folder / name,
-            **shared,
-        )
-        spent += sum(history.column("seconds"))
-        if only == name:
-            return trained[name], history
-    asks = {}
-    for group, parts in settings.groups().items():
-        asks[group] = scattered([trained[f"{group} {number}"] for number in range(1, len(parts) + 1)], parts)
-        if stored := few_views(data, config, options):
-            asks[group] = stored_answers(asks[group], *stored)
-    if validation is not None:
-        options["validate"] = on_validation(validation, config)
-    if trained:  # a checkpoint of the student belongs to these teachers and no others
-        tensors = {f"{name}/{key}": value for name, one in trained.items() for key, value in one.state_dict().items()}
-        own |= {"teachers": fingerprint(tensors)}
-    model = new(data.targets.shape[1], config.seed)
-    history = fit(
-        model,
-        data,
-        _asked(asks, settings.share),
-        config,
-        identity=own,
-        checkpoint=folder and folder / "student",
-        **options,
-    )
-    history.rows[0]["teachers_seconds"] = spent
-    return model, history
-
-
-def _asked(asks: Mapping[str, Ask], alpha: float):
-    """`loss_fn(model, batch)` for `training.fit`: `parallel_loss` of what these groups of teachers say, or ASL alone."""
-
-    def loss_fn(model: DualBranchNet, batch: Batch) -> dict[str, Tensor]:
-        said = {group: ask(batch).logits for group, ask in asks.items()}
+    def loss_fn(student: DualBranchNet, batch: Batch) -> dict[str, Tensor]:
+        logits = {group: ask(batch).logits for group, ask in asks.items()}
+        prediction = student(batch.images, calibration=False)
         return parallel_loss(
-            model(batch.images, calibration=False).logits,
-            batch.targets,
-            said.get("co"),
-            said.get("dis"),
-            alpha,
-            batch.ignore,
+            prediction.logits, batch.targets, logits.get("co"), logits.get("dis"), alpha, batch.ignore
         )
 
     return loss_fn

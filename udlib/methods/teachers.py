@@ -1,0 +1,156 @@
+"""What trained teachers say about images: asked batch by batch, or once and for all.
+
+A teacher is a constant: it is in eval mode, on the device of the images, and no gradient flows through its answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from udlib.attention import uncertainty_attention
+from udlib.datasets.proposals import Regions
+from udlib.datasets.transforms import normalise
+from udlib.heads import DualBranchNet
+from udlib.training.batches import ArrayData, Batch
+from udlib.training.devices import autocast, beside, make_accelerator
+from udlib.training.optimization import TrainingConfig
+
+
+class TeacherAnswers(NamedTuple):
+    """What a teacher says about N images."""
+
+    logits: Tensor  # (N, C)
+    calibration_logits: Tensor | None  # (N, C), None where no term needs them
+    attention: Tensor | None  # (N, h, w), None likewise
+
+
+Ask = Callable[[Batch], TeacherAnswers]
+
+
+def answers(teacher: DualBranchNet, calibration: bool = True, attention: bool = True) -> Ask:
+    """Make `ask(batch)`, which runs a two-branch teacher on the images of a batch.
+
+    Args:
+        teacher: put in eval mode by the caller; it moves to the images' device if need be.
+        calibration: whether the calibration branch is asked too.
+        attention: whether its map of uncertainty is wanted too (UD, Eq. 16).
+
+    Raises:
+        FloatingPointError: when an answer is not finite, with the rows of the images.
+    """
+
+    def ask(batch: Batch) -> TeacherAnswers:
+        with torch.inference_mode():
+            prediction = beside(teacher, batch.images)(batch.images, calibration=calibration)
+            parts = [prediction.logits, prediction.calibration_logits] if calibration else [prediction.logits]
+            require_finite(batch, *parts)
+            maps = uncertainty_attention(teacher.head, prediction.features, teacher.pooling) if attention else None
+        # Copies, since tensors made in inference mode may not take part in the student's backward pass.
+        parts = (prediction.logits, prediction.calibration_logits, maps)
+        return TeacherAnswers(*(None if part is None else part.clone() for part in parts))
+
+    return ask
+
+
+def require_finite(batch: Batch, *answers: Tensor) -> None:
+    """Refuse answers (N, …) of a teacher that are not finite: FloatingPointError that names the images' rows."""
+    finite = torch.stack([answer.isfinite().flatten(1).all(1) for answer in answers]).all(0)
+    if not finite.all():
+        rows = batch.index[(~finite).cpu()].tolist()
+        raise FloatingPointError(
+            f"the teacher's answer is not finite for the images in rows {rows} of the "
+            "training set: check its weights, and its precision"
+        )
+
+
+def few_views(data: ArrayData, config: TrainingConfig) -> bool:
+    """Whether a training shows each image either as it is or mirrored, and often enough for storing the answers to pay."""
+    moved = config.shift or config.erase or config.crop
+    return not moved and config.epochs > 2 and isinstance(data.images, Tensor)
+
+
+def stored_where_few(ask: Ask, data: ArrayData, config: TrainingConfig) -> Ask:
+    """`ask`, with its answers stored beforehand where `few_views` says that this pays."""
+    return stored_answers(ask, data, config.precision) if few_views(data, config) else ask
+
+
+def stored_answers(ask: Ask, data: ArrayData, precision: str = "auto", batch_size: int = 256) -> Ask:
+    """Compute the answers to every image of `data` and to its mirror image now, and look them up from then on.
+
+    A trained teacher gives the same answer to the same picture, and with flips alone each image has two views: over
+    forty epochs it is asked a twentieth as often.
+
+    Args:
+        ask: asks the teacher.
+        data: uint8 images in memory; every batch that is looked up later shows one of these, whole, mirrored or not.
+        precision: that of the training.
+        batch_size: images at a time.
+    """
+    device = make_accelerator().device  # of the teacher; the images may be too many for it
+    plain, mirrored = [], []
+    for rows in torch.arange(len(data.targets)).split(batch_size):
+        images = normalise(data.images[rows.to(data.images.device)].to(device))
+        for parts, view, flip in ((plain, images, False), (mirrored, images.flip(3), True)):
+            with autocast(device, precision):
+                view = view.contiguous(memory_format=torch.channels_last)
+                parts.append(ask(Batch(view, None, None, rows, _regions(data, rows, flip, device))))
+    both = [_joined(plain), _joined(mirrored)]
+
+    def look_up(batch: Batch) -> TeacherAnswers:
+        def view(as_they_are: Tensor | None, flipped: Tensor | None) -> Tensor | None:
+            if as_they_are is None:
+                return None
+            rows = batch.index.to(as_they_are.device)
+            if batch.mirrored is None:
+                return as_they_are[rows]
+            which = batch.mirrored.to(as_they_are.device).view(-1, *[1] * (as_they_are.ndim - 1))
+            return torch.where(which, flipped[rows], as_they_are[rows])
+
+        return TeacherAnswers(*(view(*parts) for parts in zip(*both)))
+
+    return look_up
+
+
+def _regions(data: ArrayData, rows: Tensor, mirrored: bool, device: torch.device) -> Regions | None:
+    if data.proposals is None:
+        return None
+    return data.proposals.of(rows).to(device).mirrored(torch.full((len(rows),), mirrored))
+
+
+def _joined(parts: Sequence[TeacherAnswers]) -> TeacherAnswers:
+    return TeacherAnswers(*(None if part[0] is None else torch.cat(part) for part in zip(*parts)))
+
+
+def require_same_number(known: int, num_classes: int) -> None:
+    """Refuse a teacher of another number of classes (ValueError)."""
+    if known != num_classes:
+        raise ValueError(
+            f"the teacher knows {known} classes and the student {num_classes}: both must name the same "
+            "ones, in the same order"
+        )
+
+
+def require_same_classes(teacher: Sequence[str], student: Sequence[str]) -> None:
+    """Refuse a teacher of other classes, or of the same ones in another order: ValueError that names the first difference."""
+    teacher, student = tuple(teacher), tuple(student)
+    if teacher == student:
+        return
+    for whose, missing in (("teacher", set(student) - set(teacher)), ("student", set(teacher) - set(student))):
+        if missing:
+            raise ValueError(
+                f"the {whose} does not know '{min(missing)}': teacher and student must name the same classes"
+            )
+    at = next(k for k, (a, b) in enumerate(zip(teacher, student)) if a != b)
+    raise ValueError(f"class {at} is '{teacher[at]}' to the teacher and '{student[at]}' to the student: use one order")
+
+
+def on_teachers_device(teacher: nn.Module, config: TrainingConfig) -> nn.Module:
+    """The teacher on the device that trains, in the layout that pays there, in eval mode."""
+    device = make_accelerator().device
+    # On a CPU the layout gains a small teacher nothing, and changes the last bits of its answers.
+    on_gpu = config.channels_last and device.type == "cuda"
+    return teacher.to(device, memory_format=torch.channels_last if on_gpu else torch.preserve_format).eval()

@@ -1,0 +1,97 @@
+"""What a trained network says about images, and how well it ranks them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from udlib.datasets.transforms import normalise
+from udlib.metrics import mean_average_precision
+from udlib.training.batches import ArrayData, as_data, load
+from udlib.training.devices import autocast, keeps_devices, make_accelerator
+from udlib.training.optimization import TrainingConfig
+
+
+class Predictions(NamedTuple):
+    """Both branches' logits for all N images in order, on the CPU in float32, beside the labels."""
+
+    logits: Tensor  # (N, C)
+    calibration_logits: Tensor | None  # (N, C), None without a calibration branch
+    targets: Tensor  # (N, C)
+    difficult: Tensor | None  # (N, C) bool
+
+
+@keeps_devices
+@torch.no_grad()
+def predict(
+    model: nn.Module,
+    data: ArrayData | Dataset,
+    *,
+    batch_size: int = 256,
+    precision: str = "auto",
+    calibration: bool = True,
+    prepare: Callable[[Tensor], Tensor] = normalise,
+    workers: int = 0,
+) -> Predictions:
+    """Logits of both branches for every image, in order, exact with any number of processes; `model` in eval mode.
+
+    `calibration=False` leaves the calibration branch out. `prepare` makes float images of uint8 ones.
+    """
+    data = as_data(data)
+    accelerator = make_accelerator()
+    device, rank, processes = accelerator.device, accelerator.process_index, accelerator.num_processes
+    count = len(data.targets)
+    # Every process takes an equal slice of each batch; the last batch wraps around, and its surplus is cut off below.
+    share = math.ceil(batch_size / processes)
+    padded = torch.arange(math.ceil(count / processes) * processes) % count
+    indices = [rows.chunk(processes)[rank] for rows in padded.split(share * processes)]
+    gathered = []
+    modes = {module: module.training for module in model.modules()}  # parts of a network may differ
+    model.to(device).eval()
+    try:
+        for batch in load(data, indices, prepare, device, workers):
+            with autocast(device, precision):
+                seen = (batch.images, batch.regions) if getattr(model, "sees_regions", False) else (batch.images,)
+                prediction = model(*seen, calibration=calibration)
+            branches = [logits for logits in prediction[:2] if logits is not None]
+            # Gathered batch by batch: after the loop, the batches of the processes would stand one after the other.
+            gathered.append(accelerator.gather(torch.stack(branches).transpose(0, 1).float().contiguous()).cpu())
+    finally:
+        for module, training in modes.items():
+            module.training = training
+    logits = torch.cat(gathered)[:count].unbind(1)
+    return Predictions(logits[0], logits[1] if len(logits) > 1 else None, data.targets.cpu(), data.difficult)
+
+
+def evaluate(model: nn.Module, data: ArrayData | Dataset, scores: str = "sigmoid", **options) -> dict[str, float]:
+    """mAP with difficult labels ignored (VOC's protocol), and NLL, the mean log loss of a label in nats, with all.
+
+    `options` are those of `predict`. Fractions: mAP 0.8 is 80 %. `scores="softmax"` is for logits without a level: images
+    are ranked by softmax, and there is no NLL.
+    """
+    found = predict(model, data, calibration=False, **options)
+    if scores == "softmax":
+        return {"mAP": float(mean_average_precision(found.logits.softmax(1), found.targets, found.difficult))}
+    nll = nn.functional.binary_cross_entropy_with_logits(found.logits, found.targets.float()).item()
+    return {"mAP": float(mean_average_precision(found.logits, found.targets, found.difficult)), "NLL": nll}
+
+
+def on_validation(
+    data: ArrayData | Dataset, config: TrainingConfig, scores: str = "sigmoid", batch_size: int = 256
+) -> Callable[[nn.Module], Mapping[str, float]]:
+    """Make `validate(network)` for `training.fit`: `evaluate` on these images, as `config` computes."""
+    held_out = as_data(data)
+    return lambda network: evaluate(
+        network,
+        held_out,
+        scores,
+        batch_size=batch_size,
+        precision=config.precision,
+        prepare=config.prepare,
+        workers=config.workers,
+    )

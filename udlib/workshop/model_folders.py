@@ -1,0 +1,258 @@
+"""From labelled images to a trained model's folder: train, calibrate on validation, measure on test.
+
+The settings are a `Recipe`, and `trainings.train` does the work, as for the course's results. What differs is the data
+(any data set, of any size, with or without a test split), and that what comes out is for use.
+"""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from udlib.datasets import open_dataset
+from udlib.datasets.base import MultiLabelDataset, apply_policy, check_trainable, label_fingerprint
+from udlib.datasets.transforms import IMAGENET_MEAN, IMAGENET_STD
+from udlib.methods import method_of
+from udlib.methods.base import Recipe
+from udlib.methods.parallel import partitions
+from udlib.methods.teachers import require_same_classes
+from udlib.models import TrainedModel, save_trained
+from udlib.posthoc import CALIBRATORS, Calibrator
+from udlib.training.batches import ArrayData
+from udlib.training.checkpoints import fingerprint
+from udlib.training.devices import make_accelerator, provenance, within_memory
+from udlib.training.evaluation import Split
+from udlib.training.logs import EpochLog
+from udlib.training.loop import Saving, Watch
+from udlib.training.prediction import on_validation
+from udlib.workshop.folders import alone_in, finished_model, require_ours
+from udlib.workshop.splits import aligned, array_data, numbers_of, open_splits
+from udlib.workshop.trainings import Trained, train, train_teacher
+
+
+def train_model(
+    data: str | Path,
+    out: str | Path,
+    recipe: Recipe,
+    *,
+    teacher: TrainedModel | None = None,
+    calibrate: str = "temperature",
+    tensorboard: bool = False,
+    only: str | None = None,
+) -> TrainedModel | None:
+    """Train a recipe on a data set, and write the model into the folder `out`.
+
+    While it trains, `out` holds a checkpoint after every epoch, from which the same call goes on, and `log.csv`. A model
+    that is complete is loaded.
+
+    Args:
+        data: a name, or a folder in a known layout.
+        out: the model's folder; it is made, or holds this very training.
+        recipe: see `settings`.
+        teacher: a trained model with the same classes in the same order, for a method that needs one "teacher".
+        calibrate: a kind of `posthoc.CALIBRATORS`, or "none". It is fitted on the labels of val, difficult ones as
+            positives, as `measure` counts them.
+        tensorboard: whether to write events for TensorBoard too.
+        only: the name of one teacher that the method needs. It alone is trained, as far as its checkpoint, for a later
+            call to go on from, and None is returned.
+
+    Raises:
+        ValueError: for unusable data, for a folder that holds another training, another model or anything else, or in
+            which another training is at work, and for a teacher that does not fit.
+        OSError: for a folder that cannot be written.
+        RuntimeError: where a GPU's memory is too small, with the batch that would fit.
+        KeyboardInterrupt: after Ctrl-C, saying how far it came.
+    """
+    out = Path(out).expanduser()
+    if calibrate not in (*CALIBRATORS, "none"):
+        raise ValueError(f"unknown kind '{calibrate}' of calibrator: choose one of {', '.join(CALIBRATORS)}, none")
+    splits = open_splits(data, recipe.size)
+    if teacher is not None:
+        _require_teacher(teacher, splits["train"].classes)
+    require_ours(out)
+    work = _ModelTraining(recipe, splits, out, Path(data).name, teacher, calibrate)
+    with alone_in(out) if work.first and only is None else nullcontext():
+        if (model := finished_model(out, work.record)) is not None:
+            return model
+        log = EpochLog(out / "log.csv", out / "tensorboard" if tensorboard else None)
+        _say(splits, recipe)
+        if only is not None:
+            work.within_memory(lambda: train_teacher(recipe, only, work.training_set, saving=work.saving))
+            return None
+        return work.model(work.train(log), log)
+
+
+@dataclass(frozen=True)
+class _ModelTraining:
+    """One training on one's own data, in a folder that is ours."""
+
+    recipe: Recipe
+    splits: Mapping[str, MultiLabelDataset]
+    out: Path
+    data_name: str
+    teacher: TrainedModel | None
+    calibrate: str
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes; of several, one does."""
+        return make_accelerator().is_main_process
+
+    @property
+    def saving(self) -> Saving:
+        """A checkpoint after every epoch, which belongs to these images and classes, whatever the folders are called."""
+        return Saving(self.out / "checkpoint", identity=_data_of(self.splits))
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """What is stored with the model of how it was trained, and what a finished one is recognised by."""
+        apart = {"data", "limit", *asdict(self.recipe.training)}
+        # Of a teacher that was given, the weights say more than the recipe of one that was not trained.
+        apart |= set() if self.teacher is None else {"teacher", "teacher_lam"}
+        record = {name: value for name, value in self.recipe.flat().items() if name not in apart}
+        record |= _data_of(self.splits) | asdict(self.recipe.training)
+        record |= {} if self.teacher is None else {"teacher": fingerprint(self.teacher.network.state_dict())}
+        return record | {"method": self.recipe.method, "calibrate": self.calibrate}
+
+    @cached_property
+    def held_out(self) -> ArrayData:
+        """The images and labels of val."""
+        return array_data(self.splits["val"], self.recipe.size)
+
+    @cached_property
+    def training_set(self) -> ArrayData:
+        """The images and labels of train, with the boxes that the method looks at."""
+        dataset, recipe = self.splits["train"], self.recipe
+        data = array_data(dataset, recipe.size, recipe.policy)
+        return replace(data, proposals=method_of(recipe.method).proposals(recipe, dataset, "train"))
+
+    def train(self, log: EpochLog) -> Trained:
+        """Train with batches as large as the recipe says, validated each epoch with batches no larger than those."""
+        config, data = self.recipe.training, self.training_set
+        # Images in memory need no processes that decode them.
+        validate = on_validation(self.held_out, replace(config, workers=0), batch_size=config.batch_size)
+        watch = Watch(validate, on_epoch=log if self.first else None)
+        options = {"teachers": self.teachers, "watch": watch, "saving": self.saving}
+        say = self._say_teacher if self.first else None
+        return self.within_memory(lambda: train(self.recipe, data, **options, on_teacher=say))
+
+    def within_memory(self, run: Callable[[], Trained]) -> Trained:
+        """`run()`; where a GPU's memory is too small for it, one step with smaller batches says which would fit."""
+
+        def trial(batch: int) -> None:
+            smaller = self.recipe.but(batch_size=batch, keep="last")
+            train(smaller, self.training_set, teachers=self.teachers, max_steps=1)
+
+        batch_size = min(self.recipe.training.batch_size, len(self.training_set.targets))
+        return within_memory(lambda batch: run(), batch_size, trial, least=2)
+
+    @property
+    def teachers(self) -> dict[str, nn.Module] | None:
+        """The teacher that was given, if any; others are trained."""
+        return None if self.teacher is None else {"teacher": self.teacher.network}
+
+    def _say_teacher(self, name: str, teacher: Recipe) -> None:
+        if teacher.classes is not None:
+            classes = self.splits["train"].classes
+            print(f"teacher {name}: {', '.join(classes[k] for k in teacher.classes)}", flush=True)
+
+    def model(self, trained: Trained, log: EpochLog) -> TrainedModel:
+        """Calibrate and measure the network, and write the model's folder."""
+        recipe, (network, history) = self.recipe, trained
+        classes = self.splits["train"].classes
+        uncalibrated = TrainedModel(network, recipe.network, classes, recipe.side)
+        # Crops are resized differently from whole images, so val is decoded anew where training saw crops.
+        val = self.splits["val"]
+        images: dict[str, Any] = {"val": val.paths if recipe.training.crop else self.held_out.images}
+        if "test" in self.splits:
+            images["test"] = self.splits["test"].paths
+        logits = {name: uncalibrated.logits(part, recipe.training.batch_size) for name, part in images.items()}
+        labels = {name: aligned(self.splits[name], classes) for name in images}
+        calibrator = None if self.calibrate == "none" else _calibrator(self.calibrate, logits["val"], labels["val"])
+        origin = {
+            "data": self.data_name,
+            "images": {name: len(part) for name, part in self.splits.items()},
+            "epochs": len(history.rows),
+            "best_epoch": history.best_epoch,
+            "kept": recipe.keep,
+        }
+        model = replace(
+            uncalibrated,
+            calibrator=calibrator,
+            training=self.record,
+            metrics={name: numbers_of(logits[name], labels[name], "sigmoid", calibrator) for name in images},
+            provenance=provenance(recipe.training.precision, history.rows) | origin,
+        )
+        if self.first:
+            log.write(history.rows)
+            save_trained(self.out, model)
+            shutil.rmtree(self.out / "checkpoint", ignore_errors=True)
+        return model
+
+
+def partitioned(
+    data: str | Path, out: str | Path, recipe: Recipe, k: int = 3, strategy: str = "both", seed: int = 0
+) -> Recipe:
+    """Put the partitions of the training labels into a recipe of parallel self-distillation (`parallel.partitions`).
+
+    They are stored in `out/partitions` and read again from there; the folder of a finished model is left as it is.
+
+    Raises:
+        ValueError: as `parallel.partitions` and `train_model` do.
+    """
+    out = Path(out).expanduser()
+    require_ours(out)
+    train_split = open_dataset(data, "train", recipe.size)
+    targets, ignore = apply_policy(train_split.targets, train_split.difficult, recipe.policy)
+    kept = out / "partitions"
+    folder = None if (out / "state.json").exists() and not kept.exists() else kept
+    return recipe.but(**partitions(targets, k, strategy, seed, folder, ignore if recipe.policy == "ignore" else None))
+
+
+def _data_of(splits: Mapping[str, MultiLabelDataset]) -> dict[str, Any]:
+    """The classes, and what stands for the images and labels that a training sees."""
+    seen = {name: f"{len(splits[name])} images, {label_fingerprint(splits[name])}" for name in ("train", "val")}
+    return {"classes": list(splits["train"].classes)} | seen
+
+
+def _calibrator(kind: str, logits: Tensor, labels: Split) -> Calibrator:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # it numbers the classes: here they have names
+        calibrator = CALIBRATORS[kind](logits, labels.targets)
+    if calibrator.fallbacks:
+        print(
+            "not calibrated, since val has only images with it or only without: "
+            + ", ".join(labels.classes[k] for k in calibrator.fallbacks)
+        )
+    return calibrator
+
+
+def _require_teacher(teacher: TrainedModel, classes: tuple[str, ...]) -> None:
+    require_same_classes(teacher.classes, classes)
+    if (teacher.mean, teacher.std) != (IMAGENET_MEAN, IMAGENET_STD):
+        raise ValueError(
+            f"the teacher normalises images by {teacher.mean} and {teacher.std}, the student by "
+            f"{IMAGENET_MEAN} and {IMAGENET_STD}: both see the same batches, so take a teacher trained likewise"
+        )
+    if teacher.read_as != "sigmoid":
+        raise ValueError(f"the teacher's logits are read as '{teacher.read_as}': a student learns from sigmoids")
+
+
+def _say(splits: Mapping[str, MultiLabelDataset], recipe: Recipe) -> None:
+    train_split = splits["train"]
+    counts = ", ".join(f"{len(part):,} {name}" for name, part in splits.items())
+    print(
+        f"{len(train_split.classes)} classes; images: {counts}{'' if 'test' in splits else ' (no test split)'}; "
+        f"{recipe.network} at {recipe.side} px, {recipe.training.epochs} epochs",
+        flush=True,
+    )
+    if never := check_trainable(train_split.targets, train_split.classes):
+        print(f"never present in train, so nothing will be learned of: {', '.join(never)}")

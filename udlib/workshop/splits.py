@@ -1,0 +1,87 @@
+"""The splits of one's own data, as they are trained on, and a trained model measured on one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from udlib.datasets import open_dataset
+from udlib.datasets.base import MultiLabelDataset, NoSplit, apply_policy, require_disjoint
+from udlib.datasets.pixels import images_of
+from udlib.models import TrainedModel
+from udlib.posthoc import Calibrator
+from udlib.training.batches import ArrayData
+from udlib.training.evaluation import Split, measure
+
+
+def open_splits(data: str | Path, size: int) -> dict[str, MultiLabelDataset]:
+    """Open train, val and, where the data set has one, test; returns them by name.
+
+    Raises:
+        ValueError: for splits that share images, and for one to be judged on in which no label is positive.
+    """
+    splits = {split: open_dataset(data, split, size) for split in ("train", "val")}
+    try:
+        splits["test"] = open_dataset(data, "test", size)
+    except NoSplit:
+        pass
+    require_disjoint({split: part.ids for split, part in splits.items()})
+    for split, part in splits.items():
+        if split != "train" and not (part.targets.bool() & ~part.difficult).any():
+            raise ValueError(
+                f"'{split}' has {len(part)} images and no positive label that is not difficult: nothing can be "
+                "judged on it; check the class names and the split"
+            )
+    return splits
+
+
+def array_data(dataset: MultiLabelDataset, size: int, policy: str = "positive") -> ArrayData:
+    """Make a split what `training.fit` takes, its images decoded once (`pixels.images_of`).
+
+    Args:
+        dataset: the split.
+        size: side of the square images, in pixels.
+        policy: what a difficult label counts as: "positive", "negative" or "ignore".
+    """
+    targets, ignore = apply_policy(dataset.targets, dataset.difficult, policy)
+    return ArrayData(images_of(dataset, size), targets, ignore if policy == "ignore" else None, dataset.difficult)
+
+
+def aligned(dataset: MultiLabelDataset, classes: Sequence[str]) -> Split:
+    """Put the labels of a data set into the order of these classes.
+
+    Raises:
+        ValueError: unless the data set has the same classes, by name.
+    """
+    for whose, missing in (
+        ("model", set(dataset.classes) - set(classes)),
+        ("data set", set(classes) - set(dataset.classes)),
+    ):
+        if missing:
+            raise ValueError(
+                f"the {whose} does not know '{min(missing)}': a model is measured on data with its own classes, "
+                f"which are {', '.join(classes)}"
+            )
+    columns = [dataset.classes.index(name) for name in classes]
+    posterior = None if dataset.posterior is None else dataset.posterior[:, columns]
+    return Split(tuple(classes), dataset.targets[:, columns], dataset.difficult[:, columns], posterior)
+
+
+def measured(model: TrainedModel, dataset: MultiLabelDataset, batch_size: int = 32) -> dict[str, dict[str, float]]:
+    """Measure a model on a data set, whose classes may come in another order.
+
+    Returns:
+        Every number of `evaluation.measure`: "uncalibrated" and, where the model has a calibrator, "calibrated".
+    """
+    labels = aligned(dataset, model.classes)
+    return numbers_of(model.logits(dataset.paths, batch_size), labels, model.read_as, model.calibrator)
+
+
+def numbers_of(
+    logits: Tensor, labels: Split, read_as: str, calibrator: Calibrator | None
+) -> dict[str, dict[str, float]]:
+    """Every number of `evaluation.measure` for these logits, before calibration and, if there is a calibrator, after it."""
+    numbers = {"uncalibrated": measure(logits, labels, read_as)}
+    return numbers | ({} if calibrator is None else {"calibrated": measure(logits, labels, calibrator=calibrator)})

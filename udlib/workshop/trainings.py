@@ -1,0 +1,192 @@
+"""From a recipe and data to a trained network, the same way for every method.
+
+The method says what is needed and what is to be trained; here the needed networks are trained if nobody brings them, the
+stages run through the one loop, and their histories are joined. Every checkpoint carries a chain of fingerprints: of the
+data, the settings, each teacher's weights, and what the stage before it gave. So nothing resumes what it is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from typing import NamedTuple
+
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from udlib.methods import method_of
+from udlib.methods.base import Recipe, Stage, Stages
+from udlib.training.batches import ArrayData, as_data
+from udlib.training.checkpoints import fingerprint
+from udlib.training.devices import keeps_devices, make_accelerator
+from udlib.training.loop import History, Saving, Watch, fit
+
+OnTeacher = Callable[[str, Recipe], None]
+
+
+class Trained(NamedTuple):
+    """A network, and the history of all its stages: rows carry on counting their epochs."""
+
+    network: nn.Module
+    history: History
+
+
+@keeps_devices
+def train(
+    recipe: Recipe,
+    data: ArrayData | Dataset,
+    *,
+    teachers: Mapping[str, nn.Module] | None = None,
+    watch: Watch = Watch(),
+    saving: Saving = Saving(),
+    max_steps: int | None = None,
+    on_teacher: OnTeacher | None = None,
+) -> Trained:
+    """Train a recipe; the same seed gives the same network.
+
+    Each stage, and each teacher that is trained here, has a checkpoint folder of its own below `saving.folder`, so that
+    a kill at any moment is resumed to the same network.
+
+    Args:
+        recipe: what to train. Its fields `data`, `size` and `limit` only name the data, which stands in the next argument.
+        data: the training set, with proposals where the method looks at boxes.
+        teachers: the networks that the method needs, by name. None: they are trained now, one after the other; a network
+            that is trained only to teach is not validated, and teaches with its last weights.
+        watch: who looks at the network that is made, never at its teachers. Which epoch to keep says the recipe.
+        saving: the checkpoints; `saving.identity` says which data this is.
+        max_steps: the largest number of steps of each stage, for a trial.
+        on_teacher: called with the name and the recipe of each teacher before it is trained.
+
+    Raises:
+        ValueError: for teachers that do not go with the recipe, and for a checkpoint of another training.
+        FloatingPointError: for a loss, a gradient or a teacher's answer that is not finite.
+        KeyboardInterrupt: after Ctrl-C, saying how to resume.
+    """
+    method = method_of(recipe.method)
+    needs = method.needs(recipe)
+    data = as_data(data).to(make_accelerator().device)
+    seconds = 0.0
+    if teachers is None:
+        teachers = {}
+        for name in needs:
+            if on_teacher is not None:
+                on_teacher(name, needs[name])
+            teachers[name], history = train_teacher(recipe, name, data, saving=saving, max_steps=max_steps)
+            seconds += sum(history.column("seconds"))
+    if teachers.keys() != needs.keys():
+        raise ValueError(f"the teachers are {', '.join(teachers) or 'none'}: expected {', '.join(needs) or 'none'}")
+
+    identity = dict(saving.identity) | settings_of(recipe) | boxes_of(data)
+    identity |= {f"teacher {name}": fingerprint(network.state_dict()) for name, network in teachers.items()}
+    runner = _Stages(recipe, watch, replace(saving, identity=identity), max_steps)
+    trained = runner.run(method.stages(recipe, data, teachers))
+    if seconds:
+        trained.history.rows[0]["teachers_seconds"] = seconds
+    return trained
+
+
+def train_teacher(
+    recipe: Recipe, name: str, data: ArrayData | Dataset, *, saving: Saving = Saving(), max_steps: int | None = None
+) -> Trained:
+    """Train one of the networks that a recipe needs, in the folder where `train` looks for it.
+
+    Several processes may so share the teachers of one recipe.
+
+    Raises:
+        ValueError: for a name that the recipe does not need.
+    """
+    needs = method_of(recipe.method).needs(recipe)
+    if name not in needs:
+        raise ValueError(f"there is no teacher '{name}' to train: choose one of {', '.join(needs) or 'none'}")
+    teacher = needs[name].but(keep="last")
+    data = as_data(data)
+    own = data if teacher.classes is None else data.only(teacher.classes)
+    return train(teacher, own, saving=replace(saving, folder=saving.below(name)), max_steps=max_steps)
+
+
+class _Stages:
+    """Runs the stages of one recipe, and joins what they give."""
+
+    def __init__(self, recipe: Recipe, watch: Watch, saving: Saving, max_steps: int | None):
+        self.recipe, self.watch, self.saving, self.max_steps = recipe, watch, saving, max_steps
+        self.identity = dict(saving.identity)
+        self.done: list[tuple[Stage, History]] = []
+
+    def run(self, stages: Stages) -> Trained:
+        """Walk through the stages; a stage is made only after the one before it is trained, and may build on it."""
+        history: History | None = None
+        while True:
+            try:
+                stage = stages.send(history)
+            except StopIteration as end:
+                return Trained(end.value, self._joined())
+            history = fit(
+                stage.network,
+                stage.data,
+                stage.loss_fn,
+                stage.config,
+                augment=stage.augment,
+                watch=self._watching(stage),
+                saving=replace(self.saving, folder=self.saving.below(stage.name), identity=self.identity),
+                max_steps=self.max_steps,
+            )
+            self.done.append((stage, history))
+            self.identity = self.identity | {f"after stage {len(self.done)}": _outcome(stage, history)}
+
+    def _watching(self, stage: Stage) -> Watch:
+        """The caller's watch, which sees the student alone, and epochs that carry on counting."""
+        watch, before, path = self.watch, self._epochs(), stage.student
+        if not stage.validated:
+            return Watch()
+        validate, on_epoch = watch.validate, watch.on_epoch
+        return Watch(
+            validate and (lambda network: validate(network.get_submodule(path))),
+            watch.every,
+            watch.select,
+            stage.keep or self.recipe.keep,
+            on_epoch
+            and (lambda epoch, network, row: on_epoch(epoch + before, network.get_submodule(path), _row(row, stage, before))),
+        )
+
+    def _epochs(self) -> int:
+        return sum(stage.config.epochs for stage, _ in self.done)
+
+    def _joined(self) -> History:
+        rows, before = [], 0
+        for stage, history in self.done:
+            rows += [_row(row, stage, before) for row in history.rows]
+            before += stage.config.epochs
+        stage, last = self.done[-1]
+        best = None if last.best_epoch is None else last.best_epoch + before - stage.config.epochs
+        return History(rows, best, _part(last.best_weights, stage.student))
+
+
+def _row(row: Mapping[str, float], stage: Stage, before: int) -> dict[str, float]:
+    return {**row, **stage.label, "epoch": row["epoch"] + before}
+
+
+def _part(weights: Mapping[str, Tensor], path: str) -> dict[str, Tensor]:
+    """The state of a submodule out of that of the whole network."""
+    start = f"{path}." if path else ""
+    return {name.removeprefix(start): value for name, value in weights.items() if name.startswith(start)}
+
+
+def _outcome(stage: Stage, history: History) -> str:
+    """Stands for what a stage gave: its last weights and its best ones."""
+    states = {"last": stage.network.state_dict(), "best": history.best_weights}
+    return fingerprint({f"{which}/{name}": value for which, state in states.items() for name, value in state.items()})
+
+
+def settings_of(recipe: Recipe) -> dict[str, object]:
+    """What a recipe says of a checkpoint: all of it but the data's name and what `fit` adds itself."""
+    apart = {"data", "limit", "classes", *asdict(recipe.training)}
+    return {name: value for name, value in recipe.flat().items() if name not in apart} | {"only classes": recipe.classes}
+
+
+def boxes_of(data: ArrayData) -> dict[str, str]:
+    """What stands for the proposals of a training set in a checkpoint, if it has any."""
+    boxes = data.proposals
+    if boxes is None:
+        return {}
+    tensors = {"boxes": boxes.boxes, "scores": boxes.scores, "starts": boxes.starts, "counts": boxes.counts}
+    return {"boxes": fingerprint(tensors)}
