@@ -7,6 +7,7 @@ import pytest
 import torch
 from striped_images import QUICK, same_weights, striped_images
 from test_detectors import detector, ragged
+from trainings import train_detector, train_supervised, train_taught
 
 from udlib.course import store as experiments
 from udlib.course.recipes import baseline
@@ -14,9 +15,7 @@ from udlib.course.store import load_model, needed, recipe
 from udlib.datasets.proposals import grid_proposals
 from udlib.datasets.transforms import BatchAugment, MultiScale, normalise
 from udlib.losses import ova_loss
-from udlib.methods import supervised
-from udlib.methods.detection.losses import detection_logits, prediction_transfer_loss, region_feature_loss
-from udlib.methods.detection.method import (
+from udlib.methods.detection import (
     RegionStudent,
     ScaledStudent,
     Settings,
@@ -24,15 +23,14 @@ from udlib.methods.detection.method import (
     feature_loss,
     prediction_loss,
     predictions_of,
-    train_detector,
-    train_taught,
 )
-from udlib.methods.detection import method as detection
+from udlib.methods.detection.losses import detection_logits, prediction_transfer_loss, region_feature_loss
 from udlib.methods.detection.network import Detector
-from udlib.methods.distillation import stored_answers
-from udlib.methods.supervised import make_network, train_supervised
-from udlib.training import evaluate, fit
+from udlib.methods.supervised import make_network
+from udlib.methods.teachers import stored_answers
+from udlib.training import Saving, Watch, evaluate, fit
 from udlib.training.batches import ArrayData, Batch
+from udlib.workshop import trainings as workshop
 
 CONFIG = dataclasses.replace(QUICK, epochs=4, batch_size=16, shift=0)
 SMALL = Settings(hidden=16, pool=2)
@@ -112,7 +110,7 @@ def test_stage_2_is_the_loss_of_the_students_logits_and_the_sharpened_prediction
 def test_the_scale_of_each_class_is_learned_and_does_not_stay_with_the_student(teacher, monkeypatch):
     kept, plain = [], fit
     monkeypatch.setattr(
-        detection, "fit", lambda model, *given, **options: kept.append(model) or plain(model, *given, **options)
+        workshop, "fit", lambda model, *given, **options: kept.append(model) or plain(model, *given, **options)
     )
     found, history = train_taught(
         boxed(), teacher, CONFIG, dataclasses.replace(SMALL, transfer="predictions"), **NARROW
@@ -150,16 +148,16 @@ def test_a_classifier_in_the_detectors_place_teaches_the_sigmoid_of_its_logits_a
         taught_by="classifier",
     )
     assert same_weights(
-        detection.train(chosen, data, None)[0],
-        detection.train(
-            chosen, data, None, teacher=supervised.train(recipe(**needed(chosen)["teacher"]), data, None)[0]
-        )[0],
+        workshop.train(chosen, data).network,
+        workshop.train(
+            chosen, data, teachers={"teacher": workshop.train(needed(chosen)["teacher"], data).network}
+        ).network,
     )
 
 
 def test_the_classifier_of_the_control_is_the_baseline_itself():
     chosen = recipe("detection", **baseline(seed=2).choices(), transfer="predictions", taught_by="classifier")
-    assert recipe(**needed(chosen)["teacher"]) == baseline(seed=2)
+    assert needed(chosen)["teacher"] == baseline(seed=2)
 
 
 def test_without_any_transfer_the_student_is_the_supervised_baseline_to_the_last_bit():
@@ -211,7 +209,8 @@ def test_stored_predictions_are_those_of_an_image_and_of_its_mirror_image_with_i
     rows, mirrored = torch.tensor([3, 19, 3, 0]), torch.tensor([True, False, False, True])
     plain = normalise(data.images[rows])
     images = torch.where(mirrored[:, None, None, None], plain.flip(3), plain)
-    given = Batch(images, data.targets[rows], None, rows, data.proposals.of(rows).mirrored(mirrored))
+    regions = data.proposals.of(rows).mirrored(mirrored)
+    given = Batch(images, data.targets[rows], None, rows, regions, mirrored)
     torch.testing.assert_close(ask(given).logits, live(given).logits, atol=1e-4, rtol=1e-4)
     if not grid:
         assert not torch.allclose(live(given).logits, live(given._replace(regions=data.proposals.of(rows))).logits)
@@ -244,7 +243,7 @@ def killed_and_resumed(monkeypatch):
     """What `train()` gives when it is killed after `at` epochs in all and then called again, and how many were trained."""
 
     def run(train, at):
-        epochs, plain = [], detection.fit
+        epochs, plain = [], workshop.fit
 
         def count(epoch, model, row):
             epochs.append(epoch)
@@ -252,7 +251,8 @@ def killed_and_resumed(monkeypatch):
                 raise Killed
 
         with monkeypatch.context() as patch:
-            patch.setattr(detection, "fit", lambda *given, **options: plain(*given, **options, on_epoch=count))
+            watch = Watch(on_epoch=count)
+            patch.setattr(workshop, "fit", lambda *given, **options: plain(*given, **options | {"watch": watch}))
             with pytest.raises(Killed):
                 train()
             return train(), len(epochs)
@@ -300,12 +300,12 @@ def test_a_student_without_a_teacher_at_hand_trains_the_one_it_needs(tmp_path):
     chosen = recipe(
         "detection", network="small_narrow", teacher="small_narrow", pool=1, hidden=8, epochs=2, batch_size=16, shift=0
     )
-    needed_one = recipe(**needed(chosen)["teacher"])
-    judge, _ = detection.train(needed_one, boxed(), None)
-    given, _ = detection.train(chosen, boxed(), None, teacher=judge)
-    own, _ = detection.train(chosen, boxed(), None, tmp_path)
+    needed_one = needed(chosen)["teacher"]
+    judge, _ = workshop.train(needed_one, boxed())
+    given, _ = workshop.train(chosen, boxed(), teachers={"teacher": judge})
+    own, _ = workshop.train(chosen, boxed(), saving=Saving(tmp_path))
     assert same_weights(given, own) and (tmp_path / "teacher" / "state.json").exists()
-    again, _ = detection.train(chosen, boxed(), None, tmp_path)
+    again, _ = workshop.train(chosen, boxed(), saving=Saving(tmp_path))
     assert same_weights(own, again)
 
 
@@ -314,7 +314,7 @@ def test_a_checkpoint_of_other_boxes_or_of_another_teacher_is_refused(teacher, t
     train_taught(boxed(), teacher, config, SMALL, checkpoint=tmp_path, **NARROW)
     with pytest.raises(ValueError, match="boxes: saved '.*', now"):
         train_taught(boxed(grid=False), teacher, config, SMALL, checkpoint=tmp_path, **NARROW)
-    with pytest.raises(ValueError, match="teacher: saved '.*', now"):
+    with pytest.raises(ValueError, match="teacher teacher: saved '.*', now"):
         train_taught(boxed(), detector(), config, SMALL, checkpoint=tmp_path, **NARROW)
 
 
@@ -338,11 +338,9 @@ def test_wrong_settings_are_refused(wrong, message):
 
 
 def test_what_cannot_be_trained_is_refused_before_it_starts(teacher, monkeypatch):
-    monkeypatch.setattr(detection, "fit", None)
+    monkeypatch.setattr(workshop, "fit", None)
     with pytest.raises(ValueError, match="the data has no proposals: make them with"):
         train_detector(striped_images(16), CONFIG, SMALL)
-    with pytest.raises(ValueError, match="the data has no proposals"):
-        train_detector(boxed(16), CONFIG, SMALL, validation=striped_images(16))
     with pytest.raises(ValueError, match="the data has no proposals"):
         train_taught(striped_images(16), teacher, CONFIG, SMALL, **NARROW)
     with pytest.raises(ValueError, match="shift is 2 and crop is 0: boxes follow mirrored images only"):
@@ -351,6 +349,11 @@ def test_what_cannot_be_trained_is_refused_before_it_starts(teacher, monkeypatch
         train_taught(boxed(16), detector(classes=4), CONFIG, SMALL, **NARROW)
     with pytest.raises(ValueError, match="epochs is 1: two stages need at least 2"):
         train_taught(boxed(16), teacher, dataclasses.replace(CONFIG, epochs=1), SMALL, **NARROW)
+
+
+def test_a_detector_is_not_validated_without_boxes():
+    with pytest.raises(ValueError, match="a detector needs the regions"):
+        train_detector(boxed(16), CONFIG, SMALL, validation=striped_images(16))
 
 
 def test_a_grid_may_be_shifted(teacher):
@@ -370,10 +373,10 @@ def test_a_recipe_names_its_teacher_trained_alike_with_the_same_seed_and_the_sam
     chosen = recipe(
         "detection", seed=3, flip=False, network="small_narrow", proposals="boxes", hidden=64, transfer="predictions"
     )
-    master = recipe(**needed(chosen)["teacher"])
+    master = needed(chosen)["teacher"]
     assert master == recipe("detection", part="teacher", seed=3, flip=False, proposals="boxes", hidden=64)
     assert needed(recipe("detection", transfer="none")) == needed(master) == {}
-    assert recipe(**needed(recipe("detection"))["teacher"]) == recipe("detection", part="teacher")
+    assert needed(recipe("detection"))["teacher"] == recipe("detection", part="teacher")
 
 
 def test_a_recipe_trains_its_teacher_first_and_measures_where_it_looks(tmp_path, monkeypatch):

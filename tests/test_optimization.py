@@ -8,7 +8,7 @@ import torch
 from striped_images import QUICK, both_branches, net, same_weights, striped_images
 from torch import nn
 
-from udlib.training import devices, evaluate, fit, predict
+from udlib.training import Watch, devices, evaluate, fit, predict
 from udlib.training.optimization import TrainingConfig, learning_rate, running_average
 
 
@@ -94,7 +94,13 @@ def test_the_running_average_is_that_of_a_loop_written_by_hand():
     fit(plain, striped_images(), recorded, QUICK)
     path.append(plain.state_dict())
     seen = []
-    fit(averaged, striped_images(), both_branches, config, on_epoch=lambda epoch, model, row: seen.append(model))
+    fit(
+        averaged,
+        striped_images(),
+        both_branches,
+        config,
+        watch=Watch(on_epoch=lambda epoch, model, row: seen.append(model)),
+    )
     by_hand, decay = dict(path[1]), 1 - 1 / 3.6
     # Batch statistics change in the forward pass: what stands after a step is what the next one finds, or the end.
     for after in path[2:]:
@@ -121,7 +127,7 @@ def test_the_average_is_what_is_validated_and_kept():
     for keep, kept in (("best", 1), ("last", 2)):
         states.clear()
         model = net()
-        history = fit(model, data, both_branches, config, validate=validate, keep=keep)
+        history = fit(model, data, both_branches, config, watch=Watch(validate=validate, keep=keep))
         assert all(torch.equal(value, states[kept][name]) for name, value in model.state_dict().items())
         assert all(torch.equal(value, states[1][name]) for name, value in history.best_weights.items())
 
@@ -152,7 +158,13 @@ def test_training_sees_crops_and_evaluation_whole_images_of_their_size():
 
     config = dataclasses.replace(QUICK, epochs=1, crop=16)
     model = watched(net())
-    fit(model, data, both_branches, config, validate=lambda model: evaluate(model, data, prepare=config.prepare))
+    fit(
+        model,
+        data,
+        both_branches,
+        config,
+        watch=Watch(validate=lambda model: evaluate(model, data, prepare=config.prepare)),
+    )
     assert sides == {True: {(16, 16)}, False: {(16, 16)}}
     whole = dataclasses.replace(config, crop=0)
     assert torch.equal(predict(model, data, prepare=whole.prepare).logits, predict(model, data).logits)
@@ -200,7 +212,7 @@ def test_training_steps_go_through_the_compiled_backbone_and_nothing_else_does(m
         during.append(len(taken) - before)
         return numbers
 
-    fit(compiled, data, both_branches, dataclasses.replace(QUICK, compile=True), validate=validate)
+    fit(compiled, data, both_branches, dataclasses.replace(QUICK, compile=True), watch=Watch(validate=validate))
     assert len(taken) >= 9 and during == [0, 0, 0]
     for name, value in compiled.state_dict().items():
         torch.testing.assert_close(value, plain.state_dict()[name], atol=1e-5, rtol=1e-4)

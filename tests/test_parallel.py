@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 from striped_images import QUICK, same_weights, striped_images
+from trainings import train_parallel
 
 from udlib.course import recipes
 from udlib.course import store as experiments
 from udlib.course.store import for_profile, recipe
-from udlib.methods.parallel.method import (
+from udlib.methods.parallel import (
     Settings,
     cooccurrence_partition,
     disoccurrence_partition,
@@ -23,13 +24,12 @@ from udlib.methods.parallel.method import (
     random_partition,
     scattered,
     stored_partition,
-    train_parallel,
 )
-from udlib.methods.parallel import method as parallel
 from udlib.methods.supervised import make_network
-from udlib.training import evaluate
+from udlib.training import Saving, Watch, evaluate
 from udlib.training.batches import Batch
 from udlib.training.checkpoints import load_checkpoint
+from udlib.workshop import trainings as workshop
 
 BOTH = [cooccurrence_partition, disoccurrence_partition]
 CONFIG = dataclasses.replace(QUICK, epochs=2, batch_size=16, ema=0.2, shift=0)
@@ -116,7 +116,7 @@ def test_labels_of_any_kind_and_ready_counts_lead_to_the_same_parts_every_time(p
 
 @pytest.mark.parametrize("partition", BOTH)
 def test_one_part_and_one_class_each_need_no_clustering(partition, monkeypatch):
-    monkeypatch.setattr("udlib.methods.parallel.partitions.SpectralClustering", None)
+    monkeypatch.setattr("udlib.methods.parallel.clustering.SpectralClustering", None)
     for targets in (planted(BLOCKS), np.eye(12, dtype=int), np.zeros((3, 12), int)):
         assert partition(targets, k=1) == [list(range(12))] and partition(targets, k=12) == [[c] for c in range(12)]
 
@@ -203,7 +203,7 @@ def test_a_partition_is_saved_with_what_made_it_and_reused(tmp_path, monkeypatch
     made = stored_partition(path, "CGP", targets, k=3, seed=1)
     record = json.loads(path.read_bytes())
     assert made == record["parts"] == BLOCKS and (record["strategy"], record["k"], record["seed"]) == ("CGP", 3, 1)
-    monkeypatch.setattr("udlib.methods.parallel.partitions.cooccurrence_partition", None)
+    monkeypatch.setattr("udlib.methods.parallel.clustering.cooccurrence_partition", None)
     assert stored_partition(path, "CGP", torch.tensor(targets), k=3, seed=1) == made
     other = targets.copy()
     other[0, 0] = 1 - other[0, 0]
@@ -344,7 +344,7 @@ def test_wrong_settings_are_refused(wrong, message):
 
 
 def test_what_no_teacher_could_learn_is_refused_before_training(splits, monkeypatch):
-    monkeypatch.setattr(parallel, "fit", None)
+    monkeypatch.setattr(workshop, "fit", None)
     data = splits[0]
     with pytest.raises(ValueError, match="k is 5: expected 1 to 4 parts"):
         partitions(data.targets, 5)
@@ -372,7 +372,7 @@ def test_partitions_are_kept_in_a_folder_and_read_again(splits, tmp_path, monkey
         "CGP.json",
         "DGP.json",
     }
-    monkeypatch.setattr("udlib.methods.parallel.partitions.SpectralClustering", None)
+    monkeypatch.setattr("udlib.methods.parallel.clustering.SpectralClustering", None)
     assert partitions(splits[0].targets, 2, folder=tmp_path) == found
 
 
@@ -380,9 +380,9 @@ TWO = {"co": [[0, 2], [1, 3]], "dis": [[0, 1], [2, 3]]}
 
 
 def test_the_student_learns_from_teachers_that_each_saw_all_images_and_their_own_classes(splits, monkeypatch):
-    seen, plain = [], parallel.fit
+    seen, plain = [], workshop.fit
     monkeypatch.setattr(
-        parallel,
+        workshop,
         "fit",
         lambda model, data, loss_fn, config, **options: (
             seen.append((data, config, options)) or plain(model, data, loss_fn, config, **options)
@@ -397,13 +397,14 @@ def test_the_student_learns_from_teachers_that_each_saw_all_images_and_their_own
         Settings(**TWO),
         validation=held_out,
         keep="best",
-        on_teacher=lambda *name: told.append(name),
+        on_teacher=lambda name, teacher: told.append((name, teacher.classes)),
         **SMALL,
     )
     assert told == [("co 1", (0, 2)), ("co 2", (1, 3)), ("dis 1", (0, 1)), ("dis 2", (2, 3))]
     for (shown, _, options), part in zip(seen, TWO["co"] + TWO["dis"]):
         assert torch.equal(shown.targets, data.targets[:, part]) and shown.images is data.images
-        assert options["identity"]["classes"] == part and options.get("validate") is None
+        identity, watch = options["saving"].identity, options["watch"]
+        assert list(identity["only classes"]) == part and watch.validate is None and watch.keep == "last"
     assert len(seen) == 5 and len({own.seed for _, own, _ in seen}) == 5 and seen[-1][1] == config
     assert all(own.ema == config.ema for _, own, _ in seen)
     for term in ("total", "co", "dis"):
@@ -432,14 +433,15 @@ def whole(splits):
 
 @pytest.mark.parametrize("at", [1, 2, 3, 6, 8, 9, 10])  # of 4 teachers and a student with 2 epochs each
 def test_a_kill_anywhere_is_resumed_to_the_same_student(splits, whole, tmp_path, at, monkeypatch):
-    epochs, plain = [], parallel.fit
+    epochs, plain = [], workshop.fit
 
     def count(epoch, model, row):
         epochs.append(epoch)
         if len(epochs) == at:
             raise Killed
 
-    monkeypatch.setattr(parallel, "fit", lambda *given, **options: plain(*given, **options, on_epoch=count))
+    watch = Watch(on_epoch=count)
+    monkeypatch.setattr(workshop, "fit", lambda *given, **options: plain(*given, **options | {"watch": watch}))
     with pytest.raises(Killed):
         train_parallel(splits[0], CONFIG, Settings(**TWO), checkpoint=tmp_path, **SMALL)
     resumed, history = train_parallel(splits[0], CONFIG, Settings(**TWO), checkpoint=tmp_path, **SMALL)
@@ -453,7 +455,7 @@ def test_a_student_of_other_teachers_is_refused(splits, tmp_path):
     for file in (tmp_path / "co 2").iterdir():
         file.unlink()
     changed = dataclasses.replace(splits[0], images=255 - splits[0].images)  # the same labels, other pixels
-    with pytest.raises(ValueError, match="teachers: saved '.*', now"):
+    with pytest.raises(ValueError, match="teacher co 2: saved '.*', now"):
         train_parallel(changed, CONFIG, alone, checkpoint=tmp_path, **SMALL)
     with pytest.raises(ValueError, match="the teachers are co 1: expected co 1, co 2"):
         train_parallel(splits[0], CONFIG, alone, teachers={"co 1": teacher(2)}, **SMALL)
@@ -474,18 +476,18 @@ def test_teachers_are_recipes_that_train_what_the_student_would_train_itself(mon
     chosen = for_profile(
         recipe("parallel", network="small_narrow", seed=3, co=[[*range(0, 16, 2)], [*range(1, 16, 2)]])
     )
-    found = {name: recipe(**choices) for name, choices in experiments.needed(chosen).items()}
+    found = experiments.needed(chosen)
     assert list(found) == ["co 1", "co 2"] and not any(experiments.needed(one) for one in found.values())
     assert [one.classes for one in found.values()] == list(chosen.settings.co)
     assert len({chosen.training.seed, *(one.training.seed for one in found.values())}) == 3
-    other = recipe(**experiments.needed(chosen.but(dis=[[*range(16)]]))["co 2"])
+    other = experiments.needed(chosen.but(dis=[[*range(16)]]))["co 2"]
     assert other == found["co 2"], "the students of all strategies share a teacher"
     given = experiments.train(chosen)
     teachers = {name: experiments.load_model(one) for name, one in found.items()}
-    data, val = experiments.arrays(chosen, "train"), experiments.arrays(chosen, "val")
-    own, _ = parallel.train(chosen, data, val, tmp_path / "own")
+    data = experiments.arrays(chosen, "train")
+    own, _ = workshop.train(chosen, data, saving=Saving(tmp_path / "own"))
     assert same_weights(own, given.model)
-    assert same_weights(own, parallel.train(chosen, data, val, **teachers)[0])
+    assert same_weights(own, workshop.train(chosen, data, teachers=teachers).network)
     trained = load_checkpoint(tmp_path / "own" / "co 2")[0]
     assert all(torch.equal(value, trained[f"model/{name}"]) for name, value in teachers["co 2"].state_dict().items())
     run = experiments.load_or_run(found["co 2"])
@@ -500,10 +502,10 @@ def test_the_partitions_of_the_course_are_those_of_its_labels():
 
 def test_every_teacher_of_the_course_is_trained_once_and_has_its_group():
     taught = {
-        recipe(**choices)
+        teacher
         for found in recipes.partitioned().values()
         for one in found
-        for choices in experiments.needed(one).values()
+        for teacher in experiments.needed(one).values()
     }
     listed = [one for found in recipes.specialists().values() for one in found]
     assert set(listed) == taught

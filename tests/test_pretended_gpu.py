@@ -4,15 +4,14 @@ import pytest
 import torch
 from commands import udlib_command
 from pretended_gpu import AMPLE, GPU, NONE, OnGPU, pretended_gpu
+from trainings import train_distilled, train_self_distilled, train_supervised
 from trees import voc_tree
 
 from udlib.backbones import backbone
 from udlib.course import store as experiments
 from udlib.course.recipes import baseline
 from udlib.heads import DualBranchNet
-from udlib.methods.distillation import answers, distillation_loss, train_distilled
-from udlib.methods.self_distillation import train_self_distilled
-from udlib.methods.supervised import train_supervised
+from udlib.methods.distillation import answers, distillation_loss
 from udlib.training import evaluate, fit, predict
 from udlib.training.batches import ArrayData, Batch
 from udlib.training.devices import keeps_devices

@@ -5,13 +5,13 @@ import dataclasses
 import pytest
 import torch
 from striped_images import QUICK, same_weights, striped_images
+from trainings import train_self_distilled, train_supervised
 
 from udlib.course import store as experiments
 from udlib.course.store import recipe
-from udlib.methods import self_distillation, supervised
-from udlib.methods.self_distillation import train_self_distilled
-from udlib.methods.supervised import train_supervised
-from udlib.training import evaluate, fit
+from udlib.methods import self_distillation
+from udlib.training import evaluate, fit, prediction
+from udlib.workshop import trainings as workshop
 
 CONFIG = dataclasses.replace(QUICK, epochs=3, batch_size=16, schedule="cosine")
 SMALL = {"network": "small_narrow", "embedding": 8}
@@ -40,17 +40,17 @@ def test_the_first_half_is_supervised_training_and_the_rate_starts_again(splits)
 def test_the_teacher_of_the_second_half_is_the_best_of_the_first(splits, monkeypatch):
     data, held_out = splits
     seen = []
-    plain = self_distillation.distillation_loss
+    plain = self_distillation.teacher_answers
 
     def watched(teacher, *values, **options):
         seen.append({name: value.clone() for name, value in teacher.state_dict().items()})
         return plain(teacher, *values, **options)
 
-    monkeypatch.setattr(self_distillation, "distillation_loss", watched)
+    monkeypatch.setattr(self_distillation, "teacher_answers", watched)
     maps = iter(
         [0.2, 0.9, 0.4, 0.5, 0.3, 0.1]
     )  # the second epoch is the best of the first half, the fourth of the other
-    monkeypatch.setattr(supervised, "evaluate", lambda *_, **__: {"mAP": next(maps)})
+    monkeypatch.setattr(prediction, "evaluate", lambda *_, **__: {"mAP": next(maps)})
     _, history = train_self_distilled(data, held_out, CONFIG, lam=0.5, **SMALL)
     states = []
     train_supervised(
@@ -75,7 +75,7 @@ def test_the_second_half_sees_the_batches_in_another_order(splits, monkeypatch):
     orders = []
     plain = fit
     monkeypatch.setattr(
-        self_distillation,
+        workshop,
         "fit",
         lambda model, data, loss_fn, config, **options: (
             orders.append(config.seed) or plain(model, data, loss_fn, config, **options)
@@ -96,7 +96,8 @@ def test_a_kill_at_any_epoch_or_at_the_restart_is_resumed_to_the_same_network(sp
 
     def kill(epoch, model, row):
         halves.append(epoch)
-        if (1 + (len(halves) > CONFIG.epochs), epoch) == at:
+        half = 1 + (len(halves) > CONFIG.epochs)
+        if (half, epoch - (half - 1) * CONFIG.epochs) == at:
             raise Killed
 
     with pytest.raises(Killed):
@@ -112,12 +113,12 @@ def test_a_second_half_of_another_first_half_is_refused(splits, tmp_path):
         file.unlink()
     data, held_out = splits
     changed = dataclasses.replace(data, images=255 - data.images)  # the same labels, other pixels
-    with pytest.raises(ValueError, match="first half: saved '.*', now"):
+    with pytest.raises(ValueError, match="after stage 1: saved '.*', now"):
         train_self_distilled(changed, held_out, CONFIG, checkpoint=tmp_path, **SMALL)
 
 
 def test_settings_that_cannot_be_distilled_are_refused_before_training(splits, monkeypatch):
-    monkeypatch.setattr(self_distillation, "fit", None)
+    monkeypatch.setattr(workshop, "fit", None)
     with pytest.raises(ValueError, match="no calibration branch"):
         train_self_distilled(*splits, CONFIG, lam=0.0, **SMALL)
     with pytest.raises(ValueError, match="beta is -1"):

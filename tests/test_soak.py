@@ -18,7 +18,7 @@ from striped_images import QUICK, both_branches, net, same_weights, striped_imag
 from udlib.course import store as experiments
 from udlib.datasets.scenes import scenes
 from udlib.datasets.voc import VOC
-from udlib.training import fit
+from udlib.training import Saving, fit
 
 pytestmark = pytest.mark.soak
 
@@ -53,7 +53,7 @@ def test_twenty_kills_at_random_moments_and_the_weights_are_those_of_one_quiet_r
     config = dataclasses.replace(QUICK, epochs=EPOCHS)
     quiet, resumed = net(), net(seed=5)
     fit(quiet, striped_images(), both_branches, config)
-    fit(resumed, striped_images(), both_branches, config, checkpoint=tmp_path)
+    fit(resumed, striped_images(), both_branches, config, saving=Saving(tmp_path))
     assert same_weights(quiet, resumed)
 
 

@@ -1,19 +1,20 @@
 import dataclasses
-from importlib import import_module
 
 import pytest
 import torch
 from striped_images import QUICK, striped_images
+from trainings import train_supervised
 
 from udlib import losses
 from udlib.backbones import backbone
 from udlib.course.store import recipe
 from udlib.heads import DualBranchNet
 from udlib.losses import dual_branch_loss, ova_loss
-from udlib.methods import supervised
-from udlib.methods.supervised import supervised_loss, train_supervised
+from udlib.methods import method_of
+from udlib.methods.supervised import supervised_loss
 from udlib.training import evaluate
 from udlib.training.batches import ArrayData, Batch
+from udlib.workshop import trainings as workshop
 
 
 @pytest.fixture(autouse=True)
@@ -109,8 +110,8 @@ def test_one_seed_starts_every_lambda_from_the_same_network_and_shows_it_the_sam
         shown.append(rows)
         return fit(model, data, recording_loss, config, **options)
 
-    fit = supervised.fit
-    monkeypatch.setattr(supervised, "fit", recording_fit)
+    fit = workshop.fit
+    monkeypatch.setattr(workshop, "fit", recording_fit)
     for lam in (0.0, 0.1, 10.0):
         train_supervised(striped_images(), QUICK, lam=lam, network="small_narrow", embedding=16)
     assert not any(name.startswith("head.calibration") for name in starts[0])
@@ -136,7 +137,7 @@ def test_a_callers_identity_joins_the_checkpoints(tmp_path):
 
 
 def test_a_mistyped_option_is_refused():
-    with pytest.raises(TypeError, match="chekpoint"):
+    with pytest.raises(ValueError, match="has no field 'chekpoint'"):
         train_supervised(striped_images(), QUICK, network="small_narrow", chekpoint="x")
 
 
@@ -165,7 +166,7 @@ def test_images_decoded_on_demand_train_the_same_network_as_images_in_memory():
 @pytest.mark.parametrize("method", ["supervised", "distillation", "self_distillation"])
 def test_a_recipe_without_bias_has_none_in_its_classifier_and_all_else_as_ever(method):
     with_bias, without = (
-        import_module(f"udlib.methods.{method}").build(recipe(method, network="small_narrow", bias=bias), 5)
+        method_of(method).build(recipe(method, network="small_narrow", bias=bias), 5)
         for bias in (True, False)
     )
     assert without.state_dict().keys() == with_bias.state_dict().keys() - {"head.classification.bias"}

@@ -5,10 +5,11 @@ import pytest
 import torch
 from striped_images import QUICK, both_branches, net, same_weights, striped_images
 from torch.nn import functional as F
+from trainings import fit_flat
 
 from udlib.datasets.transforms import normalise
 from udlib.losses import dual_branch_loss, ova_loss
-from udlib.training import History, evaluate, fit, predict
+from udlib.training import History, Watch, evaluate, fit, predict
 from udlib.training.batches import ArrayData
 from udlib.training.optimization import TrainingConfig, learning_rate
 
@@ -96,8 +97,10 @@ def test_history_has_a_row_per_epoch_with_terms_rate_speed_and_validation():
         striped_images(),
         both_branches,
         QUICK,
-        validate=lambda model: {"mAP": next(numbers)},
-        on_epoch=lambda epoch, model, row: told.append((epoch, row["mAP"])),
+        watch=Watch(
+            validate=lambda model: {"mAP": next(numbers)},
+            on_epoch=lambda epoch, model, row: told.append((epoch, row["mAP"])),
+        ),
     )
     assert history.column("epoch") == [1, 2, 3] and history.column("mAP") == [0.25, 0.75, 0.5]
     assert told == [(1, 0.25), (2, 0.75), (3, 0.5)] and history.best_epoch == 2
@@ -111,7 +114,7 @@ def test_validation_comes_at_its_interval_and_after_the_last_epoch():
     config = dataclasses.replace(QUICK, epochs=5)
     rising = iter([0.1, 0.2, 0.3])
     options = {"validate": lambda _: {"mAP": next(rising)}, "validate_every": 2}
-    history = fit(net(), striped_images(), both_branches, config, **options)
+    history = fit_flat(net(), striped_images(), both_branches, config, **options)
     assert [row.get("mAP") for row in history.rows] == [None, 0.1, None, 0.2, 0.3] and history.best_epoch == 5
 
 
@@ -169,10 +172,12 @@ def test_keep_best_ends_with_the_best_epochs_weights_and_keep_last_with_the_last
             striped_images(),
             both_branches,
             QUICK,
-            validate=lambda model: {"score": next(numbers)},
-            select="score",
-            keep=keep,
-            on_epoch=lambda epoch, model, row: snapshots.append([value.clone() for value in model.parameters()]),
+            watch=Watch(
+                validate=lambda model: {"score": next(numbers)},
+                select="score",
+                keep=keep,
+                on_epoch=lambda epoch, model, row: snapshots.append([value.clone() for value in model.parameters()]),
+            ),
         )
         return list(model.parameters())
 
@@ -253,7 +258,13 @@ def test_a_batch_that_is_not_finite_stops_at_once_and_names_its_images(poison):
     model = net()
     weights = []
     with pytest.raises(FloatingPointError) as error:
-        fit(model, data, loss, QUICK, on_epoch=lambda *_: weights.append(model.head.classification.weight.clone()))
+        fit(
+            model,
+            data,
+            loss,
+            QUICK,
+            watch=Watch(on_epoch=lambda *_: weights.append(model.head.classification.weight.clone())),
+        )
     message = str(error.value)
     assert "epoch 2, step 2: total " in message and "ova " in message and f"rows {batches[-1].tolist()}" in message
     assert len(batches) == 5 and torch.isfinite(model.head.classification.weight).all()
@@ -279,7 +290,7 @@ def test_a_training_set_without_positives_is_refused_before_training():
 )
 def test_arguments_of_fit_that_cannot_be_meant_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
-        fit(net(), striped_images(), both_branches, dataclasses.replace(QUICK, epochs=1), **change)
+        fit_flat(net(), striped_images(), both_branches, dataclasses.replace(QUICK, epochs=1), **change)
 
 
 def test_a_history_lists_a_number_through_the_epochs_that_have_it():

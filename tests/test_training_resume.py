@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 from striped_images import QUICK, both_branches, net, same_weights, striped_images
+from trainings import fit_flat
 
-from udlib.training import TrainingConfig, evaluate, fit
+from udlib.training import Saving, TrainingConfig, Watch, evaluate, fit
 from udlib.training.checkpoints import load_checkpoint
 
 
@@ -35,7 +36,7 @@ def test_a_run_stopped_after_any_epoch_and_resumed_is_bit_identical_to_one_never
         return {"validate": lambda model: evaluate(model, data, precision="fp32"), "keep": keep, "select": "NLL"}
 
     whole, pieces = net(), net()
-    uninterrupted = fit(whole, data, both_branches, config, **options())
+    uninterrupted = fit_flat(whole, data, both_branches, config, **options())
 
     def stop(*_):
         raise KeyboardInterrupt
@@ -43,9 +44,9 @@ def test_a_run_stopped_after_any_epoch_and_resumed_is_bit_identical_to_one_never
     for epoch in range(1, config.epochs + 1):
         message = f"training stopped after {epoch} epochs: {epoch} are in '.*', and the same call resumes there"
         with pytest.raises(KeyboardInterrupt, match=message):
-            fit(pieces, data, both_branches, config, checkpoint=tmp_path, on_epoch=stop, **options())
+            fit_flat(pieces, data, both_branches, config, **options(), on_epoch=stop, checkpoint=tmp_path)
         pieces = net(seed=epoch)  # other weights, which the checkpoint replaces
-    resumed = fit(pieces, data, both_branches, config, checkpoint=tmp_path, on_epoch=stop, **options())
+    resumed = fit_flat(pieces, data, both_branches, config, checkpoint=tmp_path, **options())
 
     assert same_weights(whole, pieces)
     assert resumed.best_epoch == uninterrupted.best_epoch
@@ -66,9 +67,9 @@ def test_dropout_draws_the_same_after_a_resume(tmp_path):
     whole, first, resumed = dropping(0), dropping(0), dropping(1)
     fit(whole, striped_images(), both_branches, QUICK)
     with pytest.raises(KeyboardInterrupt):
-        fit(first, striped_images(), both_branches, QUICK, checkpoint=tmp_path, on_epoch=stop)
+        fit(first, striped_images(), both_branches, QUICK, watch=Watch(on_epoch=stop), saving=Saving(tmp_path))
     torch.rand(17)  # other draws in between
-    fit(resumed, striped_images(), both_branches, QUICK, checkpoint=tmp_path)
+    fit(resumed, striped_images(), both_branches, QUICK, saving=Saving(tmp_path))
     assert same_weights(whole, resumed)
 
 
@@ -79,7 +80,7 @@ import os, signal, sys, torch
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import striped_images as here
-from udlib.training import fit
+from udlib.training import Saving, fit
 
 torch.set_num_threads(int(sys.argv[3]))
 steps = 0
@@ -91,7 +92,7 @@ def loss(model, batch):
         os.kill(os.getpid(), signal.SIGKILL)
     return here.both_branches(model, batch)
 
-fit(here.net(), here.striped_images(), loss, here.QUICK, checkpoint=sys.argv[2])
+fit(here.net(), here.striped_images(), loss, here.QUICK, saving=Saving(sys.argv[2]))
 """
     arguments = [str(Path(__file__).parent), str(tmp_path), str(torch.get_num_threads())]
     killed = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True)
@@ -99,7 +100,14 @@ fit(here.net(), here.striped_images(), loss, here.QUICK, checkpoint=sys.argv[2])
     whole, resumed = net(), net(seed=9)
     fit(whole, data, both_branches, QUICK)
     epochs = []
-    fit(resumed, data, both_branches, QUICK, checkpoint=tmp_path, on_epoch=lambda epoch, *_: epochs.append(epoch))
+    fit(
+        resumed,
+        data,
+        both_branches,
+        QUICK,
+        watch=Watch(on_epoch=lambda epoch, *_: epochs.append(epoch)),
+        saving=Saving(tmp_path),
+    )
     assert epochs == [3] and same_weights(whole, resumed)
 
 
@@ -111,15 +119,7 @@ def test_checkpoints_come_at_their_interval_and_at_the_end(tmp_path):
         found = load_checkpoint(tmp_path)
         present.append(len(found[1]["rows"]) if found else 0)
 
-    fit(
-        net(),
-        striped_images(),
-        both_branches,
-        config,
-        checkpoint=tmp_path,
-        checkpoint_every=2,
-        on_epoch=look,
-    )
+    fit(net(), striped_images(), both_branches, config, watch=Watch(on_epoch=look), saving=Saving(tmp_path, every=2))
     assert present == [0, 2, 2, 4, 5]
 
 
@@ -127,14 +127,14 @@ def test_stopping_without_a_checkpoint_says_that_nothing_is_saved():
     def stop(*_):
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt, match="stopped after 1 epochs: none is saved, pass checkpoint="):
-        fit(net(), striped_images(), both_branches, QUICK, on_epoch=stop)
+    with pytest.raises(KeyboardInterrupt, match="stopped after 1 epochs: none is saved, pass saving="):
+        fit(net(), striped_images(), both_branches, QUICK, watch=Watch(on_epoch=stop))
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("finished")
-    fit(net(), striped_images(), both_branches, QUICK, checkpoint=folder, identity={"lam": 0.5})
+    fit(net(), striped_images(), both_branches, QUICK, saving=Saving(folder, identity={"lam": 0.5}))
     return folder
 
 
@@ -152,12 +152,12 @@ def test_a_checkpoint_of_another_training_is_refused_by_what_differs(finished, c
     call = {"model": net(), "data": striped_images(), "loss_fn": both_branches, "config": QUICK}
     call["identity"] = {"lam": 0.5}
     with pytest.raises(ValueError, match=message):
-        fit(**{**call, **change}, checkpoint=finished)
+        fit_flat(**{**call, **change}, checkpoint=finished)
 
 
 def test_a_finished_checkpoint_gives_its_network_back_without_training(finished):
     model = net(seed=5)
-    history = fit(model, striped_images(), None, QUICK, checkpoint=finished, identity={"lam": 0.5})
+    history = fit(model, striped_images(), None, QUICK, saving=Saving(finished, identity={"lam": 0.5}))
     again = net()
     fit(again, striped_images(), both_branches, QUICK)
     assert same_weights(model, again) and history.column("epoch") == [1, 2, 3]
@@ -168,7 +168,7 @@ def test_a_finished_checkpoint_gives_its_network_back_without_training(finished)
 def test_a_gpu_learns_and_resumes_too(tmp_path):
     data, model = striped_images(128), net()
     config = TrainingConfig(epochs=6, batch_size=16, lr=0.01, shift=1)
-    fit(model, data, both_branches, config, checkpoint=tmp_path)
+    fit(model, data, both_branches, config, saving=Saving(tmp_path))
     again = net(seed=1)
-    fit(again, data, both_branches, config, checkpoint=tmp_path)
+    fit(again, data, both_branches, config, saving=Saving(tmp_path))
     assert same_weights(model, again) and evaluate(model, data)["mAP"] > 0.98

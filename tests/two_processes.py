@@ -22,6 +22,7 @@ from udlib.methods.detection.method import (
 )
 from udlib.methods.detection.network import Detector
 from udlib.methods.supervised import make_network, supervised_loss
+from udlib.training import Saving
 from udlib.training.batches import ArrayData
 from udlib.training.devices import make_accelerator
 from udlib.training.loop import TrainingConfig, evaluate, fit, predict
@@ -80,7 +81,7 @@ def main(folder: Path) -> None:
     found = {"processes": torch.tensor(processes)}
     for name, model in networks().items():
         loss_fn = detection_loss if name == "detector" else supervised_loss(0.1 if name == "normalised" else 0.0)
-        history = fit(model, images(37, 2), loss_fn, CONFIG, checkpoint=folder / f"{name}-{processes}")
+        history = fit(model, images(37, 2), loss_fn, CONFIG, saving=Saving(folder / f"{name}-{processes}"))
         # 37 images on 2 processes: a share is padded, and the padding must not be seen
         predicted = predict(model, images(37, 3), batch_size=10, precision="fp32")
         scores = evaluate(model, images(37, 3), precision="fp32", batch_size=10)

@@ -26,6 +26,7 @@ from pathlib import Path
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
+from trainings import train_distilled
 
 from tests.benchmarks import Figure, distillation
 from tests.benchmarks.distillation import CLASSES
@@ -35,7 +36,6 @@ from udlib.datasets.base import MultiLabelDataset
 from udlib.datasets.pixels import decoded
 from udlib.datasets.transforms import train_transform
 from udlib.heads import DualBranchNet
-from udlib.methods.distillation import train_distilled
 from udlib.training.batches import ArrayData, ImagesOnly
 from udlib.training.devices import make_accelerator, resolve_precision
 from udlib.training.loop import TrainingConfig

@@ -79,7 +79,7 @@ def parallel(
 
     Example: udlib parallel VOCdevkit/VOC2007 --network resnet18 --k 3 --out voc07
     """
-    from udlib.workshop import train_model, partitioned, settings
+    from udlib.workshop import partitioned, settings, train_model
 
     chosen = settings(
         "parallel",

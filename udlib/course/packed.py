@@ -89,7 +89,9 @@ class PackedResults:
             return None
         tensors, metadata = self._tensors(name)
         if "recipe" not in metadata:
-            _refuse(self.folder, f"'{_file_of(self.folder, name)}' does not say which recipe its network was trained by")
+            _refuse(
+                self.folder, f"'{_file_of(self.folder, name)}' does not say which recipe its network was trained by"
+            )
         numbers = {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
         return numbers, json.loads(metadata["recipe"])
 

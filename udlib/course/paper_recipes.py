@@ -7,10 +7,10 @@ that the rows which the course asks about too are the very recipes of `udlib.cou
 
 from __future__ import annotations
 
+from udlib.course.data import HOLD_OUT
 from udlib.course.paper_tables import Row, Table
 from udlib.course.profiles import EPOCHS, FULL, OURS, PAPER, PAPERS_DATA, RELEASED, profile
 from udlib.course.recipes import HARD_LABELS, TERMS, TRICKS, baseline
-from udlib.course.data import HOLD_OUT
 from udlib.methods import recipe
 from udlib.methods.base import Recipe
 

@@ -312,10 +312,7 @@ def keeps_weights(chosen: Recipe) -> bool:
 def teaches(chosen: Recipe) -> bool:
     """Whether a recipe of the course needs the trained network of this one."""
     return any(
-        chosen == recipe(**choices)
-        for found in groups().values()
-        for other in found
-        for choices in needed(other).values()
+        chosen in method_of(other.method).needs(other).values() for found in groups().values() for other in found
     )
 
 

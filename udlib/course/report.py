@@ -10,12 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from udlib.course import ledger
-from udlib.course.recipes import groups
-from udlib.course.sentences import spread
 from udlib.course.profiles import for_profile
+from udlib.course.recipes import groups
 from udlib.course.runs import Run
+from udlib.course.sentences import spread
 from udlib.course.store import load, results_folder
-from udlib.methods.base import Recipe
 from udlib.course.verdicts import (
     Claim,
     calibration_claims,
@@ -24,6 +23,7 @@ from udlib.course.verdicts import (
     judge,
     parallel_claims,
 )
+from udlib.methods.base import Recipe
 
 # Metrics of the test split, as `experiments.measure` names them, and the heads of their columns.
 COLUMNS = {

@@ -10,9 +10,9 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from udlib.course.data import HOLD_OUT, fingerprint, labels
 from udlib.course.paper_recipes import row_recipe
 from udlib.course.paper_tables import Cell, Row, Table
-from udlib.course.data import HOLD_OUT, fingerprint, labels
 from udlib.course.profiles import (
     ASSUMED,
     COUNTS,
@@ -134,7 +134,10 @@ def epochs_done(recipe: Recipe) -> int:
     if folder is None:
         return 0
     done = 0
-    for path in [folder / "state.json", *folder.glob("*/state.json")]:  # a method with several stages has a folder for each
+    for path in [
+        folder / "state.json",
+        *folder.glob("*/state.json"),
+    ]:  # a method with several stages has a folder for each
         try:
             done += len(json.loads(path.read_bytes())["rows"])
         except (OSError, ValueError, KeyError, TypeError):
@@ -240,7 +243,9 @@ def compare(table: Table, rows: Sequence[Row], data: str, size: str, seeds: int)
             difference = paired_difference(*zip(*pairs)) if pairs and not over else None
             ours = (over(own.values()),) if over and own else tuple(own.values())
             gap = _gap(row.cells.get(column), base.cells.get(column)) if base and not over else None
-            lines.append(Line(row.name, column, row.cells.get(column), gap, ours, len(recipes_by_row[row.name]), difference))
+            lines.append(
+                Line(row.name, column, row.cells.get(column), gap, ours, len(recipes_by_row[row.name]), difference)
+            )
     return lines
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import NamedTuple
 
+from udlib.course.profiles import for_profile
 from udlib.course.recipes import (
     METHODS,
     STUDENTS,
@@ -31,7 +32,6 @@ from udlib.course.recipes import (
     two_branch,
     weights,
 )
-from udlib.course.profiles import for_profile
 from udlib.course.store import load
 from udlib.methods.base import Recipe
 from udlib.statistics import PairedDifference, paired_difference

@@ -155,6 +155,9 @@ class Method(ABC):
             teachers: the trained networks that `needs` names; the workshop brings them, in no particular mode.
         """
 
+    def check(self, recipe: Recipe, data: ArrayData) -> None:
+        """Refuse data that the recipe cannot be trained on (ValueError), before the first teacher is trained."""
+
     def needs(self, recipe: Recipe) -> dict[str, Recipe]:
         """Name the networks that must be trained before, with their recipes; often none."""
         return {}

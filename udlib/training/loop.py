@@ -209,7 +209,9 @@ class _Training:
             raise ValueError(
                 f"a batch of {self.batch_size} cannot be shared by {self.processes} processes: use a multiple of them"
             )
-        self.steps = len(data.targets) // self.batch_size  # an incomplete last batch is left out: each epoch, other images
+        self.steps = (
+            len(data.targets) // self.batch_size
+        )  # an incomplete last batch is left out: each epoch, other images
         self.total_steps = min(config.epochs * self.steps, max_steps or config.epochs * self.steps)
         self.epochs = math.ceil(self.total_steps / self.steps)
 
@@ -320,7 +322,7 @@ class _Training:
         """What Ctrl-C says: how far the training came, and how it goes on."""
         kept = f"{self.saved} are in '{saving.folder}', and the same call resumes there"
         if saving.folder is None:
-            kept = "none is saved, pass a folder to be able to resume"
+            kept = "none is saved, pass saving=Saving(folder) to be able to resume"
         return f"training stopped after {len(self.history.rows)} epochs: {kept}"
 
     def finish(self, watch: Watch) -> History:

@@ -48,7 +48,9 @@ def require_ours(out: Path) -> None:
         raise ValueError(f"'{out}' is a file: name a folder")
     names = [path.name for path in out.iterdir()] if out.is_dir() and not (out / "state.json").is_file() else []
     if foreign := sorted(name for name in names if name not in OURS and not name.startswith(("tensors-", "."))):
-        raise ValueError(f"'{out}' holds '{foreign[0]}', and neither a model nor a training under way: name a new folder")
+        raise ValueError(
+            f"'{out}' holds '{foreign[0]}', and neither a model nor a training under way: name a new folder"
+        )
 
 
 def finished_model(out: Path, record: Mapping[str, Any]) -> TrainedModel | None:

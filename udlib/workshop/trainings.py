@@ -65,6 +65,7 @@ def train(
     method = method_of(recipe.method)
     needs = method.needs(recipe)
     data = as_data(data).to(make_accelerator().device)
+    method.check(recipe, data)
     seconds = 0.0
     if teachers is None:
         teachers = {}
@@ -145,7 +146,11 @@ class _Stages:
             watch.select,
             stage.keep or self.recipe.keep,
             on_epoch
-            and (lambda epoch, network, row: on_epoch(epoch + before, network.get_submodule(path), _row(row, stage, before))),
+            and (
+                lambda epoch, network, row: on_epoch(
+                    epoch + before, network.get_submodule(path), _row(row, stage, before)
+                )
+            ),
         )
 
     def _epochs(self) -> int:
@@ -180,7 +185,9 @@ def _outcome(stage: Stage, history: History) -> str:
 def settings_of(recipe: Recipe) -> dict[str, object]:
     """What a recipe says of a checkpoint: all of it but the data's name and what `fit` adds itself."""
     apart = {"data", "limit", "classes", *asdict(recipe.training)}
-    return {name: value for name, value in recipe.flat().items() if name not in apart} | {"only classes": recipe.classes}
+    return {name: value for name, value in recipe.flat().items() if name not in apart} | {
+        "only classes": recipe.classes
+    }
 
 
 def boxes_of(data: ArrayData) -> dict[str, str]:

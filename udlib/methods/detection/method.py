@@ -50,8 +50,12 @@ class Settings:
     """What a recipe of this method may choose beyond data, network and training."""
 
     part: str = "student"  # or "teacher", the detector itself
-    transfer: str = "both"  # what the student is taught: "features" in stage 1, "predictions" in stage 2, both, or "none"
-    taught_by: str = "detector"  # or "classifier", the control without boxes: it has predictions to teach, and no regions
+    transfer: str = (
+        "both"  # what the student is taught: "features" in stage 1, "predictions" in stage 2, both, or "none"
+    )
+    taught_by: str = (
+        "detector"  # or "classifier", the control without boxes: it has predictions to teach, and no regions
+    )
     teacher: str = "small"  # the network of the student's teacher, trained like the student with the same seed
     proposals: str = "grid"  # or "selective-search", which needs OpenCV, or "boxes", the annotated ones
     pool: int = 2  # side of a pooled region in bins; 7 in the paper, whose maps are larger
@@ -77,9 +81,7 @@ class Settings:
                 "predictions to teach a student, so set transfer to 'predictions'"
             )
         if not 0 < self.stage_epochs < 1:
-            raise ValueError(
-                f"stage_epochs is {self.stage_epochs}: expected a share of the epochs between 0 and 1"
-            )
+            raise ValueError(f"stage_epochs is {self.stage_epochs}: expected a share of the epochs between 0 and 1")
         for name in ("sharpen", "scale"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}: expected a number above 0")
@@ -154,6 +156,14 @@ class WeaklySupervisedDetection(Method):
         steps[settings.teacher] = steps.get(settings.teacher, 0) + asked * forward
         return Cost(epochs, steps)
 
+    def check(self, recipe: Recipe, data: ArrayData) -> None:
+        """Refuse data without the boxes that training looks at, and too few epochs for two stages."""
+        settings, epochs = recipe.settings, recipe.training.epochs
+        if settings.boxed:
+            require_proposals(data, recipe.training)
+        if settings.part == "student" and stage_1_epochs(settings, epochs) >= epochs:
+            raise ValueError(f"epochs is {epochs}: two stages need at least 2")
+
     def stages(self, recipe: Recipe, data: ArrayData, teachers: Mapping[str, nn.Module]) -> Stages:
         """One stage for the detector. For a student the features, where they are taught, and then labels and predictions."""
         if recipe.settings.part == "teacher":
@@ -162,7 +172,6 @@ class WeaklySupervisedDetection(Method):
 
     def _detector_stage(self, recipe: Recipe, data: ArrayData) -> Stages:
         settings, config = recipe.settings, recipe.training
-        require_proposals(data, config)
         moves = {"flip": config.flip, "shift": config.shift, "erase": config.erase, "crop": config.crop}
         augment = MultiScale(**moves) if settings.multi_scale else None
         detector = self.new_network(recipe, data.targets.shape[1])
@@ -172,12 +181,11 @@ class WeaklySupervisedDetection(Method):
     def _student_stages(self, recipe: Recipe, data: ArrayData, teacher: nn.Module | None) -> Stages:
         """Both stages together have the recipe's epochs, so that a student costs no more of them than one without a teacher."""
         settings, config = recipe.settings, recipe.training
-        first = max(round(config.epochs * settings.stage_epochs), 1) if settings.features else 0
-        if first >= config.epochs:
-            raise ValueError(f"epochs is {config.epochs}: two stages need at least 2")
+        first = stage_1_epochs(settings, config.epochs)
         student = self.new_network(recipe, data.targets.shape[1])
         if settings.needs_teacher:
-            require_teacher(teacher, settings, data, config)
+            head = teacher.classes if settings.boxed else teacher.head.classification
+            require_same_number(len(head.weight), data.targets.shape[1])
         if settings.features:
             own = replace(config, epochs=first, seed=mixed_seed(config.seed, 1))
             region_student = RegionStudent(student, teacher, settings.hidden)
@@ -200,12 +208,9 @@ class WeaklySupervisedDetection(Method):
 METHOD = WeaklySupervisedDetection()
 
 
-def require_teacher(teacher: nn.Module, settings: Settings, data: ArrayData, config: TrainingConfig) -> None:
-    """Refuse a teacher of other classes, and data without the boxes that it looks at (ValueError)."""
-    head = teacher.classes if settings.boxed else teacher.head.classification
-    require_same_number(len(head.weight), data.targets.shape[1])
-    if settings.boxed:
-        require_proposals(data, config)
+def stage_1_epochs(settings: Settings, epochs: int) -> int:
+    """How many of the epochs stage 1 has; 0 where there is none."""
+    return max(round(epochs * settings.stage_epochs), 1) if settings.features else 0
 
 
 def require_proposals(data: ArrayData, config: TrainingConfig) -> None:

@@ -1,5 +1,14 @@
 """Parallel Self-Distillation: `method` declares it, `partitions` cuts the classes."""
 
+from udlib.methods.parallel.clustering import (
+    Parts,
+    cooccurrence_partition,
+    disoccurrence_partition,
+    label_affinity,
+    random_partition,
+    require_partition,
+    stored_partition,
+)
 from udlib.methods.parallel.method import (
     GROUPS,
     METHOD,
@@ -9,15 +18,6 @@ from udlib.methods.parallel.method import (
     parallel_loss,
     partitions,
     scattered,
-)
-from udlib.methods.parallel.partitions import (
-    Parts,
-    cooccurrence_partition,
-    disoccurrence_partition,
-    label_affinity,
-    random_partition,
-    require_partition,
-    stored_partition,
 )
 
 __all__ = [

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from udlib.heads import DualBranchNet
 from udlib.losses import asymmetric_loss
 from udlib.methods.base import Method, Recipe, Stage, Stages, make_recipe, two_branch_network
-from udlib.methods.parallel.partitions import (
+from udlib.methods.parallel.clustering import (
     Parts,
     cooccurrence_partition,
     disoccurrence_partition,
@@ -97,11 +97,14 @@ class ParallelSelfDistillation(Method):
         """A backbone with a classifier alone."""
         return two_branch_network(recipe, num_classes, 0.0, weights)
 
+    def check(self, recipe: Recipe, data: ArrayData) -> None:
+        """Refuse partitions of another number of classes."""
+        for parts in recipe.settings.groups().values():
+            require_partition(parts, data.targets.shape[1])
+
     def stages(self, recipe: Recipe, data: ArrayData, teachers: Mapping[str, nn.Module]) -> Stages:
         """The labels and the teachers' logits, both until the end."""
         settings, config = recipe.settings, recipe.training
-        for parts in settings.groups().values():
-            require_partition(parts, data.targets.shape[1])
         asks = {}
         for group, parts in settings.groups().items():
             members = [teachers[f"{group} {number}"] for number in range(1, len(parts) + 1)]
@@ -159,9 +162,7 @@ def parallel_loss(
     for name, teacher_logits, weight in (("co", co_logits, alpha), ("dis", dis_logits, 1 - alpha)):
         if teacher_logits is None:
             if weight > 0:
-                raise ValueError(
-                    f"alpha is {alpha} but {name}_logits is None: pass it, or alpha={int(name == 'dis')}"
-                )
+                raise ValueError(f"alpha is {alpha} but {name}_logits is None: pass it, or alpha={int(name == 'dis')}")
             continue
         if teacher_logits.shape != logits.shape:
             raise ValueError(
@@ -255,8 +256,6 @@ def loss_of(asks: Mapping[str, Ask], alpha: float) -> Callable[[DualBranchNet, B
     def loss_fn(student: DualBranchNet, batch: Batch) -> dict[str, Tensor]:
         logits = {group: ask(batch).logits for group, ask in asks.items()}
         prediction = student(batch.images, calibration=False)
-        return parallel_loss(
-            prediction.logits, batch.targets, logits.get("co"), logits.get("dis"), alpha, batch.ignore
-        )
+        return parallel_loss(prediction.logits, batch.targets, logits.get("co"), logits.get("dis"), alpha, batch.ignore)
 
     return loss_fn
