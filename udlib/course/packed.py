@@ -6,8 +6,8 @@
     logits/GROUP.safetensors    float16 logits of a group's runs, named KEY/NAME; written once
     models/KEY.safetensors      a trained network in float16 or float32, with its recipe
 
-The three tables are small and are written anew when a group is added. A run's logits stand in one file, whose name is the
-part before "/" of the first group that the run was packed with. Nothing is ever unpickled.
+The three tables are small and are written anew when a group is added. A run's logits stand in one file: that of
+the part before "/" in the name of the first group that the run was packed with. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from udlib.course.packed_tables import History, Row
 
 FORMAT = 1
 METRICS, HISTORY, PROVENANCE = "metrics.csv", "history.csv.gz", "provenance.json"
-# The folder of new files that a `pack` is moving to their places, or was when it was killed: each of them counts already.
+# The folder of new files that `pack` is moving to their places, or was when it was killed: they count already.
 MOVING = ".packed"
 
 Stamp = tuple[int, int] | None  # time of the last change and size of a file; None where there is none
@@ -42,7 +42,7 @@ class PackedResults:
     """
 
     def __init__(self, folder: Path):
-        self.folder = Path(folder)
+        self.folder = Path(folder).absolute()
 
     def keys(self) -> set[str]:
         """The keys of all packed runs."""
@@ -65,6 +65,14 @@ class PackedResults:
         history = tables.history.epochs(key)
         return {"recipe": row.recipe, "metrics": row.metrics, "history": history, "provenance": provenance}
 
+    def rows(self) -> dict[str, Row]:
+        """The rows of all runs by key."""
+        return {key: packed_tables.metrics_row(self._tables.columns, cells) for key, cells in self._tables.rows.items()}
+
+    def states(self) -> dict[str, dict[str, Any]]:
+        """The states of all runs by key."""
+        return {key: state for key in self._tables.rows if (state := self.state(key)) is not None}
+
     def logits(self, key: str) -> dict[str, Tensor]:
         """The float16 logits of a run by name; none where they do not ship, or the run is not packed."""
         row = self.row(key)
@@ -84,11 +92,16 @@ class PackedResults:
 
     def network(self, key: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """The state of a trained network with float32 numbers, and its recipe; None where it is not packed."""
-        if f"models/{key}.safetensors" not in self.digests:
+        name = f"models/{key}.safetensors"
+        if name not in self.digests:
             return None
-        tensors, metadata = self._tensors(f"models/{key}.safetensors")
-        floats = {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
-        return floats, json.loads(metadata["recipe"])
+        tensors, metadata = self._tensors(name)
+        if "recipe" not in metadata:
+            _refuse(
+                self.folder, f"'{_file_of(self.folder, name)}' does not say which recipe its network was trained by"
+            )
+        numbers = {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
+        return numbers, json.loads(metadata["recipe"])
 
     @property
     def digests(self) -> Mapping[str, str]:
@@ -131,7 +144,7 @@ class _Tables:
 
 @lru_cache(maxsize=8)
 def _parsed(folder: Path, sources_stamp: Stamp, metrics_stamp: Stamp, history_stamp: Stamp) -> _Tables:
-    """The tables of a folder; the stamps of the three files are there for the cache, which must not outlive a change."""
+    """The tables of a folder. The stamps of the three files are arguments so that a changed file is read again."""
     if sources_stamp is metrics_stamp is history_stamp is None:
         return _Tables(folder, [], {}, {"files": {}})
     path, metrics = _file_of(folder, PROVENANCE), _file_of(folder, METRICS)
@@ -154,7 +167,7 @@ def _parsed(folder: Path, sources_stamp: Stamp, metrics_stamp: Stamp, history_st
 
 @lru_cache(maxsize=1024)
 def _require_intact(folder: Path, path: Path, stamp: Stamp, digest: str) -> None:
-    """Refuse a file that is missing or differs from what was packed; each state of a file is looked at once per process."""
+    """Refuse a file that is missing or differs from what was packed; a file with the same stamp is checked once."""
     if stamp is None:
         _refuse(folder, f"packed results lack the file '{path}'")
     if hashlib.sha256(path.read_bytes()).hexdigest() != digest:
@@ -168,6 +181,7 @@ def _file_of(folder: Path, name: str) -> Path:
 
 
 def _stamp(path: Path) -> Stamp:
+    """Changes whenever a file does."""
     try:
         status = path.stat()
     except OSError:

@@ -1,7 +1,7 @@
 """The three tables of packed results as bytes, and back, bit by bit: metrics, history, provenance.
 
-Each cell is JSON: a float has as many digits as it needs, 3 is no 3.0, and a value that a row lacks is an empty cell. The
-columns stand in an order in which every row has its own order, so that dictionaries come back in the order they had.
+Each cell is JSON, so that 3 and 3.0 stay different and every bit of a float comes back; the cell of a value that a row
+lacks is empty. The order of the columns agrees with the order in every row, so that dictionaries keep theirs.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import io
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
@@ -160,11 +161,11 @@ def _values(columns: Sequence[str], cells: Sequence[str]) -> dict[str, Any]:
 
 
 def _value(cell: str) -> Any:
-    """A value from JSON; numbers, which nearly all are, by the short way."""
-    try:
-        return int(cell) if cell.lstrip("-").isdecimal() else float(cell)
-    except ValueError:
-        return json.loads(cell)
+    """A value from JSON; nearly all are floats with a point, which `float` reads several times faster."""
+    if "." in cell:
+        with suppress(ValueError):  # text, or a list
+            return float(cell)
+    return json.loads(cell)
 
 
 def _csv(head: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:

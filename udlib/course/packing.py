@@ -1,7 +1,7 @@
 """Packing results: from one folder per run to the few files that `packed.PackedResults` reads.
 
-New files are first written whole into a folder of their own. Renaming that folder puts all of them in force at once, and
-then each is moved to its place. So a kill at any moment leaves all old files in force, or all new ones.
+All new files are first written into a folder of their own. One renaming of that folder makes all of them count, and
+then each is moved to its place. So whenever `pack` is killed, a reader finds all old files, or all new ones.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ def pack(
     replace: bool = False,
     keeps: Callable[[str, str], bool] = lambda key, name: True,
     networks: Mapping[str, Path] | None = None,
-    dtype: torch.dtype = torch.float16,
+    half: bool = False,
 ) -> list[Path]:
     """Pack runs, one folder each below `source`, into the packed results in `destination`.
 
-    What is packed already stays as it is, unless `replace` allows to change it. A kill at any moment leaves all old files
-    in force, or all new ones.
+    What is packed already stays as it is, unless `replace` allows to change it. Whenever this is killed, a reader finds
+    all old files, or all new ones.
 
     Args:
         source: folder with a folder per run, named by its key.
@@ -55,18 +55,19 @@ def pack(
         replace: whether logits, networks and numbers that are packed already may change.
         keeps: whether logits ship, given the run's key and the name of the logits.
         networks: folders of trained networks by key; by default those below `source/models` of the runs in `groups`.
-        dtype: of the networks' numbers, float16 or float32.
+        half: whether networks are stored in float16. That halves their size, and changes the last digits of what is
+            computed with them. A network that is packed already keeps its precision.
 
     Returns:
         The files that were written; none where nothing has changed.
 
     Raises:
-        ValueError: for a run that is nowhere, damaged, or of another recipe than its folder's name says; for logits that
-            are not float16, or a network that float16 cannot hold; and where only `replace` would do.
+        ValueError: for a run that is missing, damaged, or in a folder with another run's name; for logits that are not
+            float16, or a network that float16 cannot hold; and for a change that needs `replace`.
     """
     destination = Path(destination)
     finish_moving(destination)
-    contents = new_contents(source, destination, groups, replace=replace, keeps=keeps, networks=networks, dtype=dtype)
+    contents = new_contents(source, destination, groups, replace=replace, keeps=keeps, networks=networks, half=half)
     if not contents:
         return []
     preparing = destination / PREPARING
@@ -80,7 +81,7 @@ def pack(
 
 
 def finish_moving(destination: Path) -> None:
-    """Move packed files to their places, where a `pack` was killed before it had moved all; remove what no table lists."""
+    """Move the new files to their places, now or after a kill, and remove those that the tables no longer list."""
     moving = destination / MOVING
     if not moving.is_dir():
         return
@@ -103,23 +104,22 @@ def new_contents(
     replace: bool = False,
     keeps: Callable[[str, str], bool] = lambda key, name: True,
     networks: Mapping[str, Path] | None = None,
-    dtype: torch.dtype = torch.float16,
+    half: bool = False,
 ) -> dict[str, bytes]:
     """The files that `pack` would write, with the same arguments and errors, by their name in `destination`."""
     packed = PackedResults(destination)
-    states = {key: packed.state(key) for key in packed.keys()}  # noqa: SIM118 (it is no dictionary)
-    rows = {key: packed.row(key) for key in states}
+    rows, states = packed.rows(), packed.states()
     logits: dict[str, Logits] = {}  # of each file that a run of `source` belongs to
-    for key, names in _groups_by_key(groups).items():
+    for key, new_groups in _groups_by_key(groups).items():
         old = rows.get(key)
-        names = tuple(dict.fromkeys((*(old.groups if old else ()), *names)))
+        names = tuple(dict.fromkeys((*(old.groups if old else ()), *new_groups)))
         run = _stored_run(Path(source) / key, keeps)
-        if run is None and old is None:
-            raise ValueError(
-                f"the run {key} of the group '{names[0]}' is neither in '{source}' nor packed: train it with "
-                f"`udlib runs --only {key}`, or leave the group out"
-            )
         if run is None:
+            if old is None:
+                raise ValueError(
+                    f"the run {key} of the group '{names[0]}' is neither in '{source}' nor packed already: train it "
+                    f"with `udlib runs --only {key}`, or leave the group out"
+                )
             rows[key] = dataclasses.replace(old, groups=names)
             continue
         state, tensors = run
@@ -128,14 +128,16 @@ def new_contents(
                 f"the run {key} in '{source}' differs from the packed one: delete '{Path(source) / key}' to keep the "
                 "packed one, or change it with `udlib pack --replace` (replace=True)"
             )
-        home = (old and old.logits) or file_name(names[0])
+        home = old.logits if old and old.logits else file_name(names[0])
         if home not in logits:
             logits[home] = {other: packed.logits(other) for other, row in rows.items() if row.logits == home}
         logits[home][key] = tensors
         states[key], rows[key] = state, Row(state["recipe"], state["metrics"], names, home if tensors else "")
     contents = {f"logits/{home}.safetensors": _logits_file(of_file) for home, of_file in logits.items()}
-    for key, folder in (_networks_below(source, groups) if networks is None else networks).items():
-        contents[f"models/{key}.safetensors"] = _network_file(folder, dtype)
+    folders = _networks_below(source, groups) if networks is None else networks
+    contents |= {
+        f"models/{key}.safetensors": _network_file(packed, key, folder, half) for key, folder in folders.items()
+    }
     return _changed(packed, contents, replace) | _tables(packed, rows, states, contents)
 
 
@@ -192,24 +194,28 @@ def _logits_file(logits: Logits) -> bytes:
 
 
 def _networks_below(source: Path, groups: Mapping[str, Sequence[str]]) -> dict[str, Path]:
+    """The folders below `source/models` that hold the network of a run in `groups`, by key."""
     keys = {key for keys in groups.values() for key in keys}
     folders = {path.parent.name: path.parent for path in sorted(Path(source).glob("models/*/state.json"))}
     return {key: folder for key, folder in folders.items() if key in keys}
 
 
-def _network_file(folder: Path, dtype: torch.dtype) -> bytes:
-    """A safetensors file of the network in a folder, with the recipe as metadata."""
-    if dtype not in (torch.float16, torch.float32):
-        raise ValueError(f"networks cannot be packed as {dtype}: choose torch.float16 or torch.float32")
+def _network_file(packed: PackedResults, key: str, folder: Path, half: bool) -> bytes:
+    """A safetensors file of the network in a folder, with the recipe as metadata; as it is packed already, if it is."""
     checkpoint = load_checkpoint(folder)
     if checkpoint is None:
-        raise ValueError(f"'{folder}' holds no trained network: train it with `udlib runs --only {folder.name}`")
+        raise ValueError(f"'{folder}' holds no trained network: train it with `udlib runs --only {key}`")
     tensors, state = checkpoint
-    stored = {name: value.to(dtype) if value.is_floating_point() else value for name, value in tensors.items()}
-    for name, value in tensors.items():
-        if (stored[name].isfinite() != value.isfinite()).any():
-            raise ValueError(f"'{name}' of the network in '{folder}' is too large for {dtype}: pack it as float32")
-    return safetensors.torch.save(stored, metadata={"recipe": json.dumps(state["recipe"])})
+    contents = {}
+    for dtype in (torch.float16, torch.float32) if half else (torch.float32, torch.float16):
+        stored = {name: value.to(dtype) if value.is_floating_point() else value for name, value in tensors.items()}
+        contents[dtype] = safetensors.torch.save(stored, metadata={"recipe": json.dumps(state["recipe"])})
+        if _digest(contents[dtype]) == packed.digests.get(f"models/{key}.safetensors"):
+            return contents[dtype]
+    infinite = [name for name, value in tensors.items() if half and not value.half().isfinite().all()]
+    if infinite:
+        raise ValueError(f"float16 cannot hold '{infinite[0]}' of the network in '{folder}': pack it with half=False")
+    return contents[torch.float16 if half else torch.float32]
 
 
 def _changed(packed: PackedResults, contents: Mapping[str, bytes], replace: bool) -> dict[str, bytes]:
@@ -270,4 +276,5 @@ def _text(state: State) -> str:
 
 
 def _digest(content: bytes) -> str:
+    """The SHA-256 of a file's content."""
     return hashlib.sha256(content).hexdigest()
