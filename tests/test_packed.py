@@ -4,13 +4,16 @@ import math
 import os
 import pickle
 import shutil
+import time
 from pathlib import Path
 
 import pytest
 import safetensors.torch
 import torch
+import typer
 from typer.testing import CliRunner
 
+from udlib.cli.packing import pack as pack_command
 from udlib.course import packed_tables, packing, recipes
 from udlib.course.packed import MOVING, PackedResults
 from udlib.course.packing import PREPARING, file_name, pack
@@ -21,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 TABLES = {"metrics.csv", "history.csv.gz", "provenance.json"}
 
 
-def store_run(folder, one, *, logits=("val_logits", "test_logits"), **changes):
+def store_run(folder, one, *, logits=("val_logits", "test_logits"), dtype=torch.float16, **changes):
     """A run as `store.save` writes it, with numbers that are hard to write down; returns its key."""
     draws = torch.Generator().manual_seed(one.training.seed)
     state = {
@@ -30,7 +33,7 @@ def store_run(folder, one, *, logits=("val_logits", "test_logits"), **changes):
         "history": [{"epoch": 1, "total": 2.0}, {"epoch": 2, "total": 1e-05, "mAP": 0.25, "half": 2}],
         "provenance": {"torch": "2", "seconds": 1.5 + one.training.seed, "data": 'ab, "cd"'},
     } | changes
-    tensors = {name: torch.randn(5, 3, generator=draws).half() for name in logits}
+    tensors = {name: torch.randn(5, 3, generator=draws).to(dtype) for name in logits}
     save_checkpoint(folder / one.key, tensors, json.loads(json.dumps(state)))
     return one.key
 
@@ -232,9 +235,9 @@ def test_what_cannot_be_packed_is_refused_and_nothing_is_written(runs, tmp_path)
     store_run(source, recipe(), metrics={"val": {}, "test": {"mAP": 0.5}})
     refuses(f"the tables cannot hold the run {first}")
     store_run(source, recipe(), metrics={"test": {"mAP": 0.5}})
-    tensors, state = load_checkpoint(source / first)
-    save_checkpoint(source / first, {name: value.float() for name, value in tensors.items()}, state)
-    refuses("holds 'val_logits' as torch.float32")
+    tensors, _ = load_checkpoint(source / first)
+    store_run(source, recipe(), dtype=torch.float32)
+    refuses("holds .(val|test)_logits. as torch.float32, and its metrics follow")
     save_checkpoint(source / first, tensors, {"recipe": {"method": "supervised"}})
     refuses("holds no run of the course .'metrics'.: move it away")
     shutil.rmtree(source / first)
@@ -342,9 +345,8 @@ def test_tables_that_contradict_one_another_are_refused(results, runs):
     (results / "provenance.json").write_text(json.dumps(sources))
     with pytest.raises(ValueError, match="provenance.json' does not list 'logits/size.safetensors'"):
         PackedResults(results).logits(wide)
-    forge(results, "models/x.safetensors", safetensors.torch.save({"weight": torch.zeros(1)})) if (
-        results / "models"
-    ).mkdir() is None else None
+    (results / "models").mkdir()
+    forge(results, "models/x.safetensors", safetensors.torch.save({"weight": torch.zeros(1)}))
     with pytest.raises(ValueError, match="x.safetensors' does not say which recipe"):
         PackedResults(results).network("x")
 
@@ -440,8 +442,81 @@ def test_groups_of_one_family_share_a_file(group, name):
     assert file_name(group) == name
 
 
-def test_reading_all_metrics_takes_less_than_half_a_second(tmp_path):
-    """At the size of the course: 500 runs of 100 metrics, and histories that this must not read."""
+def test_all_metrics_of_the_course_are_read_in_half_a_second(tmp_path):
     metrics = {split: {f"metric {k}": math.sin(k) for k in range(50)} for split in ("val", "test")}
     rows = {f"run-{k}": packed_tables.Row({"method": "m", "seed": k}, metrics) for k in range(500)}
-    ...
+    content = packed_tables.metrics_table(rows)
+
+    def seconds():
+        start = time.process_time()
+        columns, cells = packed_tables.split_metrics(content)
+        assert all(packed_tables.metrics_row(columns, cells[key]).metrics == metrics for key in rows)
+        return time.process_time() - start
+
+    assert min(seconds() for _ in range(3)) < 0.5
+
+
+@pytest.fixture
+def course(runs, tmp_path, monkeypatch):
+    """A checkout whose course has the groups of `runs`, all trained; the folder of its results."""
+    folder, groups = runs
+    by_key = {key: recipe(**load_checkpoint(folder / key)[1]["recipe"]) for keys in groups.values() for key in keys}
+    monkeypatch.setattr(
+        recipes, "groups", lambda: {name: [by_key[key] for key in keys] for name, keys in groups.items()}
+    )
+    monkeypatch.setattr(recipes, "keeps_logits", lambda one: one.network == "small")
+    monkeypatch.setattr(recipes, "keeps_weights", lambda one: one == recipe())
+    monkeypatch.setattr("udlib.datasets.base.checkout", lambda: tmp_path)
+    monkeypatch.setenv("UDLIB_DATA", str(tmp_path))
+    monkeypatch.setenv("UDLIB_PROFILE", "course")
+    return tmp_path / "data" / "results"
+
+
+def run_pack(*words):
+    return CliRunner().invoke(command, [*words], catch_exceptions=False)
+
+
+command = typer.Typer()
+command.command()(pack_command)
+
+
+def test_the_command_packs_own_runs_and_says_what_it_wrote(course, runs, tmp_path):
+    source, groups = runs
+    first = groups["lambda/0"][0]
+    save_checkpoint(source.parent / "models" / first, {"weight": torch.ones(3)}, {"recipe": {}})
+    plan = run_pack("--plan")
+    assert plan.exit_code == 0 and not course.exists()
+    assert "would write logits/lambda.safetensors: 0.00 MB" in plan.output
+    result = run_pack()
+    assert result.exit_code == 0 and "lambda: 4 runs, 0 packed, 4 in" in result.output
+    assert plan.output.replace("would write", "wrote").splitlines()[:-1] == result.output.splitlines()[:-1]
+    assert "holds 5 files of 0.0" in result.output.replace("\n", " ")
+    packed = PackedResults(course)
+    assert packed.network_keys() == {first} and packed.network(first)[0]["weight"].tolist() == [1, 1, 1]
+    assert packed.keys() == {key for keys in groups.values() for key in keys}
+    assert packed.logits(groups["size/wide"][1]) == {} and packed.logits(first).keys() == {"val_logits", "test_logits"}
+    again = run_pack()
+    assert "nothing to write: all that is trained is packed already" in again.output and again.exit_code == 0
+
+
+def test_the_command_leaves_out_a_family_with_untrained_runs(course, runs):
+    source, groups = runs
+    shutil.rmtree(source / groups["lambda/1"][1])
+    result = run_pack()
+    assert result.exit_code == 1
+    assert "1 are not trained, so it is left out (`udlib runs --only 'lambda*'`)" in result.output.replace("\n", " ")
+    assert PackedResults(course).keys() == set(groups["size/wide"])
+    assert run_pack("--group", "size").exit_code == 0
+    store_run(source, recipe(seed=1, lam=1.0), logits=())
+    result = run_pack("--group", "lambda/0")
+    assert result.exit_code == 0 and "lambda: 4 runs, 1 packed, 4 in" in result.output
+    assert PackedResults(course).row(groups["lambda/0"][0]).logits == "size", "where it was packed first"
+    assert PackedResults(course).keys() == {key for keys in groups.values() for key in keys}
+
+
+def test_the_command_refuses_runs_of_the_smoke_profile_and_unknown_groups(course, monkeypatch):
+    with pytest.raises(ValueError, match="no recipe matches 'nothing'"):
+        run_pack("--group", "nothing")
+    monkeypatch.setenv("UDLIB_PROFILE", "smoke")
+    with pytest.raises(ValueError, match="too small to ship"):
+        run_pack()
