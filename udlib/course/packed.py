@@ -6,8 +6,8 @@
     logits/GROUP.safetensors    float16 logits of a group's runs, named KEY/NAME; written once
     models/KEY.safetensors      a trained network in float16 or float32, with its recipe
 
-The three tables are small and are written anew when a group is added. A run's logits stand in one file: that of the part
-before "/" in the name of the first group that the run was packed with. Nothing is ever unpickled.
+The three tables are small and are written anew when a group is added. A run's logits stand in one file: that of
+the part before "/" in the name of the first group that the run was packed with. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -64,6 +64,14 @@ class PackedResults:
             _refuse(self.folder, f"'{_file_of(self.folder, PROVENANCE)}' does not describe the run {key} ({error!r})")
         history = tables.history.epochs(key)
         return {"recipe": row.recipe, "metrics": row.metrics, "history": history, "provenance": provenance}
+
+    def rows(self) -> dict[str, Row]:
+        """The rows of all runs by key."""
+        return {key: packed_tables.metrics_row(self._tables.columns, cells) for key, cells in self._tables.rows.items()}
+
+    def states(self) -> dict[str, dict[str, Any]]:
+        """The states of all runs by key."""
+        return {key: state for key in self._tables.rows if (state := self.state(key)) is not None}
 
     def logits(self, key: str) -> dict[str, Tensor]:
         """The float16 logits of a run by name; none where they do not ship, or the run is not packed."""

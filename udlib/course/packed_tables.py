@@ -12,6 +12,7 @@ import io
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
@@ -160,11 +161,11 @@ def _values(columns: Sequence[str], cells: Sequence[str]) -> dict[str, Any]:
 
 
 def _value(cell: str) -> Any:
-    """A value from JSON; numbers, which nearly all are, by the short way."""
-    try:
-        return int(cell) if cell.lstrip("-").isdecimal() else float(cell)
-    except ValueError:
-        return json.loads(cell)
+    """A value from JSON; nearly all are floats with a point, which `float` reads several times faster."""
+    if "." in cell:
+        with suppress(ValueError):  # text, or a list
+            return float(cell)
+    return json.loads(cell)
 
 
 def _csv(head: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
