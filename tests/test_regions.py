@@ -15,7 +15,7 @@ from udlib.datasets.base import to_memory
 from udlib.datasets.proposals import annotated, grid, grid_proposals
 from udlib.datasets.transforms import normalise
 from udlib.figures import plots
-from udlib.figures.boxes import evidence, findings, say, top_predictions
+from udlib.figures.boxes import detections, evidence, region_scores, top_predictions
 from udlib.methods.detection.network import Detector
 
 ROWS = [0, 1, 2]
@@ -61,17 +61,17 @@ def test_what_is_said_of_boxes_makes_the_detectors_own_p(scenes, detector):
     with torch.inference_mode():
         logits = detector(images, grid_proposals(3).of(torch.arange(3))).logits
     for image, own in zip(images, logits):
-        said = say(detector, image, grid())
+        said = region_scores(detector, image, grid())
         assert torch.allclose(said.classes.sum(1), torch.ones(84)) and torch.allclose(
             said.regions.sum(0), torch.ones(16)
         )
         assert torch.allclose(said.p, torch.sigmoid(own), atol=1e-4)
-    assert torch.isclose(say(detector, images[0], grid([1])).p.sum(), torch.tensor(1.0)), "one box says one thing"
+    assert torch.isclose(region_scores(detector, images[0], grid([1])).p.sum(), torch.tensor(1.0)), "one box says one thing"
 
 
 def test_found_boxes_are_drawn_with_their_names_and_right_ones_can_be_told_without_colour(scenes):
     image = scenes.image(0)
-    figure = findings(
+    figure = detections(
         [image, image],
         [[((0.0, 0.0, 0.5, 0.5), "cup", True), ((0.5, 0.5, 1.0, 1.0), "", False)], []],
         ["a", "b"],
@@ -117,7 +117,7 @@ def test_other_boxes_are_another_frame_for_the_same_detector(scenes, explorer):
 def test_the_table_holds_the_largest_shares(scenes, explorer, detector):
     name = scenes.classes[0]
     table = explorer.frame(ROWS[0], "grid", name).table
-    said = say(detector, normalise(to_memory(scenes.subset([ROWS[0]]), 64))[0], grid())
+    said = region_scores(detector, normalise(to_memory(scenes.subset([ROWS[0]]), 64))[0], grid())
     best = said.shares[:, 0].sort(descending=True).values[:5] / said.p[0]
     assert [row[3] for row in table[1:]] == [f"{100 * share:.1f}" for share in best]
 
