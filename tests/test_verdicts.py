@@ -15,7 +15,7 @@ from udlib.course.verdicts import (
     detection_claims,
     distillation_claims,
     judge,
-    measured,
+    metric_values,
     parallel_claims,
 )
 
@@ -82,7 +82,7 @@ def test_a_claim_without_a_direction_is_refused(pair):
 def test_a_missing_run_is_named_with_the_command_that_trains_it(pair):
     missing = recipe(seed=7)
     with pytest.raises(FileNotFoundError, match=f"udlib runs --only {missing.key}"):
-        measured([missing], "mAP")
+        metric_values([missing], "mAP")
 
 
 def test_lambda_is_chosen_on_validation_and_0_is_no_candidate(stored):
