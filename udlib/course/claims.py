@@ -104,7 +104,8 @@ def _claims_on(data: str) -> list[Claim]:
 def distillation_claims() -> list[Claim]:
     """Return what the UD paper claims about distillation (Tables 3-5, Fig. 4), and questions about calibration.
 
-    The paper says nothing about the calibration of students. "UD" is Eq. 18 with the printed α = β = 0.5; "UD with β = …" has the β that validation selects.
+    The paper says nothing about the calibration of students. "UD" is Eq. 18 with the printed α = β = 0.5; "UD with β =
+    …" has the β that validation selects.
     """
     return [
         *_claims_of_pairs(),
