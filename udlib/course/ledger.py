@@ -241,8 +241,8 @@ def find_cell(folder: Path, entry: Entry) -> tuple[Path, int]:
 
 PAGE = """# The equations of Uncertainty Distillation, and where each one lives
 
-`make readme` makes this page from `udlib/course/ledger.py`; a test compares every row with the code, the lesson and the
-tests. "Released code" is the authors' repository; its factors are in `udlib` too, as `scale="released"`. Eq. 15 as printed
-mixes a symbol of the teacher with one of the student; the text speaks of the two branches of one network, and so does this
-course. `lesson NN: name` is a function that the lesson builds.
+`make readme` makes this page from `udlib/course/ledger.py`; a test compares every row with the code, the lesson and
+the tests. "Released code" is the authors' repository; its factors are in `udlib` too, as `scale="released"`. Eq. 15
+as printed mixes a symbol of the teacher with one of the student; the text speaks of the two branches of one network,
+and so does this course. `lesson NN: name` is a function that the lesson builds.
 """
