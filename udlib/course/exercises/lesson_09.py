@@ -16,7 +16,7 @@ from torch import Tensor
 from udlib.course.exercises import called, exercise
 from udlib.course.exercises.answers import among, array, compare, number, paired_interval
 from udlib.losses import asymmetric_loss
-from udlib.methods.parallel.method import label_affinity
+from udlib.methods.parallel import label_affinity
 
 LABELS = np.array(
     [[1, 1, 0, 0], [1, 1, 1, 0], [1, 0, 1, 0], [1, 0, 0, 1], [0, 1, 1, 0], [1, 1, 0, 0], [0, 0, 0, 1], [1, 1, 0, 1]],
