@@ -1,4 +1,4 @@
-"""The attention explorer as plain Python: what it shows is what the functions of `udlib.attention` say of that picture."""
+"""The attention explorer as plain Python: it shows what the functions of `udlib.attention` return for that picture."""
 
 import html
 import re
@@ -69,19 +69,19 @@ def test_the_sliders_offer_the_given_pictures_networks_and_maps_and_nothing_betw
 @pytest.mark.parametrize("name", ["teacher", "max"])
 @pytest.mark.parametrize("row", ROWS)
 def test_the_map_is_that_of_this_picture_and_this_network(explorer, models, pictures, name, row):
-    found, what = explorer.look(row, name, "uncertainty")
+    own_map, what = explorer.look(row, name, "uncertainty")
     prediction = seen(models[name], pictures, row)
     expected = uncertainty_attention(models[name].head, prediction.features, models[name].pooling)[0]
-    torch.testing.assert_close(found.clone(), expected, rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(own_map.clone(), expected, rtol=1e-3, atol=1e-6)
     assert what == "uncertainty attention"
     p = torch.sigmoid(prediction.logits[0])
-    for kind, chosen in (("most probable class", p.argmax()), ("least certain class", (p - 0.5).abs().argmin())):
-        found, what = explorer.look(row, name, kind)
+    for kind, class_index in (("most probable class", p.argmax()), ("least certain class", (p - 0.5).abs().argmin())):
+        own_map, what = explorer.look(row, name, kind)
         expected = class_attention(
-            models[name].head, prediction.features, int(chosen), models[name].pooling, relu=False
+            models[name].head, prediction.features, int(class_index), models[name].pooling, relu=False
         )[0]
-        torch.testing.assert_close(found.clone(), expected, rtol=1e-3, atol=1e-5)
-        assert what == f"{CLASSES[chosen]}, p = {p[chosen]:.2f}"
+        torch.testing.assert_close(own_map.clone(), expected, rtol=1e-3, atol=1e-5)
+        assert what == f"{CLASSES[class_index]}, p = {p[class_index]:.2f}"
 
 
 def test_moving_changes_the_picture_and_the_readings(explorer):

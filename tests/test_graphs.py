@@ -1,4 +1,4 @@
-"""Graphs of labels and their explorer: what is drawn is the partition that was given, and no number is shown that was not trained."""
+"""Graphs of labels and their explorer: what is drawn is the given partition, and only trained numbers are shown."""
 
 import html
 import io
@@ -29,14 +29,14 @@ def test_the_number_of_each_class_s_part():
     assert graphs.part_of([[3, 0], [1], [2]]).tolist() == [0, 1, 2, 0]
 
 
-def test_a_graph_has_all_names_and_draws_edges_from_the_threshold_on():
+def test_a_graph_has_all_names_and_draws_drawn_edgesfrom_the_threshold_on():
     figure = graphs.partition_graph(S, NAMES, {"CGP": CGP, "DGP": DGP}, least=0.3)
     assert words(figure) == set(NAMES) and [axes.get_title(loc="left") for axes in figure.axes] == ["CGP", "DGP"]
     for axes in figure.axes:
         edges = [line for line in axes.lines if line.get_linestyle() == "-"]
         assert len(edges) == 3, "0.8, 0.6 and 0.4"
     dark = [[line.get_alpha() > 0.5 for line in axes.lines if line.get_linestyle() == "-"] for axes in figure.axes]
-    assert [sum(found) for found in dark] == [2, 0], "of DGP's parts no edge lies inside"
+    assert [sum(drawn_edges) for drawn_edges in dark] == [2, 0], "of DGP's parts no edge lies inside"
 
 
 def test_parts_can_be_told_apart_without_colour_and_places_are_those_of_the_first_partition():
@@ -82,11 +82,11 @@ def explorer(monkeypatch):
 def test_a_trained_setting_shows_what_was_measured_and_the_difference_paired_by_seed(explorer):
     explorer.move(k=2, strategy="both")
     apart = paired_difference([70, 71, 72], [68, 68.5, 69])
-    said = html.unescape(explorer.readout.value)
+    readout = html.unescape(explorer.readout.value)
     assert (
-        "3 seeds" in said
-        and "71.00 [68.52, 73.48] %" in said
-        and f"{apart.mean:+.2f} [{apart.low:+.2f}, {apart.high:+.2f}], higher" in said
+        "3 seeds" in readout
+        and "71.00 [68.52, 73.48] %" in readout
+        and f"{apart.mean:+.2f} [{apart.low:+.2f}, {apart.high:+.2f}], higher" in readout
     )
     assert explorer.measure(2, "both")["pooled true error"] == "–", "one seed lacks it"
     assert explorer.measure(2, "both")["NLL"] == "0.1500 [0.1500, 0.1500] nats"
@@ -96,8 +96,8 @@ def test_a_trained_setting_shows_what_was_measured_and_the_difference_paired_by_
 @pytest.mark.parametrize("setting", [(1, "both"), (1, "random"), (2, "random")])
 def test_a_setting_without_runs_shows_its_graph_and_says_that_nothing_was_trained(explorer, setting):
     explorer.move(k=setting[0], strategy=setting[1])
-    said = html.unescape(explorer.readout.value)
-    assert "no number to show" in said and "mAP" not in said
+    readout = html.unescape(explorer.readout.value)
+    assert "no number to show" in readout and "mAP" not in readout
     assert Image.open(io.BytesIO(bytes(explorer.picture.value))).size[0] > 100
 
 

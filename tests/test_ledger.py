@@ -60,7 +60,7 @@ def test_the_page_is_what_the_ledger_gives():
 def test_eq_8_at_like_confidence_is_the_weighted_gap_of_a_literal_loop():
     import numpy as np
 
-    found = lesson_function("04", "at_like_confidence", np=np)
+    at_like_confidence = lesson_function("04", "at_like_confidence", np=np)
     g = torch.Generator().manual_seed(0)
     f, outcomes = torch.rand(200, 4, generator=g), (torch.rand(200, 4, generator=g) < 0.4).double()
     crowded = torch.rand(200, 4, generator=g) < 0.5
@@ -72,20 +72,22 @@ def test_eq_8_at_like_confidence_is_the_weighted_gap_of_a_literal_loop():
         ]
         total += len(many) * (sum(many) / len(many) - sum(few) / len(few))
         weight += len(many)
-    assert found(f, outcomes, crowded, ~crowded) == pytest.approx(float(total / weight))
+    assert at_like_confidence(f, outcomes, crowded, ~crowded) == pytest.approx(float(total / weight))
 
 
 def test_eq_9_distances_are_those_from_z_prime_given_a_label():
     g = torch.Generator().manual_seed(0)
-    p, said = torch.rand(5, 3, generator=g, dtype=torch.float64), torch.randn(5, 3, generator=g, dtype=torch.float64)
+    p, logits = torch.rand(5, 3, generator=g, dtype=torch.float64), torch.randn(5, 3, generator=g, dtype=torch.float64)
     sets = torch.cartesian_prod(*[torch.tensor([0, 1])] * 3)
-    wanted = []
+    expected = []
     for row in p:
         joint = torch.where(sets == 1, row, 1 - row).prod(1)
         z = losses.pick_all_labels_marginals(sets, joint)
-        wanted.append(z / z.sum())
+        expected.append(z / z.sum())
     z_prime_of = lesson_function("03", "z_prime_of", torch=torch, F=F)
     candidates = lesson_function("03", "candidates", z_prime_of=z_prime_of)
-    run = type("Run", (), {"test_calibration_logits": said})
-    found = lesson_function("03", "distances", several=torch.ones(5, dtype=torch.bool))(run, candidates(p))
-    assert found["z', Eq. 7"] == pytest.approx((said.softmax(1) - torch.stack(wanted)).abs().sum(1).mean().item())
+    run = type("Run", (), {"test_calibration_logits": logits})
+    distances = lesson_function("03", "distances", several=torch.ones(5, dtype=torch.bool))(run, candidates(p))
+    assert distances["z', Eq. 7"] == pytest.approx(
+        (logits.softmax(1) - torch.stack(expected)).abs().sum(1).mean().item()
+    )

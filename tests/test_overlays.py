@@ -1,4 +1,4 @@
-"""Signed maps over pictures: each lies where its cells are, on its own scale, and its sign can be read without colour."""
+"""Signed maps over pictures: each covers its cells, on its own scale, and its sign can be read without colour."""
 
 import io
 
@@ -37,10 +37,10 @@ def test_a_map_covers_the_picture_on_a_scale_of_its_own_with_zero_in_the_middle(
 
 
 def test_the_sign_can_be_read_from_the_lines():
-    (found,) = contours(drawn(np.abs(HEAT)))
-    assert list(found.levels) == [3] and list(found.linestyles) == ["-"]
-    (found,) = contours(drawn(HEAT))  # -6 to 3: no cell reaches +3 and more
-    assert list(found.levels) == [-3] and list(found.linestyles) == ["--"]
+    (lines,) = contours(drawn(np.abs(HEAT)))
+    assert list(lines.levels) == [3] and list(lines.linestyles) == ["-"]
+    (lines,) = contours(drawn(HEAT))  # -6 to 3: no cell reaches +3 and more
+    assert list(lines.levels) == [-3] and list(lines.linestyles) == ["--"]
 
 
 @pytest.mark.parametrize("heat", [np.zeros((2, 2)), np.ones((2, 2)), np.ones((1, 1)), np.zeros((1, 3))])
@@ -88,7 +88,7 @@ def test_a_network_without_a_map_shows_the_picture_and_says_why():
 
 def test_answers_stand_in_the_row_of_their_class_the_most_probable_first():
     figure = overlays.answers(
-        [PICTURE], ["cup", "lamp", "tree"], [{"label": [0, 1, 0], "teacher": [0.3, 0.8, 0.1]}], shown=2
+        [PICTURE], ["cup", "lamp", "tree"], [{"label": [0, 1, 0], "teacher": [0.3, 0.8, 0.1]}], count=2
     )
     axes = figure.axes[1]
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["lamp", "cup"]

@@ -1,4 +1,4 @@
-"""The transcription of the paper's tables: its arithmetic, and that the doubtful cells are those that contradict something."""
+"""The transcription of the paper's tables: its arithmetic, and that exactly the contradictory cells are doubtful."""
 
 from collections import Counter
 
@@ -54,7 +54,7 @@ def test_rows_have_names_of_their_own_and_every_row_of_the_papers_own_has_a_base
 
 @pytest.mark.parametrize("name", TABLES)
 def test_every_f1_is_that_of_the_printed_precision_and_recall(name):
-    """F1 = 2PR/(P + R) rises in both, so the printed P ± 0.005 and R ± 0.005 bound it; no cell of any table is outside."""
+    """F1 = 2PR/(P + R) rises in both, so the printed P ± 0.005 and R ± 0.005 bound it; no cell is outside."""
     checked = 0
     for row in TABLES[name].rows:
         for block in OWN_BLOCKS:

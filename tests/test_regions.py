@@ -1,4 +1,4 @@
-"""Pictures of regions and their explorer: evidence adds up, p is the detector's own, and other boxes change what is shown."""
+"""Figures of regions and their explorer: evidence adds up, p is the detector's own, other boxes change the frame."""
 
 import html
 import io
@@ -15,7 +15,7 @@ from udlib.datasets.base import to_memory
 from udlib.datasets.proposals import annotated, grid, grid_proposals
 from udlib.datasets.transforms import normalise
 from udlib.figures import plots
-from udlib.figures.boxes import evidence, findings, say, top_predictions
+from udlib.figures.boxes import detections, evidence, region_scores, top_predictions
 from udlib.methods.detection.network import Detector
 
 ROWS = [0, 1, 2]
@@ -51,8 +51,8 @@ def test_evidence_adds_up_to_the_weights_and_lies_in_the_boxes():
 
 
 def test_a_box_between_two_centres_gives_its_weight_to_the_cell_in_its_middle():
-    found = evidence(torch.tensor([[0.26, 0.51, 0.34, 0.6]]), torch.tensor([3.0]), 4)
-    assert found[2, 1] == 3 and found.sum() == 3
+    heat = evidence(torch.tensor([[0.26, 0.51, 0.34, 0.6]]), torch.tensor([3.0]), 4)
+    assert heat[2, 1] == 3 and heat.sum() == 3
     assert evidence(torch.tensor([[0.99, 0.99, 1.0, 1.0]]), torch.tensor([1.0]), 2)[1, 1] == 1
 
 
@@ -61,17 +61,19 @@ def test_what_is_said_of_boxes_makes_the_detectors_own_p(scenes, detector):
     with torch.inference_mode():
         logits = detector(images, grid_proposals(3).of(torch.arange(3))).logits
     for image, own in zip(images, logits):
-        said = say(detector, image, grid())
-        assert torch.allclose(said.classes.sum(1), torch.ones(84)) and torch.allclose(
-            said.regions.sum(0), torch.ones(16)
+        scores = region_scores(detector, image, grid())
+        assert torch.allclose(scores.classes.sum(1), torch.ones(84)) and torch.allclose(
+            scores.regions.sum(0), torch.ones(16)
         )
-        assert torch.allclose(said.p, torch.sigmoid(own), atol=1e-4)
-    assert torch.isclose(say(detector, images[0], grid([1])).p.sum(), torch.tensor(1.0)), "one box says one thing"
+        assert torch.allclose(scores.p, torch.sigmoid(own), atol=1e-4)
+    assert torch.isclose(region_scores(detector, images[0], grid([1])).p.sum(), torch.tensor(1.0)), (
+        "one box says one thing"
+    )
 
 
 def test_found_boxes_are_drawn_with_their_names_and_right_ones_can_be_told_without_colour(scenes):
     image = scenes.image(0)
-    figure = findings(
+    figure = detections(
         [image, image],
         [[((0.0, 0.0, 0.5, 0.5), "cup", True), ((0.5, 0.5, 1.0, 1.0), "", False)], []],
         ["a", "b"],
@@ -85,9 +87,9 @@ def test_found_boxes_are_drawn_with_their_names_and_right_ones_can_be_told_witho
 
 
 def test_top_predictions_are_ranked_and_marked(scenes):
-    told = {"a": [0.1, 0.9, 0.3, 0.2], "b": [0.8, 0.1, 0.2, 0.7]}
+    probabilities = {"a": [0.1, 0.9, 0.3, 0.2], "b": [0.8, 0.1, 0.2, 0.7]}
     figure = top_predictions(
-        [scenes.image(0)], [[]], [told], ["cup", "fish", "boat", "tree"], torch.tensor([[0, 1, 0, 1]]), k=2
+        [scenes.image(0)], [[]], [probabilities], ["cup", "fish", "boat", "tree"], torch.tensor([[0, 1, 0, 1]]), k=2
     )
     words = [[text.get_text() for text in axes.texts] for axes in figure.axes]
     assert words == [[], ["✓ fish  0.90", "✗ boat  0.30"], ["✗ cup  0.80", "✓ tree  0.70"]]
@@ -110,15 +112,15 @@ def test_other_boxes_are_another_frame_for_the_same_detector(scenes, explorer):
     assert many["boxes"] == "84" and explorer.measure(row, "whole", name)["boxes"] == "1"
     truth = annotated(scenes, row)[torch.tensor([box.name == name for box in scenes.boxes(row)])]
     assert many["best IoU among all boxes"] == f"{box_iou(grid(), truth).max():.2f}"
-    said = html.unescape(explorer.readout.value)
-    assert f"label '{name}'" in said and "IoU of the best-scored box" in said
+    readout = html.unescape(explorer.readout.value)
+    assert f"label '{name}'" in readout and "IoU of the best-scored box" in readout
 
 
 def test_the_table_holds_the_largest_shares(scenes, explorer, detector):
     name = scenes.classes[0]
     table = explorer.frame(ROWS[0], "grid", name).table
-    said = say(detector, normalise(to_memory(scenes.subset([ROWS[0]]), 64))[0], grid())
-    best = said.shares[:, 0].sort(descending=True).values[:5] / said.p[0]
+    scores = region_scores(detector, normalise(to_memory(scenes.subset([ROWS[0]]), 64))[0], grid())
+    best = scores.shares[:, 0].sort(descending=True).values[:5] / scores.p[0]
     assert [row[3] for row in table[1:]] == [f"{100 * share:.1f}" for share in best]
 
 

@@ -1,4 +1,4 @@
-"""A table as work: what is stored, half done or missing, what it costs, and the comparison from runs whose values are known."""
+"""A table as work: what is stored, half done or missing, what it costs, and the comparison from known runs."""
 
 import csv
 import io
@@ -188,7 +188,8 @@ def test_stored_results_of_other_data_than_the_folder_holds_now_stop_a_training(
         require_same_data([old], baseline("tree"))
 
 
-# the comparison: 70, 72 against 73, 74 is +2.5 on average, with t(1 degree, 97.5 %) = 12.706 times 0.7071/sqrt(2) around it
+# the comparison: 70, 72 against 73, 74 is +2.5 on average, with t(1 degree, 97.5 %) = 12.706 times 0.7071/sqrt(2)
+# around it
 
 
 def line(lines, row, column="mAP"):

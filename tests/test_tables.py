@@ -1,4 +1,4 @@
-"""Rows of the paper's tables as recipes: the paper's settings with their sources, and the course's own recipes at its size."""
+"""Rows of the paper's tables as recipes: the paper's settings with their sources, and the course's own recipes."""
 
 import pytest
 
@@ -29,18 +29,18 @@ EVERY = [(found, row) for found in TABLES.values() for row in found.rows if not 
 
 
 def test_every_row_of_the_papers_own_has_a_full_size_recipe_and_no_two_in_a_table_are_alike():
-    for found in TABLES.values():
-        made = [row_recipe(found, row) for row in found.rows if not row.cited]
-        assert None not in made and len(set(made)) == len(made)
-        assert all(row_recipe(found, row) is None for row in found.rows if row.cited)
+    for printed in TABLES.values():
+        row_recipes = [row_recipe(printed, row) for row in printed.rows if not row.cited]
+        assert None not in row_recipes and len(set(row_recipes)) == len(row_recipes)
+        assert all(row_recipe(printed, row) is None for row in printed.rows if row.cited)
 
 
 def test_the_papers_settings_stand_in_every_recipe():
-    for found, row in EVERY:
-        flat = row_recipe(found, row, seed=3).flat()
-        assert (flat["crop"], flat["weights"], flat["seed"], flat["data"]) == (448, "IMAGENET1K_V1", 3, found.data)
+    for printed, row in EVERY:
+        flat = row_recipe(printed, row, seed=3).flat()
+        assert (flat["crop"], flat["weights"], flat["seed"], flat["data"]) == (448, "IMAGENET1K_V1", 3, printed.data)
         assert flat["network"] == row.network and flat["limit"] is None
-        assert flat["epochs"] == (40 if found.data == "coco2014" or found.name == "table4" else 20)
+        assert flat["epochs"] == (40 if printed.data == "coco2014" or printed.name == "table4" else 20)
         tricks = {
             "neither": (0, "step"),
             "CutOut": (0.5, "step"),
@@ -121,7 +121,7 @@ def test_one_setting_in_several_tables_is_one_recipe_trained_once():
 
 
 def test_every_setting_of_every_full_size_recipe_has_a_source_and_a_reason():
-    every = settings([row_recipe(found, row) for found, row in EVERY])
+    every = settings([row_recipe(printed, row) for printed, row in EVERY])
     assert {name for name, *_ in every} == SOURCES.keys() - {"seed"}
     assert all(source in (PAPER, RELEASED, OURS) and where for _, _, source, where in every)
     order = [source for *_, source, _ in every]
@@ -150,8 +150,8 @@ def test_at_the_courses_size_rows_are_the_courses_own_recipes():
                 )
     for method in ("hard labels", "UD"):
         assert course("table4", f"ResNet-18, {method}", 3) == recipes.restarted()[method][3]
-    for method, found in recipes.hard_labels().items():
-        assert course("table5", f"ResNet-18, {method}") == found[0]
+    for method, own in recipes.hard_labels().items():
+        assert course("table5", f"ResNet-18, {method}") == own[0]
     assert course("table5", "ResNet-18, KD + distribution from ResNet-101") == recipes.distilled("KD + distribution")[0]
     assert course("table2a", "VGG-19-BN, with branch") is None, "no stand-in"
 
@@ -176,6 +176,6 @@ def test_papers_data_are_trained_at_full_size_unless_the_profile_says_otherwise(
 
 
 def test_every_method_of_every_table_is_known():
-    assert {(found.name[:6], row.method) for found, row in EVERY} == {
-        (name, method) for name, found in METHODS.items() for method in found
+    assert {(printed.name[:6], row.method) for printed, row in EVERY} == {
+        (name, method) for name, printed in METHODS.items() for method in printed
     }

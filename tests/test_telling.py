@@ -12,8 +12,8 @@ A, B = [0.75, 0.77, 0.73, 0.76], [0.70, 0.74, 0.72, 0.71]
 
 
 def test_a_difference_is_scipys_paired_interval():
-    found, wanted = telling.difference(A, B), ttest_rel(A, B).confidence_interval(0.95)
-    assert found[1:3] == pytest.approx((wanted.low, wanted.high)) and found.mean == pytest.approx(
+    interval, expected = telling.difference(A, B), ttest_rel(A, B).confidence_interval(0.95)
+    assert interval[1:3] == pytest.approx((expected.low, expected.high)) and interval.mean == pytest.approx(
         np.subtract(A, B).mean()
     )
 
@@ -55,17 +55,17 @@ def test_units_of_a_difference():
 
 
 def test_a_sentence_is_shown_as_markdown(monkeypatch):
-    seen = []
-    monkeypatch.setattr("IPython.display.display", seen.append)
+    outputs = []
+    monkeypatch.setattr("IPython.display.display", outputs.append)
     telling.say("**so**")
-    assert [each.data for each in seen] == ["**so**"]
+    assert [each.data for each in outputs] == ["**so**"]
 
 
 def test_runs_are_one_for_each_seed_and_two_where_only_the_path_is_tried(monkeypatch):
-    asked = []
-    monkeypatch.setattr(telling, "load_or_run", lambda chosen: asked.append(chosen) or chosen)
+    requested = []
+    monkeypatch.setattr(telling, "load_or_run", lambda chosen: requested.append(chosen) or chosen)
     recipes = [baseline(seed=seed) for seed in range(3)]
-    assert telling.runs(iter(recipes)) == asked == recipes
+    assert telling.runs(iter(recipes)) == requested == recipes
     monkeypatch.setenv("UDLIB_PROFILE", "smoke")
     assert telling.runs(recipes) == recipes[:2]
 

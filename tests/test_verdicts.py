@@ -15,7 +15,7 @@ from udlib.course.verdicts import (
     detection_claims,
     distillation_claims,
     judge,
-    measured,
+    metric_values,
     parallel_claims,
 )
 
@@ -26,14 +26,14 @@ def stored(tmp_path, monkeypatch):
     monkeypatch.setattr(experiments, "store", lambda: tmp_path)
     monkeypatch.delenv("UDLIB_PROFILE", raising=False)
 
-    def store(chosen, val=None, **test):
+    def store(group, val=None, **test):
         logits = torch.zeros(2, 3)
-        for k, one in enumerate(chosen):
+        for k, one in enumerate(group):
             of_seed = {name: values[k] for name, values in test.items()}
             save(
                 Run(one, logits, logits, None, None, {"test": of_seed, "val": {"mAP": val} if val else of_seed}, [], {})
             )
-        return chosen
+        return group
 
     return store
 
@@ -52,9 +52,9 @@ def pair(stored):
 
 @pytest.mark.parametrize("expected, verdict", [("higher", "holds"), ("lower", "reversed")])
 def test_a_difference_that_every_seed_shows_holds_or_reverses_the_claim(pair, expected, verdict):
-    found = judge(Claim("?", "?", ("mAP",), *pair, expected))
-    assert found.verdict == verdict
-    assert found.difference.mean == pytest.approx(0.02) and found.difference.n == 3
+    result = judge(Claim("?", "?", ("mAP",), *pair, expected))
+    assert result.verdict == verdict
+    assert result.difference.mean == pytest.approx(0.02) and result.difference.n == 3
 
 
 def test_seeds_that_disagree_detect_nothing(stored):
@@ -63,8 +63,8 @@ def test_seeds_that_disagree_detect_nothing(stored):
 
 
 def test_two_metrics_compare_one_gain_with_the_other(pair):
-    found = judge(Claim("?", "?", ("hard", "mAP"), *pair, "higher"))
-    assert found.difference.mean == pytest.approx((0.05 + 0.06 + 0.06) / 3 - 0.02) and found.verdict == "holds"
+    result = judge(Claim("?", "?", ("hard", "mAP"), *pair, "higher"))
+    assert result.difference.mean == pytest.approx((0.05 + 0.06 + 0.06) / 3 - 0.02) and result.verdict == "holds"
 
 
 def test_runs_are_paired_by_seed_in_the_order_of_the_recipes(pair):
@@ -82,12 +82,12 @@ def test_a_claim_without_a_direction_is_refused(pair):
 def test_a_missing_run_is_named_with_the_command_that_trains_it(pair):
     missing = recipe(seed=7)
     with pytest.raises(FileNotFoundError, match=f"udlib runs --only {missing.key}"):
-        measured([missing], "mAP")
+        metric_values([missing], "mAP")
 
 
 def test_lambda_is_chosen_on_validation_and_0_is_no_candidate(stored):
-    for lam, found in recipes.sweep("digits").items():
-        stored(found, val={0.0: 0.9, 0.1: 0.6, 1.0: 0.7}[lam], mAP=[1 - lam / 2] * 5)
+    for lam, runs in recipes.sweep("digits").items():
+        stored(runs, val={0.0: 0.9, 0.1: 0.6, 1.0: 0.7}[lam], mAP=[1 - lam / 2] * 5)
     assert best_lambda(data="digits") == 1.0, "0.1 is better on test, 0 on validation"
     assert best_lambda(data="digits", higher_is_better=False) == 0.1
 
@@ -96,35 +96,35 @@ def test_every_claim_of_the_course_is_judged_by_what_ships():
     claims = calibration_claims()
     assert {claim.data for claim in claims} == {"scenes", "digits"} and len(claims) >= 15
     for claim in claims:
-        found = judge(claim)
-        assert found.verdict in ("holds", "not detected", "reversed") and found.difference.n == len(recipes.SEEDS)
-        assert found.difference.low <= found.difference.mean <= found.difference.high
+        result = judge(claim)
+        assert result.verdict in ("holds", "not detected", "reversed") and result.difference.n == len(recipes.SEEDS)
+        assert result.difference.low <= result.difference.mean <= result.difference.high
 
 
 def test_beta_is_chosen_on_validation_and_0_is_no_candidate(stored):
-    for (name, value), found in recipes.weights().items():
+    for (name, value), runs in recipes.weights().items():
         if name == "beta":
-            stored(found, val={0.0: 0.9, 0.005: 0.6, 0.05: 0.7, 0.5: 0.1}[value], mAP=[1 - value] * 5)
+            stored(runs, val={0.0: 0.9, 0.005: 0.6, 0.05: 0.7, 0.5: 0.1}[value], mAP=[1 - value] * 5)
     assert best_beta() == 0.05
 
 
 def test_every_claim_about_distillation_pairs_its_runs_by_seed_on_one_data_set():
     claims = distillation_claims()
-    known = {chosen for found in recipes.groups().values() for chosen in found}
+    known = {one for group in recipes.groups().values() for one in group}
     assert len(claims) >= 30 and len({claim.question + claim.data for claim in claims}) == len(claims)
     for claim in [*claims, *calibration_claims()]:
-        ours, theirs = ([chosen.training.seed for chosen in side] for side in (claim.recipes, claim.against))
+        ours, theirs = ([one.training.seed for one in side] for side in (claim.recipes, claim.against))
         assert ours == theirs == list(recipes.SEEDS)
-        assert {chosen.data for chosen in (*claim.recipes, *claim.against)} == {claim.data}
+        assert {one.data for one in (*claim.recipes, *claim.against)} == {claim.data}
         assert known.issuperset(claim.recipes) and known.issuperset(claim.against)
 
 
 @pytest.mark.parametrize("claims", [parallel_claims(), detection_claims()], ids=["parallel", "detection"])
 def test_every_claim_about_the_other_systems_pairs_its_runs_by_seed(claims):
-    known = {chosen for found in recipes.groups().values() for chosen in found}
+    known = {one for group in recipes.groups().values() for one in group}
     assert len(claims) >= 15 and len({claim.question for claim in claims}) == len(claims)
     for claim in claims:
-        ours, theirs = ([chosen.training.seed for chosen in side] for side in (claim.recipes, claim.against))
+        ours, theirs = ([one.training.seed for one in side] for side in (claim.recipes, claim.against))
         assert ours == theirs and ours in (list(recipes.SEEDS), list(recipes.SWEEP_SEEDS)), claim.question
         assert known.issuperset(claim.recipes) and known.issuperset(claim.against)
         assert claim.recipes[0] != claim.against[0]
@@ -138,8 +138,8 @@ def test_a_claim_whose_runs_are_not_stored_stands_in_the_table_without_a_verdict
 
 def test_a_number_that_some_run_lacks_makes_a_claim_not_measured_rather_than_an_error(pair):
     claim = Claim("where?", "ours", ("uncertainty_energy_easy",), *pair, "higher")
-    found = judge(claim)
-    assert found.verdict == "not measured" and found.difference.mean != found.difference.mean
+    result = judge(claim)
+    assert result.verdict == "not measured" and result.difference.mean != result.difference.mean
     assert verdicts([claim])[1] == ["where?", "ours", "scenes", "–", "–", "not measured"]
 
 

@@ -140,8 +140,8 @@ TARGETS = (torch.rand(80, 2, generator=torch.Generator().manual_seed(0)) < POSTE
 def trained(lam, seed, sharper=1.0):
     """A run whose logits are those of the posterior, sharpened."""
     logits = sharper * torch.logit(POSTERIOR) + 0.01 * seed
-    found = Split(CLASSES, TARGETS, torch.zeros_like(TARGETS, dtype=torch.bool), POSTERIOR)
-    return Run(recipe(lam=lam, seed=seed), logits, logits, None, None, {"test": measure(logits, found)}, [], {})
+    run = Split(CLASSES, TARGETS, torch.zeros_like(TARGETS, dtype=torch.bool), POSTERIOR)
+    return Run(recipe(lam=lam, seed=seed), logits, logits, None, None, {"test": measure(logits, run)}, [], {})
 
 
 @pytest.fixture
@@ -183,8 +183,8 @@ def test_the_lambda_explorer_shows_the_run_of_its_sliders(sweep):
 def test_the_lambda_explorers_intervals_and_class_table_are_those_of_the_run(sweep):
     explorer = LambdaExplorer(sweep, samples=20, warm=False)
     p = sweep[0.1][1].probabilities()
-    found = explorer.measure(0.1, 3)["ECE, pooled"]
-    assert found == calibration_interval(expected_calibration_error, p, TARGETS, samples=20, average="pooled")
+    measurements = explorer.measure(0.1, 3)["ECE, pooled"]
+    assert measurements == calibration_interval(expected_calibration_error, p, TARGETS, samples=20, average="pooled")
     explorer.move(λ=0.1, seed=3)
     ap, share = average_precision(p, TARGETS), TARGETS.double().mean(0)
     for k, name in enumerate(CLASSES):

@@ -84,7 +84,7 @@ def boxes_of(row, classes):
 easy = (few.targets.bool() & ~few.difficult).any(1).nonzero().flatten().tolist()
 eight = easy[:8]  # the first eight with an easy label, whatever they show
 present = [few.targets[row].nonzero().flatten().tolist() for row in eight]
-show(regions.findings([pictures.image(row) for row in eight], [boxes_of(row, labels) for row, labels in zip(eight, present)], columns=4),
+show(regions.detections([pictures.image(row) for row in eight], [boxes_of(row, labels) for row, labels in zip(eight, present)], columns=4),
      "Eight test images with the box that the detector prefers for each label, blue where it fits an object and red where it does not")
 
 # %% [markdown]
@@ -120,7 +120,7 @@ from udlib.datasets.proposals import DIVISIONS, grid
 
 picture = pictures.image(eight[0])
 drawn = {n: grid([n]).tolist()[::1 if n < 3 else 3] for n in DIVISIONS[1:]}
-show(regions.findings([picture] * len(drawn), [[(box, "", True) for box in boxes] for boxes in drawn.values()],
+show(regions.detections([picture] * len(drawn), [[(box, "", True) for box in boxes] for boxes in drawn.values()],
                       [f"{(2 * n - 1) ** 2} of side 1/{n}" + (", a third drawn" if n > 2 else "") for n in drawn], columns=3),
      "One picture with the windows of the grid at the three scales below the whole picture")
 say(f"With the whole picture, {len(grid())} windows, the same for every picture.")
@@ -276,7 +276,7 @@ check("10.2", my_p)
 from udlib.datasets.transforms import normalise
 
 image = normalise(few.images[eight[0]][None])[0]
-said = regions.say(detector, image, grid())
+said = regions.region_scores(detector, image, grid())
 assert torch.allclose(said.classes.sum(1), torch.ones(len(grid()))) and torch.allclose(said.regions.sum(0), torch.ones(len(names)))
 with torch.inference_mode():
     by_library = torch.sigmoid(detector(image[None], grid_proposals(1).of(torch.tensor([0]))).logits[0])
@@ -292,11 +292,11 @@ answers when the detector has one window, the whole picture. (It was trained wit
 """
 
 # %%
-one = regions.say(detector, image, grid([1]))
+one = regions.region_scores(detector, image, grid([1]))
 assert torch.isclose(one.p.sum(), torch.tensor(1.0)) and said.p.sum() <= len(grid())
 several = next((row for row in easy if (few.targets[row].bool() & ~few.difficult[row]).sum() >= 2), easy[0])
 image = normalise(few.images[several][None])[0]
-told = {"84 windows": regions.say(detector, image, grid()).p, "the whole picture": regions.say(detector, image, grid([1])).p}
+told = {"84 windows": regions.region_scores(detector, image, grid()).p, "the whole picture": regions.region_scores(detector, image, grid([1])).p}
 top = told["84 windows"].argsort(descending=True)[:6].tolist()
 show(plots.dots([names[c] + " (labelled)" * int(few.targets[several, c]) for c in top],
                 {name: p[top].tolist() for name, p in told.items()}, "p of the class"),
@@ -316,7 +316,7 @@ from udlib.figures import overlays
 shown = [(row, c) for row in easy[:40] for c in (few.targets[row].bool() & ~few.difficult[row]).nonzero().flatten().tolist()][::7][:3]
 maps = {"$S^c$": [], "$S^d$": [], "product": []}
 for row, c in shown:
-    part = regions.say(detector, normalise(few.images[row][None])[0], grid())
+    part = regions.region_scores(detector, normalise(few.images[row][None])[0], grid())
     for name, weights in zip(maps, (part.classes, part.regions, part.shares)):
         maps[name].append(regions.evidence(grid(), weights[:, c], 32).numpy())
 show(overlays.attention_grid([pictures.image(row) for row, _ in shown], maps, [names[c] for _, c in shown],

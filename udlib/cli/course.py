@@ -1,4 +1,4 @@
-"""Commands about the course itself: what this machine has, its data, its results, its generated pages."""
+"""Commands about the course itself: the machine, the data sets, the results, and the generated pages."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ LESSON = "notebooks/00_start_here.ipynb"
 
 
 def doctor() -> None:
-    """What this machine has, and what it lacks; exit code 1 when something essential is missing."""
+    """Check what this machine has and what it lacks; exit code 1 when something essential is missing."""
     from udlib.course.doctor import findings
 
     problems, broken = 0, False
-    for found in findings():
-        print(f"{found.name:<11} {found.value}", flush=True)
-        if found.problem:
-            print(f"{'':<11} {'PROBLEM' if found.essential else 'note'}: {found.problem}")
+    for finding in findings():
+        print(f"{finding.name:<11} {finding.value}", flush=True)
+        if finding.problem:
+            print(f"{'':<11} {'PROBLEM' if finding.essential else 'note'}: {finding.problem}")
             problems += 1
-            broken = broken or found.essential
+            broken = broken or finding.essential
     print(
         "\nNot ready: see PROBLEM above."
         if broken
@@ -46,38 +46,39 @@ def lab() -> None:
             f"there is no {LESSON}: the lessons come with a checkout of the project, installed from there "
             "with `pip install -e .` (`make lab` does both)"
         )
-    as_root = ["--allow-root"] if getattr(os, "geteuid", lambda: 1)() == 0 else []  # whom Jupyter refuses unless told
+    # Jupyter refuses to run as root without this option; containers often have no other user.
+    as_root = ["--allow-root"] if getattr(os, "geteuid", lambda: 1)() == 0 else []
     raise typer.Exit(subprocess.run([sys.executable, "-m", "jupyterlab", *as_root, LESSON], cwd=folder).returncode)
 
 
 def prepare(size: Annotated[int, typer.Option(help="Side of the pictures in pixels.", min=16)] = 64) -> None:
-    """Make the embedded data sets now rather than on first use."""
+    """Make the embedded data sets now, not on first use."""
     from udlib.course.doctor import shown
     from udlib.datasets import EMBEDDED, data_root, open_dataset
 
     for name in EMBEDDED:
         start = time.perf_counter()
-        found = open_dataset(name, "train", size)
-        print(f"{name}: {len(found.classes)} classes, ready in {time.perf_counter() - start:.0f} s")
+        pictures = open_dataset(name, "train", size)
+        print(f"{name}: {len(pictures.classes)} classes, ready in {time.perf_counter() - start:.0f} s")
     print(f"in {shown(data_root())}")
 
 
 def results(only: Only = None) -> None:
-    """The table of stored results: each group's metrics on the test split, mean ± std over seeds."""
+    """Print the table of stored results: each group's metrics on the test split, mean ± std over seeds."""
     from udlib.course import report
     from udlib.course.recipes import select
 
-    chosen = select(only)
-    print(report.as_text(report.results(chosen)))
-    print(f"\n{report.NOTE}\n{report.provenance(chosen)}")
+    recipes_by_group = select(only)
+    print(report.as_text(report.results(recipes_by_group)))
+    print(f"\n{report.NOTE}\n{report.provenance(recipes_by_group)}")
 
 
 def readme(
     check: Annotated[
-        bool, typer.Option("--check", help="Change nothing; exit code 1 when one is out of date.")
+        bool, typer.Option("--check", help="Change nothing; exit code 1 when a page is out of date.")
     ] = False,
 ) -> None:
-    """Write what is generated anew: parts of README.md (lessons, verdicts, results) and the page of equations."""
+    """Write the generated pages: parts of README.md and docs/results.md, and the page of equations."""
     from udlib.course.report import equations, fill, generated
     from udlib.datasets import checkout
     from udlib.files import atomic_write
@@ -85,10 +86,10 @@ def readme(
     folder = checkout()
     if folder is None or not (folder / "README.md").exists():
         raise FileNotFoundError("there is no README.md: run this in a checkout, installed with `pip install -e .`")
-    texts = {
-        "README.md": fill((folder / "README.md").read_text(encoding="utf-8"), generated(folder)),
-        "notebooks/equations.md": equations(folder),
-    }
+    parts = generated(folder)
+    pages = [name for name in ("README.md", "docs/results.md") if (folder / name).exists()]
+    texts = {name: fill((folder / name).read_text(encoding="utf-8"), parts) for name in pages}
+    texts["notebooks/equations.md"] = equations(folder)
     stale = False
     for name, text in texts.items():
         path = folder / name

@@ -18,7 +18,14 @@ CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 
 
 class Finding(NamedTuple):
-    """One line of the report; `problem` says what is wrong and what to do, `essential` that nothing works without."""
+    """One line of the report.
+
+    Attributes:
+        name: What was checked.
+        value: What was found.
+        problem: What is wrong and what to do, if anything.
+        essential: Whether nothing works until the problem is solved.
+    """
 
     name: str
     value: str
@@ -27,7 +34,7 @@ class Finding(NamedTuple):
 
 
 def findings() -> Iterator[Finding]:
-    """All lines of the report, one by one, the quick ones first."""
+    """Yield all lines of the report one by one, the quick ones first."""
     yield _python()
     yield _packages()
     try:
@@ -42,22 +49,22 @@ def findings() -> Iterator[Finding]:
     yield _profile()
     yield from _data()
     yield _results()
-    found = find_chromium()
+    browser = find_chromium()
     yield Finding(
         "Chromium",
-        Path(found).name
-        if found
+        Path(browser).name
+        if browser
         else "none: the browser test is skipped; on Debian and Ubuntu `sudo apt-get install chromium` brings it",
     )
 
 
 def find_chromium() -> str | None:
-    """The Chromium (or Chrome) that the browser test can use, or None."""
+    """Return the path of the Chromium (or Chrome) that the browser test can use, or None."""
     return next((path for name in CHROMIUM if (path := shutil.which(name))), None)
 
 
 def shown(path: Path) -> str:
-    """A path as it may be printed: relative to the working folder, else to the home folder, else as it is."""
+    """Return a path as it may be printed: relative to the working folder, else to the home folder, else as it is."""
     for start, prefix in ((Path.cwd(), ""), (Path.home(), "~/")):
         try:
             return f"{prefix}{path.absolute().relative_to(start)}"
@@ -67,12 +74,13 @@ def shown(path: Path) -> str:
 
 
 def _python() -> Finding:
+    """Whether this Python is one of the supported versions."""
     version = platform.python_version()
     low, high = PYTHON
     if low <= sys.version_info[:2] < high:
         return Finding("Python", version)
-    wanted = f"{low[0]}.{low[1]} to {high[0]}.{high[1] - 1}"
-    return Finding("Python", version, f"Python {wanted} is needed: install one, then `make lab PYTHON=...`", True)
+    versions = f"{low[0]}.{low[1]} to {high[0]}.{high[1] - 1}"
+    return Finding("Python", version, f"Python {versions} is needed: install one, then `make lab PYTHON=...`", True)
 
 
 def _packages() -> Finding:
@@ -100,10 +108,12 @@ def _packages() -> Finding:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
+    """The first numbers of a version, to compare versions by."""
     return tuple(map(int, re.findall(r"\d+", version.split("+")[0])[:3]))
 
 
 def _compute() -> Iterator[Finding]:
+    """The device, its precision, and the number of threads."""
     import torch
 
     from udlib.training.devices import make_accelerator, processor, resolve_precision
@@ -122,6 +132,7 @@ def _compute() -> Iterator[Finding]:
 
 
 def _profile() -> Finding:
+    """The profile that UDLIB_PROFILE names."""
     from udlib.course.profiles import profile
 
     try:
@@ -131,6 +142,7 @@ def _profile() -> Finding:
 
 
 def _data() -> Iterator[Finding]:
+    """Where data sets lie, whether there is room, and which data sets there are."""
     from udlib.datasets import data_root
 
     root = data_root()
@@ -145,6 +157,7 @@ def _data() -> Iterator[Finding]:
 
 
 def _data_sets(root: Path) -> Iterator[Finding]:
+    """The embedded data sets by size, and the folders in the layout of VOC."""
     from importlib import import_module
 
     from udlib.datasets import EMBEDDED
@@ -152,27 +165,28 @@ def _data_sets(root: Path) -> Iterator[Finding]:
 
     for name in EMBEDDED:
         version = import_module(f"udlib.datasets.{name}").VERSION
-        made, broken = [], []
+        sizes_in_words, broken = [], []
         for folder in sorted(root.glob(f"{name}-v{version}-*")):
             state = read_version(folder)
             if state is None:
                 broken.append(folder)
             else:
-                made.append(f"{state['size']} px ({sum(state['counts'].values()):,} pictures)")
+                sizes_in_words.append(f"{state['size']} px ({sum(state['counts'].values()):,} pictures)")
         problem = f"{shown(broken[0])} has no VERSION file: delete that folder, it is made again" if broken else None
-        sizes = " and ".join(made) or "not made yet: on first use, in seconds"
+        sizes = " and ".join(sizes_in_words) or "not made yet: on first use, in seconds"
         yield Finding(name, f"version {version}, {sizes}", problem)
-    for found in sorted([*root.glob("*/ImageSets/Main"), *root.glob("*/*/ImageSets/Main")]):
-        if not (found.parents[1] / "VERSION").exists():
-            yield Finding("VOC folder", shown(found.parents[1]))
+    for folder_of_splits in sorted([*root.glob("*/ImageSets/Main"), *root.glob("*/*/ImageSets/Main")]):
+        if not (folder_of_splits.parents[1] / "VERSION").exists():
+            yield Finding("VOC folder", shown(folder_of_splits.parents[1]))
 
 
 def _results() -> Finding:
+    """How many results are stored, and which of them are damaged."""
     from udlib.course.recipes import groups
     from udlib.course.report import size_in_megabytes, stored
 
     try:
-        recipes = {recipe.key: recipe for found in groups().values() for recipe in found}
+        recipes = {recipe.key: recipe for recipes_of_group in groups().values() for recipe in recipes_of_group}
         runs, damaged = stored(list(recipes.values()))
     except ValueError as error:
         return Finding("results", "cannot be read", str(error))

@@ -1,4 +1,4 @@
-"""The ledger of UD's equations: where each is code, where a lesson teaches it, which test holds it, and what the authors' code does.
+"""The ledger of UD's equations: the code, the lesson and the test of each, and what the authors' code does instead.
 
 The page `notebooks/equations.md` is made from this list; a test fails where an entry points at nothing.
 """
@@ -14,15 +14,25 @@ SAME = "none known"
 
 @dataclass(frozen=True)
 class Entry:
-    """One equation of Song et al., "Uncertainty Distillation", ACM MM 2021."""
+    """One equation of Song et al., "Uncertainty Distillation", ACM MM 2021.
+
+    Attributes:
+        equation: Its number.
+        computes: What it computes, in words.
+        function: The function in udlib, or "lesson NN: name" for a function that a lesson builds step by step.
+        lesson: Number of the lesson that teaches it.
+        words: The first code cell of the lesson with all of these words teaches it.
+        test: file::function below tests/.
+        released: Where the authors' code departs from the equation.
+    """
 
     equation: str
     computes: str
-    function: str  # in udlib, or "lesson NN: name" for a function that a lesson builds step by step
+    function: str
     lesson: str
-    words: tuple[str, ...]  # the first code cell of the lesson with all of them teaches it
-    test: str  # file::function below tests/
-    released: str  # where the authors' code departs from the equation
+    words: tuple[str, ...]
+    test: str
+    released: str
 
 
 LEDGER = (
@@ -192,7 +202,11 @@ LEDGER = (
 
 
 def rows(folder: Path | None = None) -> list[list[str]]:
-    """The ledger as a table, head first; with the folder of the notebooks, the lesson's cell by its number."""
+    """Return the ledger as a table, head first.
+
+    Args:
+        folder: The folder of the notebooks; with it, each row links its lesson's cell by its number.
+    """
     table = [["equation", "computes", "function", "lesson", "test", "released code"]]
     for entry in LEDGER:
         lesson = f"lesson {entry.lesson}"
@@ -213,7 +227,10 @@ def rows(folder: Path | None = None) -> list[list[str]]:
 
 
 def find_cell(folder: Path, entry: Entry) -> tuple[Path, int]:
-    """The notebook of an entry and the execution number of its cell; LookupError where there is none."""
+    """Return the notebook of an entry and the execution number of its cell.
+
+    Raises LookupError where there is no such cell.
+    """
     for path in folder.glob(f"{entry.lesson}_*.ipynb"):
         for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
             source = "".join(cell["source"])
@@ -224,7 +241,8 @@ def find_cell(folder: Path, entry: Entry) -> tuple[Path, int]:
 
 PAGE = """# The equations of Uncertainty Distillation, and where each one lives
 
-Made by `make readme` from `udlib/course/ledger.py`; a test holds every row against code, lesson and tests. "Released code" is the authors'
-repository; its factors stand in `udlib` too, as `scale="released"`. Eq. 15 as printed mixes a teacher's symbol with a student's; the
-text speaks of one network's two branches, and so does this course. `lesson NN: name` is a function that the lesson builds.
+`make readme` makes this page from `udlib/course/ledger.py`; a test compares every row with the code, the lesson and
+the tests. "Released code" is the authors' repository; its factors are in `udlib` too, as `scale="released"`. Eq. 15
+as printed mixes a symbol of the teacher with one of the student; the text speaks of the two branches of one network,
+and so does this course. `lesson NN: name` is a function that the lesson builds.
 """

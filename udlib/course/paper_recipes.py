@@ -1,16 +1,18 @@
-"""The rows of the paper's tables (`udlib.course.paper_tables`) as recipes: at the paper's size, or at the course's on any data set.
+"""The rows of the paper's tables (`udlib.course.paper_tables`) as recipes, at the paper's size or at the course's.
 
-A row's method is the same at both sizes. At full size every setting has a source (`SOURCES`): the paper, the released code
-where the paper is silent, or this project. At the course's size small networks stand in, trained as the course's are, so
-that the rows which the course asks about too are the very recipes of `udlib.course.recipes`.
+A row's method is the same at both sizes. At full size every setting has a source (`SOURCES`): the paper, the released
+code where the paper is silent, or this project. At the course's size small networks stand in, trained as the course's
+are, so that rows about which the course asks too are the very recipes of `udlib.course.arms`.
 """
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
+from udlib.course.arms import HARD_LABELS, TERMS, TRICKS, baseline
 from udlib.course.data import HOLD_OUT
 from udlib.course.paper_tables import Row, Table
 from udlib.course.profiles import EPOCHS, FULL, OURS, PAPER, PAPERS_DATA, RELEASED, profile
-from udlib.course.recipes import HARD_LABELS, TERMS, TRICKS, baseline
 from udlib.methods import recipe
 from udlib.methods.base import Recipe
 
@@ -18,16 +20,41 @@ SIZES = ("course", "full")
 STAND_INS = {"resnet101": "small_wide", "resnet18": "small", "mobilenet_v2": "small_narrow"}
 SECOND_TEACHER = "small"  # the course's second teacher; as a row of its own VGG-19-BN has no stand-in
 
-# What a row's method is, by table and method: the module of udlib.methods, and its choices.
+
+class RowMethod(NamedTuple):
+    """How a row of a table is trained.
+
+    Attributes:
+        method: The module of udlib.methods.
+        choices: Its settings at both sizes.
+        full_size: Further settings at the paper's size, which replace those of `FULL`.
+    """
+
+    method: str
+    choices: dict[str, Any]
+    full_size: dict[str, Any] = {}
+
+
+def _distilled(terms: str) -> RowMethod:
+    """Distillation on these terms, with the paper's temperature at its size."""
+    return RowMethod("distillation", TERMS[terms], {"temperature": 3.0})
+
+
+def _restarted(distil: bool) -> RowMethod:
+    """Self-distillation: twice 40 epochs at the paper's size, on whatever data."""
+    return RowMethod("self_distillation", {"distil": distil}, {"temperature": 3.0, "epochs": 40})
+
+
+# How each row is trained, by table and the row's method.
 METHODS = {
-    "table1": {name: ("supervised", choices) for name, choices in TRICKS.items()},
-    "table2": {"without branch": ("supervised", {}), "with branch": ("supervised", {"lam": 0.1})},
-    "table3": {"baseline": ("supervised", {}), **{name: ("distillation", TERMS[name]) for name in ("KD", "UD")}},
-    "table4": {"hard labels": ("self_distillation", {"distil": False}), "UD": ("self_distillation", {"distil": True})},
+    "table1": {name: RowMethod("supervised", choices) for name, choices in TRICKS.items()},
+    "table2": {"without branch": RowMethod("supervised", {}), "with branch": RowMethod("supervised", {"lam": 0.1})},
+    "table3": {"baseline": RowMethod("supervised", {}), **{name: _distilled(name) for name in ("KD", "UD")}},
+    "table4": {"hard labels": _restarted(distil=False), "UD": _restarted(distil=True)},
     "table5": {
-        "hard labels": ("supervised", {}),
-        **{name: ("supervised", found) for name, found in HARD_LABELS.items()},
-        **{name: ("distillation", TERMS[name]) for name in ("KD + distribution", "UD")},
+        "hard labels": RowMethod("supervised", {}),
+        **{name: RowMethod("supervised", choices) for name, choices in HARD_LABELS.items()},
+        **{name: _distilled(name) for name in ("KD + distribution", "UD")},
     },
 }
 
@@ -58,13 +85,17 @@ SOURCES = {name: (source, where) for name, (_, source, where) in FULL.items()} |
     "workers": (OURS, "images are decoded beforehand"),
 }
 
-# What a full-size recipe cannot express, or does otherwise: what the paper or the released code does, and what happens here.
+# What a full-size recipe cannot express, or does otherwise: what the paper or the released code does, and what happens
+# here.
 DEPARTURES = {
-    "step decay": "Table 1 without cosine decay: the paper gives no schedule; here: a tenth for the last third of the steps",
+    "step decay": "Table 1 without cosine decay: the paper gives no schedule; here: a tenth for the last third of "
+    "the steps",
     "validation": f"{PAPER}: trains on all of its training images; here: one in {HOLD_OUT} is held out for validation",
-    "epoch": f"{RELEASED}: the best epoch on the test images; here: the last one, and Table 4's teacher by the held-out images",
+    "epoch": f"{RELEASED}: the best epoch on the test images; here: the last one, and Table 4's teacher by the "
+    f"held-out images",
     "losses": f'{RELEASED}: other factors than the equations (udlib.losses, scale="released"); here: the equations',
-    "seeds": "the paper does not say how many runs a mean has; here: --seeds of them, a teacher and its student share one",
+    "seeds": "the paper does not say how many runs a mean has; here: --seeds of them, a teacher and its student "
+    "share one",
 }
 COURSE_DEPARTURES = {
     "size": "the course's networks, image size and training; compare differences and their signs, not levels",
@@ -75,48 +106,69 @@ COURSE_DEPARTURES = {
 
 
 def row_recipe(table: Table, row: Row, data: str | None = None, size: str = "full", seed: int = 0) -> Recipe | None:
-    """The recipe that repeats a row on `data` (None: the paper's) with one seed.
+    """Return the recipe that repeats a row with one seed.
 
-    None for a cited row, and at the course's size for a network without a stand-in. Raises ValueError for an unknown size.
+    Args:
+        table: The table of the paper.
+        row: One of its rows.
+        data: Name of the data set; None for the paper's.
+        size: "course" or "full".
+        seed: The seed.
+
+    Returns:
+        The recipe; None for a cited row, and at the course's size for a network without a stand-in.
+
+    Raises:
+        ValueError: For an unknown size.
     """
     if size not in SIZES:
         raise ValueError(f"size is '{size}': choose one of {', '.join(SIZES)}")
     if row.cited:
         return None
-    method, choices = METHODS[table.name[:6]][row.method]
+    plan = METHODS[table.name[:6]][row.method]
     data = data or table.data
     if size == "course":
-        network = "small" if table.name == "table1" else STAND_INS.get(row.network)
-        if network is None:
-            return None
-        taught = {"teacher": STAND_INS.get(row.teacher, SECOND_TEACHER)} if row.teacher else {}
-        return recipe(method, **{**baseline(data, seed).choices(), "network": network, **taught, **choices})
-    changes = {"epochs": EPOCHS.get(data, FULL["epochs"][0])}
-    if method == "self_distillation":
-        changes["epochs"] = 40
-    if method != "supervised":
-        changes["temperature"] = 3.0
+        return _course_recipe(table, row, plan, data, seed)
+    choices = {"epochs": EPOCHS.get(data, FULL["epochs"][0]), **plan.full_size}
     if row.teacher:
-        changes["teacher"] = row.teacher
+        choices["teacher"] = row.teacher
+    choices |= plan.choices
     if choices.get("schedule") == "one-cycle":  # the course's cosine decay has a warm-up, the paper's has none
-        choices = choices | {"schedule": "cosine"}
+        choices["schedule"] = "cosine"
     full = {name: value for name, (value, *_) in FULL.items()}
-    return recipe(method, **{**full, "data": data, "network": row.network, "seed": seed, **changes, **choices})
+    return recipe(plan.method, **{**full, "data": data, "network": row.network, "seed": seed, **choices})
+
+
+def _course_recipe(table: Table, row: Row, plan: RowMethod, data: str, seed: int) -> Recipe | None:
+    """The recipe of a row at the course's size; None for a network without a stand-in."""
+    network = "small" if table.name == "table1" else STAND_INS.get(row.network)
+    if network is None:
+        return None
+    teacher = {"teacher": STAND_INS.get(row.teacher, SECOND_TEACHER)} if row.teacher else {}
+    return recipe(plan.method, **{**baseline(data, seed).choices(), "network": network, **teacher, **plan.choices})
 
 
 def default_size(data: str) -> str:
-    """ "full" for the data sets of papers and in the profile "full"; "course" for any other, and in the profile "smoke"."""
+    """Return the size at which a data set is trained unless a command says otherwise.
+
+    It is "full" for the data sets of papers and in the profile "full", "course" for all others and in the profile
+    "smoke".
+    """
     return {"smoke": "course", "full": "full"}.get(profile(), "full" if data in PAPERS_DATA else "course")
 
 
 def settings(recipes: list[Recipe]) -> list[tuple[str, str, str, str]]:
-    """What full-size recipes choose: (name, values, source, where), in the order of the sources."""
+    """Return what full-size recipes choose, in the order of the sources.
+
+    Returns:
+        (name, values, source, place or reason) of each setting.
+    """
     rank = (PAPER, RELEASED, OURS)
-    found: dict[str, list] = {}
-    for chosen in recipes:
-        for name, value in chosen.flat().items():
-            values = found.setdefault(name, [])
+    values_by_name: dict[str, list] = {}
+    for one_recipe in recipes:
+        for name, value in one_recipe.flat().items():
+            values = values_by_name.setdefault(name, [])
             if name not in ("method", "seed", "classes") and value not in values:
                 values.append(value)
-    lines = [(name, ", ".join(map(str, values)), *SOURCES[name]) for name, values in found.items() if values]
+    lines = [(name, ", ".join(map(str, values)), *SOURCES[name]) for name, values in values_by_name.items() if values]
     return sorted(lines, key=lambda line: rank.index(line[2]))

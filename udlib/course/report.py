@@ -1,4 +1,4 @@
-"""Tables of what is stored: the results of each group of recipes, and the generated parts of the README."""
+"""Tables of what is stored: the results of each group of recipes, and the generated parts of the documentation."""
 
 from __future__ import annotations
 
@@ -15,17 +15,10 @@ from udlib.course.recipes import groups
 from udlib.course.runs import Run
 from udlib.course.sentences import spread
 from udlib.course.store import load, results_folder
-from udlib.course.verdicts import (
-    Claim,
-    calibration_claims,
-    detection_claims,
-    distillation_claims,
-    judge,
-    parallel_claims,
-)
+from udlib.course.verdicts import Claim, all_claims, judge
 from udlib.methods.base import Recipe
 
-# Metrics of the test split, as `experiments.measure` names them, and the heads of their columns.
+# Metrics of the test split, as `training.evaluation.measure` names them, and the heads of their columns.
 COLUMNS = {
     "mAP": "mAP",
     "mAP_difficult": "mAP, difficult images",
@@ -42,23 +35,34 @@ NOTE = (
 
 
 def stored(recipes: Sequence[Recipe]) -> tuple[list[Run], dict[str, str]]:
-    """The stored runs among these recipes (at the size of the profile), and what is wrong with damaged ones, by key."""
+    """Return the stored runs among these recipes, and what is wrong with damaged ones.
+
+    Args:
+        recipes: The recipes; each is taken at the size of the profile.
+
+    Returns:
+        The runs, and a sentence per key of a damaged run.
+    """
     runs, damaged = [], {}
-    for chosen in map(for_profile, recipes):
+    for recipe in map(for_profile, recipes):
         try:
-            run = load(chosen)
+            run = load(recipe)
         except (ValueError, KeyError, OSError) as error:
-            damaged[chosen.key] = str(error)
+            damaged[recipe.key] = str(error)
             continue
         if run is not None:
             runs.append(run)
     return runs, damaged
 
 
-def results(chosen: Mapping[str, Sequence[Recipe]] | None = None) -> list[list[str]]:
-    """Rows of the results table, head first: each group of which something is stored, with its metrics over seeds."""
+def results(recipes_by_group: Mapping[str, Sequence[Recipe]] | None = None) -> list[list[str]]:
+    """Return the table of results, head first: a row per group with stored runs, with its metrics over seeds.
+
+    Args:
+        recipes_by_group: The recipes of each group; all groups of the course by default.
+    """
     rows = [["recipes", "seeds", *COLUMNS.values()]]
-    for name, recipes in (groups() if chosen is None else chosen).items():
+    for name, recipes in (groups() if recipes_by_group is None else recipes_by_group).items():
         runs, _ = stored(recipes)
         if runs:
             seeds = f"{len(runs)}" if len(runs) == len(recipes) else f"{len(runs)} of {len(recipes)}"
@@ -69,7 +73,7 @@ def results(chosen: Mapping[str, Sequence[Recipe]] | None = None) -> list[list[s
 
 
 def as_text(rows: Sequence[Sequence[str]]) -> str:
-    """A table for the terminal, head first: the first column to the left, the others to the right.
+    """Return a table for the terminal: the first column to the left, the others to the right.
 
     >>> print(as_text([["run", "mAP"], ["a", "75.0"]]))
     run   mAP
@@ -82,7 +86,7 @@ def as_text(rows: Sequence[Sequence[str]]) -> str:
 
 
 def as_markdown(rows: Sequence[Sequence[str]]) -> str:
-    """A table for Markdown, head first, numbers to the right.
+    """Return a table in Markdown, with all columns but the first to the right.
 
     >>> print(as_markdown([["run", "mAP"], ["a", "75.0"]]))
     | run | mAP |
@@ -94,7 +98,14 @@ def as_markdown(rows: Sequence[Sequence[str]]) -> str:
 
 
 def lessons(folder: Path) -> list[list[str]]:
-    """Rows of the list of lessons, head first: title from the notebook's first heading, and its measured run time."""
+    """Return the list of lessons, head first: each notebook's title, number of exercises, and run time.
+
+    Args:
+        folder: The folder of the notebooks.
+
+    Raises:
+        ValueError: For a notebook without a heading.
+    """
     rows = [["lesson", "exercises", "runs in"]]
     for path in sorted(folder.glob("[0-9][0-9]_*.ipynb")):
         notebook = json.loads(path.read_text(encoding="utf-8"))
@@ -115,9 +126,17 @@ def lessons(folder: Path) -> list[list[str]]:
     return rows
 
 
-def provenance(chosen: Mapping[str, Sequence[Recipe]] | None = None) -> str:
-    """One sentence: how many runs, trained by which versions on which hardware, and how long that took."""
-    recipes = [recipe for found in (groups() if chosen is None else chosen).values() for recipe in found]
+def provenance(recipes_by_group: Mapping[str, Sequence[Recipe]] | None = None) -> str:
+    """Return one sentence: how many runs are stored, which versions and hardware trained them, and how long that took.
+
+    Args:
+        recipes_by_group: The recipes of each group; all groups of the course by default.
+    """
+    recipes = [
+        recipe
+        for recipes_of_group in (groups() if recipes_by_group is None else recipes_by_group).values()
+        for recipe in recipes_of_group
+    ]
     runs = {run.recipe.key: run for run in stored(recipes)[0]}.values()
     if not runs:
         return "No results are stored yet: `make runs` trains them."
@@ -134,9 +153,10 @@ def provenance(chosen: Mapping[str, Sequence[Recipe]] | None = None) -> str:
 
 
 def verdicts(claims: Sequence[Claim]) -> list[list[str]]:
-    """Rows of the table of verdicts, head first: each claim, what was measured, and what becomes of the claim.
+    """Return the table of verdicts, head first: each claim, the measured difference with its interval, and the verdict.
 
-    A claim whose runs are not stored stands there too, as "not trained yet", and one that they cannot answer, as "not measured".
+    A claim whose runs are not stored is in the table as "not trained yet", and one whose metric a run lacks as "not
+    measured".
     """
     rows = [["claim", "from", "data", "difference", "95 % interval", "verdict"]]
     for claim in claims:
@@ -163,40 +183,48 @@ SOURCES = {
 }
 
 
-def tally(judged: Sequence[Sequence[str]]) -> list[list[str]]:
-    """Rows of a table, head first, from the rows of `verdicts`: for each paper, and for the course's own questions, how many
-    claims got which verdict."""
-    found = Counter((row[1].split(",")[0], row[5].strip("*")) for row in judged[1:])
+def tally(rows_of_claims: Sequence[Sequence[str]]) -> list[list[str]]:
+    """Return the number of claims with each verdict, head first, for each paper and for the course's own questions.
+
+    Args:
+        rows_of_claims: The table of `verdicts`.
+    """
+    counts = Counter((row[1].split(",")[0], row[5].strip("*")) for row in rows_of_claims[1:])
     rows = [["claims of", "hold", "reversed", "not detected"]]
-    for source in dict.fromkeys(source for source, _ in found):
+    for source in dict.fromkeys(source for source, _ in counts):
         rows.append(
-            [SOURCES[source], *(str(found[source, verdict]) for verdict in ("holds", "reversed", "not detected"))]
+            [SOURCES[source], *(str(counts[source, verdict]) for verdict in ("holds", "reversed", "not detected"))]
         )
     return rows
 
 
 VERDICT_NOTE = (
-    "Paired differences over five seeds on the test split (three where PSD stands against one partition alone, parts at "
-    "random or plain self-distillation, and where WSD's features alone or other proposals are judged), with t intervals. "
-    'A 95 % interval misses zero by chance once in twenty times, and these are {count}. "Not detected" says that so few seeds '
-    "cannot tell. Networks trained by a softmax alone are ranked by it; ranked so, the baseline loses mAP too (lesson 05)."
+    "Differences on the test split, paired by seed, with t intervals. They have five seeds; three where PSD is "
+    "compared with "
+    "one partition alone, random parts or plain self-distillation, and where WSD's features alone or other proposals "
+    "are "
+    "judged. A 95 % interval excludes zero by chance once in twenty times, and the table has {count} of them. "
+    '"Not detected" means that so few seeds cannot decide. Networks trained by a softmax alone are ranked by it; the '
+    "baseline "
+    "loses mAP too when it is ranked that way (lesson 05)."
 )
 
 
 def generated(folder: Path) -> dict[str, str]:
-    """The generated parts of the README of the checkout in `folder`, by name."""
-    # "quick" answers no question: it is what the tests train again; and a teacher of some classes has no number of them all
-    apart = ("quick", *(name for name in groups() if name.startswith("parallel/teachers")))
-    table = results({name: found for name, found in groups().items() if name not in apart})
+    """Return the generated parts of README.md and docs/results.md, by name, for the checkout in `folder`."""
+    # The group "quick" answers no question: the tests train it again. A teacher of some classes has no number for all
+    # of them.
+    left_out = ("quick", *(name for name in groups() if name.startswith("parallel/teachers")))
+    table = results({name: recipes for name, recipes in groups().items() if name not in left_out})
     try:
-        claims = [*calibration_claims(), *distillation_claims(), *parallel_claims(), *detection_claims()]
-        judged = verdicts(claims)
-        count = sum(row[3] != "–" for row in judged[1:])
-        headlines = [judged[0], *(row for claim, row in zip(claims, judged[1:]) if claim.headline)]
+        claims = all_claims()
+        rows_of_claims = verdicts(claims)
+        count = sum(row[3] != "–" for row in rows_of_claims[1:])
+        headlines = [rows_of_claims[0], *(row for claim, row in zip(claims, rows_of_claims[1:]) if claim.headline)]
         parts = {
-            "tally": as_markdown(tally(judged)),
+            "tally": as_markdown(tally(rows_of_claims)),
             "headlines": as_markdown(headlines),
-            "verdicts": f"{as_markdown(judged)}\n\n{VERDICT_NOTE.format(count=count)}",
+            "verdicts": f"{as_markdown(rows_of_claims)}\n\n{VERDICT_NOTE.format(count=count)}",
         }
     except FileNotFoundError as error:
         parts = dict.fromkeys(("tally", "headlines", "verdicts"), f"Not judged yet: {error}.")
@@ -207,7 +235,7 @@ def generated(folder: Path) -> dict[str, str]:
 
 
 def equations(folder: Path) -> str:
-    """The page of the equation ledger, for the checkout in `folder`."""
+    """Return the page of the equation ledger, for the checkout in `folder`."""
     try:
         table = as_markdown(ledger.rows(folder / "notebooks")).replace("--:", "---")
     except LookupError as error:
@@ -216,9 +244,9 @@ def equations(folder: Path) -> str:
 
 
 def fill(text: str, parts: Mapping[str, str]) -> str:
-    """`text` with each part between `<!-- generated:NAME -->` and `<!-- /generated -->` replaced by `parts[NAME]`.
+    """Return `text` with `parts[NAME]` between each `<!-- generated:NAME -->` and `<!-- /generated -->`.
 
-    Raises ValueError for an unknown part and for a mark without its end.
+    Raises ValueError for an unknown part, and for a mark without its end.
 
     >>> fill("<!-- generated:x -->old<!-- /generated -->", {"x": "new"})
     '<!-- generated:x -->\\nnew\\n<!-- /generated -->'
@@ -232,10 +260,10 @@ def fill(text: str, parts: Mapping[str, str]) -> str:
             f"{len(marks)} generated parts begin and {text.count('<!-- /generated -->')} end: "
             "close each with <!-- /generated -->"
         )
-    return blocks.sub(lambda found: f"<!-- generated:{found[1]} -->\n{parts[found[1]]}\n<!-- /generated -->", text)
+    return blocks.sub(lambda match: f"<!-- generated:{match[1]} -->\n{parts[match[1]]}\n<!-- /generated -->", text)
 
 
 def size_in_megabytes(folder: Path | None = None) -> float:
-    """What the stored results weigh, the kept networks included (MB, 10^6 bytes)."""
+    """Return the size of the stored results with the networks that ship, in MB (10^6 bytes)."""
     folder = folder or results_folder()
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6

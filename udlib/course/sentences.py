@@ -1,6 +1,6 @@
-"""How a lesson says what was measured: a sentence under a cell, a score over seeds, a difference with its interval.
+"""How a lesson reports what was measured: a sentence under a cell, a score over seeds, a difference with its interval.
 
-Scores are fractions and are told in per cent; a "point" is one per cent.
+Scores are fractions and are reported in per cent; a "point" is one per cent.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from udlib.statistics import PairedDifference, paired_difference
 
 
 def say(sentence: str) -> None:
-    """Show a sentence, written by code from what was measured, as Markdown."""
+    """Show a sentence, which code wrote from measurements, as Markdown."""
     from IPython.display import Markdown, display  # commands import this module for their tables, and show nothing
 
     display(Markdown(sentence))
 
 
 def percent(value: float) -> str:
-    """A fraction in per cent; a dash where nothing was measured.
+    """Return a fraction in per cent; a dash where nothing was measured.
 
     >>> percent(0.1234), percent(float("nan"))
     ('12.3 %', '–')
@@ -33,45 +33,67 @@ def percent(value: float) -> str:
 
 
 def spread(values: Sequence[float], scale: float = 100, digits: int = 2) -> str:
-    """Mean ± standard deviation (n − 1) over seeds, in per cent (or, with `scale=1`, as it is).
+    """Return mean ± standard deviation (n − 1) over seeds, in words.
 
-    One value has no spread; no value, or one that could not be measured, gives a dash.
+    One value has no spread. Without a value, or with one that could not be measured, the answer is a dash.
+
+    Args:
+        values: One score per seed.
+        scale: Factor before printing; 100 gives per cent.
+        digits: Digits after the decimal point.
 
     >>> spread([0.75, 0.77, 0.76]), spread([0.1834], scale=1, digits=3), spread([]), spread([0.5, float("nan")])
     ('76.00 ± 1.00', '0.183', '–', '–')
     """
-    found = scale * np.asarray(values, float)
-    if not len(found) or not np.isfinite(found).all():
+    scores = scale * np.asarray(values, float)
+    if not len(scores) or not np.isfinite(scores).all():
         return "–"
-    return f"{found.mean():.{digits}f}" + (f" ± {found.std(ddof=1):.{digits}f}" if len(found) > 1 else "")
+    return f"{scores.mean():.{digits}f}" + (f" ± {scores.std(ddof=1):.{digits}f}" if len(scores) > 1 else "")
 
 
-def in_units(found: PairedDifference, scale: float = 100, digits: int = 2, unit: str = " points") -> str:
-    """A difference with its 95 % interval.
+def in_units(interval: PairedDifference, scale: float = 100, digits: int = 2, unit: str = " points") -> str:
+    """Return a difference with its 95 % interval, in words.
+
+    Args:
+        interval: The difference.
+        scale: Factor before printing; 100 gives points.
+        digits: Digits after the decimal point.
+        unit: Unit after the mean, with a leading space.
 
     >>> in_units(PairedDifference(0.012, -0.003, 0.027, 5))
     '+1.20 points [-0.30, +2.70]'
     """
-    middle, low, high = (scale * value for value in found[:3])
+    middle, low, high = (scale * value for value in interval[:3])
     return f"{middle:+.{digits}f}{unit} [{low:+.{digits}f}, {high:+.{digits}f}]"
 
 
 def difference(a, b=0.0) -> PairedDifference:
-    """a − b paired by seed, (n,) each (or b one number for all); seeds where one of them could not be measured are left out.
+    """Return a − b, paired by seed, with its 95 % t interval.
 
-    NaN with n = 0 where no pair is left. Raises ValueError where a and b have not the same seeds.
+    Seeds for which one of the two could not be measured are left out; without any pair, the result is NaN with n = 0.
+
+    Args:
+        a: (n,), one value per seed.
+        b: (n,) with the same seeds in the same order, or one number for all.
+
+    Raises:
+        ValueError: Where a and b have different numbers of seeds.
     """
     a, b = np.asarray(a, float), np.asarray(b, float)
     if b.ndim == 0:
         b = np.full_like(a, b)
     if a.shape != b.shape:
         raise ValueError(f"a has shape {a.shape} and b {b.shape}: give both a value for each seed")
-    kept = np.isfinite(a - b)
-    return paired_difference(a[kept], b[kept]) if kept.any() else PairedDifference(np.nan, np.nan, np.nan, 0)
+    measured_in_both = np.isfinite(a - b)
+    return (
+        paired_difference(a[measured_in_both], b[measured_in_both])
+        if measured_in_both.any()
+        else PairedDifference(np.nan, np.nan, np.nan, 0)
+    )
 
 
 class Differences:
-    """`difference`, which keeps what it has drawn: a lesson with many intervals should say how many, and how many exclude 0.
+    """`difference` with a memory: it counts the intervals of a lesson, and how many of them exclude 0.
 
     >>> difference = Differences()
     >>> difference([0.75, 0.77, 0.76], [0.70, 0.71, 0.72]).verdict, len(difference.drawn)
@@ -86,28 +108,33 @@ class Differences:
         return self.drawn[-1]
 
     def count(self) -> str:
-        """How many intervals were drawn, how many exclude 0, and how many would if there were nothing to find."""
-        many, found = len(self.drawn), sum(each.verdict in ("higher", "lower") for each in self.drawn)
+        """Return in words: how many intervals there are, how many exclude 0, and how many would by chance alone."""
+        many, excluding_zero = len(self.drawn), sum(each.verdict in ("higher", "lower") for each in self.drawn)
         return (
-            f"{many} intervals over seeds were drawn, and {found} of them exclude 0. If there were nothing to find, about "
+            f"{many} intervals over seeds were drawn, and {excluding_zero} of them exclude 0. If there were nothing "
+            f"to find, about "
             f"{many / 20:.0f} would. They are not independent: the same few networks stand behind all of them."
         )
 
 
 def runs(recipes: Iterable[Recipe]) -> list[Run]:
-    """The runs of these recipes, one for each seed; two seeds are enough where only the path is tried (profile "smoke")."""
-    return [load_or_run(chosen) for chosen in _asked(recipes)]
+    """Return the runs of these recipes, one for each seed.
+
+    Runs that are not stored are trained. In the profile "smoke", which only tries the path, two seeds are enough.
+    """
+    return [load_or_run(recipe) for recipe in _needed_by_the_profile(recipes)]
 
 
 def trained(recipes: Iterable[Recipe]) -> bool:
-    """Whether `runs` would find all that it is asked for, and train nothing."""
-    return all(load(for_profile(chosen)) for chosen in _asked(recipes))
+    """Return whether `runs` would load everything, and train nothing."""
+    return all(load(for_profile(recipe)) for recipe in _needed_by_the_profile(recipes))
 
 
-def _asked(recipes: Iterable[Recipe]) -> list[Recipe]:
+def _needed_by_the_profile(recipes: Iterable[Recipe]) -> list[Recipe]:
+    """The recipes that the profile trains: two in "smoke", else all."""
     return list(recipes)[: 2 if profile() == "smoke" else None]
 
 
-def stored(found: Iterable[Run], metric: str, split: str = "test") -> np.ndarray:
-    """One metric of these runs (n,), a value for each seed; NaN where it could not be measured."""
-    return np.array([run.metrics[split].get(metric, np.nan) for run in found])
+def stored(runs: Iterable[Run], metric: str, split: str = "test") -> np.ndarray:
+    """Return one metric of these runs (n,), a value for each seed; NaN where it could not be measured."""
+    return np.array([run.metrics[split].get(metric, np.nan) for run in runs])

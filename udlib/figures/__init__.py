@@ -1,1 +1,1 @@
-"""Pictures: plots of numbers, maps over images, graphs of labels, boxes."""
+"""Figures: `plots` of numbers and pictures, `overlays` of maps, `label_graphs` of classes, `boxes` of detections."""

@@ -1,7 +1,6 @@
 """Graphs of labels: classes on a circle, joined by how often they share an image, in the colours of their parts.
 
-What is drawn here comes from `methods.parallel`, which cuts such graphs and trains a network on each part; the explorer
-shows the cut beside what was measured of the networks that were trained on it.
+`methods.parallel` cuts such graphs into parts and trains a network on each part.
 """
 
 from __future__ import annotations
@@ -19,22 +18,38 @@ Partition = Sequence[Sequence[int]]
 
 
 def part_of(parts: Partition) -> np.ndarray:
-    """The number of each class's part, int (C,), counted from 0.
+    """Return the number of each class's part.
 
-    >>> part_of([[0, 2], [1]]).tolist()
-    [0, 1, 0]
+    Args:
+        parts: The class indices of each part.
+
+    Returns:
+        Integers (C,), counted from 0.
+
+    Example:
+        >>> part_of([[0, 2], [1]]).tolist()
+        [0, 1, 0]
     """
-    found = np.empty(sum(map(len, parts)), int)
+    numbers = np.empty(sum(map(len, parts)), int)
     for number, part in enumerate(parts):
-        found[list(part)] = number
-    return found
+        numbers[list(part)] = number
+    return numbers
 
 
 def partition_graph(affinity, names: Sequence[str], partitions: Mapping[str, Partition], least: float = 0.3) -> Figure:
-    """The same circle of classes once for each partition, with a colour and a marker for each part.
+    """Draw the same circle of classes once per partition, with a colour and a marker for each part.
 
-    `affinity` (C, C) in [0, 1], symmetric: the width of an edge; those below `least` are not drawn. Edges inside a part
-    are dark, edges that the cut goes through are light. Places on the circle follow the parts of the first partition.
+    Edges inside a part are dark; edges between two parts are light. The places on the circle follow the parts of the
+    first partition.
+
+    Args:
+        affinity: (C, C) in [0, 1], symmetric; it sets the width of an edge.
+        names: The C class names.
+        partitions: The parts of each partition, by its title.
+        least: Edges with a lower affinity are not drawn.
+
+    Returns:
+        The figure.
     """
     S, order = np.asarray(affinity, float), [c for part in next(iter(partitions.values())) for c in part]
     figure = Figure(figsize=(4.9 * len(partitions), 4.9))
@@ -48,6 +63,7 @@ def partition_graph(affinity, names: Sequence[str], partitions: Mapping[str, Par
 def _circle(
     axes: Axes, S: np.ndarray, names: Sequence[str], part: np.ndarray, order: Sequence[int], least: float
 ) -> None:
+    """Draw one circle of classes with its edges, markers, names and legend."""
     angle = np.empty(len(order))
     angle[list(order)] = np.pi / 2 - 2 * np.pi * np.arange(len(order)) / len(order)
     x, y = np.cos(angle), np.sin(angle)
@@ -77,14 +93,14 @@ def _circle(
             label=f"part {number + 1}",
         )
     for c, name in enumerate(names):
-        turned = np.degrees(angle[c])
+        degrees = np.degrees(angle[c])
         upright = math.cos(angle[c]) >= -1e-9
         axes.text(
             1.12 * x[c],
             1.12 * y[c],
             name,
             fontsize=9,
-            rotation=turned if upright else turned + 180,
+            rotation=degrees if upright else degrees + 180,
             rotation_mode="anchor",
             ha="left" if upright else "right",
             va="center",
@@ -95,13 +111,22 @@ def _circle(
 
 
 def affinity_blocks(affinity, names: Sequence[str], partitions: Mapping[str, Partition]) -> Figure:
-    """The matrix (C, C) once for each partition, rows and columns sorted by its parts, which are framed."""
+    """Draw the matrix once per partition, with rows and columns sorted by its parts, which are framed.
+
+    Args:
+        affinity: (C, C), not negative.
+        names: The C class names.
+        partitions: The parts of each partition, by its title.
+
+    Returns:
+        The figure.
+    """
     S = np.asarray(affinity, float)
     figure = Figure(figsize=(4.6 * len(partitions) + 0.6, 4.5), layout="constrained")
     grid = figure.subplots(1, len(partitions), squeeze=False)[0]
     for axes, (title, parts) in zip(grid, partitions.items()):
         order = [c for part in parts for c in part]
-        drawn = axes.imshow(S[np.ix_(order, order)], cmap="cividis", vmin=0, vmax=S.max())
+        blocks = axes.imshow(S[np.ix_(order, order)], cmap="cividis", vmin=0, vmax=S.max())
         start = 0
         for part in parts:
             ends = np.array([start, start + len(part)]) - 0.5
@@ -110,12 +135,24 @@ def affinity_blocks(affinity, names: Sequence[str], partitions: Mapping[str, Par
         axes.set_xticks(range(len(order)), [names[c] for c in order], rotation=90, fontsize=8)
         axes.set_yticks(range(len(order)), [names[c] for c in order], fontsize=8)
         axes.set_title(title, loc="left", fontsize=11)
-    figure.colorbar(drawn, ax=grid, label="affinity S", shrink=0.8)
+    figure.colorbar(blocks, ax=grid, label="affinity S", shrink=0.8)
     return figure
 
 
 def embedding(points, names: Sequence[str], parts: Partition, xlabel: str, ylabel: str, title: str = "") -> Figure:
-    """Classes at `points` (C, 2), with a colour and a marker for each part: eigenvectors of a graph, say."""
+    """Draw classes as points, with a colour and a marker for each part: eigenvectors of a graph, for example.
+
+    Args:
+        points: (C, 2), the place of each class.
+        names: The C class names.
+        parts: The class indices of each part.
+        xlabel: Label of the horizontal axis.
+        ylabel: Label of the vertical axis.
+        title: Title above the axes.
+
+    Returns:
+        The figure.
+    """
     points, part = np.asarray(points, float), part_of(parts)
     figure = Figure(figsize=(6.2, 4.2))
     axes = figure.subplots()
@@ -147,7 +184,19 @@ def monotone(
     title: str = "",
     points: Mapping[str, tuple[float, float]] | None = None,
 ) -> Figure:
-    """Maps of [0, 1] into itself beside the diagonal, and named points on them, each joined to both axes."""
+    """Draw maps of [0, 1] into itself beside the diagonal, and named points on them, each joined to both axes.
+
+    Args:
+        x: Places in [0, 1].
+        curves: The value of each map at these places.
+        xlabel: Label of the horizontal axis.
+        ylabel: Label of the vertical axis.
+        title: Title above the axes.
+        points: (x, y) of single points, by name.
+
+    Returns:
+        The figure.
+    """
     figure = Figure(figsize=(5.6, 4.8))
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color="black", linewidth=0.8)

@@ -1,7 +1,7 @@
-"""Pictures beside what networks say of them: their answers, and where they look. Figures as in `plots`.
+"""Pictures beside what networks answer: their probabilities, and where they look.
 
-Every map is drawn on its own scale: purple within solid lines (half of the largest size) is positive, green within
-dashed lines negative.
+Every map is drawn on its own scale. Purple within solid lines (half of the largest size) is positive, green within
+dashed lines is negative.
 """
 
 from __future__ import annotations
@@ -23,21 +23,29 @@ def attention_grid(
     boxes: Sequence[Sequence[Box]] | None = None,
     side: float = 1.9,
 ) -> Figure:
-    """One row per picture: the picture with its title and boxes, then for each column of `maps` its map over it.
+    """Draw one row per picture: the picture with its title and boxes, then each of its maps over it.
 
-    `maps[column][k]` is (h, w), of either sign, for picture k; None leaves a gap.
+    Args:
+        images: N pictures, each PIL or an array (H, W, 3).
+        maps: `maps[column][k]` is the map (h, w) of picture k, of either sign; None leaves a gap.
+        titles: One title per picture.
+        boxes: The annotated boxes of each picture.
+        side: Side of a picture in inches.
+
+    Returns:
+        The figure.
     """
     title_lines = max((title.count("\n") + 1 for title in titles), default=0)
     figure = Figure(figsize=(side * (len(maps) + 1), (side + 0.17 * title_lines + 0.08) * len(images) + 0.2))
     grid = figure.subplots(len(images), len(maps) + 1, squeeze=False)
     for k, row in enumerate(grid):
-        framed = boxes[k] if boxes else ()
+        own_boxes = boxes[k] if boxes else ()
         row[0].imshow(np.asarray(images[k]), interpolation="nearest")
-        draw_boxes(row[0], framed)
+        draw_boxes(row[0], own_boxes)
         row[0].set_title(titles[k], fontsize=8, parse_math=False)  # a file's name may hold dollars
         for axes, (name, values) in zip(row[1:], maps.items()):
             if values[k] is not None:
-                overlay(axes, images[k], values[k], framed)
+                overlay(axes, images[k], values[k], own_boxes)
             axes.set_title(name if k == 0 else "", fontsize=8)
         for axes in row:
             axes.axis("off")
@@ -53,7 +61,19 @@ def attention(
     title: str = "",
     boxes: Sequence[Box] = (),
 ) -> Figure:
-    """A picture, a map over it (None: no map), and what each head says of the named classes, as bars from 0 to 1."""
+    """Draw a picture, a map over it, and the probabilities of the named classes by each head, as bars.
+
+    Args:
+        image: The picture, PIL or an array (H, W, 3).
+        values: The map (h, w), of either sign; None draws no map.
+        names: Names of the classes that have bars.
+        heads: The probabilities of these classes, per name of a head.
+        title: Title above the map.
+        boxes: The annotated boxes of the picture.
+
+    Returns:
+        The figure.
+    """
     figure = Figure(figsize=(9.4, 2.9), layout="constrained")
     left, middle, axes = figure.subplots(1, 3, width_ratios=(1, 1, 1.1))
     left.imshow(np.asarray(image), interpolation="nearest")
@@ -64,10 +84,10 @@ def attention(
     left.axis("off")
     middle.axis("off")
     rows, height = np.arange(len(names)), 0.8 / len(heads)
-    for k, ((label, said), hatch) in enumerate(zip(heads.items(), ("", "///", "..."))):
+    for k, ((label, probabilities), hatch) in enumerate(zip(heads.items(), ("", "///", "..."))):
         axes.barh(
             rows + height * (k - (len(heads) - 1) / 2),
-            said,
+            probabilities,
             0.9 * height,
             color=PALETTE[k],
             hatch=hatch,
@@ -83,7 +103,14 @@ def attention(
 
 
 def overlay(axes: Axes, image, values, boxes: Sequence[Box] = ()) -> None:
-    """Draw a signed map (h, w) over the grey picture, smoothed as bilinear resizing does."""
+    """Draw a signed map over the grey picture, smoothed as bilinear resizing does.
+
+    Args:
+        axes: Axes to draw on.
+        image: The picture, PIL or an array (H, W, 3).
+        values: The map (h, w), of either sign.
+        boxes: Annotated boxes to draw on top.
+    """
     picture, heat = np.asarray(image), np.asarray(values, float)
     (height, width), largest = picture.shape[:2], np.abs(heat).max() or 1.0
     axes.imshow(picture.mean(2), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
@@ -114,13 +141,22 @@ def overlay(axes: Axes, image, values, boxes: Sequence[Box] = ()) -> None:
 def answers(
     images: Sequence,
     names: Sequence[str],
-    given: Sequence[Mapping[str, Sequence[float]]],
+    probabilities: Sequence[Mapping[str, Sequence[float]]],
     titles: Sequence[str] | None = None,
-    shown: int = 6,
+    count: int = 6,
 ) -> Figure:
-    """Each picture beside several answers to it, a marker each: the `shown` classes about which some answer says most.
+    """Draw each picture beside several answers to it, with one marker per answer.
 
-    `given[n][name]` holds the probabilities (C,) that `name` gives to the classes of picture n; a hard label is 0 or 1.
+    Args:
+        images: N pictures, each PIL or an array (H, W, 3).
+        names: The C class names.
+        probabilities: `probabilities[n][name]` holds the probabilities (C,) that `name` gives to the classes of picture
+            n; a hard label is 0 or 1.
+        titles: One title per picture.
+        count: How many classes to show: those to which some answer gives the highest probability.
+
+    Returns:
+        The figure.
     """
     figure = Figure(figsize=(8.2, 2.5 * len(images) + 0.5))
     grid = figure.subplots(len(images), 2, width_ratios=(1, 2), squeeze=False)
@@ -128,11 +164,11 @@ def answers(
         left.imshow(np.asarray(images[n]), interpolation="nearest")
         left.axis("off")
         left.set_title(titles[n] if titles else "", fontsize=9, parse_math=False)
-        values = np.array([np.asarray(answer, float) for answer in given[n].values()])
-        order = np.argsort(-values.max(0), kind="stable")[:shown]
+        values = np.array([np.asarray(answer, float) for answer in probabilities[n].values()])
+        order = np.argsort(-values.max(0), kind="stable")[:count]
         rows = np.arange(len(order))
         axes.hlines(rows, values[:, order].min(0), values[:, order].max(0), color=GREY, linewidth=0.8)
-        for k, name in enumerate(given[n]):
+        for k, name in enumerate(probabilities[n]):
             axes.plot(
                 values[k, order],
                 rows,

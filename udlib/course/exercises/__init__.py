@@ -1,4 +1,4 @@
-"""Checks of the exercises: each recognises the right answer and the classic mistakes, and names them.
+"""Checks of the exercises: each recognises the right answer, and names the classic mistakes.
 
 A lesson calls `check("02.1", answer)`; the check of that number lives in the module of its lesson. Checks see the
 learner's function or value only, never the notebook's data, so that tests can hand them every known mistake.
@@ -22,7 +22,7 @@ class NotAttempted(Exception):
 
 
 def exercise(number: str) -> Callable[[Checker], Checker]:
-    """Registers the check of one exercise. It returns None for a right answer, else a sentence about the mistake."""
+    """Register the check of one exercise. It returns None for a right answer, else a sentence about the mistake."""
 
     def register(checker: Checker) -> Checker:
         _CHECKERS[number] = checker
@@ -32,7 +32,17 @@ def exercise(number: str) -> Callable[[Checker], Checker]:
 
 
 def check(number: str, *answers) -> None:
-    """Prints what the answers to exercise `number` ("lesson.exercise") are worth; never raises for a wrong answer."""
+    """Print whether the answers to an exercise are right, and if not, which mistake they hold.
+
+    A wrong answer never raises.
+
+    Args:
+        number: "lesson.exercise", for example "02.1".
+        answers: The learner's function or value.
+
+    Raises:
+        ValueError: For an unknown number.
+    """
     import_module(f"udlib.course.exercises.lesson_{number.split('.')[0]}")
     if number not in _CHECKERS:
         raise ValueError(f"there is no exercise {number}: this lesson has {', '.join(sorted(_CHECKERS))}")
@@ -49,7 +59,7 @@ def check(number: str, *answers) -> None:
 
 
 def called(function: Callable, *arguments):
-    """The learner's function applied; a function that still returns `...` counts as not attempted."""
+    """Apply the learner's function; one that still returns `...` counts as not attempted."""
     value = function(*arguments)
     if value is ...:
         raise NotAttempted
@@ -57,7 +67,15 @@ def called(function: Callable, *arguments):
 
 
 def check_guess(name: str, guess, measured: float, unit: str = "", kind: str = "measured") -> None:
-    """Compares a prediction, written before the experiment, with what was then measured, or came out in another `kind` of way."""
+    """Compare a prediction, written before the experiment, with the outcome, and print how close it is.
+
+    Args:
+        name: What was predicted, in words.
+        guess: The prediction; None or `...` where there is none.
+        measured: The outcome.
+        unit: Unit of both, with a leading space.
+        kind: How the outcome came about, for example "measured" or "computed".
+    """
     if guess is None or guess is ...:
         print(f"{name}: {kind} {measured:.3g}{unit}. You wrote no guess; next time, write one first.")
         return
@@ -73,9 +91,13 @@ def check_guess(name: str, guess, measured: float, unit: str = "", kind: str = "
 
 
 def check_choice(name: str, guess, measured: Mapping[float, Sequence[float]], higher_is_better: bool = True) -> None:
-    """Scores a prediction of which setting wins: `measured` holds each setting's values, paired by seed.
+    """Print which setting has the best mean, and whether the predicted one differs from it.
 
-    Says which setting has the best mean, and whether the guessed one can be told from it: a paired t interval over seeds.
+    Args:
+        name: What was predicted, in words.
+        guess: The predicted setting; None or `...` where there is none.
+        measured: Each setting's values, paired by seed; the difference gets a paired t interval.
+        higher_is_better: Whether the highest mean wins.
     """
     sign = 1 if higher_is_better else -1
     ranked = sorted(measured, key=lambda setting: -sign * sum(measured[setting]) / len(measured[setting]))
@@ -89,25 +111,31 @@ def check_choice(name: str, guess, measured: Mapping[float, Sequence[float]], hi
     elif guess == best:
         print(f"{name}: {best:g} has the best mean, as you said.")
     else:
-        found = paired_difference(measured[best], measured[guess])
-        told = (
+        difference = paired_difference(measured[best], measured[guess])
+        certainty = (
             "and five seeds cannot tell the two apart: your guess stands"
-            if found.verdict == "not detected"
+            if difference.verdict == "not detected"
             else "and the interval leaves no doubt about the sign"
         )
-        told = told.replace("five seeds", f"{found.n} seed{'s' * (found.n > 1)}")
-        if found.n < 2:
-            told = "but one seed has no interval, so nobody can tell"
+        certainty = certainty.replace("five seeds", f"{difference.n} seed{'s' * (difference.n > 1)}")
+        if difference.n < 2:
+            certainty = "but one seed has no interval, so nobody can tell"
         print(
-            f"{name}: best on average is {best:g}; you said {guess:g}, rank {ranked.index(guess) + 1} of {len(ranked)}, "
-            f"{told}"
+            f"{name}: best on average is {best:g}; you said {guess:g}, rank {ranked.index(guess) + 1} of "
+            f"{len(ranked)}, "
+            f"{certainty}"
         )
 
 
 def assert_measured(value: float, stated: float, within: float) -> None:
-    """A number that the text states must still be what the cell has measured, give or take `within`.
+    """Raise AssertionError unless a number that the text states is still what the cell has measured.
 
-    In the smoke profile the runs are a few steps long and no stated number can hold: there it must only be finite.
+    In the profile "smoke" the runs are a few steps long, so the value must only be finite.
+
+    Args:
+        value: What the cell has measured.
+        stated: What the text says.
+        within: Largest difference between the two.
     """
     if not math.isfinite(value):
         raise AssertionError(f"measured {value}: expected a finite number")

@@ -1,4 +1,4 @@
-"""How the checks read an answer and hold it against the right one and against known mistakes."""
+"""How the checks read an answer, and compare it with the right one and with known mistakes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from udlib.statistics import PairedDifference, paired_difference
 
 
 def number(value) -> tuple[float, str | None]:
-    """The value as a float, or NaN and a sentence about what came instead of one number."""
+    """Return the value as a float, or NaN and a sentence about what came instead of one number."""
     if value is None:
         return math.nan, "the function returned nothing: end it with return"
     if isinstance(value, Tensor):
@@ -28,10 +28,16 @@ def number(value) -> tuple[float, str | None]:
 
 
 def numbers(value, expected: str, count: int, beside: int = 0) -> tuple[list[float], str | None]:
-    """The first `count` parts of a tuple (or array) as floats, NaNs where it is none, and what is wrong with it or None.
+    """Return the first parts of a tuple (or array) as floats, and what is wrong with it or None.
 
-    `beside` more parts may be anything; `expected` names them all, as "(low, high, verdict)". Raises NotAttempted where a
-    part is still `...`.
+    Args:
+        value: The answer.
+        expected: Names of all parts, for example "(low, high, verdict)".
+        count: How many parts must be numbers; NaNs are returned where they are none.
+        beside: How many further parts there must be, of any kind.
+
+    Raises:
+        NotAttempted: Where a part is still `...`.
     """
     if isinstance(value, (Tensor, np.ndarray)) and value.ndim == 1:
         value = value.tolist()
@@ -41,56 +47,60 @@ def numbers(value, expected: str, count: int, beside: int = 0) -> tuple[list[flo
         return [math.nan] * count, f"it returned {shown(value)}: expected {many}{what}, {expected}"
     if any(part is ... for part in value):
         raise NotAttempted
-    found, problems = zip(*map(number, value[:count]))
+    answers, problems = zip(*map(number, value[:count]))
     problem = next(filter(None, problems), None)
-    return list(found), f"a part of the answer is not a number: {problem}" if problem else None
+    return list(answers), f"a part of the answer is not a number: {problem}" if problem else None
 
 
 def shown(value) -> str:
-    """The value in a few words, for a sentence about it."""
+    """Return the value in a few words, for a sentence about it."""
     text = repr(value)
     return f"{type(value).__name__} {text if len(text) <= 40 else text[:40] + '…'}"
 
 
 def array(value, shape: tuple[int, ...], what: str) -> tuple[np.ndarray, str | None]:
-    """The value as a float array of this shape, or a sentence about what came instead."""
+    """Return the value as a float array of this shape, or a sentence about what came instead."""
     if value is None:
         return np.empty(0), "the function returned nothing: end it with return"
     try:
-        found = np.asarray(value.detach().cpu() if isinstance(value, Tensor) else value, dtype=float)
+        answer = np.asarray(value.detach().cpu() if isinstance(value, Tensor) else value, dtype=float)
     except (TypeError, ValueError):
         return np.empty(0), f"it returned {shown(value)}: expected {what}"
-    if found.shape != shape:
-        return found, f"it returned something of shape {found.shape}: expected {shape}, {what}"
-    return found, None
+    if answer.shape != shape:
+        return answer, f"it returned something of shape {answer.shape}: expected {shape}, {what}"
+    return answer, None
 
 
-def among(found: np.ndarray, right: np.ndarray, mistakes: Mapping[str, np.ndarray]) -> str | None:
-    """None for the right array, else the sentence of the mistake that gives just this one, else where it differs."""
-    if np.allclose(found, right, rtol=1e-4, atol=1e-6):
+def among(answer: np.ndarray, right: np.ndarray, mistakes: Mapping[str, np.ndarray]) -> str | None:
+    """Return None for the right array, else the sentence of the mistake that gives this one, else where it differs."""
+    if np.allclose(answer, right, rtol=1e-4, atol=1e-6):
         return None
     for sentence, wrong in mistakes.items():
-        if wrong.shape == found.shape and np.allclose(found, wrong, rtol=1e-4, atol=1e-6, equal_nan=True):
+        if wrong.shape == answer.shape and np.allclose(answer, wrong, rtol=1e-4, atol=1e-6, equal_nan=True):
             return sentence
-    where = np.unravel_index(int(np.argmax(~np.isclose(found, right, rtol=1e-4, atol=1e-6))), right.shape)
+    where = np.unravel_index(int(np.argmax(~np.isclose(answer, right, rtol=1e-4, atol=1e-6))), right.shape)
     place = ", ".join(map(str, map(int, where)))
-    return f"on a small example it gives {found[where]:.4g} at [{place}], expected {right[where]:.4g}"
+    return f"on a small example it gives {answer[where]:.4g} at [{place}], expected {right[where]:.4g}"
 
 
-def compare(found: float, right: float, mistakes: Mapping[float, str]) -> str | None:
-    """None for the right number, else the sentence of the mistake that gives just this one."""
-    if math.isclose(found, right, rel_tol=1e-4, abs_tol=1e-6):
+def compare(answer: float, right: float, mistakes: Mapping[float, str]) -> str | None:
+    """Return None for the right number, else the sentence of the mistake that gives this one, else the right number."""
+    if math.isclose(answer, right, rel_tol=1e-4, abs_tol=1e-6):
         return None
     for wrong, sentence in mistakes.items():
-        if math.isclose(found, wrong, rel_tol=1e-4, abs_tol=1e-6):
+        if math.isclose(answer, wrong, rel_tol=1e-4, abs_tol=1e-6):
             return sentence
-    return f"on a small example it gives {found:.4g}, expected {right:.4g}"
+    return f"on a small example it gives {answer:.4g}, expected {right:.4g}"
 
 
 def paired_interval(value, a, b, mistakes: Mapping[float, str]) -> str | None:
-    """None where `value` is (mean, low, high) of a − b, paired by seed, with the 95 % t interval; else what is wrong with it.
+    """Check the mean and the 95 % t interval of a − b, paired by seed; return None or what is wrong.
 
-    `mistakes` are those of the mean, as `compare` takes them.
+    Args:
+        value: The answer: (mean, low, high).
+        a: (n,), one value per seed.
+        b: (n,) with the same seeds in the same order.
+        mistakes: Sentences by the mean that a mistake gives.
     """
     if isinstance(value, PairedDifference):
         value = value[:3]
@@ -99,7 +109,7 @@ def paired_interval(value, a, b, mistakes: Mapping[float, str]) -> str | None:
 
 
 def _paired_ends(low: float, high: float, a, b) -> str | None:
-    """None where (low, high) is the paired 95 % t interval of a − b, whose mean is known to be right; else the mistake."""
+    """Check the ends of the paired 95 % t interval of a − b, whose mean is right; return None or the mistake."""
     a, b = np.asarray(a, float), np.asarray(b, float)
     right, n, factor = paired_difference(a, b), len(a), student_t.ppf(0.975, len(a) - 1)
     paired, apart = (a - b).std(ddof=1) / math.sqrt(n), math.sqrt(a.var(ddof=1) / n + b.var(ddof=1) / n)
@@ -118,9 +128,11 @@ def _paired_ends(low: float, high: float, a, b) -> str | None:
     }
     half = (high - low) / 2
     if not math.isclose(half, (right.high - right.low) / 2, rel_tol=1e-3):
-        known = next((sentence for wrong, sentence in halves.items() if math.isclose(half, wrong, rel_tol=1e-3)), None)
+        explanation = next(
+            (sentence for wrong, sentence in halves.items() if math.isclose(half, wrong, rel_tol=1e-3)), None
+        )
         return "the mean is right, but " + (
-            known or f"the interval is [{right.low:.4f}, {right.high:.4f}] there, not [{low:.4f}, {high:.4f}]"
+            explanation or f"the interval is [{right.low:.4f}, {right.high:.4f}] there, not [{low:.4f}, {high:.4f}]"
         )
     return (
         None

@@ -6,15 +6,15 @@ from udlib.course.exercises import called, exercise
 @exercise("00.1")
 def predicted_labels(function) -> str | None:
     case = {"boat": 0.9, "bird": 0.5, "car": 0.1, "fish": 0.7}
-    found = called(function, case, 0.5)
-    if not isinstance(found, (set, frozenset)) or not all(isinstance(name, str) for name in found):
+    answer = called(function, case, 0.5)
+    if not isinstance(answer, (set, frozenset)) or not all(isinstance(name, str) for name in answer):
         return "the answer should be a set of names, for example {'boat', 'bird'}."
-    if found == {"boat"}:
+    if answer == {"boat"}:
         return "you return the single most probable class, but every class has its own yes or no here."
-    if found == {"boat", "fish"}:
+    if answer == {"boat", "fish"}:
         return "a class exactly at the threshold belongs to the answer: at least means >=, not >."
-    if found != {"boat", "fish", "bird"}:
-        return f"for {case} and threshold 0.5 you return {sorted(found)}: keep the names with a probability >= 0.5."
+    if answer != {"boat", "fish", "bird"}:
+        return f"for {case} and threshold 0.5 you return {sorted(answer)}: keep the names with a probability >= 0.5."
     if called(function, case, 0.8) != {"boat"}:
         return "it is right at 0.5 but not at 0.8: use the argument threshold, not the number 0.5."
     return None

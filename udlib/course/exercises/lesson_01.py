@@ -20,32 +20,33 @@ NAMES = ("cup", "bird", "tree", "boat")
 @exercise("01.1")
 def conditional_cooccurrence(conditional: Callable) -> str | None:
     """`conditional(Y)`: labels (N, C) to P(j | i), (C, C), row i, column j."""
-    found = _array(called(conditional, torch.tensor(LABELS)), (4, 4), "(C, C)")
-    if isinstance(found, str):
-        return found
+    answer = _array(called(conditional, torch.tensor(LABELS)), (4, 4), "(C, C)")
+    if isinstance(answer, str):
+        return answer
     together, count = LABELS.T @ LABELS, LABELS.sum(0)
     right = together / np.maximum(count, 1)[:, None]
-    seen = count > 0
-    if np.allclose(found[seen], right[seen], atol=1e-5) and not np.allclose(found[~seen], 0):
+    occurring = count > 0
+    if np.allclose(answer[occurring], right[occurring], atol=1e-5) and not np.allclose(answer[~occurring], 0):
         return (
-            f"the row of a class that has no picture holds {found[~seen][0, 0]:.3g}: make it 0, "
+            f"the row of a class that has no picture holds {answer[~occurring][0, 0]:.3g}: make it 0, "
             "for instance with counts.clamp(min=1)"
         )
     without_diagonal = right * (1 - np.eye(4))
     return _compare(
-        found[seen][:, seen],
-        right[seen][:, seen],
+        answer[occurring][:, occurring],
+        right[occurring][:, occurring],
         {
-            "the diagonal is empty: P(i | i) is 1 for every class that occurs": without_diagonal[seen][:, seen],
-            "this is P(i | j): you divided by the count of the column's class; divide each row by its own, counts[:, None]": right.T[
-                seen
-            ][:, seen],
+            "the diagonal is empty: P(i | i) is 1 for every class that occurs": without_diagonal[occurring][
+                :, occurring
+            ],
+            "this is P(i | j): you divided by the count of the column's class; divide each row by its own, "
+            "counts[:, None]": right.T[occurring][:, occurring],
             "these are shares of all pictures, P(i and j): divide by the number of pictures that have i, not by N": (
                 together / len(LABELS)
-            )[seen][:, seen],
-            "these are still counts: divide each row by the number of pictures that have its class": together[seen][
-                :, seen
-            ],
+            )[occurring][:, occurring],
+            "these are still counts: divide each row by the number of pictures that have its class": together[
+                occurring
+            ][:, occurring],
         },
     )
 
@@ -53,30 +54,29 @@ def conditional_cooccurrence(conditional: Callable) -> str | None:
 @exercise("01.2")
 def class_posterior(posterior: Callable) -> str | None:
     """`posterior(class_index, visibility, C)`: objects of one scene to P(y_c = 1 | scene), (C,)."""
-    found = _array(called(posterior, *(np.copy(a) if isinstance(a, np.ndarray) else a for a in DRAWN)), (4,), "(C,)")
-    if isinstance(found, str):
-        return found
-    index, seen, classes = DRAWN
-    chance = marking_probability(seen)
+    answer = _array(called(posterior, *(np.copy(a) if isinstance(a, np.ndarray) else a for a in DRAWN)), (4,), "(C,)")
+    if isinstance(answer, str):
+        return answer
+    index, visibility, classes = DRAWN
+    chance = marking_probability(visibility)
 
     def per_class(rule: Callable[[np.ndarray], float], values: np.ndarray) -> np.ndarray:
         return np.array([rule(values[index == c]) if (index == c).any() else 0.0 for c in range(classes)])
 
-    right = label_posterior(index, seen, classes)
+    right = label_posterior(index, visibility, classes)
     return _compare(
-        found,
+        answer,
         right,
         {
             "the chances are summed: two such objects could exceed 1; only the chances to be missed may be combined, "
             "by multiplying them": per_class(np.sum, chance),
-            "the chances are multiplied: that is the chance that all objects are marked; one of them is enough": per_class(
-                np.prod, chance
-            ),
+            "the chances are multiplied: that is the chance that all objects are marked; one of them is "
+            "enough": per_class(np.prod, chance),
             "only the most visible object counts: the others are chances too, and each raises the answer": per_class(
                 np.max, chance
             ),
             "the visibilities are used as chances: pass them through marking_probability first": per_class(
-                lambda v: 1 - np.prod(1 - v), seen
+                lambda v: 1 - np.prod(1 - v), visibility
             ),
             "this is the chance that the class is missed: take 1 minus it": 1 - right,
             "all objects go into every class: multiply over the objects of class c only": np.full(
@@ -101,21 +101,19 @@ def three_states(states: Callable) -> str | None:
         box("boat", True),
         box("boat", False),
     ]
-    found = _array(called(states, boxes, NAMES), (4,), "(C,), one state per class")
-    if isinstance(found, str):
-        return found
+    answer = _array(called(states, boxes, NAMES), (4,), "(C,), one state per class")
+    if isinstance(answer, str):
+        return answer
     return _compare(
-        found,
+        answer,
         np.array([1, 0, -1, 1]),
         {
             "a class with an easy and a difficult object comes out as difficult: it is difficult only if all of its "
             "objects are": np.array([0, 0, -1, 0]),
-            "the last object of a class decides: one easy object is enough for 1, in whatever order they stand": np.array(
-                [0, 0, -1, 1]
-            ),
-            "the first object of a class decides: one easy object is enough for 1, in whatever order they stand": np.array(
-                [1, 0, -1, 0]
-            ),
+            "the last object of a class decides: one easy object is enough for 1, in whatever order they "
+            "stand": np.array([0, 0, -1, 1]),
+            "the first object of a class decides: one easy object is enough for 1, in whatever order they "
+            "stand": np.array([1, 0, -1, 0]),
             "absent and difficult are swapped: VOC writes -1 for absent and 0 for difficult": np.array([1, -1, 0, 1]),
             "an absent class gets 0, which means difficult in VOC: absent is -1": np.array([1, 0, 0, 1]),
             "a difficult class gets 1: where all objects are difficult the state is 0": np.array([1, 1, -1, 1]),
@@ -136,11 +134,11 @@ def _array(value, shape: tuple[int, ...], words: str) -> np.ndarray | str:
     return array
 
 
-def _compare(found: np.ndarray, right: np.ndarray, mistakes: Mapping[str, np.ndarray]) -> str | None:
-    if np.allclose(found, right, atol=1e-5):
+def _compare(answer: np.ndarray, right: np.ndarray, mistakes: Mapping[str, np.ndarray]) -> str | None:
+    if np.allclose(answer, right, atol=1e-5):
         return None
     for words, wrong in mistakes.items():
-        if np.allclose(found, wrong, atol=1e-5):
+        if np.allclose(answer, wrong, atol=1e-5):
             return words
-    where = np.unravel_index(np.nanargmax(np.abs(np.nan_to_num(found, nan=np.inf) - right)), right.shape)
-    return f"position {[int(k) for k in where]} of a test case holds {found[where]:.4g}: expected {right[where]:.4g}"
+    where = np.unravel_index(np.nanargmax(np.abs(np.nan_to_num(answer, nan=np.inf) - right)), right.shape)
+    return f"position {[int(k) for k in where]} of a test case holds {answer[where]:.4g}: expected {right[where]:.4g}"

@@ -30,7 +30,7 @@ PRESENT = torch.tensor([[1, 0, 0], [1, 0, 1], [1, 1, 0], [0, 0, 0], [1, 0, 1]])
 @exercise("02.1")
 def ova_loss_from_logits(function) -> str | None:
     """`function(logits, targets)` → Eq. 3: summed over classes, averaged over images, finite at any logit."""
-    found, problem = number(called(function, LOGITS, TARGETS.float()))
+    answer, problem = number(called(function, LOGITS, TARGETS.float()))
     if problem:
         return problem
     y = TARGETS.float()
@@ -40,26 +40,28 @@ def ova_loss_from_logits(function) -> str | None:
     only_positive = (per_label * y).sum(1).mean().item()
     mistakes = {
         per_label.mean().item(): "this is the mean over the classes: Eq. 3 sums over them, so it is C times larger",
-        per_label.sum().item(): "this is the sum over the images too: sum over the classes, then take the mean over images",
+        per_label.sum().item(): "this is the sum over the images too: sum over the classes, then take the mean over "
+        "images",
         -right: "the sign is the wrong way round: log f is negative, so the loss needs the minus of Eq. 3",
         swapped.sum(1).mean().item(): "positives and negatives are swapped: y = 1 goes with log σ(z)",
         only_positive: "the negatives are missing: the second half of Eq. 3 is (1 − y) log(1 − f)",
     }
-    problem = compare(found, right, mistakes)
+    problem = compare(answer, right, mistakes)
     if problem:
         return problem
     extreme = torch.tensor([[200.0, -200.0], [-200.0, 200.0]])
-    found, problem = number(called(function, extreme, torch.tensor([[1.0, 0.0], [1.0, 0.0]])))
+    answer, problem = number(called(function, extreme, torch.tensor([[1.0, 0.0], [1.0, 0.0]])))
     if problem:
         return f"at logits of ±200: {problem}"
-    if not math.isfinite(found):
+    if not math.isfinite(answer):
         return (
-            f"at logits of ±200 it gives {found}: a sigmoid in single precision rounds to 0 or 1 there, and its log is "
+            f"at logits of ±200 it gives {answer}: a sigmoid in single precision rounds to 0 or 1 there, and its log "
+            f"is "
             "lost. Work from the logits: −log σ(z) = softplus(−z)"
         )
-    if not math.isclose(found, 200.0, rel_tol=1e-4):
+    if not math.isclose(answer, 200.0, rel_tol=1e-4):
         return (
-            f"at logits of ±200 it gives {found:.4g}, the loss is 200: clipping probabilities hides large errors. "
+            f"at logits of ±200 it gives {answer:.4g}, the loss is 200: clipping probabilities hides large errors. "
             "Work from the logits: −log σ(z) = softplus(−z)"
         )
     return None
@@ -67,20 +69,20 @@ def ova_loss_from_logits(function) -> str | None:
 
 @exercise("02.2")
 def average_precision_of_one_class(function) -> str | None:
-    """`function(scores, targets)`, both (N,) → mean over the positives of the precision at their rank; NaN without one."""
-    found, problem = number(called(function, SCORES, RELEVANT))
+    """`function(scores, targets)`, both (N,) → mean of the precision at the positives' ranks; NaN without one."""
+    answer, problem = number(called(function, SCORES, RELEVANT))
     if problem:
         return problem
     right, mistakes = _average_precisions(SCORES, RELEVANT)
-    problem = compare(found, right, mistakes)
+    problem = compare(answer, right, mistakes)
     if problem:
         return problem
-    found, problem = number(called(function, SCORES, torch.zeros_like(RELEVANT)))
+    answer, problem = number(called(function, SCORES, torch.zeros_like(RELEVANT)))
     if problem:
         return f"for a class without a positive, {problem}"
-    if not math.isnan(found):
+    if not math.isnan(answer):
         return (
-            f"a class without a positive gets {found:.3g}: it has no ranking to judge, so return NaN (a 0 would drag "
+            f"a class without a positive gets {answer:.3g}: it has no ranking to judge, so return NaN (a 0 would drag "
             "the mean over the classes down)"
         )
     return None
@@ -89,18 +91,18 @@ def average_precision_of_one_class(function) -> str | None:
 @exercise("02.3")
 def cf1_of_classes(function) -> str | None:
     """`function(probabilities, targets)` → 2·CP·CR / (CP + CR) at p ≥ 0.5, 0/0 = 0."""
-    found, problem = number(called(function, PROBABILITIES, PRESENT))
+    answer, problem = number(called(function, PROBABILITIES, PRESENT))
     if problem:
         return problem
     right, mistakes = _cf1s(PROBABILITIES, PRESENT)
-    if math.isnan(found):
+    if math.isnan(answer):
         return "it gives NaN: the third class here is never predicted, so its precision is 0/0. Count that as 0"
-    return compare(found, right, mistakes)
+    return compare(answer, right, mistakes)
 
 
 @exercise("02.4")
 def threshold_from_validation(function) -> str | None:
-    """`function(val_p, val_y, test_p, test_y, thresholds)` → (the threshold with the best CF1 on validation, test CF1)."""
+    """`function(val_p, val_y, test_p, test_y, thresholds)` → (threshold of the best CF1 on validation, test CF1)."""
     generator = torch.Generator().manual_seed(2)
     val_y, test_y = (torch.rand(60, 3, generator=generator) < 0.4 for _ in range(2))
     # validation scores stand 0.2 higher than test scores, so that the best thresholds of the two differ

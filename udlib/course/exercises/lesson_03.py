@@ -42,10 +42,10 @@ TEST = {
 @exercise("03.1")
 def pal_n_from_logits(function) -> str | None:
     """`function(logits, targets)` → Eq. 11 on the partial softmax: mean over positives, mean over all images."""
-    found, problem = number(called(function, LOGITS.clone(), TARGETS.clone()))
+    answer, problem = number(called(function, LOGITS.clone(), TARGETS.clone()))
     if problem:
         return problem
-    problem = compare(found, pal_n_loss(LOGITS, TARGETS).item(), _pal_n_mistakes(LOGITS, TARGETS))
+    problem = compare(answer, pal_n_loss(LOGITS, TARGETS).item(), _pal_n_mistakes(LOGITS, TARGETS))
     if problem:
         return problem
     return _pal_n_edges(function)
@@ -60,18 +60,21 @@ def _pal_n_mistakes(z: Tensor, y: Tensor) -> dict[float, str]:
     return {
         one_over_k_softmax_loss(
             z, y
-        ).item(): "this is a full softmax: the other positives stand in the denominator too. Eq. 10 has the positive itself and "
+        ).item(): "this is a full softmax: the other positives stand in the denominator too. Eq. 10 has the positive "
+        "itself and "
         "the negatives only",
         surprise.sum(1)
         .mean()
         .item(): "this is the sum over the positives of an image: Eq. 11 takes their mean, so divide by |C_p|",
         (
             surprise.sum() / k.sum()
-        ).item(): "this divides by all images' positives at once: take the mean over the positives of each image first, or "
+        ).item(): "this divides by all images' positives at once: take the mean over the positives of each image "
+        "first, or "
         "crowded images weigh more",
         (surprise.sum(1) / k[-1])
         .mean()
-        .item(): "every image is divided by the last image's number of positives, as in the released code: each has its own",
+        .item(): "every image is divided by the last image's number of positives, as in the released code: each has "
+        "its own",
         per_image.sum().item(): "this is the sum over the images: the loss of a batch is their mean",
         -right: "the sign is the wrong way round: log f is negative, so the loss needs the minus of Eq. 11",
         (((negatives.log() - z) * y).sum(1) / k)
@@ -94,39 +97,43 @@ def _pal_n_edges(function) -> str | None:
     empty[1] = 0
     leaf = LOGITS.clone().requires_grad_()
     value = called(function, leaf, empty)
-    found, problem = number(value)
+    answer, problem = number(value)
     if problem:
         return f"with an image without a positive, {problem}"
     right = pal_n_loss(LOGITS, empty).item()
-    if not math.isfinite(found):
+    if not math.isfinite(answer):
         return (
-            f"with an image without a positive it gives {found}: there, 0 is divided by 0. Such an image counts as 0, so "
+            f"with an image without a positive it gives {answer}: there, 0 is divided by 0. Such an image counts as "
+            f"0, so "
             "divide by the number of positives or 1, whichever is larger"
         )
-    if not math.isclose(found, right, rel_tol=1e-4):
+    if not math.isclose(answer, right, rel_tol=1e-4):
         left_out = (
             " It is left out of the mean here; it counts as 0 and stays in."
-            if math.isclose(found, right * 3 / 2, rel_tol=1e-4)
+            if math.isclose(answer, right * 3 / 2, rel_tol=1e-4)
             else ""
         )
-        return f"with an image without a positive it gives {found:.4g}, expected {right:.4g}.{left_out}"
-    found, problem = number(called(function, LOGITS.clone(), torch.ones_like(TARGETS)))
-    if problem or not math.isclose(found, 0.0, abs_tol=1e-5):
-        return problem or f"where every class is positive there are no rivals: f = 1 and the loss is 0, not {found:.4g}"
+        return f"with an image without a positive it gives {answer:.4g}, expected {right:.4g}.{left_out}"
+    answer, problem = number(called(function, LOGITS.clone(), torch.ones_like(TARGETS)))
+    if problem or not math.isclose(answer, 0.0, abs_tol=1e-5):
+        return (
+            problem or f"where every class is positive there are no rivals: f = 1 and the loss is 0, not {answer:.4g}"
+        )
     extreme = torch.tensor([[1e4, -1e4, 0.0], [-1e4, 1e4, 0.0]])
-    found, problem = number(called(function, extreme, torch.tensor([[1.0, 0, 0], [1.0, 0, 0]])))
+    answer, problem = number(called(function, extreme, torch.tensor([[1.0, 0, 0], [1.0, 0, 0]])))
     if problem:
         return f"at logits of ±10,000, {problem}"
-    if not math.isclose(found, 1e4, rel_tol=1e-4):
+    if not math.isclose(answer, 1e4, rel_tol=1e-4):
         return (
-            f"at logits of ±10,000 it gives {found:.4g}, the loss is 10000: e^z overflows. Stay in logarithms: "
+            f"at logits of ±10,000 it gives {answer:.4g}, the loss is 10000: e^z overflows. Stay in logarithms: "
             "−log f = softplus(logsumexp over the negatives − z)"
         )
     if isinstance(value, Tensor) and value.requires_grad:
         value.backward()
         if not leaf.grad.isfinite().all() or leaf.grad[1].any():
             return (
-                "the values are right, but an image without a positive gets a gradient that is not 0: a NaN or an infinity "
+                "the values are right, but an image without a positive gets a gradient that is not 0: a NaN or an "
+                "infinity "
                 "in a branch of torch.where still reaches the gradient"
             )
     return None
@@ -135,7 +142,7 @@ def _pal_n_edges(function) -> str | None:
 @exercise("03.2")
 def z_prime_of_a_joint_distribution(function) -> str | None:
     """`function(labels, probabilities)`, (M, C) and (M,) → P(z' = i) of Eq. 7, (C,)."""
-    found, problem = _vector(called(function, SETS.clone(), WEIGHTS.clone()), SETS.shape[1])
+    answer, problem = _vector(called(function, SETS.clone(), WEIGHTS.clone()), SETS.shape[1])
     if problem:
         return problem
     y = SETS.double()
@@ -143,11 +150,12 @@ def z_prime_of_a_joint_distribution(function) -> str | None:
     others, marginals = size - y, WEIGHTS @ y
     right = pick_all_labels_marginals(SETS, WEIGHTS)
     alone = "a label that stands alone has no others, so the 1 + in the denominator is missing"
-    if found.isinf().any():
-        return f"it gives {_row(found)}: {alone}"
-    if found.isnan().any():
+    if answer.isinf().any():
+        return f"it gives {_row(answer)}: {alone}"
+    if answer.isnan().any():
         return (
-            f"it gives {_row(found)}: 0 divided by 0. If it comes from the empty set: nothing is picked there, and it adds 0. "
+            f"it gives {_row(answer)}: 0 divided by 0. If it comes from the empty set: nothing is picked there, and "
+            f"it adds 0. "
             f"Otherwise {alone}"
         )
     mistakes = [
@@ -177,9 +185,9 @@ def z_prime_of_a_joint_distribution(function) -> str | None:
         ),
     ]
     for wrong, sentence in mistakes:
-        if torch.allclose(found, wrong, atol=1e-5):
+        if torch.allclose(answer, wrong, atol=1e-5):
             return sentence
-    return f"on a small example it gives {_row(found)}, expected {_row(right)}"
+    return f"on a small example it gives {_row(answer)}, expected {_row(right)}"
 
 
 @exercise("03.3")
@@ -192,7 +200,8 @@ def search_on_validation(function) -> str | None:
     best_val, best_test = (max(maps, key=lambda key: sum(maps[key])) for maps in (VAL, TEST))
     if math.isclose(lam, best_test, rel_tol=1e-5):
         return (
-            f"λ = {lam:g} was chosen on the test images: the best of several noisy means is high partly by luck, and the "
+            f"λ = {lam:g} was chosen on the test images: the best of several noisy means is high partly by luck, and "
+            f"the "
             "report would inherit that luck. Choose on validation"
         )
     if not math.isclose(lam, best_val, rel_tol=1e-5):
@@ -272,11 +281,11 @@ def _reports(lam: float) -> list[tuple[tuple[float, float, float], str | None]]:
 def paper_lambda_of_released(function) -> str | None:
     """`function(released, num_classes)` → the λ of Eq. 12 beside a sum that is `released` beside a mean: C·λ."""
     for released, classes in ((0.1, 16), (1.0, 80)):
-        found, problem = number(called(function, released, classes))
+        answer, problem = number(called(function, released, classes))
         if problem:
             return problem
         problem = compare(
-            found,
+            answer,
             released * classes,
             {
                 released
@@ -299,13 +308,13 @@ def _vector(value, length: int, expected: str = "") -> tuple[Tensor, str | None]
     if value is None:
         return torch.empty(0), "the function returned nothing: end it with return"
     try:
-        found = torch.as_tensor([float(part) for part in value] if isinstance(value, (tuple, list)) else value)
-        found = found.detach().to(torch.float64)
+        answer = torch.as_tensor([float(part) for part in value] if isinstance(value, (tuple, list)) else value)
+        answer = answer.detach().to(torch.float64)
     except (TypeError, ValueError, RuntimeError):
         return torch.empty(0), f"it returned {shown(value)}: expected {expected}"
-    if found.shape != (length,):
-        return torch.empty(0), f"it returned something of shape {tuple(found.shape)}: expected {expected}"
-    return found, None
+    if answer.shape != (length,):
+        return torch.empty(0), f"it returned something of shape {tuple(answer.shape)}: expected {expected}"
+    return answer, None
 
 
 def _row(values: Tensor) -> str:

@@ -16,7 +16,8 @@ from udlib.calibration import expected_calibration_error, maximum_calibration_er
 from udlib.course.exercises import called, exercise
 from udlib.course.exercises.answers import compare, number, numbers
 
-# No probability on an inner edge of 5 bins; class 1 leaves bins empty; 0 and 1 occur; the classes err in both directions.
+# No probability on an inner edge of 5 bins; class 1 leaves bins empty; 0 and 1 occur; the classes err in both
+# directions.
 PROBABILITIES = torch.tensor(
     [
         [0.03, 0.95, 0.37],
@@ -44,14 +45,17 @@ def classwise_ece(function) -> str | None:
     try:
         value = called(function, PROBABILITIES, TARGETS, BINS)
     except IndexError as error:
-        return f"it stopped with IndexError: {error}. A probability of exactly 1 belongs to the last bin, none comes after it"
-    found, problem = number(value)
+        return (
+            f"it stopped with IndexError: {error}. A probability of exactly 1 belongs to the last bin, none comes "
+            f"after it"
+        )
+    answer, problem = number(value)
     if problem:
         return problem
-    if math.isnan(found):
+    if math.isnan(answer):
         return "it gives NaN: an empty bin has no mean. Skip it, since its weight is 0"
     right = expected_calibration_error(PROBABILITIES, TARGETS, BINS)
-    return compare(found, right, _wrong_eces(PROBABILITIES, TARGETS, BINS))
+    return compare(answer, right, _wrong_eces(PROBABILITIES, TARGETS, BINS))
 
 
 def _wrong_eces(p: Tensor, y: Tensor, bins: int) -> dict[float, str]:
@@ -114,17 +118,17 @@ def _mean(values) -> float:
 
 @exercise("04.2")
 def temperature_from_validation(function) -> str | None:
-    """`function(val_z, val_y, test_z, test_y, temperatures)` → (T of the lowest NLL on val; NLL, pooled ECE on test)."""
+    """`function(val_z, val_y, test_z, test_y, temperatures)` → (T of the lowest NLL on val; test NLL, pooled ECE)."""
     generator = torch.Generator().manual_seed(4)
     val_z, test_z = (2 * torch.randn(300, 3, generator=generator, dtype=torch.float64) - 1 for _ in range(2))
     # labels that want other temperatures on the two splits
     val_y, test_y = (
-        torch.rand(z.shape, generator=generator, dtype=torch.float64) < torch.sigmoid(z / wanted)
-        for z, wanted in ((val_z, 2.5), (test_z, 1.4))
+        torch.rand(z.shape, generator=generator, dtype=torch.float64) < torch.sigmoid(z / temperature_of_labels)
+        for z, temperature_of_labels in ((val_z, 2.5), (test_z, 1.4))
     )
     temperatures = [0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.25, 2.5, 2.75, 3.0, 3.5]
     value = called(function, val_z, val_y.int(), test_z, test_y.int(), temperatures)
-    (chosen, nll, ece), problem = numbers(value, "(temperature, NLL on test, pooled ECE on test)", 3)
+    (temperature, nll, ece), problem = numbers(value, "(temperature, NLL on test, pooled ECE on test)", 3)
     if problem:
         return problem
 
@@ -145,9 +149,11 @@ def temperature_from_validation(function) -> str | None:
             temperatures, key=lambda t: negative_log_likelihood(torch.sigmoid(val_z / t), val_y)
         ): "it has the highest NLL: take the lowest",
     }
-    if not math.isclose(chosen, right, abs_tol=1e-6):
-        known = next((sentence for t, sentence in wrong.items() if math.isclose(chosen, t, abs_tol=1e-6)), None)
-        return f"the temperature is {chosen:.3g}: {known or f'on validation the NLL is lowest at {right:g}'}"
+    if not math.isclose(temperature, right, abs_tol=1e-6):
+        explanation = next(
+            (sentence for t, sentence in wrong.items() if math.isclose(temperature, t, abs_tol=1e-6)), None
+        )
+        return f"the temperature is {temperature:.3g}: {explanation or f'on validation the NLL is lowest at {right:g}'}"
     scores = {
         name: (
             negative_log_likelihood(q, y),
@@ -161,19 +167,22 @@ def temperature_from_validation(function) -> str | None:
             ("times", torch.sigmoid(test_z * right), test_y),
         )
     }
-    told = {
+    wrong_scores = {
         "validation": "those of validation: report on the test images",
         "plain": "those before the temperature: divide the test logits by it as well",
         "times": "those of logits multiplied by T: it divides the logits",
     }
-    for name, sentence in told.items():
+    for name, sentence in wrong_scores.items():
         if math.isclose(nll, scores[name][0], rel_tol=1e-4) or math.isclose(ece, scores[name][1], rel_tol=1e-4):
             return f"the temperature is right, but the scores beside it are {sentence}"
     if math.isclose(ece, scores["right"][2], rel_tol=1e-4):
         return "the temperature is right, but the ECE beside it is the class-wise one: report the pooled ECE"
-    for name, found, wanted in zip(("NLL", "ECE"), (nll, ece), scores["right"]):
-        if not math.isclose(found, wanted, rel_tol=1e-4, abs_tol=1e-6):
-            return f"the temperature is right, but the {name} on the test images is {wanted:.4g} there, not {found:.4g}"
+    for name, answer, right_score in zip(("NLL", "ECE"), (nll, ece), scores["right"]):
+        if not math.isclose(answer, right_score, rel_tol=1e-4, abs_tol=1e-6):
+            return (
+                f"the temperature is right, but the {name} on the test images is {right_score:.4g} there, not "
+                f"{answer:.4g}"
+            )
     return None
 
 
@@ -187,10 +196,11 @@ def noise_of_a_perfect_model(function) -> str | None:
         return number(called(function, p, draws, torch.Generator().manual_seed(seed)))
 
     try:
-        found, problem = ask(200, 0)
+        answer, problem = ask(200, 0)
     except (NameError, ValueError) as error:
         return (
-            f"it stopped with {type(error).__name__}: {error}. If it used the real labels: they have no place here. Draw "
+            f"it stopped with {type(error).__name__}: {error}. If it used the real labels: they have no place here. "
+            f"Draw "
             "labels from the probabilities, inside the function"
         )
     if problem:
@@ -198,12 +208,13 @@ def noise_of_a_perfect_model(function) -> str | None:
     errors = _drawn(p, p)
     right, off = float(np.mean(errors)), float(np.std(errors))
     problem = compare(
-        found,
+        answer,
         right,
         {
             expected_calibration_error(
                 p, (p >= 0.5).int()
-            ): "the labels are thresholded, p ≥ 0.5, and not drawn: at a probability of 0.7, seven draws in ten must be 1",
+            ): "the labels are thresholded, p ≥ 0.5, and not drawn: at a probability of 0.7, seven draws in ten must "
+            "be 1",
             expected_calibration_error(
                 p, (p > 0.5).int(), average="pooled"
             ): "the labels are thresholded and the ECE is pooled: draw them, class-wise",
@@ -212,13 +223,16 @@ def noise_of_a_perfect_model(function) -> str | None:
     )
     if problem and "expected" not in problem:
         return problem
-    if math.isclose(found, ask(1, 0)[0], rel_tol=1e-9):
-        return "1 draw and 200 draws give the same answer: expected is the mean over as many sets of labels as `draws` says"
-    if not math.isclose(found, ask(200, 0)[0], rel_tol=1e-9):
+    if math.isclose(answer, ask(1, 0)[0], rel_tol=1e-9):
+        return (
+            "1 draw and 200 draws give the same answer: expected is the mean over as many sets of labels as "
+            "`draws` says"
+        )
+    if not math.isclose(answer, ask(200, 0)[0], rel_tol=1e-9):
         return "the same seed gives two answers: hand the generator to every draw"
     near = 5 * off * math.sqrt(1 / 200 + 1 / 100)  # five standard errors of the two means
-    if abs(found - right) <= near:
-        same = math.isclose(found, ask(200, 1)[0], rel_tol=1e-9)
+    if abs(answer - right) <= near:
+        same = math.isclose(answer, ask(200, 1)[0], rel_tol=1e-9)
         return "another seed gives the same answer: use the generator that is handed in" if same else None
     alternatives = {
         "it draws from a fair coin, whatever the probability: draw from the probabilities": np.mean(
@@ -229,10 +243,11 @@ def noise_of_a_perfect_model(function) -> str | None:
         "it sums over the draws: take their mean": 200 * right,
     }
     for sentence, wrong in alternatives.items():
-        if abs(found - wrong) <= max(near, 0.03 * wrong):
+        if abs(answer - wrong) <= max(near, 0.03 * wrong):
             return sentence
     return (
-        f"on a small example it gives {found:.4g}, expected about {right:.4g} (± {near:.2g}): the mean over 200 sets of "
+        f"on a small example it gives {answer:.4g}, expected about {right:.4g} (± {near:.2g}): the mean over 200 sets "
+        f"of "
         "labels, drawn from the probabilities"
     )
 
@@ -249,18 +264,18 @@ def company_and_confidence(function) -> str | None:
     generator = torch.Generator().manual_seed(6)
     p = torch.rand(80, 6, generator=generator, dtype=torch.float64)
     y = (torch.rand(80, 6, generator=generator, dtype=torch.float64) < 0.15 + 0.5 * p).double()
-    found, problem = number(called(function, p, y))
+    answer, problem = number(called(function, p, y))
     if problem:
         return problem
     own, total = y.sum(1, keepdim=True) - y, y.sum(1, keepdim=True).expand_as(y)
     sure, residual = p >= 0.5, y - p
 
-    def effect(values: Tensor, counts: Tensor, chosen: Tensor, few: int = 1, many: int = 3) -> float:
-        return (values[chosen & (counts >= many)].mean() - values[chosen & (counts <= few)].mean()).item()
+    def effect(values: Tensor, counts: Tensor, selected: Tensor, few: int = 1, many: int = 3) -> float:
+        return (values[selected & (counts >= many)].mean() - values[selected & (counts <= few)].mean()).item()
 
     right = effect(residual, own, sure)
     return compare(
-        found,
+        answer,
         right,
         {
             effect(residual, total, sure): "it counts the label itself: leave y_i out of the number of others",

@@ -1,8 +1,8 @@
 """Checks of lesson 05: Eq. 13 with a temperature, a verdict from paired runs, a choice on validation, smoothed labels.
 
 Each check works out on small inputs of its own what the right answer gives and what each classic mistake gives, and
-compares. Functions are called with torch tensors, or with lists and dicts of floats; they may answer with tensors, NumPy
-numbers or floats.
+compares. Functions are called with torch tensors, or with lists and dicts of floats; they may answer with tensors,
+NumPy numbers or floats.
 """
 
 from __future__ import annotations
@@ -32,24 +32,26 @@ TARGET_LOGIT = 2.0  # soft enough that every mistake shows
 @exercise("05.1")
 def kl_with_temperature(function) -> str | None:
     """`function(teacher_logits, student_logits, T)` → Eq. 13 on logits divided by T, times T²; finite at any logit."""
-    found, problem = number(called(function, TEACHER, STUDENT, T))
+    answer, problem = number(called(function, TEACHER, STUDENT, T))
     if problem:
         return problem
     right = bernoulli_kl(TEACHER, STUDENT, T).item()
-    if not math.isnan(found) and (problem := compare(found, right, _wrong_kls(TEACHER, STUDENT, T))):
+    if not math.isnan(answer) and (problem := compare(answer, right, _wrong_kls(TEACHER, STUDENT, T))):
         return problem
     extreme, away = torch.tensor([[200.0, -200.0]]), torch.tensor([[-200.0, -200.0]])
-    found, problem = number(called(function, extreme, away, 1.0))
+    answer, problem = number(called(function, extreme, away, 1.0))
     if problem:
         return f"at logits of ±200: {problem}"
-    if not math.isfinite(found):
+    if not math.isfinite(answer):
         return (
-            f"at logits of ±200 it gives {found}: a sigmoid rounds to 0 or 1 there, and its log is lost. Take the logs from "
+            f"at logits of ±200 it gives {answer}: a sigmoid rounds to 0 or 1 there, and its log is lost. Take the "
+            f"logs from "
             "the logits: log σ(z) = F.logsigmoid(z), log(1 − σ(z)) = F.logsigmoid(−z)"
         )
-    if not math.isclose(found, 100.0, rel_tol=1e-4):
+    if not math.isclose(answer, 100.0, rel_tol=1e-4):
         return (
-            f"at logits of ±200 it gives {found:.4g}, the divergence is 100: clipping probabilities hides large errors. "
+            f"at logits of ±200 it gives {answer:.4g}, the divergence is 100: clipping probabilities hides large "
+            f"errors. "
             "Take the logs from the logits, with F.logsigmoid"
         )
     return None
@@ -105,7 +107,7 @@ WORSE = [0.761, 0.731, 0.752, 0.770, 0.741]
 
 @exercise("05.2")
 def verdict_from_pairs(function) -> str | None:
-    """`function(students, baselines)` → (low, high, "higher" | "lower" | "not detected") by a paired 95 % t interval."""
+    """`function(students, baselines)` → (low, high, "higher", "lower" or "not detected"), a paired 95 % t interval."""
     for students, baselines in ((STUDENTS, BASELINES), (UNSURE, BESIDE), (WORSE, BASELINES)):
         value = called(function, list(students), list(baselines))
         (low, high), problem = numbers(value, "(low, high, verdict)", 2, beside=1)
@@ -174,16 +176,17 @@ def _wrong_interval(low: float, high: float, students: list[float], baselines: l
     return f"on a small example the interval is [{low:.4f}, {high:.4f}], expected [{right.low:.4f}, {right.high:.4f}]"
 
 
-# Validation prefers 3 on average; its best single run is of 5; the test images prefer 1. Seeds differ more than settings.
+# Validation prefers 3 on average; its best single run is of 5; the test images prefer 1. Seeds differ more than
+# settings.
 ON_VAL = {1.0: [0.741, 0.752, 0.758], 3.0: [0.749, 0.766, 0.762], 5.0: [0.731, 0.779, 0.748]}
 ON_TEST = {1.0: [0.765, 0.768, 0.772], 3.0: [0.752, 0.764, 0.757], 5.0: [0.748, 0.771, 0.751]}
 
 
 @exercise("05.3")
 def temperature_by_validation(function) -> str | None:
-    """`function(on_val, on_test)`, both {T: [a score per seed]} → (T of the best mean on val, the mean on test there)."""
+    """`function(on_val, on_test)`, both {T: scores of the seeds} → (T of the best mean on val, its mean on test)."""
     value = called(function, {k: list(v) for k, v in ON_VAL.items()}, {k: list(v) for k, v in ON_TEST.items()})
-    (chosen, score), problem = numbers(value, "(T, mean score on the test images)", 2)
+    (temperature, score), problem = numbers(value, "(T, mean score on the test images)", 2)
     if problem:
         return problem
 
@@ -191,7 +194,7 @@ def temperature_by_validation(function) -> str | None:
         return pick(scores, key=lambda temperature: by(scores[temperature]))
 
     right = best(ON_VAL)
-    known = {
+    explanations = {
         best(
             ON_TEST
         ): "it was chosen on the test images: what is then reported there is too good. Choose on validation",
@@ -199,19 +202,24 @@ def temperature_by_validation(function) -> str | None:
             ON_VAL, max
         ): "it has the best single seed: a choice must hold for the method, so compare the means over seeds",
     }
-    if not math.isclose(chosen, right, abs_tol=1e-6):
-        return f"T = {chosen:g}: {known.get(chosen, f'on validation the mean is highest at {right:g}')}"
-    told = {
+    if not math.isclose(temperature, right, abs_tol=1e-6):
+        return (
+            f"T = {temperature:g}: {explanations.get(temperature, f'on validation the mean is highest at {right:g}')}"
+        )
+    wrong_scores = {
         float(np.mean(ON_VAL[right])): "that of validation: report the test images",
         max(ON_TEST[right]): "the best seed's: report the mean over seeds",
         max(map(np.mean, ON_TEST.values())): "that of the best T on the test images: report the T that was chosen",
         float(np.sum(ON_TEST[right])): "a sum over seeds: report the mean",
     }
-    wanted = float(np.mean(ON_TEST[right]))
-    if math.isclose(score, wanted, rel_tol=1e-6):
+    right_score = float(np.mean(ON_TEST[right]))
+    if math.isclose(score, right_score, rel_tol=1e-6):
         return None
-    sentence = next((words for wrong, words in told.items() if math.isclose(score, wrong, rel_tol=1e-6)), None)
-    return f"T is right, but the score beside it is {sentence or f'{score:.4g}: on the test images its mean is {wanted:.4g}'}"
+    sentence = next((words for wrong, words in wrong_scores.items() if math.isclose(score, wrong, rel_tol=1e-6)), None)
+    return (
+        f"T is right, but the score beside it is "
+        f"{sentence or f'{score:.4g}: on the test images its mean is {right_score:.4g}'}"
+    )
 
 
 @exercise("05.4")
@@ -222,18 +230,18 @@ def smoothed_targets(function) -> str | None:
     if value is None:
         return "the function returned nothing: end it with return"
     try:
-        found = torch.as_tensor(np.asarray(value, dtype=float))
+        answer = torch.as_tensor(np.asarray(value, dtype=float))
     except (TypeError, ValueError):
         return f"it returned {shown(value)}: expected a tensor of shape {shape}"
-    if found.shape != shape:
+    if answer.shape != shape:
         return (
-            f"it returned {shown(value)} of shape {tuple(found.shape)}: expected {shape}, a probability for each label"
+            f"it returned {shown(value)} of shape {tuple(answer.shape)}: expected {shape}, a probability for each label"
         )
     y = LABELS.double()
     high = torch.sigmoid(torch.tensor(TARGET_LOGIT, dtype=torch.float64)).item()
     epsilon, classes = 1 - high, shape[1]
     right = y * high + (1 - y) * epsilon
-    if torch.allclose(found, right, rtol=1e-4, atol=1e-6):
+    if torch.allclose(answer, right, rtol=1e-4, atol=1e-6):
         return None
     wrong = {
         "these are logits: the label is their sigmoid, a probability": TARGET_LOGIT * (2 * y - 1),
@@ -243,18 +251,16 @@ def smoothed_targets(function) -> str | None:
         "that is half of the smoothing: mixing with a fair coin moves a label by ε/2 only, and here it ends at σ(±v)": y
         * (1 - epsilon)
         + epsilon / 2,
-        "that spreads ε over the C classes, as for a softmax. Sigmoids are C questions of their own, and each is softened alone": y
-        * (1 - epsilon)
-        + epsilon / classes,
-        "that spreads ε over the other classes, as for a softmax. Sigmoids are C questions of their own, each softened alone": y
-        * (1 - epsilon)
-        + (1 - y) * epsilon / (classes - 1),
+        "that spreads ε over the C classes, as for a softmax. Sigmoids are C questions of their own, and each is "
+        "softened alone": y * (1 - epsilon) + epsilon / classes,
+        "that spreads ε over the other classes, as for a softmax. Sigmoids are C questions of their own, each "
+        "softened alone": y * (1 - epsilon) + (1 - y) * epsilon / (classes - 1),
         "every label got σ(v · y): y = 0 must give σ(−v), not ½": torch.sigmoid(TARGET_LOGIT * y),
     }
     for sentence, values in wrong.items():
-        if torch.allclose(found, values, rtol=1e-4, atol=1e-6):
+        if torch.allclose(answer, values, rtol=1e-4, atol=1e-6):
             return sentence
     return (
         f"at target logit {TARGET_LOGIT:g} a positive should become {high:.4g} and a negative {epsilon:.4g}; found "
-        f"{found[0, 0].item():.4g} and {found[0, 1].item():.4g}"
+        f"{answer[0, 0].item():.4g} and {answer[0, 1].item():.4g}"
     )

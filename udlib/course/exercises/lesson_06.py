@@ -1,4 +1,4 @@
-"""Checks of lesson 06: Grad-CAM through the pooled vector, the divergence of Eq. 15, energy inside a mask, a chance level.
+"""Checks of lesson 06: Grad-CAM through the pooled vector, the divergence of Eq. 15, energy in a mask, a chance level.
 
 Each check works out on small inputs of its own what the right answer gives and what each classic mistake gives, and
 compares. Functions are called with torch tensors in double precision; they may answer with tensors, arrays or floats.
@@ -35,7 +35,7 @@ def class_map_through_the_pooled_vector(function) -> str | None:
         head = DualBranchHead(5, 3, embedding=4).double().eval()
     features, k = torch.randn(2, 5, *CELLS, generator=generator, dtype=torch.float64) + 0.3, 1
     # `called` sees a value that requires a gradient as it is
-    found, problem = _tensor(
+    answer, problem = _tensor(
         called(function, head, features.clone(), k), (2, *CELLS), "a map for each image, (N, h, w)"
     )
     if problem:
@@ -57,7 +57,7 @@ def class_map_through_the_pooled_vector(function) -> str | None:
         "the gradient at the mean is the sum over the cells. Grad-CAM weighs by the mean over the cells: divide by h·w"
     )
     return _match(
-        found,
+        answer,
         right,
         [
             (weighted(weight[k]), scaled),
@@ -100,7 +100,7 @@ def class_map_through_the_pooled_vector(function) -> str | None:
 
 @exercise("06.2")
 def divergence_of_the_heads(function) -> str | None:
-    """`function(calibration_logits, logits)` → (N,), KL(softmax(calibration) ‖ softmax(classification)) of each image."""
+    """`function(calibration_logits, logits)` → (N,), KL(softmax(calibration) ‖ softmax(classification)) per image."""
     a, o = CALIBRATION_LOGITS, LOGITS
     right = softmax_kl(a, o, reduction="none")
     value = called(function, a.clone(), o.clone())
@@ -115,17 +115,17 @@ def divergence_of_the_heads(function) -> str | None:
             (words for wrong, words in total.items() if math.isclose(single, wrong, rel_tol=1e-4)), "one number"
         )
         return f"this is {near}: one KL for each image is asked, shape (N,)"
-    found, problem = _tensor(value, (3,), "a KL for each image, (N,)")
+    answer, problem = _tensor(value, (3,), "a KL for each image, (N,)")
     if problem:
         return problem
-    if not found.isfinite().all():
+    if not answer.isfinite().all():
         return "it gives NaN or an infinity: stay in logarithms, log_softmax instead of the log of a softmax"
     p, q = a.softmax(1), o.softmax(1)
     s, t = torch.sigmoid(a), torch.sigmoid(o)
     bernoulli = s * (s / t).log() + (1 - s) * ((1 - s) / (1 - t)).log()
     back = t * (t / s).log() + (1 - t) * ((1 - t) / (1 - s)).log()
     problem = _match(
-        found,
+        answer,
         right,
         [
             (
@@ -158,19 +158,19 @@ def divergence_of_the_heads(function) -> str | None:
             ),
         ],
     )
-    if problem and torch.allclose(found, softmax_kl(o, a, reduction="none"), rtol=1e-4):
+    if problem and torch.allclose(answer, softmax_kl(o, a, reduction="none"), rtol=1e-4):
         problem += ". (F.kl_div(input, target) is KL(target ‖ input): the first distribution comes second there)"
     return problem
 
 
 @exercise("06.3")
 def energy_of_one_map(function) -> str | None:
-    """`function(heat, mask)` → share of the positive part of the map, resized bilinearly to the mask, inside the mask."""
+    """`function(heat, mask)` → share inside the mask of the map's positive part, resized bilinearly to the mask."""
     generator = torch.Generator().manual_seed(3)
     heat = torch.randn(3, 4, generator=generator, dtype=torch.float64) + 0.2
     mask = torch.zeros(10, 13, dtype=torch.bool)  # no multiple of the map: shrinking and resizing differ
     mask[1:6, 4:9] = True
-    found, problem = number(called(function, heat.clone(), mask.clone()))
+    answer, problem = number(called(function, heat.clone(), mask.clone()))
     if problem:
         return problem
     right = energy_inside(heat[None], mask[None]).item()
@@ -195,7 +195,7 @@ def energy_of_one_map(function) -> str | None:
             (heat.relu() * soft).sum().item() / heat.relu().sum().item(): words,
         }
     return compare(
-        found,
+        answer,
         right,
         {
             share(large.abs(), mask): "negative cells count with their size here: only the positive part is energy",
@@ -235,7 +235,7 @@ def chance_of_pointing(function) -> str | None:
     masks = torch.rand(7, 4, 5, generator=generator, dtype=torch.float64) < torch.linspace(0.15, 0.75, 7)[:, None, None]
     for i in range(5):  # maps that find their own object more often than another's
         masks[i].view(-1)[maps[i].argmax()] = True
-    found, problem = number(called(function, maps.clone(), masks.clone()))
+    answer, problem = number(called(function, maps.clone(), masks.clone()))
     if problem:
         return problem
     hits = masks.flatten(1)[:, maps.flatten(1).argmax(1)].double()
@@ -250,7 +250,7 @@ def chance_of_pointing(function) -> str | None:
     }
     lowest = masks.flatten(1)[:, maps.flatten(1).argmin(1)].double()
     return compare(
-        found,
+        answer,
         right,
         {
             hits.mean().item(): "the pairs of a map with its own mask are in the mean: leave the diagonal out",
@@ -278,24 +278,24 @@ def _tensor(value, shape: tuple[int, ...], words: str) -> tuple[Tensor, str | No
     try:
         if isinstance(value, str):
             raise TypeError
-        found = torch.as_tensor(
+        answer = torch.as_tensor(
             np.asarray(value.detach().cpu() if isinstance(value, Tensor) else value, dtype=np.float64)
         )
     except (TypeError, ValueError):
         return nothing, f"it returned {shown(value)}: expected {words}"
-    if tuple(found.shape) != shape:
-        return nothing, f"it returned shape {tuple(found.shape)}: expected {words}, here {shape}"
-    return found, None
+    if tuple(answer.shape) != shape:
+        return nothing, f"it returned shape {tuple(answer.shape)}: expected {words}, here {shape}"
+    return answer, None
 
 
-def _match(found: Tensor, right: Tensor, mistakes: list[tuple[Tensor, str]]) -> str | None:
+def _match(answer: Tensor, right: Tensor, mistakes: list[tuple[Tensor, str]]) -> str | None:
     """None for the right values, else the sentence of the mistake that gives just these."""
 
     def same(other: Tensor) -> bool:
-        return torch.allclose(found, other.double(), rtol=1e-4, atol=1e-6)
+        return torch.allclose(answer, other.double(), rtol=1e-4, atol=1e-6)
 
     if same(right):
         return None
-    known = next((sentence for wrong, sentence in mistakes if same(wrong)), None)
-    first, expected = found.flatten()[0].item(), right.flatten()[0].item()
-    return known or f"on a small example the first value is {first:.4g}, expected {expected:.4g}"
+    explanation = next((sentence for wrong, sentence in mistakes if same(wrong)), None)
+    first, expected = answer.flatten()[0].item(), right.flatten()[0].item()
+    return explanation or f"on a small example the first value is {first:.4g}, expected {expected:.4g}"

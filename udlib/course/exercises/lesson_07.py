@@ -26,13 +26,13 @@ VERDICTS = ("higher", "lower", "not detected")
 
 @exercise("07.1")
 def attention_term(function) -> str | None:
-    """`function(teacher_map, student_map)` → Eq. 17: teacher's map resized, Frobenius norm per image, mean over images."""
+    """`function(teacher_map, student_map)` → Eq. 17: teacher's map resized, Frobenius norm per image, then the mean."""
     same = _draw(1, 3, 4, 4), _draw(2, 3, 4, 4)
     other = _draw(3, 3, 7, 7), same[1]  # 7 to 4: no resizing agrees with another by accident
     for teacher, student in (same, other):
-        found, problem = _loss(called(function, teacher.clone(), student.clone().requires_grad_()))
+        answer, problem = _loss(called(function, teacher.clone(), student.clone().requires_grad_()))
         problem = problem or compare(
-            found, losses.attention_loss(teacher, student).item(), _wrong_terms(teacher, student)
+            answer, losses.attention_loss(teacher, student).item(), _wrong_terms(teacher, student)
         )
         if problem:
             return problem if teacher.shape == student.shape else f"with a teacher's map of 7 x 7 cells, {problem}"
@@ -40,7 +40,8 @@ def attention_term(function) -> str | None:
     (slope,) = torch.autograd.grad(called(function, same[0].clone(), equal), equal)
     if not slope.isfinite().all():
         return (
-            "the value is right, but where the two maps are equal the gradient is NaN: a square root has no slope at 0. "
+            "the value is right, but where the two maps are equal the gradient is NaN: a square root has no slope at "
+            "0. "
             "torch.linalg.vector_norm answers 0 there"
         )
     return None
@@ -52,6 +53,9 @@ def _wrong_terms(teacher: Tensor, student: Tensor) -> dict[float, str]:
 
     def resized(maps: Tensor, size, **options) -> Tensor:
         return F.interpolate(maps[:, None], size=size, **options)[:, 0]
+
+    def mean_norm(gap: Tensor) -> float:
+        return gap.flatten(1).norm(dim=1).mean().item()
 
     target = resized(teacher, size, **options)
     gap = target - student
@@ -65,7 +69,8 @@ def _wrong_terms(teacher: Tensor, student: Tensor) -> dict[float, str]:
         .item(): "this is a mean over all cells (the released code's): Eq. 17 takes the norm of each image, "
         "the root of the *sum* over its cells",
         (gap**2).mean((1, 2)).sqrt().mean().item(): "it divides by the number of cells before the root: sum over them",
-        gap.norm().item(): "it is one norm over the whole batch: take one norm for each image, then the mean over images",
+        gap.norm().item(): "it is one norm over the whole batch: take one norm for each image, then the mean over "
+        "images",
         norms.sum().item(): "it sums over the images: take their mean, as every other term does",
         gap.abs().sum((1, 2)).mean().item(): "it sums absolute differences: Eq. 17 is a Euclidean norm",
         gap.sum((1, 2)).abs().mean().item(): "differences of opposite sign cancel: square them before the sum",
@@ -76,25 +81,15 @@ def _wrong_terms(teacher: Tensor, student: Tensor) -> dict[float, str]:
     if teacher.shape != student.shape:
         grown = teacher - resized(student, teacher.shape[1:], **options)
         wrong |= {
-            grown.flatten(1)
-            .norm(dim=1)
-            .mean()
-            .item(): "the student's map was resized: bring the teacher's map to the size of the student's",
-            (resized(teacher, size, mode="nearest") - student)
-            .flatten(1)
-            .norm(dim=1)
-            .mean()
-            .item(): "it picks the nearest cell: resize with mode='bilinear'",
-            (resized(teacher, size, mode="bilinear", align_corners=True) - student)
-            .flatten(1)
-            .norm(dim=1)
-            .mean()
-            .item(): "align_corners=True stretches the map: cells are areas, so leave align_corners=False",
-            (teacher[:, : size[0], : size[1]] - student)
-            .flatten(1)
-            .norm(dim=1)
-            .mean()
-            .item(): "it cuts the teacher's map off: resize it",
+            mean_norm(grown): "the student's map was resized: bring the teacher's map to the size of the student's",
+            mean_norm(resized(teacher, size, mode="nearest") - student): "it picks the nearest cell: resize with "
+            "mode='bilinear'",
+            mean_norm(resized(teacher, size, mode="bilinear", align_corners=True) - student): "align_corners=True "
+            "stretches the map: "
+            "cells are areas, so "
+            "leave "
+            "align_corners=False",
+            mean_norm(teacher[:, : size[0], : size[1]] - student): "it cuts the teacher's map off: resize it",
         }
     return wrong
 
@@ -123,11 +118,11 @@ def distillation_total(function) -> str | None:
         value = value["total"]
         if value is ...:
             raise NotAttempted
-    found, problem = _loss(value)
+    answer, problem = _loss(value)
     if problem:
         return problem
     right, mistakes = _totals(teacher, student, alpha, beta, maps)
-    problem = compare(found, right, mistakes)
+    problem = compare(answer, right, mistakes)
     if problem:
         return problem
     slopes = torch.autograd.grad(value, list(leaves.values()), allow_unused=True)
@@ -159,7 +154,10 @@ def _totals(teacher, student, alpha: float, beta: float, maps) -> tuple[float, d
         )
         right = b + alpha * c + beta * a
         reverse = "the divergence runs the wrong way: the teacher's distribution stands first, KL(T ‖ S)"
-        swapped = "the branches are swapped: sigmoids (Eq. 13) go with `logits`, the softmax (Eq. 14) with `calibration_logits`"
+        swapped = (
+            "the branches are swapped: sigmoids (Eq. 13) go with `logits`, the softmax (Eq. 14) with "
+            "`calibration_logits`"
+        )
         wrong = {
             b
             + beta * c
@@ -203,7 +201,7 @@ PAIRS = [
 
 @exercise("07.3")
 def paired_interval(function) -> str | None:
-    """`function(ours, theirs)` → (mean, low, high, verdict) of ours − theirs, paired by seed, with a 95 % t interval."""
+    """`function(ours, theirs)` → (mean, low, high, verdict) of ours − theirs, a paired 95 % t interval."""
     for ours, theirs, verdict in PAIRS:
         value = called(function, list(ours), list(theirs))
         interval, problem = numbers(value, "(mean, low, high, verdict)", 3, beside=1)
@@ -219,13 +217,15 @@ def paired_interval(function) -> str | None:
     return None
 
 
-def _wrong_verdict(found: str, verdict: str, mean: float, low: float, high: float) -> str:
-    shown = f"[{low:+.4f}, {high:+.4f}]"
+def _wrong_verdict(answer: str, verdict: str, mean: float, low: float, high: float) -> str:
+    interval = f"[{low:+.4f}, {high:+.4f}]"
     if verdict == "not detected":
-        return f"the interval {shown} holds 0 and the verdict is '{found}': the sign of the mean alone decides nothing"
-    if found == "not detected":
-        return f"the interval {shown} leaves out 0, so the difference is detected: '{verdict}'"
-    return f"the interval {shown} lies on one side of 0, and the verdict '{found}' names the other"
+        return (
+            f"the interval {interval} holds 0 and the verdict is '{answer}': the sign of the mean alone decides nothing"
+        )
+    if answer == "not detected":
+        return f"the interval {interval} leaves out 0, so the difference is detected: '{verdict}'"
+    return f"the interval {interval} lies on one side of 0, and the verdict '{answer}' names the other"
 
 
 def _wrong_interval(mean: float, low: float, high: float, a: np.ndarray, b: np.ndarray) -> str | None:
@@ -267,8 +267,8 @@ def _wrong_interval(mean: float, low: float, high: float, a: np.ndarray, b: np.n
                 * standard
                 / root: "that is a 90 % interval: a 95 % one leaves 2.5 % on each side",
                 student_t.ppf(0.975, n) * standard / root: "n differences have n − 1 degrees of freedom, not n",
-                t
-                * standard: "the square root of n is missing: the mean of n differences is less uncertain than one of them",
+                t * standard: "the square root of n is missing: the mean of n differences is less uncertain than one "
+                "of them",
                 t * standard / n: "it divides by n: the standard error divides by the square root of n",
                 t
                 * d.std()
@@ -282,11 +282,11 @@ def _wrong_interval(mean: float, low: float, high: float, a: np.ndarray, b: np.n
     )
 
 
-def _compare_half(found: float, right: float, mistakes: dict[float, str]) -> str:
+def _compare_half(answer: float, right: float, mistakes: dict[float, str]) -> str:
     for wrong, sentence in mistakes.items():
-        if math.isclose(found, wrong, rel_tol=1e-3):
+        if math.isclose(answer, wrong, rel_tol=1e-3):
             return sentence
-    return f"low and high lie {found:.5f} from the mean there, expected {right:.5f}"
+    return f"low and high lie {answer:.5f} from the mean there, expected {right:.5f}"
 
 
 @exercise("07.4")
@@ -295,8 +295,8 @@ def weight_from_validation(function) -> str | None:
     val = {0.0: [0.70, 0.71, 0.72], 0.5: [0.74, 0.75, 0.73], 1.0: [0.69, 0.80, 0.70], 2.0: [0.73, 0.72, 0.71]}
     test = {0.0: [0.69, 0.70, 0.68], 0.5: [0.72, 0.735, 0.71], 1.0: [0.70, 0.71, 0.69], 2.0: [0.75, 0.76, 0.72]}
     mean = {
-        split: {alpha: float(np.mean(seeds)) for alpha, seeds in found.items()}
-        for split, found in (("val", val), ("test", test))
+        split: {alpha: float(np.mean(seeds)) for alpha, seeds in answer.items()}
+        for split, answer in (("val", val), ("test", test))
     }
     value = called(function, val, test)
     (alpha, score), problem = numbers(value, "(α, its mean mAP on test)", 2)
@@ -336,12 +336,12 @@ def _draw(seed: int, *shape: int) -> Tensor:
 
 def _loss(value) -> tuple[float, str | None]:
     """The value of a loss that can be minimised, or a sentence about what is wrong with it."""
-    found, problem = number(value)
+    answer, problem = number(value)
     if problem:
-        return found, problem
+        return answer, problem
     if not isinstance(value, Tensor) or not value.requires_grad:
-        return found, (
+        return answer, (
             f"it returned {shown(value)}, through which no gradient can flow: a loss must stay a torch tensor, "
             "without .item(), NumPy, or a detached student"
         )
-    return found, None
+    return answer, None

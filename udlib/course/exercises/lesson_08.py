@@ -1,4 +1,4 @@
-"""Checks of lesson 08: a schedule with one restart, which epoch teaches, ridge's shrinkage, coins learned by heart, a control.
+"""Checks of lesson 08: a schedule with a restart, which epoch teaches, ridge's shrinkage, coins learned, a control.
 
 Each check works out on small inputs of its own what the right answer gives and what each classic mistake gives, and
 compares. Functions may answer with tensors, NumPy numbers or floats.
@@ -17,7 +17,8 @@ from udlib.course.exercises.answers import compare, number, paired_interval
 
 HALF, WARM, PEAK = 24, 6, 0.4
 
-# Both halves of a history: another epoch wins by each wrong rule, and NumPy's argmax would take the NaN for the largest.
+# Both halves of a history: another epoch wins by each wrong rule, and NumPy's argmax would take the NaN for the
+# largest.
 ROWS = [
     {"epoch": 1, "half": 1, "total": 9.0},
     {"epoch": 2, "half": 1, "total": 7.0, "mAP": 0.40},
@@ -83,7 +84,8 @@ def _wrong_schedules() -> dict[str, list[float]]:
             *first,
             *(_cosine(1.0) for _ in range(HALF)),
         ],
-        "there is no restart: the cosine goes on beyond its end and rises again. Count the steps from 0 at step = half": [
+        "there is no restart: the cosine goes on beyond its end and rises again. Count the steps from 0 at step = "
+        "half": [
             *first,
             *(_cosine((s - WARM) / span) for s in range(HALF, 2 * HALF)),
         ],
@@ -114,35 +116,40 @@ def _wrong_schedules() -> dict[str, list[float]]:
 @exercise("08.1")
 def schedule_with_one_restart(function) -> str | None:
     """`function(step, half, warm, peak)` → the rate: linear warm-up, then half a cosine, in each of two halves."""
-    found = []
+    rates_of_first_case = []
     for step in range(2 * HALF):
         value, problem = number(called(function, step, HALF, WARM, PEAK))
         if problem:
             return problem
-        found.append(value)
+        rates_of_first_case.append(value)
     for half, warm, peak in ((HALF, WARM, PEAK), (10, 1, 1.0), (7, 5, 2.0)):
         right = _schedule(half, warm, peak)
-        asked = (
-            found if half == HALF else [number(called(function, step, half, warm, peak))[0] for step in range(2 * half)]
+        answers = (
+            rates_of_first_case
+            if half == HALF
+            else [number(called(function, step, half, warm, peak))[0] for step in range(2 * half)]
         )
         wrong = [
-            step for step in range(2 * half) if not math.isclose(asked[step], right[step], rel_tol=1e-5, abs_tol=1e-9)
+            step for step in range(2 * half) if not math.isclose(answers[step], right[step], rel_tol=1e-5, abs_tol=1e-9)
         ]
         if not wrong:
             continue
         if half == HALF:
-            for sentence, rates in _wrong_schedules().items():
-                if np.allclose(found, rates, rtol=1e-5, atol=1e-9):
+            for sentence, wrong_rates in _wrong_schedules().items():
+                if np.allclose(rates_of_first_case, wrong_rates, rtol=1e-5, atol=1e-9):
                     return sentence
         step = wrong[0]
-        return f"with half = {half}, warm = {warm}, peak = {peak:g}, step {step} has {asked[step]:.4g}, expected {right[step]:.4g}"
+        return (
+            f"with half = {half}, warm = {warm}, peak = {peak:g}, step {step} has {answers[step]:.4g}, expected "
+            f"{right[step]:.4g}"
+        )
     return None
 
 
 @exercise("08.2")
 def teacher_of_the_second_half(function) -> str | None:
     """`function(rows, test_map)` → the epoch of the first half with the highest validation mAP, never a NaN."""
-    found, problem = number(called(function, [dict(row) for row in ROWS], dict(TEST_MAP)))
+    answer, problem = number(called(function, [dict(row) for row in ROWS], dict(TEST_MAP)))
     if problem:
         return problem
     answers = {
@@ -157,14 +164,14 @@ def teacher_of_the_second_half(function) -> str | None:
         5: '5 is the place of the right row in the list: return its "epoch"',
         12: "epoch 12 is the last of all: the teacher comes from the first half, the best on validation",
     }
-    return compare(found, 6, answers)
+    return compare(answer, 6, answers)
 
 
 @exercise("08.3")
 def shrinkage_of_a_direction(function) -> str | None:
     """`function(d, penalty, rounds)` → (d / (d + penalty)) ** rounds."""
     for d, penalty, rounds in ((3.0, 0.5, 3), (0.2, 0.7, 2), (1.5, 0.4, 1), (0.0, 0.3, 2), (2.0, 0.0, 4)):
-        found, problem = number(called(function, d, penalty, rounds))
+        answer, problem = number(called(function, d, penalty, rounds))
         if problem:
             return problem
         s = d / (d + penalty)
@@ -183,7 +190,7 @@ def shrinkage_of_a_direction(function) -> str | None:
             s / rounds: "it divides by the number of rounds: each round multiplies by s again, which is a power",
         }
         where = f"at d = {d:g}, penalty {penalty:g}, rounds {rounds}: "
-        if problem := compare(found, s**rounds, wrong if rounds > 1 else {}):
+        if problem := compare(answer, s**rounds, wrong if rounds > 1 else {}):
             return problem if "expected" not in problem else where + problem.removeprefix("on a small example ")
     return None
 
@@ -195,7 +202,7 @@ def coin_learned_by_heart(function) -> str | None:
     pi = torch.rand(120, 5, generator=generator, dtype=torch.float64) ** 2
     y = (torch.rand(120, 5, generator=generator, dtype=torch.float64) < pi).double()
     p = (0.55 * pi + 0.35 * y + 0.1 * torch.rand(120, 5, generator=generator, dtype=torch.float64)).clamp(0, 1)
-    found, problem = number(called(function, p, y, pi))
+    answer, problem = number(called(function, p, y, pi))
     if problem:
         return problem
 
@@ -203,10 +210,10 @@ def coin_learned_by_heart(function) -> str | None:
         return ((a * b).sum() / (b * b).sum()).item()
 
     right = slope(p - pi, y - pi)
-    if math.isclose(found, right, rel_tol=1e-6):
+    if math.isclose(answer, right, rel_tol=1e-6):
         return None
     return compare(
-        found,
+        answer,
         right,
         {
             slope(
@@ -218,12 +225,14 @@ def coin_learned_by_heart(function) -> str | None:
             "posterior, not the mean, from both",
             slope(
                 p, y
-            ): "a network that knows the picture and not the label would score high here: subtract the posterior from both",
+            ): "a network that knows the picture and not the label would score high here: subtract the posterior "
+            "from both",
             slope(p, y - pi): "subtract the posterior from p as well: m compares two errors",
             slope(p - pi, y): "subtract the posterior from y as well: m compares two errors",
             math.sqrt(
                 abs(slope(p - pi, y - pi) * slope(y - pi, p - pi))
-            ): "that is a correlation: it is 1 for a network that learned only half of each coin, if it did so everywhere",
+            ): "that is a correlation: it is 1 for a network that learned only half of each coin, if it did so "
+            "everywhere",
             ((p - pi) * (y - pi)).sum().item(): "the denominator is missing: divide by the sum of (y − π)²",
             ((p - pi) * (y - pi)).mean().item(): "the denominator is missing: divide by the mean of (y − π)²",
             ((p - pi) / (y - pi))
@@ -245,7 +254,8 @@ def effect_of_distillation_alone(function) -> str | None:
         {
             (
                 soft - base
-            ).mean(): "that is UD minus 40 epochs, with the restart in it: compare with the arm that has the restart too",
+            ).mean(): "that is UD minus 40 epochs, with the restart in it: compare with the arm that has the restart "
+            "too",
             (
                 base - soft
             ).mean(): "that is 40 epochs minus UD: the restart is in it, and the sign is the wrong way round",

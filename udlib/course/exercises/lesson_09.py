@@ -16,7 +16,7 @@ from torch import Tensor
 from udlib.course.exercises import called, exercise
 from udlib.course.exercises.answers import among, array, compare, number, paired_interval
 from udlib.losses import asymmetric_loss
-from udlib.methods.parallel.method import label_affinity
+from udlib.methods.parallel import label_affinity
 
 LABELS = np.array(
     [[1, 1, 0, 0], [1, 1, 1, 0], [1, 0, 1, 0], [1, 0, 0, 1], [0, 1, 1, 0], [1, 1, 0, 0], [0, 0, 0, 1], [1, 1, 0, 1]],
@@ -38,7 +38,7 @@ def affinity_of_labels(function: Callable) -> str | None:
         value = called(function, LABELS.copy())
     except (AttributeError, TypeError):  # written for torch
         value = called(function, torch.from_numpy(LABELS.copy()))
-    found, problem = array(value, (4, 4), "one row and one column for each class")
+    answer, problem = array(value, (4, 4), "one row and one column for each class")
     if problem:
         return problem
     M, N = LABELS.T @ LABELS, LABELS.sum(0)
@@ -46,7 +46,7 @@ def affinity_of_labels(function: Callable) -> str | None:
     rate = M / N * empty
     overall = (M / len(LABELS)) ** 0.5
     return among(
-        found,
+        answer,
         right,
         {
             "the diagonal is kept: a class is in every image that it is in, so M_ii says nothing; set it to 0": right
@@ -87,7 +87,7 @@ def chance_from_asl(function: Callable) -> str | None:
         return problem
     p = np.array([0.01, 0.03, 0.2, 0.5, 0.8, 0.97])
     for gamma, margin in ((4, 0.05), (3, 0.1), (1, 0.0), (2.5, 0.04)):
-        found, problem = array(called(function, p.copy(), gamma, margin), p.shape, "one chance for each p")
+        answer, problem = array(called(function, p.copy(), gamma, margin), p.shape, "one chance for each p")
         if problem:
             return problem
         m = np.clip(p - margin, 0, None)
@@ -107,23 +107,21 @@ def chance_from_asl(function: Callable) -> str | None:
                 "below the margin it takes the power of a negative base: clip p − m at 0 first": chance(
                     (p - margin) ** gamma * p / (1 - p + margin)
                 ),
-                "the factor p is missing: it comes from the slope of the sigmoid, p (1 − p), of which 1 − p cancels": chance(
-                    m**gamma / (1 - p + margin)
-                ),
+                "the factor p is missing: it comes from the slope of the sigmoid, p (1 − p), of which 1 − p "
+                "cancels": chance(m**gamma / (1 - p + margin)),
                 "the margin is missing below the line: there the loss has log(1 − p + m)": chance(
                     m**gamma * p / (1 - p)
                 ),
                 "1 − p and m must add up below the line: 1 − (p − m) = 1 − p + m": chance(
                     m**gamma * p / (1 - p - margin)
                 ),
-                "above the line stands the shifted probability once more: the slope of the sigmoid has p itself, not p − m": chance(
-                    m ** (gamma + 1) / (1 - p + margin)
-                ),
+                "above the line stands the shifted probability once more: the slope of the sigmoid has p itself, "
+                "not p − m": chance(m ** (gamma + 1) / (1 - p + margin)),
                 "that is the answer itself: the map of BCE. ASL's is another": p,
             }
         if not margin:  # then some of them coincide, or are right
             wrong = {sentence: value for sentence, value in wrong.items() if not np.allclose(value, chance(odds))}
-        if problem := among(found, chance(odds), wrong):
+        if problem := among(answer, chance(odds), wrong):
             where = f"with γ = {gamma:g}, m = {margin:g}, "
             return problem if "expected" not in problem else where + problem.removeprefix("on a small example ")
     r = 0.65**4 * 0.7 / 0.35
@@ -134,37 +132,37 @@ def chance_from_asl(function: Callable) -> str | None:
 def scattered_answers(function: Callable) -> str | None:
     """`function(logits, parts)` → (N, C): column c is what the network of c's part said of class c."""
     right = torch.randn(3, 6, generator=torch.Generator().manual_seed(9))
-    said = [right[:, part].clone() for part in PARTS]
-    found, problem = array(
-        called(function, [z.clone() for z in said], [list(part) for part in PARTS]),
+    logits_by_part = [right[:, part].clone() for part in PARTS]
+    answer, problem = array(
+        called(function, [z.clone() for z in logits_by_part], [list(part) for part in PARTS]),
         (3, 6),
         "a row for each image and a column for each class",
     )
     order = [c for part in PARTS for c in part]
-    joined = torch.cat(said, 1)
+    joined = torch.cat(logits_by_part, 1)
     if problem:
-        if found.shape == (6, 3):
+        if answer.shape == (6, 3):
             return "rows and columns are exchanged: images are rows, classes are columns"
         return problem
     partly, by_part = torch.zeros_like(right), torch.zeros_like(right)
-    partly[:, PARTS[0]] = said[0]
+    partly[:, PARTS[0]] = logits_by_part[0]
     sorted_parts = torch.empty_like(right)
-    for z, part in zip(said, PARTS):
+    for z, part in zip(logits_by_part, PARTS):
         sorted_parts[:, sorted(part)] = z
-    by_part[:, PARTS[-1]] = said[-1]
+    by_part[:, PARTS[-1]] = logits_by_part[-1]
     return among(
-        found,
+        answer,
         right.numpy(),
         {
             key: value.numpy()
             for key, value in {
                 "the columns stand in the order of the parts: put each where its class stands among all": joined,
-                "the columns are moved the wrong way round: column n of the joined answers *goes to* place order[n]": joined[
-                    :, order
-                ],
+                "the columns are moved the wrong way round: column n of the joined answers *goes to* place "
+                "order[n]": joined[:, order],
                 "only the first part is filled in, and zeros are left elsewhere: go through all parts": partly,
                 "only the last part is left: one tensor must gather all parts, so make it before the loop": by_part,
-                "a part's classes are taken in rising order: its columns stand in the order in which the part lists them": sorted_parts,
+                "a part's classes are taken in rising order: its columns stand in the order in which the part "
+                "lists them": sorted_parts,
             }.items()
         },
     )
@@ -177,16 +175,16 @@ def loss_of_psd(function: Callable) -> str | None:
     z, co, dis = (1.5 * torch.randn(5, 4, generator=draw, dtype=torch.float64) for _ in range(3))
     y = (torch.rand(5, 4, generator=draw) < 0.4).long()
     alpha = 0.3
-    student, *taught = (part.clone().requires_grad_() for part in (z, co, dis))
-    value = called(function, student, y, *taught, alpha)
-    found, problem = number(value)
+    student, *teachers = (part.clone().requires_grad_() for part in (z, co, dis))
+    value = called(function, student, y, *teachers, alpha)
+    answer, problem = number(value)
     if problem:
         return problem
     label = asymmetric_loss(z, y).item()
     to_co, to_dis = ((z - part).square().sum(1).mean().item() for part in (co, dis))
     right = (label + alpha * to_co + (1 - alpha) * to_dis) / 2
     if problem := compare(
-        found,
+        answer,
         right,
         {
             (label + (1 - alpha) * to_co + alpha * to_dis)
@@ -212,7 +210,8 @@ def loss_of_psd(function: Callable) -> str | None:
             (label + alpha * math.sqrt(to_co) + (1 - alpha) * math.sqrt(to_dis))
             / 2: "the distances are squared: leave out the root",
             (label + (z - alpha * co - (1 - alpha) * dis).square().sum(1).mean().item())
-            / 2: "this is the distance to the teachers' mean: its gradient is right, its value lacks the constant by which they disagree",
+            / 2: "this is the distance to the teachers' mean: its gradient is right, its value lacks the constant by "
+            "which they disagree",
             (
                 label
                 + sum(
@@ -225,8 +224,11 @@ def loss_of_psd(function: Callable) -> str | None:
     ):
         return problem
     if not isinstance(value, Tensor) or not value.requires_grad:
-        return "the value is right, but no gradient flows to the student: stay with tensors, without .item() or .detach() on z"
-    gradients = torch.autograd.grad(value, [student, *taught], allow_unused=True)
+        return (
+            "the value is right, but no gradient flows to the student: stay with tensors, without .item() or "
+            ".detach() on z"
+        )
+    gradients = torch.autograd.grad(value, [student, *teachers], allow_unused=True)
     if any(g is not None and g.abs().max() > 1e-9 for g in gradients[1:]):
         return "the value is right, but a gradient flows to the teachers: detach their logits"
     p = z.clone().requires_grad_()
@@ -248,25 +250,23 @@ def loss_of_psd(function: Callable) -> str | None:
 def what_the_teachers_add(function: Callable) -> str | None:
     """`function(arms)` → (mean, low, high) of PSD minus ASL, paired by seed."""
     value = called(function, {name: list(scores) for name, scores in ARMS.items()})
-    plain, averaged, control, taught = (np.array(ARMS[name]) for name in ARMS)
+    plain, averaged, control, psd = (np.array(ARMS[name]) for name in ARMS)
     return paired_interval(
         value,
-        taught,
+        psd,
         control,
         {
             (
-                taught - plain
+                psd - plain
             ).mean(): "that is PSD minus BCE: the loss and the averaging are counted in. Compare with the arm that has "
             "both and no teacher",
-            (
-                taught - averaged
-            ).mean(): "that is PSD minus averaged BCE: the loss is still in it. Compare with ASL alone",
+            (psd - averaged).mean(): "that is PSD minus averaged BCE: the loss is still in it. Compare with ASL alone",
             (control - averaged).mean(): "that is what the loss alone gives: asked is what the teachers add to it",
             (
                 control - plain
             ).mean(): "that is what the loss and the averaging give: asked is what the teachers add to them",
             (averaged - plain).mean(): "that is what averaging gives: asked is what the teachers add",
-            (control - taught).mean(): "the difference is the wrong way round: PSD minus ASL",
-            taught.mean(): "that is a score: asked is a difference of two arms",
+            (control - psd).mean(): "the difference is the wrong way round: PSD minus ASL",
+            psd.mean(): "that is a score: asked is a difference of two arms",
         },
     )

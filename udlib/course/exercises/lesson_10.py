@@ -1,4 +1,4 @@
-"""Checks of lesson 10: IoU, a detector's p, the two losses of a detector's student, and what detection adds to a teacher.
+"""Checks of lesson 10: IoU, a detector's p, the two losses of its student, and what detection adds to a teacher.
 
 Each check works out on small inputs of its own what the right answer gives and what each classic mistake gives, and
 compares. Functions may answer with tensors, NumPy arrays or numbers.
@@ -42,42 +42,44 @@ def intersection_over_union(function: Callable) -> str | None:
         ((0.2, 0.2, 0.6, 0.7), (0.2, 0.2, 0.6, 0.68)),
     ]
 
-    def iou(a, b, clip=True, below=lambda A, B, I: A + B - I, more=0.0):
+    def iou(a, b, clip=True, below=lambda A, B, overlap: A + B - overlap, more=0.0):
         sides = [min(a[k + 2], b[k + 2]) - max(a[k], b[k]) + more for k in (0, 1)]
         inside = max(sides[0], 0) * max(sides[1], 0) if clip else sides[0] * sides[1]
         areas = [(box[2] - box[0] + more) * (box[3] - box[1] + more) for box in (a, b)]
         return inside / below(*areas, inside)
 
-    answers = [number(called(function, a, b)) for a, b in pairs]
-    if problem := next((problem for _, problem in answers if problem), None):
+    parsed = [number(called(function, a, b)) for a, b in pairs]
+    if problem := next((problem for _, problem in parsed if problem), None):
         return problem
 
     def every(**changes) -> np.ndarray:
         return np.array([iou(a, b, **changes) for a, b in pairs])
 
-    found, right = np.array([value for value, _ in answers]), every()
+    ious, right = np.array([value for value, _ in parsed]), every()
     problem = among(
-        found,
+        ious,
         right,
         {
             "two boxes that do not meet have sides below 0, whose product may be positive: clip both at 0": every(
                 clip=False
             ),
-            "the union counts the intersection twice: subtract it once": every(below=lambda A, B, I: A + B),
+            "the union counts the intersection twice: subtract it once": every(below=lambda A, B, overlap: A + B),
             "it divides by the smaller box: a box around everything would always be right; divide by the union": every(
-                below=lambda A, B, I: min(A, B)
+                below=lambda A, B, overlap: min(A, B)
             ),
-            "it divides by the larger box: divide by the union": every(below=lambda A, B, I: max(A, B)),
-            "it divides by the first box: divide by the union": every(below=lambda A, B, I: A),
-            "it divides by the second box: divide by the union": every(below=lambda A, B, I: B),
-            "that is the intersection: divide it by the union": every(below=lambda A, B, I: 1.0),
-            "the union loses the intersection twice: subtract it once": every(below=lambda A, B, I: A + B - 2 * I),
+            "it divides by the larger box: divide by the union": every(below=lambda A, B, overlap: max(A, B)),
+            "it divides by the first box: divide by the union": every(below=lambda A, B, overlap: A),
+            "it divides by the second box: divide by the union": every(below=lambda A, B, overlap: B),
+            "that is the intersection: divide it by the union": every(below=lambda A, B, overlap: 1.0),
+            "the union loses the intersection twice: subtract it once": every(
+                below=lambda A, B, overlap: A + B - 2 * overlap
+            ),
             "a pixel is added to each side: these boxes are areas, whose ends do not count in": every(more=1.0),
         },
     )
     if problem and "on a small example" in problem:
-        k = int(np.abs(found - right).argmax())
-        return f"for {pairs[k][0]} and {pairs[k][1]} it gives {found[k]:.4g}, expected {right[k]:.4g}"
+        k = int(np.abs(ious - right).argmax())
+        return f"for {pairs[k][0]} and {pairs[k][1]} it gives {ious[k]:.4g}, expected {right[k]:.4g}"
     return problem
 
 
@@ -85,7 +87,7 @@ def intersection_over_union(function: Callable) -> str | None:
 def probability_of_an_image(function: Callable) -> str | None:
     """`function(Mc, Md)` → p (C,), the sum over regions of softmax over classes times softmax over regions."""
     c, d = 1.5 * _random(5, 3), 1.5 * _random(5, 3, seed=11)
-    found, problem = array(called(function, c.clone(), d.clone()), (3,), "one probability for each class")
+    answer, problem = array(called(function, c.clone(), d.clone()), (3,), "one probability for each class")
     if problem:
         return problem
     over_classes, over_regions = (lambda m: m.softmax(1)), (lambda m: m.softmax(0))
@@ -94,15 +96,13 @@ def probability_of_an_image(function: Callable) -> str | None:
         return end(first(c) * second(d)).numpy()
 
     return among(
-        found,
+        answer,
         p(over_classes, over_regions),
         {
-            "the two softmaxes are exchanged: M^c competes over classes (of one box), M^d over boxes (for one class)": p(
-                over_regions, over_classes
-            ),
-            "both softmaxes run over classes: then no box competes with another, and p can exceed 1; M^d runs over the boxes": p(
-                over_classes, over_classes
-            ),
+            "the two softmaxes are exchanged: M^c competes over classes (of one box), M^d over boxes (for one "
+            "class)": p(over_regions, over_classes),
+            "both softmaxes run over classes: then no box competes with another, and p can exceed 1; M^d runs over "
+            "the boxes": p(over_classes, over_classes),
             "both softmaxes run over the boxes: then classes do not compete; M^c runs over the classes": p(
                 over_regions, over_regions
             ),
@@ -129,24 +129,26 @@ def probability_of_an_image(function: Callable) -> str | None:
 @exercise("10.3")
 def feature_loss(function: Callable) -> str | None:
     """`function(teacher, student, image, images)` → 1/(2B) Σ_b 1/R_b Σ_r ‖f_T − f_S‖², teacher detached."""
-    taught, said = _random(7, 4), _random(7, 4, seed=12)
-    teacher, student = (part.clone().requires_grad_() for part in (taught, said))
+    teacher_features, student_features = _random(7, 4), _random(7, 4, seed=12)
+    teacher, student = (part.clone().requires_grad_() for part in (teacher_features, student_features))
     value = called(function, teacher, student, IMAGE.clone(), 3)
-    found, problem = number(value)
+    answer, problem = number(value)
     if problem:
         return problem
-    apart = (taught - said).square().sum(1)
+    apart = (teacher_features - student_features).square().sum(1)
     of_image = torch.stack([apart[IMAGE == b].mean() for b in range(3)])
-    right = region_feature_loss(taught, said, IMAGE, 3).item()
+    right = region_feature_loss(teacher_features, student_features, IMAGE, 3).item()
     if problem := compare(
-        found,
+        answer,
         right,
         {
             (
                 apart.mean() / 2
-            ).item(): "it is a mean over all regions: an image with many boxes weighs more. First the mean over each image's "
+            ).item(): "it is a mean over all regions: an image with many boxes weighs more. First the mean over each "
+            "image's "
             "own regions, then over images",
-            apart.mean().item(): "it is a mean over all regions, without the half: first the mean over each image's own regions",
+            apart.mean().item(): "it is a mean over all regions, without the half: first the mean over each image's "
+            "own regions",
             2 * right: "the half is missing: 1/(2B)",
             3 * right: "it is a sum over the images: divide by their number B",
             (apart.sum() / 6).item(): "it is a sum over the regions of each image: divide by their number R_b",
@@ -173,9 +175,9 @@ def loss_of_the_student(function: Callable) -> str | None:
     z, a = 1.4 * _random(5, 4), torch.tensor([0.2, 0.7, 1.6, 0.4], dtype=torch.float64)
     y = (_random(5, 4, seed=13) > 0.4).double()
     q = torch.sigmoid(1.3 * _random(5, 4, seed=14))
-    student, scale, taught = (part.clone().requires_grad_() for part in (z, a, q))
-    value = called(function, student, scale, y, taught)
-    found, problem = number(value)
+    student, scale, teacher_answers = (part.clone().requires_grad_() for part in (z, a, q))
+    value = called(function, student, scale, y, teacher_answers)
+    answer, problem = number(value)
     if problem:
         return problem
 
@@ -185,7 +187,7 @@ def loss_of_the_student(function: Callable) -> str | None:
     label, soft = bce(z, y), bce(a * z, q)
     scaled = (a * torch.sigmoid(z)).clamp(1e-6, 1 - 1e-6)
     if problem := compare(
-        found,
+        answer,
         label + soft,
         {
             label + bce(z, q): "the scale a is missing: the teacher's term sees a ⊙ z",
@@ -221,18 +223,18 @@ def loss_of_the_student(function: Callable) -> str | None:
         .sum(1)
         .mean()
     )
-    wanted = torch.autograd.grad(whole, [again, by], retain_graph=True)
+    right_gradients = torch.autograd.grad(whole, [again, by], retain_graph=True)
     if not isinstance(value, Tensor) or not value.requires_grad:
         return NO_GRADIENT
-    to_student, to_scale, to_teacher = torch.autograd.grad(value, [student, scale, taught], allow_unused=True)
+    to_student, to_scale, to_teacher = torch.autograd.grad(value, [student, scale, teacher_answers], allow_unused=True)
     if to_teacher is not None and to_teacher.abs().max() > 1e-9:
         return "the value is right, but a gradient flows to the teacher: detach q"
     if to_scale is None:
         return "the value is right, but a gets no gradient: it is learned, so do not detach it"
     if (
         to_student is None
-        or not torch.allclose(to_student, wanted[0], atol=1e-6)
-        or not torch.allclose(to_scale, wanted[1], atol=1e-6)
+        or not torch.allclose(to_student, right_gradients[0], atol=1e-6)
+        or not torch.allclose(to_scale, right_gradients[1], atol=1e-6)
     ):
         return "the value is right, but its gradient is not: both terms pull at z, so detach it in neither"
     return None

@@ -1,4 +1,4 @@
-"""Checks of lesson 11: the slowest part sets the speed, what fits into memory, every image once, GPU-hours of a table's row.
+"""Checks of lesson 11: the speed of the slowest part, what fits into memory, every image once, GPU-hours of a row.
 
 Each check works out on small inputs of its own what the right answer gives and what each classic mistake gives, and
 compares. Functions may answer with tensors, NumPy numbers or floats.
@@ -7,6 +7,7 @@ compares. Functions may answer with tensors, NumPy numbers or floats.
 from __future__ import annotations
 
 import math
+from functools import partial
 
 from udlib.course.exercises import called, exercise
 from udlib.course.exercises.answers import compare, number
@@ -16,9 +17,8 @@ WRONG_SPEEDS = {
     "that is the sum: an image must pass both, so the two speeds do not add up": lambda gpu, decode, workers: (
         gpu + workers * decode
     ),
-    "that is one after the other: while the GPU trains, the workers decode the next batch": lambda gpu, decode, workers: (
-        1 / (1 / gpu + 1 / (workers * decode))
-    ),
+    "that is one after the other: while the GPU trains, the workers decode the next "
+    "batch": lambda gpu, decode, workers: 1 / (1 / gpu + 1 / (workers * decode)),
     "that is a single worker: they decode side by side": lambda gpu, decode, workers: min(gpu, decode),
     "that is the faster of the two: the other one cannot keep up, and it waits": lambda gpu, decode, workers: max(
         gpu, workers * decode
@@ -34,19 +34,19 @@ WRONG_SPEEDS = {
 @exercise("11.1")
 def speed_of_a_pipeline(function) -> str | None:
     """`function(gpu, decode, workers)` → min(gpu, workers · decode), images per second."""
-    found = []
+    answers = []
     for case in SPEEDS:
         value, problem = number(called(function, *case))
         if problem:
             return problem
-        found.append(value)
+        answers.append(value)
     for sentence, wrong in WRONG_SPEEDS.items():  # over all cases: in one of them two mistakes may agree
-        if all(math.isclose(value, wrong(*case), rel_tol=1e-4) for value, case in zip(found, SPEEDS)):
+        if all(math.isclose(value, wrong(*case), rel_tol=1e-4) for value, case in zip(answers, SPEEDS)):
             return sentence
     return next(
         (
             problem
-            for value, (gpu, decode, workers) in zip(found, SPEEDS)
+            for value, (gpu, decode, workers) in zip(answers, SPEEDS)
             if (problem := compare(value, min(gpu, workers * decode), {}))
         ),
         None,
@@ -57,13 +57,10 @@ def speed_of_a_pipeline(function) -> str | None:
 def side_that_fits(function) -> str | None:
     """`function(images, free)` → the largest whole side whose uint8 RGB images take at most half of `free` bytes."""
     for images, free in ((5011, 11e9), (82783, 80e9), (1000, 6e6)):
-        found, problem = number(called(function, images, free))
+        answer, problem = number(called(function, images, free))
         if problem:
             return problem
-
-        def side(share: float = 0.5, channels: int = 3, width: int = 1) -> float:
-            return math.sqrt(share * free / (channels * width * images))
-
+        side = partial(_side, images, free)
         right = math.floor(side())
         wrong = {
             math.floor(side(1.0)): "that fills all of the free memory: half of it is for the networks and the steps",
@@ -79,15 +76,22 @@ def side_that_fits(function) -> str | None:
             math.ceil(side()): "rounded up, it takes a little more than the half: round down",
             math.floor(math.sqrt(free / 2 / 3)): "that is the side of a single image: all of them must fit",
         }
-        if problem := compare(found, right, {value: why for value, why in wrong.items() if value != right}):
+        if problem := compare(answer, right, {value: why for value, why in wrong.items() if value != right}):
             return problem
     return None
 
 
+def _side(images: int, free: float, share: float = 0.5, channels: int = 3, width: int = 1) -> float:
+    """The side at which so many images take this share of `free` bytes."""
+    return math.sqrt(share * free / (channels * width * images))
+
+
 @exercise("11.3")
 def mean_over_processes(function) -> str | None:
-    """`function(gathered, count)` → the mean over `count` images, each once; process r holds rows r, r + P, … of the padded
-    order."""
+    """`function(gathered, count)` → the mean over `count` images, each once.
+
+    Process r holds rows r, r + P, … of the padded order.
+    """
     for values, processes in (
         ([5.0, 1.0, 4.0, 2.0, 9.0, 7.0, 3.0], 3),
         ([2.0, 8.0, 1.0, 6.0, 3.0], 4),
@@ -97,7 +101,7 @@ def mean_over_processes(function) -> str | None:
         count, rounds = len(values), math.ceil(len(values) / processes)
         padded = [values[k % count] for k in range(rounds * processes)]
         gathered = [padded[rank::processes] for rank in range(processes)]
-        found, problem = number(called(function, [list(part) for part in gathered], count))
+        answer, problem = number(called(function, [list(part) for part in gathered], count))
         if problem:
             return problem
         full = count // processes
@@ -116,7 +120,7 @@ def mean_over_processes(function) -> str | None:
         }
         right = sum(values) / count
         if problem := compare(
-            found, right, {value: why for value, why in wrong.items() if not math.isclose(value, right)}
+            answer, right, {value: why for value, why in wrong.items() if not math.isclose(value, right)}
         ):
             return problem
     return None
@@ -126,34 +130,36 @@ def mean_over_processes(function) -> str | None:
 def gpu_hours_of_a_row(function) -> str | None:
     """`function(images, epochs, seeds, student, teacher)` → hours of `seeds` distilled students and their teachers."""
     for images, epochs, seeds, student, teacher in ((5000, 20, 5, 900.0, 210.0), (80000, 40, 3, 1100.0, 85.0)):
-        found, problem = number(called(function, images, epochs, seeds, student, teacher))
+        answer, problem = number(called(function, images, epochs, seeds, student, teacher))
         if problem:
             return problem
-        shown = images * epochs * seeds  # images that go through a step
+        image_steps = images * epochs * seeds  # images that go through a step
         learn, ask, train = 1 / student, 1 / (3 * teacher), 1 / teacher
-        right = shown * (learn + ask + train) / 3600
+        right = image_steps * (learn + ask + train) / 3600
         wrong = {
             3600 * right: "that is in seconds: an hour has 3600",
             60 * right: "that is in minutes: divide by 60 once more",
             right / seeds: "that is one seed: each is a training of its own",
-            shown * (learn + ask) / 3600: "the teachers must be trained too, one for each seed",
-            shown
+            image_steps * (learn + ask) / 3600: "the teachers must be trained too, one for each seed",
+            image_steps
             * (learn + train)
             / 3600: "in each of the student's steps the teacher answers: a forward pass, a third of a step",
-            shown
+            image_steps
             * (learn + 3 * train + train)
             / 3600: "the teacher's forward pass is a third of its training step, not three of them",
-            shown
+            image_steps
             * (learn + 2 * train)
             / 3600: "in the student's steps the teacher only answers: a third of its training step",
-            (shown * (learn + ask) + shown / seeds * train)
+            (image_steps * (learn + ask) + image_steps / seeds * train)
             / 3600: "each seed has its own teacher here: teacher and student share it",
-            shown * learn / 3600: "that is the students alone: a teacher answers in each step, and was trained before",
-            shown
+            image_steps
+            * learn
+            / 3600: "that is the students alone: a teacher answers in each step, and was trained before",
+            image_steps
             / (student + teacher)
             / 3600: "speeds do not add up, times do: 1 / student + 1 / teacher is the time of an image",
             right / epochs: "that is a single epoch",
         }
-        if problem := compare(found, right, wrong):
+        if problem := compare(answer, right, wrong):
             return problem
     return None

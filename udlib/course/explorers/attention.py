@@ -1,4 +1,4 @@
-"""The explorer of attention: a picture, a network and a class, with the map over the picture."""
+"""The explorer of attention: a picture, a network and a kind of map, which is drawn over the picture."""
 
 from __future__ import annotations
 
@@ -18,15 +18,25 @@ from udlib.training.localisation import box_mask
 
 
 class AttentionExplorer(Explorer):
-    """Picture, network and map under three sliders: where a network looks, and what its two heads say.
+    """Picture, network and map under three sliders: where a network looks, and what its two heads answer.
 
-    `models` are trained networks by name; `rows` says which pictures of `dataset` to offer; the networks see them as
-    squares of `size` pixels. `MAPS`: uncertainty attention (a network without calibration branch has none), and the class
-    attention, without ReLU, of the most probable class and of the least certain one (p nearest ½). Each network looks at
-    all pictures once, at the start; a frame is drawn when it is first looked at, and kept. `warm` draws all of them now.
+    `MAPS` names the kinds of map: uncertainty attention (a network without a calibration branch has none), and class
+    attention, without ReLU, of the most probable class and of the least certain one (p nearest ½). Each network sees
+    all pictures once, at the start. A frame is drawn when it is first shown, and then kept.
+
+    Args:
+        models: Trained networks by name.
+        dataset: The data set of the pictures.
+        rows: The pictures of the data set to offer.
+        size: Side in pixels of the squares that the networks see.
+        start: First value of some sliders, by name.
+        warm: Whether to draw all frames now.
+
+    Raises:
+        ValueError: Without a network or without a picture.
     """
 
-    made = "loaded"
+    origin = "loaded"
     MAPS = ("uncertainty", "most probable class", "least certain class")
 
     def __init__(
@@ -43,7 +53,7 @@ class AttentionExplorer(Explorer):
             raise ValueError(f"{len(self.models)} networks and {len(self.rows)} pictures: give at least one of each")
         images = normalise(to_memory(dataset.subset(self.rows), size))
         with torch.inference_mode():
-            self.seen = {name: model.eval()(images) for name, model in self.models.items()}
+            self.predictions = {name: model.eval()(images) for name, model in self.models.items()}
         super().__init__(
             {"picture": self.rows, "network": list(self.models), "map": list(self.MAPS)},
             self.frame,
@@ -54,27 +64,30 @@ class AttentionExplorer(Explorer):
         )
 
     def look(self, picture: int, network: str, kind: str) -> tuple[Tensor | None, str]:
-        """The chosen map (h, w), or None where there is none, and in words what it is a map of."""
-        k, model, seen = self.rows.index(picture), self.models[network], self.seen[network]
-        features = seen.features[k : k + 1]
+        """Return the map (h, w) of this setting, or None where there is none, and what it is a map of, in words."""
+        k, model, prediction = self.rows.index(picture), self.models[network], self.predictions[network]
+        features = prediction.features[k : k + 1]
         if kind == "uncertainty":
-            if seen.calibration_logits is None:
+            if prediction.calibration_logits is None:
                 return None, "no calibration branch"
             return uncertainty_attention(model.head, features, model.pooling)[0], "uncertainty attention"
-        p = torch.sigmoid(seen.logits[k])
-        chosen = int(p.argmax() if kind == "most probable class" else (p - 0.5).abs().argmin())
+        p = torch.sigmoid(prediction.logits[k])
+        class_index = int(p.argmax() if kind == "most probable class" else (p - 0.5).abs().argmin())
         return (
-            class_attention(model.head, features, chosen, model.pooling, relu=False)[0],
-            f"{self.dataset.classes[chosen]}, p = {p[chosen]:.2f}",
+            class_attention(model.head, features, class_index, model.pooling, relu=False)[0],
+            f"{self.dataset.classes[class_index]}, p = {p[class_index]:.2f}",
         )
 
     def measure(self, picture: int, network: str, kind: str) -> dict[str, str]:
-        """The heads' divergence; of the map's positive and negative part the share on objects, and that of the picture."""
-        k, seen, heat = self.rows.index(picture), self.seen[network], self.look(picture, network, kind)[0]
+        """Return the readings in words: the heads' divergence, and the shares on easy and on difficult objects.
+
+        The shares are those of the map's positive part, of its negative part, and of the picture's area.
+        """
+        k, prediction, heat = self.rows.index(picture), self.predictions[network], self.look(picture, network, kind)[0]
         divergence = (
             "–"
-            if seen.calibration_logits is None
-            else f"{softmax_kl(seen.calibration_logits[k : k + 1], seen.logits[k : k + 1]):.3f} nats"
+            if prediction.calibration_logits is None
+            else f"{softmax_kl(prediction.calibration_logits[k : k + 1], prediction.logits[k : k + 1]):.3f} nats"
         )
         readings = {"KL of the heads": divergence}
         for group, hard in (("easy", False), ("difficult", True)):
@@ -89,17 +102,17 @@ class AttentionExplorer(Explorer):
         return readings
 
     def frame(self, picture: int, network: str, kind: str) -> Frame:
-        """The picture with its boxes, the map over it, the bars of both heads for the six highest classes, and the readings."""
-        seen, (heat, what) = self.seen[network], self.look(picture, network, kind)
+        """Return the picture, the map over it, the readings, and both heads' bars of the six highest classes."""
+        prediction, (heat, what) = self.predictions[network], self.look(picture, network, kind)
         k = self.rows.index(picture)
-        heads = {"sigmoid": torch.sigmoid(seen.logits[k]), "softmax": seen.logits[k].softmax(0)}
-        if seen.calibration_logits is not None:
-            heads["calibration branch's softmax"] = seen.calibration_logits[k].softmax(0)
+        heads = {"sigmoid": torch.sigmoid(prediction.logits[k]), "softmax": prediction.logits[k].softmax(0)}
+        if prediction.calibration_logits is not None:
+            heads["calibration branch's softmax"] = prediction.calibration_logits[k].softmax(0)
         top = torch.stack(list(heads.values())).amax(0).argsort(descending=True)[:6].tolist()
         labels, hard = self.dataset.targets[picture], self.dataset.difficult[picture]
         marks = [" (difficult)" if hard[c] else " (labelled)" if labels[c] else "" for c in top]
         readings = self.measure(picture, network, kind)
-        said = ", ".join(f"{name} {value}" for name, value in readings.items())
+        readings_in_words = ", ".join(f"{name} {value}" for name, value in readings.items())
         return Frame(
             overlays.attention(
                 self.dataset.image(picture),
@@ -109,10 +122,11 @@ class AttentionExplorer(Explorer):
                 what,
                 self.dataset.boxes(picture),
             ),
-            f"picture {picture}, {network}, {what}: {said}",
+            f"picture {picture}, {network}, {what}: {readings_in_words}",
             readings,
         )
 
 
 def _share(value: Tensor) -> str:
+    """A share in per cent, or a dash where it is undefined."""
     return "–" if value.isnan().any() else f"{100 * float(value):.0f} %"

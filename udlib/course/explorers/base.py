@@ -1,7 +1,8 @@
-"""Explorers: a slider over values that exist, a picture that is already drawn, and numbers in HTML beside it.
+"""The base of all explorers: sliders over existing values, a picture, and numbers in HTML beside it.
 
-Model (`frame`: a value in, a `Frame` out), figure (`udlib.figures.plots`) and view (`Explorer`) are apart, so that each can be
-tested alone. A value that was never computed is never shown: the sliders have no positions between the given values.
+Model (`frame`, which takes values and returns a `Frame`), figure (`udlib.figures.plots`) and view (`Explorer`) are
+separate, so that each can be tested alone. The sliders have no positions between the given values, so no invented value
+is shown.
 """
 
 from __future__ import annotations
@@ -18,23 +19,38 @@ from udlib.figures.plots import png
 
 
 class Frame(NamedTuple):
-    """What an explorer shows for one setting: a figure, its description in words, and a table of named readings."""
+    """What an explorer shows for one setting.
+
+    Attributes:
+        figure: The picture.
+        alt: A description of the setting and its readings in words.
+        readings: Values in words, by name.
+        table: Rows to stand below the picture, head first.
+    """
 
     figure: Figure
     alt: str
     readings: Mapping[str, str]
-    table: Sequence[Sequence[str]] = ()  # rows, head first, to stand below the picture
+    table: Sequence[Sequence[str]] = ()
 
 
 class Explorer(ipywidgets.VBox):
     """Sliders above a picture and its readings.
 
-    `controls` maps a name to its values, each with a slider; `frame(*values)` computes what is shown and is called once
-    per setting (`warm` computes all of them now, so that every move is instant). An error in `frame` is shown in place
-    of the picture, with its message, and leaves the sliders working.
+    An error in `frame` is shown with its message beside the picture, and leaves the sliders working.
+
+    Args:
+        controls: The values of each slider, by its name.
+        frame: Computes what is shown, from one value per slider; it is called once per setting.
+        note: A note below the picture.
+        start: First value of some sliders, by name; the others start at their first value.
+        warm: Whether to compute all frames now, so that every move is instant.
+
+    Raises:
+        ValueError: For a slider without values, and for a `start` value that has no position.
     """
 
-    made = "computed"  # what a value without a position was not
+    origin = "computed"  # how the offered values came to be; an error says that a value "was not computed"
 
     def __init__(
         self,
@@ -47,14 +63,14 @@ class Explorer(ipywidgets.VBox):
         for name, values in controls.items():
             if not len(values):
                 raise ValueError(f"control '{name}' has no values: give at least one")
-        chosen = {name: (start or {}).get(name, values[0]) for name, values in controls.items()}
-        for name, value in chosen.items():
+        first_values = {name: (start or {}).get(name, values[0]) for name, values in controls.items()}
+        for name, value in first_values.items():
             self._require(name, value, controls[name])
         self._render = cache(lambda *values: _rendered(frame(*values)))
         self.sliders = {
             name: ipywidgets.SelectionSlider(
                 options=list(values),
-                value=chosen[name],
+                value=first_values[name],
                 description=name,
                 continuous_update=True,
                 style={"description_width": "initial"},
@@ -77,6 +93,7 @@ class Explorer(ipywidgets.VBox):
         self._show()
 
     def _warm(self, settings: list[tuple], remaining: list[Sequence]) -> None:
+        """Compute the frames of all settings: extend each setting by the values of the next slider, then render."""
         if remaining:
             return self._warm([(*s, value) for s in settings for value in remaining[0]], remaining[1:])
         for setting in settings:
@@ -88,7 +105,11 @@ class Explorer(ipywidgets.VBox):
         return tuple(slider.value for slider in self.sliders.values())
 
     def move(self, **values: Hashable) -> None:
-        """Set sliders by name, as a hand would; raises ValueError for a name or a value that has no position."""
+        """Set sliders by name, as a hand would.
+
+        Raises:
+            ValueError: For an unknown name, and for a value that has no position.
+        """
         for name, value in values.items():
             if name not in self.sliders:
                 raise ValueError(f"there is no slider '{name}': this explorer has {', '.join(self.sliders)}")
@@ -96,10 +117,12 @@ class Explorer(ipywidgets.VBox):
             self.sliders[name].value = value
 
     def _require(self, name: str, value: Hashable, values: Sequence[Hashable]) -> None:
+        """Raise ValueError unless the value is one of the slider's."""
         if value not in values:
-            raise ValueError(f"{name} = {value} was not {self.made}: choose one of {', '.join(map(str, values))}")
+            raise ValueError(f"{name} = {value} was not {self.origin}: choose one of {', '.join(map(str, values))}")
 
     def _show(self) -> None:
+        """Show the frame of the present setting, or the error in computing it."""
         try:
             picture, readout, table = self._render(*self.value)
         except Exception as error:  # a callback's exception would otherwise be lost in the server's log
@@ -114,6 +137,7 @@ class Explorer(ipywidgets.VBox):
 
 
 def _rendered(frame: Frame) -> tuple[bytes, str, str]:
+    """A frame as the bytes of a PNG file and two pieces of HTML: its readings and its table."""
     cells = "".join(
         f"<td style='padding:2px 14px 2px 0'>{html.escape(name)}<br><b>{html.escape(value)}</b></td>"
         for name, value in frame.readings.items()
@@ -126,7 +150,7 @@ def _rendered(frame: Frame) -> tuple[bytes, str, str]:
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:
-    """Rows as an HTML table, head first: the first column to the left, numbers to the right."""
+    """Rows as an HTML table, head first: the first column to the left, the others to the right."""
     if not rows:
         return ""
 

@@ -1,4 +1,4 @@
-"""The explorer of partitions: k and the strategy, with the graph of labels and what was measured."""
+"""The explorer of partitions: k and the strategy, with the graph of labels and the measurements."""
 
 from __future__ import annotations
 
@@ -21,11 +21,21 @@ READ = {
 
 
 class PartitionExplorer(Explorer):
-    """k and the strategy under two sliders: the graph with its parts, and what was measured of the networks trained on them.
+    """k and the strategy under two sliders: the graph with its parts, and measurements of the networks trained on them.
 
-    `partitions[k, strategy]` holds parts of the `names`, by group ("co" and "dis", or one of them), and `runs[k, strategy]`
-    the students of these parts; where nothing was trained it lacks the key or holds nothing, and the readings say so. They
-    are means over seeds with 95 % t intervals, and differences from `control`, runs of the same seeds without a teacher.
+    Readings are means over seeds with 95 % t intervals, and differences from `control`. Where nothing was trained, they
+    say so.
+
+    Args:
+        affinity: Affinity of the labels (C, C), in [0, 1] and symmetric.
+        names: The C class names.
+        partitions: `partitions[k, strategy]` holds parts of the classes by group: "co", "dis", or both.
+        runs: `runs[k, strategy]` holds the students of these parts; a setting without runs may be missing.
+        control: Runs of the same seeds without a teacher.
+        start: First value of some sliders, by name.
+
+    Raises:
+        ValueError: Where a strategy lacks some k, and where a seed has no control.
     """
 
     GROUPS = {"co": "CGP: classes that go together", "dis": "DGP: classes that seldom do"}
@@ -39,17 +49,13 @@ class PartitionExplorer(Explorer):
         control: Sequence[Run],
         start: Mapping[str, Hashable] | None = None,
     ):
-        self.affinity, self.names, self.partitions, self.runs = (
-            np.asarray(affinity, float),
-            list(names),
-            partitions,
-            runs,
-        )
+        self.affinity, self.names = np.asarray(affinity, float), list(names)
+        self.partitions, self.runs = partitions, runs
         self.control = {run.recipe.training.seed: run for run in control}
         ks, strategies = (list(dict.fromkeys(values)) for values in zip(*partitions))
         if missing := [(k, strategy) for k in ks for strategy in strategies if (k, strategy) not in partitions]:
             raise ValueError(f"there are no partitions for {missing}: give every strategy at every k")
-        seeds = {run.recipe.training.seed for found in runs.values() for run in found}
+        seeds = {run.recipe.training.seed for runs_of_setting in runs.values() for run in runs_of_setting}
         if unpaired := seeds - self.control.keys():
             raise ValueError(f"control has no run of seed {min(unpaired)}: give it the seeds of all other runs")
         super().__init__(
@@ -60,14 +66,14 @@ class PartitionExplorer(Explorer):
         )
 
     def measure(self, k: int, strategy: str) -> dict[str, str]:
-        """The readings, in words; of a setting without runs, that there are none."""
-        found = self.runs.get((k, strategy))
-        if not found:
+        """Return the readings of one setting in words; of a setting without runs, that there are none."""
+        runs = self.runs.get((k, strategy))
+        if not runs:
             return {"trained": f"nothing with k = {k} and {strategy}: no number to show"}
-        seeds = [run.recipe.training.seed for run in found]
-        readings = {"trained": f"{len(found)} seed{'s' * (len(found) > 1)}"}
+        seeds = [run.recipe.training.seed for run in runs]
+        readings = {"trained": f"{len(runs)} seed{'s' * (len(runs) > 1)}"}
         for name, (key, scale, digits, unit) in READ.items():
-            values = [scale * run.metrics["test"].get(key, math.nan) for run in found]
+            values = [scale * run.metrics["test"].get(key, math.nan) for run in runs]
             against = [scale * self.control[seed].metrics["test"].get(key, math.nan) for seed in seeds]
             if not np.isfinite([values, against]).all():
                 readings[name] = "–"
@@ -79,26 +85,32 @@ class PartitionExplorer(Explorer):
         return readings
 
     def frame(self, k: int, strategy: str) -> Frame:
-        """The graph of each partition, the readings, and a table of the parts."""
+        """Return the graph of each partition, the readings, and a table of the parts."""
         parts, readings = self.partitions[k, strategy], self.measure(k, strategy)
-        drawn = {
-            self.GROUPS[group] if strategy != "random" else f"at random, sizes of {self.GROUPS[group][:3]}": found
-            for group, found in parts.items()
+        partitions = {
+            self.GROUPS[group] if strategy != "random" else f"at random, sizes of {self.GROUPS[group][:3]}": partition
+            for group, partition in parts.items()
         }
         if k == 1:
-            drawn = {"one part of all classes": found for found in parts.values()}
-        said = ", ".join(f"{name} {value}" for name, value in readings.items())
+            partitions = {"one part of all classes": list(parts.values())[-1]}
+        readings_in_words = ", ".join(f"{name} {value}" for name, value in readings.items())
         table = [
             ["parts", "classes"],
             *(
                 [title.split(":")[0] + f", part {number}", " ".join(self.names[c] for c in part)]
-                for title, found in drawn.items()
-                for number, part in enumerate(found, 1)
+                for title, partition in partitions.items()
+                for number, part in enumerate(partition, 1)
             ),
         ]
-        return Frame(partition_graph(self.affinity, self.names, drawn), f"k = {k}, {strategy}: {said}", readings, table)
+        return Frame(
+            partition_graph(self.affinity, self.names, partitions),
+            f"k = {k}, {strategy}: {readings_in_words}",
+            readings,
+            table,
+        )
 
 
 def _interval(mean: float, low: float, high: float, digits: int) -> str:
+    """A difference with the ends of its interval, if it has one."""
     ends = "" if math.isnan(low) else f" [{low:+.{digits}f}, {high:+.{digits}f}]"
     return f"{mean:+.{digits}f}{ends}"

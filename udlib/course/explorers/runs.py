@@ -1,4 +1,4 @@
-"""Explorers over trained runs: λ and the seed, or the teacher and the seed, with calibration and accuracy beside the curve."""
+"""Explorers over trained runs: λ or the teacher, and the seed, with calibration and accuracy beside a curve."""
 
 from __future__ import annotations
 
@@ -26,12 +26,20 @@ NLL = "NLL, nats"
 class LambdaExplorer(Explorer):
     """λ and the seed under two sliders: calibration and accuracy of the run that was trained with them.
 
-    `runs[λ]` lists that λ's runs, the same seeds in the same order for each; the smallest λ is drawn beside the chosen
-    one, for comparison. All pictures are drawn at once (`warm`), so every move is instant. `samples` is the number of
-    bootstrap samples of test images behind each interval. A λ that was not trained has no position and is refused.
+    The run of the smallest λ is drawn beside the selected one, for comparison. A λ that was not trained has no
+    position, and is refused.
+
+    Args:
+        runs: `runs[λ]` lists the runs of that λ, the same seeds in the same order for each.
+        start: First value of some sliders, by name.
+        samples: Number of bootstrap samples of test images behind each interval.
+        warm: Whether to draw all frames now, so that every move is instant.
+
+    Raises:
+        ValueError: Unless all values of λ have the same seeds.
     """
 
-    made = "trained"
+    origin = "trained"
 
     def __init__(
         self,
@@ -50,11 +58,11 @@ class LambdaExplorer(Explorer):
         )
 
     def measure(self, lam: float, seed: int) -> dict[str, Interval]:
-        """The readings as fractions; `low` and `high` are NaN where a reading has no interval."""
-        return measured(self.runs[lam][seed], self.samples)
+        """Return the readings as fractions; `low` and `high` are NaN where a reading has no interval."""
+        return measure_run(self.runs[lam][seed], self.samples)
 
     def frame(self, lam: float, seed: int) -> Frame:
-        """The picture, the readings and the table of one run."""
+        """Return the picture, the readings and the table of one run."""
         least = min(self.runs)
         return _compared(
             {f"λ = {value:g}": self.runs[value][seed] for value in dict.fromkeys((least, lam))},
@@ -67,12 +75,20 @@ class LambdaExplorer(Explorer):
 class TeacherExplorer(Explorer):
     """Teacher, temperature and seed under three sliders: the student that was trained with them, beside the baseline.
 
-    `runs[(teacher, T)]` lists the students of that teacher at that temperature, `baseline` the runs on hard labels; all have
-    the same seeds in the same order, and every teacher has every T. All pictures are drawn at once (`warm`), so every move
-    is instant. `samples` is that of `LambdaExplorer`. A temperature that was not trained has no position and is refused.
+    A temperature that was not trained has no position, and is refused.
+
+    Args:
+        runs: `runs[teacher, T]` lists the students of that teacher at that temperature; every teacher has every T.
+        baseline: The runs on hard labels. All lists have the same seeds in the same order.
+        start: First value of some sliders, by name.
+        samples: Number of bootstrap samples of test images behind each interval.
+        warm: Whether to draw all frames now, so that every move is instant.
+
+    Raises:
+        ValueError: Unless all settings have the same seeds, and every teacher every temperature.
     """
 
-    made = "trained"
+    origin = "trained"
 
     def __init__(
         self,
@@ -82,11 +98,16 @@ class TeacherExplorer(Explorer):
         samples: int = 100,
         warm: bool = True,
     ):
-        named = _by_seed({**runs, "baseline": baseline}, "teacher and T, and for the baseline")
-        self.baseline, self.runs, self.samples = named.pop("baseline"), named, samples
-        teachers, temperatures = list(dict.fromkeys(teacher for teacher, _ in named)), sorted({T for _, T in named})
-        missing = [f"{teacher} at T = {T:g}" for teacher in teachers for T in temperatures if (teacher, T) not in named]
-        if missing or not named:
+        runs_by_seed = _by_seed({**runs, "baseline": baseline}, "teacher and T, and for the baseline")
+        self.baseline, self.runs, self.samples = runs_by_seed.pop("baseline"), runs_by_seed, samples
+        teachers, temperatures = (
+            list(dict.fromkeys(teacher for teacher, _ in runs_by_seed)),
+            sorted({T for _, T in runs_by_seed}),
+        )
+        missing = [
+            f"{teacher} at T = {T:g}" for teacher in teachers for T in temperatures if (teacher, T) not in runs_by_seed
+        ]
+        if missing or not runs_by_seed:
             raise ValueError(
                 f"there are no runs of {', '.join(missing) or 'any teacher'}: expected every teacher at every T"
             )
@@ -99,14 +120,14 @@ class TeacherExplorer(Explorer):
         )
 
     def measure(self, teacher: str, T: float, seed: int) -> dict[str, Interval]:
-        """The readings as fractions, the NLL in nats; `low` and `high` are NaN where a reading has no interval."""
+        """Return the readings as fractions, the NLL in nats; `low` and `high` are NaN without an interval."""
         run = self.runs[teacher, T][seed]
-        return measured(run, self.samples) | {
+        return measure_run(run, self.samples) | {
             NLL: Interval(run.metrics["test"].get("NLL", math.nan), math.nan, math.nan)
         }
 
     def frame(self, teacher: str, T: float, seed: int) -> Frame:
-        """The picture, the readings and the table of one student."""
+        """Return the picture, the readings and the table of one student."""
         setting = f"taught by {teacher} at T = {T:g}, seed {seed}"
         return _compared(
             {"baseline": self.baseline[seed], "student": self.runs[teacher, T][seed]},
@@ -116,26 +137,31 @@ class TeacherExplorer(Explorer):
         )
 
 
-def measured(run: Run, samples: int) -> dict[str, Interval]:
-    """What an explorer reads off a run, as fractions, with bootstrap intervals of `samples` sets of test images.
+def measure_run(run: Run, samples: int) -> dict[str, Interval]:
+    """Return what an explorer reads off a run, as fractions, with bootstrap intervals.
 
-    `low` and `high` are NaN where a reading has no interval.
+    Args:
+        run: The run; its logits must be stored.
+        samples: Number of sets of test images to draw for the intervals.
+
+    Returns:
+        Each reading by name; `low` and `high` are NaN where it has no interval.
     """
-    p, found = run.probabilities(), run.labels()
-    known = run.metrics["test"]
+    p, labels = run.probabilities(), run.labels()
+    metrics = run.metrics["test"]
     readings = {
-        name: Interval(known.get(key, math.nan), math.nan, math.nan)
+        name: Interval(metrics.get(key, math.nan), math.nan, math.nan)
         for name, key in (("mAP", "mAP"), ("mAP, Difficult", "mAP_difficult"))
     }
     variants = {
-        "ECE, class-wise": (expected_calibration_error, found.targets, {}),
-        "ECE, pooled": (expected_calibration_error, found.targets, {"average": "pooled"}),
-        "ECE, p ≥ 0.5": (confident_calibration_error, found.targets, {"average": "pooled"}),
+        "ECE, class-wise": (expected_calibration_error, labels.targets, {}),
+        "ECE, pooled": (expected_calibration_error, labels.targets, {"average": "pooled"}),
+        "ECE, p ≥ 0.5": (confident_calibration_error, labels.targets, {"average": "pooled"}),
     }
     if not (p >= 0.5).any():  # a network that never says yes has no confident answers to measure
         del variants["ECE, p ≥ 0.5"]
-    if found.posterior is not None:
-        variants["true error, pooled"] = (true_calibration_error, found.posterior, {"average": "pooled"})
+    if labels.posterior is not None:
+        variants["true error, pooled"] = (true_calibration_error, labels.posterior, {"average": "pooled"})
     for name, (error, against, options) in variants.items():
         readings[name] = calibration_interval(error, p, against, samples=samples, **options)
     noise = calibration_noise(p, samples=10)
@@ -144,31 +170,36 @@ def measured(run: Run, samples: int) -> dict[str, Interval]:
 
 def _by_seed(runs: Mapping[Hashable, Sequence[Run]], each: str) -> dict[Hashable, dict[int, Run]]:
     """The runs of every setting by their seed; ValueError unless all settings have the same seeds."""
-    named = {setting: {run.recipe.training.seed: run for run in found} for setting, found in runs.items()}
-    seeds = list(next(iter(named.values()), {}))
-    if not seeds or any(list(found) != seeds for found in named.values()):
+    by_seed = {
+        setting: {run.recipe.training.seed: run for run in runs_of_setting} for setting, runs_of_setting in runs.items()
+    }
+    seeds = list(next(iter(by_seed.values()), {}))
+    if not seeds or any(list(runs_of_setting) != seeds for runs_of_setting in by_seed.values()):
+        seeds_by_setting = {setting: list(runs_of_setting) for setting, runs_of_setting in by_seed.items()}
         raise ValueError(
-            f"the runs have the seeds { {setting: list(found) for setting, found in named.items()} }: "
-            f"expected the same ones for every {each}, and at least one"
+            f"the runs have the seeds {seeds_by_setting}: expected the same ones for every {each}, and at least one"
         )
-    return named
+    return by_seed
 
 
-def _compared(runs: Mapping[str, Run], title: str, setting: str, measured: Mapping[str, Interval]) -> Frame:
-    """The last of these runs as a frame, drawn beside the others: reliability curves, readings, a table of the classes."""
+def _compared(runs: Mapping[str, Run], title: str, setting: str, measurements: Mapping[str, Interval]) -> Frame:
+    """The last of these runs as a frame, drawn beside the others, with readings and a table of the classes."""
     run = list(runs.values())[-1]
     targets = run.labels().targets
     curves = {name: reliability_curve(each.probabilities(), targets, average="pooled") for name, each in runs.items()}
-    readings = {name: _in_nats(reading) if name == NLL else _in_percent(reading) for name, reading in measured.items()}
-    said = ", ".join(f"{name} {value}" for name, value in readings.items())
-    return Frame(plots.reliability(curves, title), f"{setting}: {said}", readings, _classes(run))
+    readings = {
+        name: _in_nats(reading) if name == NLL else _in_percent(reading) for name, reading in measurements.items()
+    }
+    readings_in_words = ", ".join(f"{name} {value}" for name, value in readings.items())
+    return Frame(plots.reliability(curves, title), f"{setting}: {readings_in_words}", readings, _classes(run))
 
 
 def _classes(run: Run) -> list[list[str]]:
-    p, found = run.probabilities(), run.labels()
-    precision = average_precision(p, found.targets, found.difficult)
-    errors = (expected_calibration_error(p[:, [k]], found.targets[:, [k]]) for k in range(p.shape[1]))
-    excess = p.mean(0) - found.targets.double().mean(0)
+    """Rows of a table, head first: accuracy and calibration of each class."""
+    p, labels = run.probabilities(), run.labels()
+    precision = average_precision(p, labels.targets, labels.difficult)
+    errors = (expected_calibration_error(p[:, [k]], labels.targets[:, [k]]) for k in range(p.shape[1]))
+    excess = p.mean(0) - labels.targets.double().mean(0)
     return [
         ["class", "positives", "AP, %", "ECE, %", "mean p − share, points"],
         *[
@@ -179,16 +210,18 @@ def _classes(run: Run) -> list[list[str]]:
                 f"{100 * error:.1f}",
                 f"{100 * over:+.1f}",
             ]
-            for name, count, ap, error, over in zip(found.classes, found.targets.sum(0), precision, errors, excess)
+            for name, count, ap, error, over in zip(labels.classes, labels.targets.sum(0), precision, errors, excess)
         ],
     ]
 
 
 def _in_nats(reading: Interval) -> str:
+    """A reading in nats, or a dash where nothing was measured."""
     return "–" if math.isnan(reading.estimate) else f"{reading.estimate:.4f}"
 
 
 def _in_percent(reading: Interval) -> str:
+    """A reading with its interval in per cent, or a dash where nothing was measured."""
     if math.isnan(reading.estimate):
         return "–"
     ends = "" if math.isnan(reading.low) else f" [{100 * reading.low:.1f}, {100 * reading.high:.1f}]"
