@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from scipy import sparse
 
-from udlib.metrics import as_array, checked_numbers, checked_probabilities, refuse_non_probabilities
+from udlib.metrics.checks import as_array, checked_numbers, checked_probabilities, refuse_non_probabilities
 from udlib.statistics import Interval, bootstrap_interval
 
 AVERAGES = ("classwise", "pooled")

@@ -19,7 +19,7 @@ import torch
 from scipy.optimize import minimize
 from sklearn.isotonic import IsotonicRegression
 
-from udlib.metrics import checked_arrays, checked_numbers
+from udlib.metrics.checks import checked_arrays, checked_numbers
 
 STEEPEST = 100.0  # bound on a and b: separable classes would send them to infinity
 
