@@ -71,6 +71,13 @@ def checked_numbers(values, ignore, name: str) -> tuple[np.ndarray, np.ndarray |
     return values, keep
 
 
+def checked_fractions(values, ignore, name: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """Validate numbers as `checked_numbers` does, and refuse values outside [0, 1]."""
+    values, keep = checked_numbers(values, ignore, name)
+    refuse_non_probabilities(values, keep, name)
+    return values, keep
+
+
 def refuse_non_probabilities(values: np.ndarray, keep: np.ndarray | None, name: str) -> None:
     """Raise ValueError where an entry that counts lies outside [0, 1]."""
     refuse(

@@ -82,7 +82,7 @@ def difficult_subset(difficult) -> torch.Tensor:
 
 
 def _ratio(part, whole) -> np.ndarray:
-    """part / whole with 0/0 = 0."""
+    """Divide part by whole, with 0/0 = 0."""
     return np.divide(part, whole, out=np.zeros(np.shape(part)), where=np.asarray(whole) > 0)
 
 
