@@ -23,6 +23,25 @@ def test_the_paired_interval_is_that_of_scipys_paired_t_test():
     assert found.n == 5
 
 
+@pytest.mark.parametrize(("confidence", "quantile"), [(0.9, 2.1318468), (0.95, 2.7764451), (0.99, 4.6040949)])
+def test_the_paired_interval_is_mean_and_standard_error_times_the_tabled_quantile(confidence, quantile):
+    a, b = np.array([0.76, 0.78, 0.75, 0.80, 0.79]), np.array([0.75, 0.76, 0.75, 0.78, 0.78])
+    differences = [0.01, 0.02, 0.0, 0.02, 0.01]
+    half = quantile * math.sqrt(sum((d - 0.012) ** 2 for d in differences) / 4 / 5)  # quantiles of t with 4 degrees
+    interval = paired_difference(a, b, confidence)
+    assert (interval.low, interval.high) == pytest.approx((0.012 - half, 0.012 + half), abs=1e-9)
+    alone = summary(a - b, confidence)
+    assert (alone.low, alone.high) == (interval.low, interval.high)
+
+
+def test_seeds_that_agree_have_an_interval_of_width_zero_and_no_warning(recwarn):
+    interval = paired_difference([0.3, 0.4, 0.5], [0.2, 0.3, 0.4])
+    assert (interval.low, interval.high) == pytest.approx((0.1, 0.1)) and interval.verdict == "higher"
+    assert paired_difference([0.3] * 3, [0.3] * 3) == (0, 0, 0, 3)
+    assert summary([0.25] * 4)[-3:] == (0.25, 0.25, 4)
+    assert not recwarn.list
+
+
 def test_the_verdict_says_higher_lower_or_not_detected():
     base = [0.5, 0.6, 0.7]
     assert paired_difference([0.61, 0.70, 0.81], base).verdict == "higher"
@@ -102,7 +121,10 @@ def test_the_basic_interval_mirrors_the_percentiles_about_the_estimate():
 
 def test_the_same_seed_gives_the_same_interval_and_another_seed_another():
     values = torch.arange(30.0)
-    run = lambda seed: bootstrap_interval(lambda i: values[i].mean(), 30, samples=50, seed=seed)
+
+    def run(seed):
+        return bootstrap_interval(lambda i: values[i].mean(), 30, samples=50, seed=seed)
+
     assert run(3) == run(3) != run(4)
 
 

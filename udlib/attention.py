@@ -1,19 +1,20 @@
 """Where a network looks: the uncertainty attention of UD (Eq. 15–16), Grad-CAM of a class, and how well maps locate.
 
-Both maps weigh the channels of the last feature map Z (N, D, h, w) by a gradient summed over its cells. Under global
-pooling p = pool(Z), average or max, Σ_hw ∂p_c/∂Z_chw = 1, so that Σ_hw ∂f/∂Z_chw = ∂f/∂p_c: the gradient need only go
-through the head, to the pooled vector, and costs next to nothing.
+Both maps weigh the channels of the last feature map Z (N, D, h, w) by a gradient that is summed over its cells. Under
+global pooling p = pool(Z), average or max, Σ_hw ∂p_c/∂Z_chw = 1, so that Σ_hw ∂f/∂Z_chw = ∂f/∂p_c. The gradient only
+has to go through the head, back to the pooled vector, and costs next to nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from udlib.modes import evaluating
 
 POOLINGS: dict[str, Callable[[Tensor], Tensor]] = {
     "avg": lambda features: features.flatten(2).mean(2),
@@ -24,46 +25,55 @@ POOLINGS: dict[str, Callable[[Tensor], Tensor]] = {
 def uncertainty_attention(
     head: nn.Module, features: Tensor, pooling: str = "avg", create_graph: bool = False
 ) -> Tensor:
-    """Where the two branches of one network disagree: A_hw = Σ_c w_c Z_chw (UD, Eq. 15–16), no ReLU, no normalisation.
+    """Map of where the two branches of one network disagree about an image.
 
-    w_c = Σ_hw ∂KL/∂Z_chw with KL = KL(softmax(calibration logits) ‖ softmax(logits)) of each image, the gradient taken
-    through both branches. Eq. 15 prints teacher against student; the text speaks of one network's two branches.
+    A_hw = Σ_c w_c Z_chw, without ReLU and without normalisation. The weights are w_c = Σ_hw ∂KL/∂Z_chw with
+    KL = KL(softmax(calibration logits) ‖ softmax(logits)) of each image, and the gradient is taken through both
+    branches. Eq. 15 prints teacher against student; the text speaks of the two branches of one network.
 
     Args:
-        head: maps pooled features (N, D) to `(logits, calibration_logits)`, a `heads.DualBranchHead`. Evaluated in eval
-            mode; its mode, its running statistics and its parameters' gradients are left as they were.
-        features: (N, D, h, w), the backbone's last map. A map made under `inference_mode` or `no_grad` will do.
+        head: maps pooled features (N, D) to `(logits, calibration_logits)`: a `heads.DualBranchHead`. It computes in
+            evaluation mode; its mode, its running statistics and its parameters' gradients are left as they were.
+        features: (N, D, h, w), the backbone's last map Z; may come from `inference_mode` or `no_grad`.
         pooling: "avg" or "max", the network's own.
         create_graph: whether the result can be differentiated through w too, and not only through Z.
 
     Returns:
-        (N, h, w), at least float32, in nats; of either sign. Differentiable in `features` where these are.
+        (N, h, w), at least float32, in nats; positive or negative. Differentiable in `features` where these are.
 
     Raises:
         ValueError: features that are not (N, D, h, w), an unknown pooling, a head without a calibration branch.
+
+    Source: UD, Eq. 15–16.
     """
     return _attention(head, features, pooling, lambda pooled: _divergence(*head(pooled)), create_graph)
 
 
 def uncertainty_attention_of(prediction: Any, create_graph: bool = True) -> Tensor:
-    """The uncertainty map of a forward pass at hand, in the mode of that pass: what a student in training is judged by.
+    """Uncertainty map of a forward pass that was already made, in the mode of that pass: for a student in training.
 
-    In eval mode it is that of `uncertainty_attention`. In train mode the calibration branch normalises by the batch, as in
-    the very forward pass that is trained; running statistics, which lag behind, take no part.
+    In evaluation mode it equals `uncertainty_attention`. In training mode the calibration branch normalises by the
+    batch, as in the very forward pass that is trained; running statistics, which lag behind, are not used.
 
     Args:
-        prediction: has `.features` (N, D, h, w), `.pooled` (N, D), which the logits were computed from, and `.logits` and
-            `.calibration_logits` (N, C), with their graph.
-        create_graph: whether the map can be differentiated through w too. Only then is the gradient of a loss on the map
-            the gradient of that loss: with w held constant, steps against it can, and do, raise the loss.
+        prediction: has `.features` (N, D, h, w), `.pooled` (N, D), from which the logits were computed, and `.logits`
+            and `.calibration_logits` (N, C), all with their graph.
+        create_graph: whether the map can be differentiated through w too. Only then is the gradient of a loss on the
+            map exact: with w held constant, steps against the gradient can, and do, raise the loss.
 
     Returns:
-        (N, h, w), at least float32, in nats. Raises ValueError for a prediction without a calibration branch.
+        (N, h, w), at least float32, in nats.
+
+    Raises:
+        ValueError: a prediction without a calibration branch.
+
+    Source: UD, Eq. 15–16.
     """
+    # In half precision the sum over channels would be rounded, and the backward pass with it.
     with torch.autocast(prediction.features.device.type, enabled=False):
         score = _divergence(prediction.logits, prediction.calibration_logits)
         (weights,) = torch.autograd.grad(score, prediction.pooled, create_graph=create_graph, retain_graph=True)
-        return _weighed(weights, prediction.features)
+        return _weighted_sum(weights, prediction.features)
 
 
 def class_attention(
@@ -74,52 +84,89 @@ def class_attention(
     branch: str = "classification",
     relu: bool = True,
 ) -> Tensor:
-    """Grad-CAM (Selvaraju et al., 2017) of one class per image: ReLU(Σ_c α_c Z_chw), α_c the mean over cells of ∂z_k/∂Z_chw.
+    """Grad-CAM of one class per image: where the network sees evidence for that class.
+
+    ReLU(Σ_c α_c Z_chw), α_c being the mean over cells of ∂z_k/∂Z_chw.
 
     Args:
-        head, features, pooling: as in `uncertainty_attention`.
+        head: maps pooled features (N, D) to `(logits, calibration_logits)`, as in `uncertainty_attention`.
+        features: (N, D, h, w), the backbone's last map Z; may come from `inference_mode` or `no_grad`.
         classes: the class k of each image, an int or an int64 tensor (N,).
-        branch: whose logit z_k, "classification" or "calibration".
-        relu: False keeps what speaks against the class, too.
+        pooling: "avg" or "max", the network's own.
+        branch: whose logit z_k to explain, "classification" or "calibration".
+        relu: False also keeps the evidence against the class.
 
     Returns:
-        (N, h, w), at least float32, in units of the logit; of sum z_k minus its bias for average pooling without ReLU
-        and a linear branch. Raises ValueError as `uncertainty_attention` does, and for an unknown branch or class.
+        (N, h, w), at least float32, in units of the logit. With average pooling, without ReLU and for a linear branch
+        a map sums to z_k minus its bias.
+
+    Raises:
+        ValueError: features that are not (N, D, h, w), an unknown pooling, branch or class, a head without the branch.
+
+    Source: Selvaraju et al., Grad-CAM, ICCV 2017.
     """
     if branch not in ("classification", "calibration"):
         raise ValueError(f"branch is '{branch}': expected 'classification' or 'calibration'")
-    wanted = torch.as_tensor(classes, device=features.device).expand(len(features))
+    class_of = torch.as_tensor(classes, device=features.device).expand(len(features))
 
     def score(pooled: Tensor) -> Tensor:
         logits = head(pooled)[branch == "calibration"]
         if logits is None:
             raise ValueError("the head has no calibration branch: choose branch='classification'")
-        if not ((wanted >= 0) & (wanted < logits.shape[1])).all():
-            raise ValueError(f"classes run from {wanted.min()} to {wanted.max()}: expected 0 to {logits.shape[1] - 1}")
-        return logits.gather(1, wanted[:, None]).sum()
+        if not ((class_of >= 0) & (class_of < logits.shape[1])).all():
+            raise ValueError(
+                f"classes run from {class_of.min()} to {class_of.max()}: expected 0 to {logits.shape[1] - 1}"
+            )
+        return logits.gather(1, class_of[:, None]).sum()
 
+    # The weights come summed over cells; Grad-CAM averages over them.
     maps = _attention(head, features, pooling, score, create_graph=False) / features[0, 0].numel()
     return maps.relu() if relu else maps
 
 
 def energy_inside(maps: Tensor, masks: Tensor) -> Tensor:
-    """Share of a map's positive part that lies inside a mask (the energy-based pointing game, Wang et al., 2020).
+    """Share of a map's positive part that lies inside a mask: the energy-based pointing game.
 
-    `maps` (N, h, w) are resized bilinearly to `masks` (N, H, W), bool. Returns (N,) in [0, 1]; NaN where a map has no
-    positive part. A flat map scores the share of the mask in the picture, the level of chance.
+    A flat map scores the mask's share of the picture, which is the level of chance.
 
-    >>> energy_inside(torch.tensor([[[3.0, 1.0]]]), torch.tensor([[[True, False]]]))
-    tensor([0.7500])
+    Args:
+        maps: (N, h, w), resized bilinearly to the masks.
+        masks: (N, H, W) bool.
+
+    Returns:
+        (N,) in [0, 1]; NaN where a map has no positive part.
+
+    Raises:
+        ValueError: shapes that do not belong to the same images, masks that are not bool.
+
+    Example:
+        >>> energy_inside(torch.tensor([[[3.0, 1.0]]]), torch.tensor([[[True, False]]]))
+        tensor([0.7500])
+
+    Source: Wang et al., Score-CAM, 2020.
     """
     positive = _resized(maps, masks).relu()
     return (positive * masks).sum((1, 2)) / positive.sum((1, 2))
 
 
 def pointing_game(maps: Tensor, masks: Tensor) -> Tensor:
-    """Whether a map's highest cell lies inside the mask (Zhang et al., 2016): bool (N,); shapes as `energy_inside`.
+    """Whether the highest cell of a map lies inside a mask.
 
-    >>> pointing_game(torch.tensor([[[3.0, 1.0]]]), torch.tensor([[[False, True]]]))
-    tensor([False])
+    Args:
+        maps: (N, h, w), resized bilinearly to the masks.
+        masks: (N, H, W) bool.
+
+    Returns:
+        (N,) bool.
+
+    Raises:
+        ValueError: shapes that do not belong to the same images, masks that are not bool.
+
+    Example:
+        >>> pointing_game(torch.tensor([[[3.0, 1.0]]]), torch.tensor([[[False, True]]]))
+        tensor([False])
+
+    Source: Zhang et al., 2016.
     """
     highest = _resized(maps, masks).flatten(1).argmax(1)
     return masks.flatten(1).gather(1, highest[:, None])[:, 0]
@@ -143,35 +190,25 @@ def _attention(
         raise ValueError(f"pooling is '{pooling}': expected 'avg' or 'max'")
     features = features.to(torch.promote_types(features.dtype, torch.float32))
     # In half precision the sum over channels would be rounded, and the backward pass with it.
-    exactly = torch.autocast(features.device.type, enabled=False)
-    with torch.inference_mode(False), torch.enable_grad(), exactly, _in_eval_mode(head):
+    full_precision = torch.autocast(features.device.type, enabled=False)
+    # The gradient is needed even where the caller, a plain prediction, computes without gradients.
+    with torch.inference_mode(False), torch.enable_grad(), full_precision, evaluating(head):
         pooled = POOLINGS[pooling](features if create_graph else features.detach())
         if not pooled.requires_grad:
-            pooled = pooled.clone().requires_grad_()
+            pooled = pooled.clone().requires_grad_()  # a clone, since a tensor of inference mode cannot require one
         (weights,) = torch.autograd.grad(score(pooled), pooled, create_graph=create_graph)
-    with exactly:
-        return _weighed(weights, features)
+    with full_precision:
+        return _weighted_sum(weights, features)
 
 
-def _weighed(weights: Tensor, features: Tensor) -> Tensor:
+def _weighted_sum(weights: Tensor, features: Tensor) -> Tensor:
     """Σ_c w_c Z_c (N, h, w), in at least float32."""
     features = features.to(torch.promote_types(features.dtype, torch.float32))
     return torch.einsum("nc,nchw->nhw", weights.to(features.dtype), features)
 
 
-@contextmanager
-def _in_eval_mode(module: nn.Module):
-    """Eval mode inside, whatever each part's mode was afterwards."""
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, mode in modes:
-            part.training = mode
-
-
 def _resized(maps: Tensor, masks: Tensor) -> Tensor:
+    """The maps at the size of their masks."""
     if maps.ndim != 3 or masks.ndim != 3 or len(maps) != len(masks) or masks.dtype != torch.bool:
         raise ValueError(
             f"maps {tuple(maps.shape)} and masks {tuple(masks.shape)} of {masks.dtype}: expected (N, h, w) and "

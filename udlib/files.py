@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Atomic writes: a file holds its old content or all of the new."""
 
 from __future__ import annotations
 
@@ -8,13 +8,19 @@ import uuid
 from contextlib import suppress
 from pathlib import Path
 
-ABANDONED = 3600.0  # seconds without a change after which no writer can still be at work on a temporary file
+# Seconds without a change after which no writer can still be at work on a temporary file.
+ABANDONED = 3600.0
 
 
 def atomic_write(path: Path, content: bytes) -> None:
     """Write a file so that `path` holds either its old content or all of the new, whatever happens in between.
 
-    Raises OSError (full disk, no permission), naming the file; the old content is then untouched.
+    Args:
+        path: the file; its folder must exist.
+        content: all of the new content.
+
+    Raises:
+        OSError: a full disk or no permission, naming the file; the old content is then untouched.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
@@ -27,7 +33,7 @@ def atomic_write(path: Path, content: bytes) -> None:
     except OSError as error:
         raise OSError(error.errno, f"cannot write '{path}', which is as it was before: {error.strerror}") from error
     finally:
-        with suppress(OSError):  # nor was it made, then
+        with suppress(OSError):  # where the folder cannot be reached, the temporary file was never made
             temporary.unlink(missing_ok=True)
     if os.name == "posix":  # the new name itself must reach the disk; Windows cannot open a folder
         folder = os.open(path.parent, os.O_RDONLY)
@@ -38,10 +44,12 @@ def atomic_write(path: Path, content: bytes) -> None:
 
 
 def remove_leftovers(folder: Path, age: float | None = None) -> None:
-    """Remove the temporary files that killed writers left in a folder: those without a change for `age` seconds.
+    """Remove the temporary files that killed writers left in a folder; a file that cannot be removed stays.
 
-    The default, `ABANDONED`, spares the work of other processes; 0 is for a folder that nobody else writes to. A file that
-    cannot be removed stays.
+    Args:
+        folder: where to look, not in its subfolders.
+        age: seconds without a change after which a file is removed. The default, `ABANDONED`, spares the work of other
+            processes; 0 is for a folder that nobody else writes to.
     """
     latest = time.time() - (ABANDONED if age is None else age)
     for temporary in Path(folder).glob(".*.tmp"):

@@ -9,20 +9,25 @@ from tqdm import tqdm
 
 
 class track:
-    """Progress bar with the time left and units per second; iterate over it, or drive it by hand.
+    """Progress bar with the time left and units per second; iterate over it, or update it by hand.
 
     The environment variable `UDLIB_PROGRESS=0` silences every bar. Plain tqdm is used everywhere: the notebook
     widget stops at its first frame when a notebook is executed without a browser, and needs ipywidgets.
 
-    Parameters: `iterable` to walk through (optional); `total` number of units (default: `len(iterable)`);
-    `description` shown on the left; `unit` name of what is counted; `silent=True` shows nothing, for the processes
-    after the first; `initial` units were done before, and count for neither rate nor time left.
+    Args:
+        iterable: what to walk through, optional.
+        total: number of units; default `len(iterable)`.
+        description: text on the left.
+        unit: name of what is counted.
+        silent: True shows nothing, for all processes but the first.
+        initial: number of units that were done before; they count neither for the rate nor for the time left.
 
-    >>> list(track([1, 2, 3]))
-    [1, 2, 3]
-    >>> with track(total=128, description="epoch 1") as bar:
-    ...     bar.update(64)
-    ...     bar.set(loss=0.25)
+    Example:
+        >>> list(track([1, 2, 3]))
+        [1, 2, 3]
+        >>> with track(total=128, description="epoch 1") as bar:
+        ...     bar.update(64)
+        ...     bar.set(loss=0.25)
     """
 
     def __init__(

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.stats import t as student_t
+from scipy import stats
 
 
 class PairedDifference(NamedTuple):
-    """Mean of a_i − b_i and its t interval; `low` and `high` are NaN for a single pair, which has no interval."""
+    """Mean of a_i − b_i and its t interval.
+
+    Attributes:
+        mean: of the differences.
+        low: lower end of the interval; NaN for a single pair, which has no interval.
+        high: upper end, likewise.
+        n: number of pairs.
+    """
 
     mean: float
     low: float
@@ -27,9 +35,16 @@ class PairedDifference(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """Repeated runs of one recipe: mean, sample standard deviation (n − 1), best, worst, t interval of the mean.
+    """One metric over repeated runs of one recipe.
 
-    `std`, `low` and `high` are NaN for a single run: its spread is unknown, not zero.
+    Attributes:
+        mean: over the runs.
+        std: sample standard deviation (n − 1); NaN for a single run, whose spread is unknown, not zero.
+        best: the best run.
+        worst: the worst run.
+        low: lower end of the t interval of the mean; NaN for a single run.
+        high: upper end, likewise.
+        n: number of runs.
     """
 
     mean: float
@@ -42,7 +57,13 @@ class Summary(NamedTuple):
 
 
 class Interval(NamedTuple):
-    """An estimate and its bootstrap interval."""
+    """An estimate and its bootstrap interval.
+
+    Attributes:
+        estimate: the statistic on all images.
+        low: lower end of the interval.
+        high: upper end.
+    """
 
     estimate: float
     low: float
@@ -50,38 +71,60 @@ class Interval(NamedTuple):
 
 
 def paired_difference(a, b, confidence: float = 0.95) -> PairedDifference:
-    """Does `a` differ from `b`, seed by seed? Student's t interval of the mean of a_i − b_i, n − 1 degrees of freedom.
+    """Decide whether `a` differs from `b`, seed by seed: Student's paired t interval of the mean of a_i − b_i.
 
     Args:
-        a, b: (n,) the same metric of two methods, entry i of both from seed i.
+        a: (n,) a metric of one method; entry i is from seed i.
+        b: (n,) the same metric of another method, with the same seeds in the same order.
         confidence: coverage of the interval, in (0, 1).
+
+    Returns:
+        Mean, interval with n − 1 degrees of freedom, and n; a single pair has no interval (NaN).
 
     Raises:
         ValueError: lengths that differ, no pair, values that are not finite, confidence outside (0, 1).
 
-    >>> paired_difference([.76, .78, .77], [.75, .75, .75]).verdict
-    'not detected'
-    >>> paired_difference([.76], [.75]).verdict
-    'one pair, no interval'
+    Example:
+        >>> paired_difference([.76, .78, .77], [.75, .75, .75]).verdict
+        'not detected'
+        >>> paired_difference([.76], [.75]).verdict
+        'one pair, no interval'
     """
     a, b = _values(a, "a"), _values(b, "b")
     if len(a) != len(b):
         raise ValueError(f"a has {len(a)} values but b has {len(b)}: pair them by seed")
-    low, high = _t_interval(a - b, confidence)
-    return PairedDifference(float((a - b).mean()), low, high, len(a))
+    _require_confidence(confidence)
+
+    differences = a - b
+    low, high = _t_interval(differences, confidence)
+    return PairedDifference(float(differences.mean()), low, high, len(differences))
 
 
 def summary(values, confidence: float = 0.95, higher_is_better: bool = True) -> Summary:
-    """Mean ± std, best, worst and the mean's t interval of one metric over seeds.
+    """Summarise one metric over seeds: mean, standard deviation, best, worst and the t interval of the mean.
 
-    >>> summary([.75, .77, .76]).best
-    0.77
+    Args:
+        values: (n,) one value per seed.
+        confidence: coverage of the interval, in (0, 1).
+        higher_is_better: False for an error, whose lowest value is the best.
+
+    Returns:
+        The summary; a single value has no spread and no interval (NaN).
+
+    Raises:
+        ValueError: no value, values that are not finite, confidence outside (0, 1).
+
+    Example:
+        >>> summary([.75, .77, .76]).best
+        0.77
     """
     values = _values(values, "values")
+    _require_confidence(confidence)
+
     low, high = _t_interval(values, confidence)
-    ends = sorted([float(values.min()), float(values.max())], reverse=higher_is_better)
+    best, worst = sorted([float(values.min()), float(values.max())], reverse=higher_is_better)
     std = float(values.std(ddof=1)) if len(values) > 1 else float("nan")
-    return Summary(float(values.mean()), std, ends[0], ends[1], low, high, len(values))
+    return Summary(float(values.mean()), std, best, worst, low, high, len(values))
 
 
 def bootstrap_interval(
@@ -92,32 +135,39 @@ def bootstrap_interval(
     confidence: float = 0.95,
     kind: str = "percentile",
 ) -> Interval:
-    """Bootstrap interval of a statistic over n images: resample the images with replacement, look at the spread.
+    """Bootstrap interval of a statistic over n images: the spread of the statistic over resampled images.
 
     Args:
         statistic: takes an int64 tensor of image indices, returns a number; samples where it is NaN are left out.
         n: number of images; `statistic(arange(n))` is the estimate.
-        samples: number of resamples.
-        seed: same seed, same interval.
+        samples: number of resamples, drawn with replacement.
+        seed: the same seed gives the same interval.
         confidence: coverage of the interval, in (0, 1).
-        kind: "percentile" takes the quantiles of the resampled values; "basic" reflects them about the estimate, which
+        kind: "percentile" takes the quantiles of the resampled values. "basic" reflects them about the estimate, which
             corrects for a statistic that grows with noise, as a calibration error does: resampling adds noise once
             more, so all resampled values tend to lie above the estimate.
+
+    Returns:
+        Estimate and interval; a single image has no interval (NaN).
 
     Raises:
         ValueError: n, samples or confidence out of range, unknown kind, a statistic that is NaN on every resample.
 
-    >>> bootstrap_interval(lambda images: images.float().mean(), n=100).estimate
-    49.5
+    Example:
+        >>> bootstrap_interval(lambda images: images.float().mean(), n=100).estimate
+        49.5
     """
     if n < 1 or samples < 1:
         raise ValueError(f"n is {n} and samples is {samples}: expected at least 1 of each")
     if kind not in ("percentile", "basic"):
         raise ValueError(f"unknown kind {kind!r} of bootstrap: choose percentile or basic")
-    _check_confidence(confidence)
+    _require_confidence(confidence)
+
     estimate = float(statistic(torch.arange(n)))
     if n == 1:
         return Interval(estimate, float("nan"), float("nan"))
+    # Not scipy.stats.bootstrap: with the same generator it draws the same resamples, but some ends differ from these in
+    # the last digit, and a single resample on which the statistic is NaN makes its whole interval NaN.
     generator = np.random.default_rng(seed)
     draws = np.array([float(statistic(torch.from_numpy(generator.integers(n, size=n)))) for _ in range(samples)])
     if np.isnan(draws).all():
@@ -129,15 +179,22 @@ def bootstrap_interval(
 
 
 def _t_interval(values: np.ndarray, confidence: float) -> tuple[float, float]:
-    _check_confidence(confidence)
-    n = len(values)
-    if n < 2:
+    """Student's t interval of the mean; NaN for a single value.
+
+    On differences this is scipy's `ttest_rel(a, b).confidence_interval(confidence)`.
+    """
+    if len(values) < 2:
         return float("nan"), float("nan")
-    half = student_t.ppf((1 + confidence) / 2, n - 1) * values.std(ddof=1) / np.sqrt(n)
-    return float(values.mean() - half), float(values.mean() + half)
+    with warnings.catch_warnings():
+        # Seeds that agree are no fault: their interval is their mean. scipy warns that its t statistic, which nobody
+        # reads here, is imprecise then. Nor does `stats.t.interval` serve: it makes NaN of a scale of 0.
+        warnings.filterwarnings("ignore", "Precision loss occurred", RuntimeWarning)
+        interval = stats.ttest_1samp(values, 0).confidence_interval(confidence)
+    return float(interval.low), float(interval.high)
 
 
 def _values(values, name: str) -> np.ndarray:
+    """Validated values (n,), float64."""
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1 or len(array) == 0:
         raise ValueError(f"{name} have shape {array.shape}: expected (n,) with one value per seed")
@@ -147,6 +204,7 @@ def _values(values, name: str) -> np.ndarray:
     return array
 
 
-def _check_confidence(confidence: float) -> None:
+def _require_confidence(confidence: float) -> None:
+    """Raise ValueError for a confidence outside (0, 1)."""
     if not 0 < confidence < 1:
         raise ValueError(f"confidence is {confidence}: expected a fraction between 0 and 1, such as 0.95")

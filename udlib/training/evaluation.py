@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -15,54 +16,88 @@ from udlib.posthoc import Calibrator
 
 
 class Split(NamedTuple):
-    """The labels of one split, as a run's logits are to be compared with."""
+    """The labels of one split, with which a run's logits are compared.
+
+    Attributes:
+        classes: C names.
+        targets: uint8 (N, C).
+        difficult: bool (N, C), True where the class is present and all its objects are difficult.
+        posterior: float32 (N, C), P(y = 1 | image) where it is known, else None.
+    """
 
     classes: tuple[str, ...]
-    targets: Tensor  # uint8 (N, C)
-    difficult: Tensor  # bool (N, C)
-    posterior: Tensor | None  # float32 (N, C)
+    targets: Tensor
+    difficult: Tensor
+    posterior: Tensor | None
 
 
 def measure(
-    logits: Tensor, found: Split, scores: str = "sigmoid", calibrator: Calibrator | None = None
+    logits: Tensor, labels: Split, scores: str = "sigmoid", calibrator: Calibrator | None = None
 ) -> dict[str, float]:
-    """Every number the course reports of one split, as fractions.
+    """Compute every number that the course reports of one split.
 
     AP and F1 ignore difficult labels (VOC's protocol), except where the name says how they count. Calibration counts
-    every marked label: ignoring those that are positive and difficult would condition on the outcome.
+    every marked label: to ignore those that are positive and difficult would condition on the outcome.
 
-    `scores="softmax"` is for logits without a level, of a network trained on softmax alone: mAP of the softmax, no F1, no
-    calibration. Probabilities are the sigmoid of the logits, or what `calibrator` makes of them.
+    Args:
+        logits: (N, C).
+        labels: of the same images.
+        scores: "sigmoid", or "softmax" for logits that are only meaningful relative to one another, those of a network
+            trained on softmax alone: mAP of the softmax then, no F1 and no calibration.
+        calibrator: makes the probabilities from the logits; default: the sigmoid.
+
+    Returns:
+        Numbers by name, fractions (NLL and its floor in nats); NaN where nothing is left to measure.
+
+    Raises:
+        ValueError: as `mean_average_precision`.
     """
-    y, leveled = found.targets, scores == "sigmoid"
-    read = calibrator or (lambda z: torch.sigmoid(z) if leveled else z.softmax(1))
-    p = read(logits.double())
-    numbers = {}
+    absolute = scores == "sigmoid"
+    p = _reading(absolute, calibrator)(logits.double())
+    numbers = _ranking_numbers(p, labels, decisions=absolute)
+    if absolute:
+        numbers |= _calibration_numbers(p, labels)
+    return {name: float(value) for name, value in numbers.items()}
+
+
+def _reading(absolute: bool, calibrator: Calibrator | None) -> Callable[[Tensor], Tensor]:
+    """What makes probabilities of logits."""
+    if calibrator is not None:
+        return calibrator
+    return torch.sigmoid if absolute else lambda z: z.softmax(1)
+
+
+def _ranking_numbers(p: Tensor, labels: Split, decisions: bool) -> dict[str, float]:
+    """The mAP under each policy for difficult labels and on difficult images; with decisions, precision, recall and F1."""
+    y, numbers = labels.targets, {}
     for policy in ("ignore", "positive", "negative"):
-        targets, ignore = apply_policy(y, found.difficult, policy)
+        targets, ignore = apply_policy(y, labels.difficult, policy)
         suffix = "" if policy == "ignore" else f"_{policy}"
         numbers[f"mAP{suffix}"] = mean_average_precision(p, targets, ignore)
-        for top, k in (("", None), ("_top3", min(3, p.shape[1]))) if leveled else ():
-            scores = precision_recall_f1(p, targets, top_k=k, ignore=ignore)
-            numbers |= {f"{name}{top}{suffix}": value for name, value in scores.items()}
-    hard = difficult_subset(found.difficult)
+        for top, k in (("", None), ("_top3", min(3, p.shape[1]))) if decisions else ():
+            rates = precision_recall_f1(p, targets, top_k=k, ignore=ignore)
+            numbers |= {f"{name}{top}{suffix}": value for name, value in rates.items()}
+    hard = difficult_subset(labels.difficult)
     if hard.any():
         numbers["mAP_difficult"] = mean_average_precision(p[hard], y[hard])
-    if not leveled:
-        return {name: float(value) for name, value in numbers.items()}
+    return numbers
+
+
+def _calibration_numbers(p: Tensor, labels: Split) -> dict[str, float]:
+    """Calibration errors and proper scores; with a known posterior, the true errors and the floor of the NLL."""
+    y = labels.targets
     confident = p >= 0.5
-    numbers |= {
+    some = bool(confident.any())
+    numbers = {
         "ECE": calibration.expected_calibration_error(p, y),
         "ECE_pooled": calibration.expected_calibration_error(p, y, average="pooled"),
-        "ECE_confident": calibration.confident_calibration_error(p, y, average="pooled")
-        if confident.any()
-        else math.nan,
-        "overconfidence": (p[confident].mean() - y[confident].double().mean()).item() if confident.any() else math.nan,
+        "ECE_confident": calibration.confident_calibration_error(p, y, average="pooled") if some else math.nan,
+        "overconfidence": (p[confident].mean() - y[confident].double().mean()).item() if some else math.nan,
         "NLL": calibration.negative_log_likelihood(p, y),
         "Brier": calibration.brier_score(p, y),
     }
-    if found.posterior is not None:
-        numbers["true_CE"] = calibration.true_calibration_error(p, found.posterior)
-        numbers["true_CE_pooled"] = calibration.true_calibration_error(p, found.posterior, average="pooled")
-        numbers["NLL_floor"] = calibration.expected_nll_floor(found.posterior)
-    return {name: float(value) for name, value in numbers.items()}
+    if labels.posterior is not None:
+        numbers["true_CE"] = calibration.true_calibration_error(p, labels.posterior)
+        numbers["true_CE_pooled"] = calibration.true_calibration_error(p, labels.posterior, average="pooled")
+        numbers["NLL_floor"] = calibration.expected_nll_floor(labels.posterior)
+    return numbers

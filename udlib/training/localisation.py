@@ -1,9 +1,10 @@
-"""Do attention maps look where the things are? The maps of a trained network against the boxes of the labels."""
+"""Where attention maps point: the maps of a trained network against the boxes of the labels."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,18 +13,42 @@ from udlib.attention import class_attention, energy_inside, pointing_game, uncer
 from udlib.datasets.base import Box, MultiLabelDataset
 from udlib.datasets.transforms import normalise
 from udlib.heads import DualBranchNet
-from udlib.training.batches import ArrayData, load
+from udlib.modes import evaluating
+from udlib.training.batches import ArrayData, Batch, load
 from udlib.training.devices import autocast, keeps_devices, make_accelerator
 
 
+class Cases(NamedTuple):
+    """The K cases of one batch: each is an image and a class that is present there.
+
+    Attributes:
+        image: int64 (K,), the row in the batch.
+        classes: int64 (K,).
+        masks: bool (K, size, size), the union of that class's boxes.
+    """
+
+    image: Tensor
+    classes: Tensor
+    masks: Tensor
+
+
 def box_mask(boxes: Sequence[Box], image_size: tuple[int, int], size: int) -> Tensor:
-    """The union of boxes as bool (size, size), for an image of `image_size` (width, height) that was resized to a square.
+    """Mask of the union of boxes, for an image that was resized to a square.
 
     A pixel belongs to a box that covers its centre.
 
-    >>> box_mask([Box("cup", 0, 0, 2, 4)], (4, 4), 2)
-    tensor([[ True, False],
-            [ True, False]])
+    Args:
+        boxes: in pixels of the original image.
+        image_size: (width, height) of the original image, in pixels.
+        size: side of the square, in pixels.
+
+    Returns:
+        bool (size, size).
+
+    Example:
+        >>> box_mask([Box("cup", 0, 0, 2, 4)], (4, 4), 2)
+        tensor([[ True, False],
+                [ True, False]])
     """
     width, height = image_size
     mask = torch.zeros(size, size, dtype=torch.bool)
@@ -44,54 +69,71 @@ def localisation(
     precision: str = "auto",
     prepare: Callable[[Tensor], Tensor] = normalise,
 ) -> dict[str, float]:
-    """How well the maps of a network find the objects of each label: pointing game and energy inside the boxes.
+    """Measure how well the maps of a network find the objects of each label: pointing game and energy inside the boxes.
 
-    One case for each image and each class that is present there; its mask is the union of that class's boxes. `data` holds
-    the square images and labels of `dataset`, which has the boxes. Of `class_…`, the map is Grad-CAM of that class, of
-    `uncertainty_…` the image's one uncertainty attention map (only with a calibration branch). Fractions, averaged over
-    cases, apart for labels of which some object is easy (`…_easy`) and of which all are difficult (`…_difficult`):
-    `…_pointing_…`, `…_energy_…`, and `area_…`, the share of the picture in the mask, which a flat map's energy equals.
-    A group without cases is left out; a case whose map has no positive part counts for pointing, not for energy.
+    One case is an image and a class that is present there; its mask is the union of that class's boxes. A case whose
+    map has no positive part counts for pointing, not for energy.
+
+    Args:
+        model: its mode stays as it is.
+        data: the square images and labels of `dataset`.
+        dataset: has the boxes.
+        batch_size: number of images at once.
+        precision: "auto", "bf16" or "fp32", of the backbone.
+        prepare: makes float images of uint8 ones.
+
+    Returns:
+        Fractions, averaged over cases, by name: `class_…` for Grad-CAM of the case's class and, with a calibration
+        branch, `uncertainty_…` for the image's one uncertainty map; `…_pointing_…` and `…_energy_…`; and `area_…`, the
+        mask's share of the picture, which the energy of a flat map equals. `…_easy` averages labels of which some
+        object is easy, `…_difficult` those of which all are difficult; a group without cases is left out.
     """
     device = make_accelerator().device
     model.to(device)
-    found: dict[str, list[Tensor]] = {}
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        for batch in load(data, list(torch.arange(len(data.targets)).split(batch_size)), prepare, device, workers=0):
+    values: dict[str, list[Tensor]] = {}
+    rows = list(torch.arange(len(data.targets)).split(batch_size))
+    with evaluating(model):
+        for batch in load(data, rows, prepare, device, workers=0):
             with torch.inference_mode(), autocast(device, precision):
                 features = model.backbone(batch.images)
-            of, classes = (part.cpu() for part in batch.targets.nonzero(as_tuple=True))
-            frames = [
-                dataset.image_size(i) for i in batch.index.tolist()
-            ]  # a file's header each: once for all its labels
-            masks = [
-                box_mask(
-                    [b for b in dataset.boxes(int(batch.index[i])) if b.name == dataset.classes[k]],
-                    frames[i],
-                    batch.images.shape[-1],
-                )
-                for i, k in zip(of.tolist(), classes.tolist())
-            ]
-            kept = torch.tensor([bool(mask.any()) for mask in masks])  # a label without a box, or of a box of no pixel
-            if not kept.any():
+            cases = _cases(batch, dataset)
+            if cases is None:
                 continue
-            masks = torch.stack([mask for mask, keep in zip(masks, kept) if keep]).to(device)
-            of, classes = of[kept].to(device), classes[kept].to(device)
-            maps = {"class": class_attention(model.head, features[of], classes, model.pooling)}
-            if model.head.calibration is not None:
-                maps["uncertainty"] = uncertainty_attention(model.head, features, model.pooling)[of]
-            numbers = {"area": masks.double().mean((1, 2))}
-            for name, value in maps.items():
-                numbers[f"{name}_pointing"] = pointing_game(value, masks)
-                numbers[f"{name}_energy"] = energy_inside(value, masks)
-            hard = dataset.difficult[batch.index][of.cpu(), classes.cpu()]
-            for name, value in numbers.items():
-                for group, chosen in (("easy", ~hard), ("difficult", hard)):
-                    found.setdefault(f"{name}_{group}", []).append(value.cpu().double()[chosen])
-    finally:
-        for module, training in modes.items():
-            module.training = training
-    means = {name: torch.cat(values).nanmean().item() for name, values in found.items()}
+            hard = dataset.difficult[batch.index][cases.image.cpu(), cases.classes.cpu()]
+            for name, value in _case_numbers(model, features, cases):
+                for group, members in (("easy", ~hard), ("difficult", hard)):
+                    values.setdefault(f"{name}_{group}", []).append(value.cpu().double()[members])
+    means = {name: torch.cat(parts).nanmean().item() for name, parts in values.items()}
     return {name: value for name, value in means.items() if not math.isnan(value)}
+
+
+def _cases(batch: Batch, dataset: MultiLabelDataset) -> Cases | None:
+    """The cases of a batch, on its device; None where it has none."""
+    image, classes = (part.cpu() for part in batch.targets.nonzero(as_tuple=True))
+    # The size of an image is read from its file: once for all its labels.
+    sizes = [dataset.image_size(i) for i in batch.index.tolist()]
+    masks = [
+        box_mask(
+            [box for box in dataset.boxes(int(batch.index[i])) if box.name == dataset.classes[k]],
+            sizes[i],
+            batch.images.shape[-1],
+        )
+        for i, k in zip(image.tolist(), classes.tolist())
+    ]
+    # A label without a box has no case, nor has one whose boxes cover the centre of no pixel.
+    kept = torch.tensor([bool(mask.any()) for mask in masks])
+    if not kept.any():
+        return None
+    device = batch.images.device
+    return Cases(image[kept].to(device), classes[kept].to(device), torch.stack(masks)[kept].to(device))
+
+
+def _case_numbers(model: DualBranchNet, features: Tensor, cases: Cases) -> Iterator[tuple[str, Tensor]]:
+    """Name and value (K,) of each number of the cases."""
+    maps = {"class": class_attention(model.head, features[cases.image], cases.classes, model.pooling)}
+    if model.head.calibration is not None:
+        maps["uncertainty"] = uncertainty_attention(model.head, features, model.pooling)[cases.image]
+    yield "area", cases.masks.double().mean((1, 2))
+    for name, value in maps.items():
+        yield f"{name}_pointing", pointing_game(value, cases.masks)
+        yield f"{name}_energy", energy_inside(value, cases.masks)

@@ -1,4 +1,4 @@
-"""What a training tells while it runs, beside its checkpoint: a CSV file and, where it is wanted, TensorBoard."""
+"""Logs of a running training, beside its checkpoint: a CSV file and, on request, TensorBoard."""
 
 from __future__ import annotations
 
@@ -11,11 +11,15 @@ from udlib.files import atomic_write
 
 
 class EpochLog:
-    """Writes a row of numbers after each epoch: `on_epoch` of `training.fit`.
+    """Writes a row of numbers after each epoch: pass it as `on_epoch` of `training.fit`.
 
-    `path` is a CSV file with a column for each number. It is replaced as a whole, so a kill never leaves half a row; a
-    training that resumes keeps the rows up to there. `tensorboard`, a folder, gets the same numbers as events. Raises
-    RuntimeError where TensorBoard is wanted and not installed.
+    Args:
+        path: a CSV file with a column for each number. It is replaced as a whole, so a kill never leaves half a row. A
+            training that resumes keeps the rows of the epochs before.
+        tensorboard: a folder that gets the same numbers as events, or None.
+
+    Raises:
+        RuntimeError: a folder for TensorBoard, which is not installed.
     """
 
     def __init__(self, path: Path, tensorboard: Path | None = None):
@@ -24,7 +28,15 @@ class EpochLog:
         self.make_writer = summary_writer() if tensorboard is not None else None
 
     def __call__(self, epoch: int, model, row: Mapping[str, float]) -> None:
+        """Log one epoch.
+
+        Args:
+            epoch: its number, from 1.
+            model: not used.
+            row: numbers by name.
+        """
         if self.rows is None:
+            # The first call: a training that resumes goes on below the rows that it wrote before.
             self.rows = _rows_before(self.path, epoch)
             if self.make_writer is not None:
                 self.writer = self.make_writer(str(self.tensorboard), purge_step=epoch)
@@ -44,14 +56,29 @@ class EpochLog:
 
 
 def write_csv(path: Path, rows: Sequence[Sequence[object]]) -> None:
-    """Write rows, head first, as a CSV file (UTF-8, commas), whole or not at all; OSError names the file."""
+    """Write a CSV file (UTF-8, commas), whole or not at all.
+
+    Args:
+        path: the file; its folder must exist.
+        rows: the header first.
+
+    Raises:
+        OSError: a full disk or no permission, with the name of the file.
+    """
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="\n").writerows(rows)
     atomic_write(Path(path), buffer.getvalue().encode(errors="backslashreplace"))
 
 
 def summary_writer():
-    """TensorBoard's SummaryWriter; RuntimeError that says how to install it where it is missing."""
+    """Import TensorBoard's SummaryWriter.
+
+    Returns:
+        The class.
+
+    Raises:
+        RuntimeError: it is not installed; the message says how to install it.
+    """
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
@@ -62,8 +89,8 @@ def summary_writer():
     return SummaryWriter
 
 
-def _rows_before(path: Path, epoch: int) -> list[dict[str, str]]:
-    """The rows of the epochs before this one; none where the file is missing or is no such log."""
+def _rows_before(path: Path, epoch: int) -> list[Mapping[str, object]]:
+    """The rows of the epochs before this one; none where the file is missing or is no log of a training."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
             return [row for row in csv.DictReader(file) if int(row["epoch"]) < epoch]
