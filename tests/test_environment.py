@@ -1,4 +1,5 @@
-"""pyproject.toml is where the dependencies stand: conda's environment, the lock and the README must agree with it."""
+"""pyproject.toml is where the dependencies stand: conda's environment, the lock, the README, the guide for contributors and
+the continuous integration must agree with it."""
 
 import re
 import tomllib
@@ -11,8 +12,10 @@ from packaging.requirements import Requirement
 import udlib
 
 ROOT = Path(__file__).resolve().parents[1]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-WANTED = {r.name: r for r in map(Requirement, PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"])}
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT = PYPROJECT["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+REQUIREMENTS = {r.name: r for r in map(Requirement, PROJECT["dependencies"] + EXTRAS["course"] + EXTRAS["test"])}
 CONDA = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
 CONDA_NAMES = {"torch": "pytorch", "playwright": "playwright-python"}  # conda-forge's name where it is another one
 LOCK = [line for line in (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines() if line.strip()]
@@ -24,16 +27,16 @@ def conda_packages():
 
 def pins():
     """Package → its pinned versions (several where Python or the system decides)."""
-    found = {}
+    versions = {}
     for line in LOCK:
         pinned = Requirement(line)
-        found.setdefault(pinned.name, []).extend(part.version for part in pinned.specifier)
-    return found
+        versions.setdefault(pinned.name, []).extend(part.version for part in pinned.specifier)
+    return versions
 
 
 def test_conda_gets_every_package_in_the_range_of_pyproject_and_no_other():
     ranges = {name: requirement.specifier for name, requirement in conda_packages().items()}
-    expected = {CONDA_NAMES.get(name, name): requirement.specifier for name, requirement in WANTED.items()}
+    expected = {CONDA_NAMES.get(name, name): requirement.specifier for name, requirement in REQUIREMENTS.items()}
     python = ranges.pop("python")
     del ranges["pip"]
     assert ranges == expected
@@ -45,11 +48,11 @@ def test_conda_installs_the_project_itself_in_place_and_takes_one_channel():
     assert [channel for channel in CONDA["channels"] if channel != "nodefaults"] == ["conda-forge"]
 
 
-@pytest.mark.parametrize("name", WANTED)
+@pytest.mark.parametrize("name", REQUIREMENTS)
 def test_the_lock_pins_each_package_inside_its_range(name):
     versions = pins().get(name)
     assert versions, f"{name} is not in requirements.lock: run `make lock`"
-    assert all(WANTED[name].specifier.contains(version) for version in versions)
+    assert all(REQUIREMENTS[name].specifier.contains(version) for version in versions)
 
 
 def test_the_lock_pins_exact_versions_and_names_no_registry_and_no_path():
@@ -64,14 +67,50 @@ def test_the_versions_of_package_project_and_citation_are_one():
     assert citation["cff-version"] and citation["title"] and citation["authors"] and citation["license"] == "MIT"
 
 
-def test_every_make_target_named_in_the_readme_exists():
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    named = {word for line in readme.splitlines() for word in re.findall(r"(?:^|`)make ([a-z]+)", line)}
-    assert {"lab", "test", "course", "runs", "bench"} <= named <= targets
+@pytest.mark.parametrize(
+    "page, needed",
+    [
+        ("README.md", {"lab", "test", "course", "runs", "bench"}),
+        ("CONTRIBUTING.md", {"lab", "quick", "test", "test-more", "lessons", "lock", "readme", "runs"}),
+    ],
+)
+def test_every_make_target_that_a_page_names_exists(page, needed):
+    rules = re.findall(r"^([a-z][a-z -]*):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
+    targets = {name for rule in rules for name in rule.split()}
+    lines = (ROOT / page).read_text(encoding="utf-8").splitlines()
+    named = {word for line in lines for word in re.findall(r"(?:^|`)make ([a-z-]+)", line)}
+    assert needed <= named <= targets
 
 
-def test_files_and_folders_that_the_readme_links_exist():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    links = [link for link in re.findall(r"\]\(([^)#]+)\)", readme) if "://" not in link]
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_files_and_folders_that_a_page_links_exist(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
     assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_files_that_the_guide_for_contributors_names_exist():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    names = [name for name in re.findall(r"`([\w./-]+/[\w./-]*)`", text) if "N" not in name]
+    assert [name for name in names if not (ROOT / name).exists() and not (ROOT / "udlib" / name).exists()] == []
+
+
+def test_what_is_not_python_ships_with_the_package():
+    shipped = PYPROJECT["tool"]["setuptools"]["package-data"]["udlib"]
+    others = [path.name for path in (ROOT / "udlib").rglob("*.*") if path.suffix not in (".py", ".pyc")]
+    assert sorted(shipped) == sorted(others) == ["moved_names.txt", "py.typed"]
+
+
+def test_the_hooks_run_what_is_installed_and_fetch_nothing():
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
+    assert [repository["repo"] for repository in hooks] == ["local"]
+    assert {hook["language"] for hook in hooks[0]["hooks"]} == {"system"}
+    assert {hook["entry"].split()[0] for hook in hooks[0]["hooks"]} == {"ruff", "lint-imports", "mypy"}
+
+
+def test_the_workflow_calls_the_whole_check_and_names_files_that_exist():
+    text = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
+    jobs = yaml.safe_load(text)["jobs"]
+    assert {"run": ".ci/run"} in jobs["linux"]["steps"]
+    assert jobs["quick"]["strategy"]["matrix"]["os"] == ["macos-14", "windows-2022"]
+    assert [name for name in re.findall(r"tests/\w+\.py", text) if not (ROOT / name).exists()] == []
