@@ -166,8 +166,7 @@ def test_images_decoded_on_demand_train_the_same_network_as_images_in_memory():
 @pytest.mark.parametrize("method", ["supervised", "distillation", "self_distillation"])
 def test_a_recipe_without_bias_has_none_in_its_classifier_and_all_else_as_ever(method):
     with_bias, without = (
-        method_of(method).build(recipe(method, network="small_narrow", bias=bias), 5)
-        for bias in (True, False)
+        method_of(method).build(recipe(method, network="small_narrow", bias=bias), 5) for bias in (True, False)
     )
     assert without.state_dict().keys() == with_bias.state_dict().keys() - {"head.classification.bias"}
 

@@ -19,6 +19,7 @@ from udlib.heads import DualBranchNet
 from udlib.losses import uncertainty_distillation_loss
 from udlib.methods import supervised
 from udlib.methods.base import Cost, Method, Recipe, Stage, Stages, make_recipe, two_branch_network
+from udlib.methods.moved import moved_names
 from udlib.methods.teachers import Ask, answers, on_teachers_device, require_same_number, stored_where_few
 from udlib.training.batches import ArrayData, Batch
 
@@ -162,3 +163,13 @@ def require_weights(**weights: float) -> None:
     for name, value in weights.items():
         if not 0 <= value < math.inf:
             raise ValueError(f"{name} is {value}: expected at least 0, and finite")
+
+
+__getattr__ = moved_names(
+    __name__,
+    train_distilled="udlib.workshop.old_names:train_distilled",
+    stored_answers="udlib.methods.teachers:stored_answers",
+    few_views="udlib.methods.teachers:few_views",
+    require_same_classes="udlib.methods.teachers:require_same_classes",
+    Taught="udlib.methods.teachers:TeacherAnswers",
+)

@@ -17,6 +17,7 @@ from udlib.heads import DualBranchNet
 from udlib.methods import distillation
 from udlib.methods.base import Cost, Method, Recipe, Stage, Stages, two_branch_network
 from udlib.methods.distillation import loss_of, teacher_answers
+from udlib.methods.moved import moved_names
 from udlib.methods.supervised import supervised_loss
 from udlib.methods.teachers import stored_where_few
 from udlib.training.batches import ArrayData
@@ -77,3 +78,8 @@ class SelfDistillation(Method):
 
 
 METHOD = SelfDistillation()
+
+__getattr__ = moved_names(
+    __name__,
+    train_self_distilled="udlib.workshop.old_names:train_self_distilled",
+)

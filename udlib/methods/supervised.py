@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from udlib.heads import DualBranchNet
 from udlib.losses import dual_branch_loss, label_smoothing_loss, one_over_k_softmax_loss, pal_n_loss
 from udlib.methods.base import Method, Recipe, Stage, Stages, make_network, two_branch_network
+from udlib.methods.moved import moved_names
 from udlib.training.batches import ArrayData, Batch
 
 __all__ = ["LOSSES", "METHOD", "Settings", "Supervised", "make_network", "supervised_loss"]
@@ -104,3 +105,10 @@ def supervised_loss(
         return dual_branch_loss(prediction, batch.targets, lam=lam, ignore=batch.ignore, scale=scale)
 
     return loss_fn
+
+
+__getattr__ = moved_names(
+    __name__,
+    train_supervised="udlib.workshop.old_names:train_supervised",
+    on_validation="udlib.training.prediction:on_validation",
+)

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from udlib.datasets.transforms import normalise
 from udlib.metrics import mean_average_precision
+from udlib.modes import evaluating
 from udlib.training.batches import ArrayData, as_data, load
 from udlib.training.devices import autocast, keeps_devices, make_accelerator
 from udlib.training.optimization import TrainingConfig
@@ -38,9 +39,16 @@ def predict(
     prepare: Callable[[Tensor], Tensor] = normalise,
     workers: int = 0,
 ) -> Predictions:
-    """Logits of both branches for every image, in order, exact with any number of processes; `model` in eval mode.
+    """Compute the logits of both branches for every image, in order, exact with any number of processes.
 
-    `calibration=False` leaves the calibration branch out. `prepare` makes float images of uint8 ones.
+    Args:
+        model: a network, in eval mode while this runs.
+        data: N images; their labels are handed through.
+        batch_size: images at a time, over all processes.
+        precision: "auto", "bf16" or "fp32".
+        calibration: whether to run the calibration branch.
+        prepare: makes float images of uint8 ones.
+        workers: processes that decode a Dataset's images.
     """
     data = as_data(data)
     accelerator = make_accelerator()
@@ -50,35 +58,38 @@ def predict(
     share = math.ceil(batch_size / processes)
     padded = torch.arange(math.ceil(count / processes) * processes) % count
     indices = [rows.chunk(processes)[rank] for rows in padded.split(share * processes)]
+    sees_regions = getattr(model, "sees_regions", False)
     gathered = []
-    modes = {module: module.training for module in model.modules()}  # parts of a network may differ
-    model.to(device).eval()
-    try:
+    with evaluating(model.to(device)):
         for batch in load(data, indices, prepare, device, workers):
             with autocast(device, precision):
-                seen = (batch.images, batch.regions) if getattr(model, "sees_regions", False) else (batch.images,)
-                prediction = model(*seen, calibration=calibration)
+                inputs = (batch.images, batch.regions) if sees_regions else (batch.images,)
+                prediction = model(*inputs, calibration=calibration)
             branches = [logits for logits in prediction[:2] if logits is not None]
             # Gathered batch by batch: after the loop, the batches of the processes would stand one after the other.
             gathered.append(accelerator.gather(torch.stack(branches).transpose(0, 1).float().contiguous()).cpu())
-    finally:
-        for module, training in modes.items():
-            module.training = training
     logits = torch.cat(gathered)[:count].unbind(1)
     return Predictions(logits[0], logits[1] if len(logits) > 1 else None, data.targets.cpu(), data.difficult)
 
 
 def evaluate(model: nn.Module, data: ArrayData | Dataset, scores: str = "sigmoid", **options) -> dict[str, float]:
-    """mAP with difficult labels ignored (VOC's protocol), and NLL, the mean log loss of a label in nats, with all.
+    """Measure mAP with difficult labels ignored (VOC's protocol), and NLL with all.
 
-    `options` are those of `predict`. Fractions: mAP 0.8 is 80 %. `scores="softmax"` is for logits without a level: images
-    are ranked by softmax, and there is no NLL.
+    Args:
+        model: a network.
+        data: N images and their labels.
+        scores: "softmax" is for logits without a level: images are ranked by softmax, and there is no NLL.
+        options: those of `predict`.
+
+    Returns:
+        "mAP" as a fraction, and "NLL", the mean log loss of a label in nats.
     """
-    found = predict(model, data, calibration=False, **options)
+    predictions = predict(model, data, calibration=False, **options)
+    logits, targets, difficult = predictions.logits, predictions.targets, predictions.difficult
     if scores == "softmax":
-        return {"mAP": float(mean_average_precision(found.logits.softmax(1), found.targets, found.difficult))}
-    nll = nn.functional.binary_cross_entropy_with_logits(found.logits, found.targets.float()).item()
-    return {"mAP": float(mean_average_precision(found.logits, found.targets, found.difficult)), "NLL": nll}
+        return {"mAP": float(mean_average_precision(logits.softmax(1), targets, difficult))}
+    nll = nn.functional.binary_cross_entropy_with_logits(logits, targets.float()).item()
+    return {"mAP": float(mean_average_precision(logits, targets, difficult)), "NLL": nll}
 
 
 def on_validation(

@@ -9,6 +9,7 @@ from udlib.methods.detection.students import (
     prediction_loss,
     predictions_of,
 )
+from udlib.methods.moved import moved_names
 
 __all__ = [
     "METHOD",
@@ -24,3 +25,9 @@ __all__ = [
     "prediction_loss",
     "predictions_of",
 ]
+
+__getattr__ = moved_names(
+    __name__,
+    train_detector="udlib.workshop.old_names:train_detector",
+    train_taught="udlib.workshop.old_names:train_taught",
+)

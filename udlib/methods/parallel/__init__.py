@@ -1,5 +1,6 @@
 """Parallel Self-Distillation: `method` declares it, `partitions` cuts the classes."""
 
+from udlib.methods.moved import moved_names
 from udlib.methods.parallel.clustering import (
     Parts,
     cooccurrence_partition,
@@ -37,3 +38,8 @@ __all__ = [
     "scattered",
     "stored_partition",
 ]
+
+__getattr__ = moved_names(
+    __name__,
+    train_parallel="udlib.workshop.old_names:train_parallel",
+)
