@@ -125,7 +125,7 @@ class Stage:
 
 
 # A stage may build on what an earlier one gave: a method yields a stage, and is sent its history when it is trained.
-Stages = Generator[Stage, History, nn.Module]
+Stages = Generator[Stage, Any, nn.Module]
 
 
 class Cost(NamedTuple):
@@ -146,7 +146,7 @@ class Method(ABC):
         """Make the network that the method ends with, with random heads, and a backbone that is random or has `weights`."""
 
     @abstractmethod
-    def stages(self, recipe: Recipe, data: ArrayData, teachers: Mapping[str, nn.Module]) -> Stages:
+    def stages(self, recipe: Recipe, data: ArrayData, teachers: Mapping[str, Any]) -> Stages:
         """Yield the trainings in order, and return the trained network.
 
         Args:
@@ -155,7 +155,7 @@ class Method(ABC):
             teachers: the trained networks that `needs` names; the workshop brings them, in no particular mode.
         """
 
-    def check(self, recipe: Recipe, data: ArrayData) -> None:
+    def check(self, recipe: Recipe, data: ArrayData) -> None:  # noqa: B027 — most methods take all data
         """Refuse data that the recipe cannot be trained on (ValueError), before the first teacher is trained."""
 
     def needs(self, recipe: Recipe) -> dict[str, Recipe]:
@@ -174,11 +174,11 @@ class Method(ABC):
         """Propose boxes for the images of a split, for a method that looks at boxes; None for all others."""
         return None
 
-    def localise(self, network: nn.Module, data: ArrayData, dataset: MultiLabelDataset, **options) -> dict[str, float]:
+    def localise(self, network: Any, data: ArrayData, dataset: MultiLabelDataset, **options) -> dict[str, float]:
         """Measure how well a trained network finds the annotated objects; `options` are those of `training.predict`."""
         return localisation(network, data, dataset, **options)
 
-    def new_network(self, recipe: Recipe, num_classes: int) -> nn.Module:
+    def new_network(self, recipe: Recipe, num_classes: int) -> Any:
         """Make the network that training starts from: the same seed gives the same start, whatever the method."""
         set_seed(recipe.training.seed)
         return self.build(recipe, num_classes, recipe.weights)

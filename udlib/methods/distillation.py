@@ -10,13 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
 from udlib.attention import uncertainty_attention_of
 from udlib.backbones import SMALL_WIDTHS
 from udlib.heads import DualBranchNet
-from udlib.losses import uncertainty_distillation_loss
+from udlib.losses import Scale, uncertainty_distillation_loss
 from udlib.methods import supervised
 from udlib.methods.base import Cost, Method, Recipe, Stage, Stages, make_recipe, two_branch_network
 from udlib.methods.moved import moved_names
@@ -35,7 +36,7 @@ class Settings:
     temperature: float = 1.0  # of both divergences; the released code's is 3
     normalize: bool = False  # standardise both maps before they are compared
     through_weights: bool = True  # let the attention's gradient flow through w (Eq. 15) too, not only through Z
-    scale: str = "paper"  # or "released", the repaired factors of the released code
+    scale: Scale = "paper"  # or "released", the repaired factors of the released code
 
     def __post_init__(self):
         require_weights(alpha=self.alpha, beta=self.beta)
@@ -71,7 +72,7 @@ class Distillation(Method):
             steps[teacher] = steps.get(teacher, 0) + 1 / 3
         return Cost(recipe.training.epochs, steps)
 
-    def stages(self, recipe: Recipe, data: ArrayData, teachers: Mapping[str, nn.Module]) -> Stages:
+    def stages(self, recipe: Recipe, data: ArrayData, teachers: Mapping[str, Any]) -> Stages:
         """The teacher's answers until the end."""
         settings, config = recipe.settings, recipe.training
         student = self.new_network(recipe, data.targets.shape[1])

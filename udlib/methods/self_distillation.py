@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import nn
 
@@ -50,7 +51,7 @@ class SelfDistillation(Method):
         """Twice the epochs; in the second half a forward pass of the teacher, a third of a step."""
         return Cost(2 * recipe.training.epochs, {recipe.network: 1 + recipe.settings.distil / 6})
 
-    def stages(self, recipe: Recipe, data: ArrayData, teachers: Mapping[str, nn.Module]) -> Stages:
+    def stages(self, recipe: Recipe, data: ArrayData, teachers: Mapping[str, Any]) -> Stages:
         """Hard labels; then, after the restart, the answers of the best network so far."""
         settings, config = recipe.settings, recipe.training
         network = self.new_network(recipe, data.targets.shape[1])

@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
 from udlib.heads import DualBranchNet
-from udlib.losses import dual_branch_loss, label_smoothing_loss, one_over_k_softmax_loss, pal_n_loss
+from udlib.losses import Scale, dual_branch_loss, label_smoothing_loss, one_over_k_softmax_loss, pal_n_loss
 from udlib.methods.base import Method, Recipe, Stage, Stages, make_network, two_branch_network
 from udlib.methods.moved import moved_names
 from udlib.training.batches import ArrayData, Batch
@@ -30,7 +31,7 @@ class Settings:
     """What a recipe of this method may choose beyond data, network and training."""
 
     lam: float = 0.0  # λ of Eq. 12; 0 is the baseline, the paper's choice is 0.1
-    scale: str = "paper"  # or "released", the repaired sums and means of the released code
+    scale: Scale = "paper"  # or "released", the repaired sums and means of the released code
     loss: str = "ova"  # of the classifier; the others are the hard-label rows of Table 5
     temperature: float = 3.0  # of the partial softmax in loss="softmax"
     smoothing: float = 9.0  # target logits ±9 of loss="label-smoothing"
@@ -53,7 +54,7 @@ class Supervised(Method):
         """Logits that a softmax loss trained alone have no level."""
         return "softmax" if recipe.settings.loss in SOFTMAX else "sigmoid"
 
-    def stages(self, recipe: Recipe, data: ArrayData, teachers: Mapping[str, nn.Module]) -> Stages:
+    def stages(self, recipe: Recipe, data: ArrayData, teachers: Mapping[str, Any]) -> Stages:
         """Hard labels until the end."""
         network = self.new_network(recipe, data.targets.shape[1])
         yield Stage(network, supervised_loss(**asdict(recipe.settings)), data, recipe.training)
@@ -64,7 +65,7 @@ METHOD = Supervised()
 
 
 def supervised_loss(
-    lam: float = 0.1, scale: str = "paper", loss: str = "ova", temperature: float = 3.0, smoothing: float = 9.0
+    lam: float = 0.1, scale: Scale = "paper", loss: str = "ova", temperature: float = 3.0, smoothing: float = 9.0
 ) -> Callable[[DualBranchNet, Batch], dict[str, Tensor]]:
     """Make `loss_fn(network, batch)` for `training.fit`: L_b + λ L_ps, with the terms "ova" and "pal_n".
 

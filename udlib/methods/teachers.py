@@ -6,7 +6,7 @@ A teacher is a constant: it is in eval mode, on the device of the images, and no
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from udlib.datasets.proposals import Regions
 from udlib.datasets.transforms import normalise
 from udlib.heads import DualBranchNet
 from udlib.training.batches import ArrayData, Batch
-from udlib.training.devices import autocast, beside, make_accelerator
+from udlib.training.devices import autocast, beside, make_accelerator, moved
 from udlib.training.optimization import TrainingConfig
 
 
@@ -46,12 +46,11 @@ def answers(teacher: DualBranchNet, calibration: bool = True, attention: bool = 
     def ask(batch: Batch) -> TeacherAnswers:
         with torch.inference_mode():
             prediction = beside(teacher, batch.images)(batch.images, calibration=calibration)
-            parts = [prediction.logits, prediction.calibration_logits] if calibration else [prediction.logits]
-            require_finite(batch, *parts)
+            branches = prediction[:2] if calibration else prediction[:1]
+            require_finite(batch, *branches)
             maps = uncertainty_attention(teacher.head, prediction.features, teacher.pooling) if attention else None
         # Copies, since tensors made in inference mode may not take part in the student's backward pass.
-        parts = (prediction.logits, prediction.calibration_logits, maps)
-        return TeacherAnswers(*(None if part is None else part.clone() for part in parts))
+        return _each(lambda part: part.clone(), TeacherAnswers(prediction.logits, prediction.calibration_logits, maps))
 
     return ask
 
@@ -91,26 +90,26 @@ def stored_answers(ask: Ask, data: ArrayData, precision: str = "auto", batch_siz
         batch_size: images at a time.
     """
     device = make_accelerator().device  # of the teacher; the images may be too many for it
-    plain, mirrored = [], []
+    plain: list[TeacherAnswers] = []
+    mirrored: list[TeacherAnswers] = []
+    pixels = cast(Tensor, data.images)
     for rows in torch.arange(len(data.targets)).split(batch_size):
-        images = normalise(data.images[rows.to(data.images.device)].to(device))
+        images = normalise(pixels[rows.to(pixels.device)].to(device))
         for parts, view, flip in ((plain, images, False), (mirrored, images.flip(3), True)):
             with autocast(device, precision):
                 view = view.contiguous(memory_format=torch.channels_last)
-                parts.append(ask(Batch(view, None, None, rows, _regions(data, rows, flip, device))))
-    both = [_joined(plain), _joined(mirrored)]
+                parts.append(ask(Batch(view, data.targets[rows], None, rows, _regions(data, rows, flip, device))))
+    as_they_are, flipped = _joined(plain), _joined(mirrored)
 
     def look_up(batch: Batch) -> TeacherAnswers:
-        def view(as_they_are: Tensor | None, flipped: Tensor | None) -> Tensor | None:
-            if as_they_are is None:
-                return None
-            rows = batch.index.to(as_they_are.device)
+        def view(plain: Tensor, mirrored: Tensor) -> Tensor:
+            rows = batch.index.to(plain.device)
             if batch.mirrored is None:
-                return as_they_are[rows]
-            which = batch.mirrored.to(as_they_are.device).view(-1, *[1] * (as_they_are.ndim - 1))
-            return torch.where(which, flipped[rows], as_they_are[rows])
+                return plain[rows]
+            which = batch.mirrored.to(plain.device).view(-1, *[1] * (plain.ndim - 1))
+            return torch.where(which, mirrored[rows], plain[rows])
 
-        return TeacherAnswers(*(view(*parts) for parts in zip(*both)))
+        return _each(view, as_they_are, flipped)
 
     return look_up
 
@@ -122,7 +121,12 @@ def _regions(data: ArrayData, rows: Tensor, mirrored: bool, device: torch.device
 
 
 def _joined(parts: Sequence[TeacherAnswers]) -> TeacherAnswers:
-    return TeacherAnswers(*(None if part[0] is None else torch.cat(part) for part in zip(*parts)))
+    return _each(lambda *pieces: torch.cat(pieces), *parts)
+
+
+def _each(function: Callable[..., Tensor], *answers: TeacherAnswers) -> TeacherAnswers:
+    """Apply a function to each kind of answer that there is."""
+    return TeacherAnswers._make(None if parts[0] is None else function(*parts) for parts in zip(*answers))
 
 
 def require_same_number(known: int, num_classes: int) -> None:
@@ -148,9 +152,9 @@ def require_same_classes(teacher: Sequence[str], student: Sequence[str]) -> None
     raise ValueError(f"class {at} is '{teacher[at]}' to the teacher and '{student[at]}' to the student: use one order")
 
 
-def on_teachers_device(teacher: nn.Module, config: TrainingConfig) -> nn.Module:
+def on_teachers_device(teacher: nn.Module, config: TrainingConfig) -> Any:
     """The teacher on the device that trains, in the layout that pays there, in eval mode."""
     device = make_accelerator().device
     # On a CPU the layout gains a small teacher nothing, and changes the last bits of its answers.
     on_gpu = config.channels_last and device.type == "cuda"
-    return teacher.to(device, memory_format=torch.channels_last if on_gpu else torch.preserve_format).eval()
+    return moved(teacher, device, torch.channels_last if on_gpu else torch.preserve_format).eval()

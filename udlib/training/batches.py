@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass, fields, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -15,10 +15,18 @@ from udlib.datasets.proposals import Proposals, Regions
 
 @dataclass(frozen=True)
 class ArrayData:
-    """N images and their labels. Images: uint8 (N, 3, H, W) in memory, or a Dataset whose item i is image i
-    (or a tuple that starts with it). Uint8 images are augmented and normalised in the loop; float ones are taken as
-    they come. `targets` (N, C) in {0, 1}; `ignore` bool (N, C), left out of the loss; `difficult` bool (N, C), kept
-    for evaluation; `proposals`, the boxes of each image, for a detector.
+    """N images and their labels.
+
+    Args:
+        images: uint8 (N, 3, H, W) in memory, or a Dataset whose item i is image i (or a tuple that starts with it). Uint8
+            images are augmented and normalised in the loop; float ones are taken as they come.
+        targets: (N, C) in {0, 1}.
+        ignore: bool (N, C), labels that are left out of the loss.
+        difficult: bool (N, C), kept for evaluation.
+        proposals: the boxes of each image, for a detector.
+
+    Raises:
+        ValueError: for other shapes, types or labels.
     """
 
     images: Tensor | Dataset
@@ -28,23 +36,22 @@ class ArrayData:
     proposals: Proposals | None = None
 
     def __post_init__(self):
-        if isinstance(self.images, Tensor) and (self.images.dtype != torch.uint8 or self.images.ndim != 4):
-            found = f"{self.images.dtype} {tuple(self.images.shape)}"
-            raise ValueError(f"images are {found}: expected torch.uint8 (N, 3, H, W)")
-        if self.targets.ndim != 2 or len(self.targets) != len(self.images) or self.targets.numel() == 0:
-            found = f"{len(self.images)} images, targets {tuple(self.targets.shape)}"
-            raise ValueError(f"{found}: expected targets (N, C) with one row per image")
-        wrong = ((self.targets != 0) & (self.targets != 1)).nonzero()
+        images, targets, shape = self.images, self.targets, tuple(self.targets.shape)
+        if isinstance(images, Tensor) and (images.dtype != torch.uint8 or images.ndim != 4):
+            raise ValueError(f"images are {images.dtype} {tuple(images.shape)}: expected torch.uint8 (N, 3, H, W)")
+        count = len(cast(Sized, images))
+        if targets.ndim != 2 or len(targets) != count or targets.numel() == 0:
+            raise ValueError(f"{count} images, targets {shape}: expected targets (N, C) with one row per image")
+        wrong = ((targets != 0) & (targets != 1)).nonzero()
         if len(wrong):
             where = wrong[0].tolist()
-            raise ValueError(f"targets hold {self.targets[tuple(where)].item()} at {where}: expected only 0 and 1")
+            raise ValueError(f"targets hold {targets[tuple(where)].item()} at {where}: expected only 0 and 1")
         for name, mask in {"ignore": self.ignore, "difficult": self.difficult}.items():
-            if mask is not None and (mask.shape != self.targets.shape or mask.dtype != torch.bool):
-                found = f"{mask.dtype} {tuple(mask.shape)}"
-                raise ValueError(f"{name} is {found}: expected torch.bool {tuple(self.targets.shape)}")
-        if self.proposals is not None and len(self.proposals) != len(self.targets):
+            if mask is not None and (mask.shape != targets.shape or mask.dtype != torch.bool):
+                raise ValueError(f"{name} is {mask.dtype} {tuple(mask.shape)}: expected torch.bool {shape}")
+        if self.proposals is not None and len(self.proposals) != len(targets):
             raise ValueError(
-                f"proposals are of {len(self.proposals)} images, and there are {len(self.targets)}: expected the same"
+                f"proposals are of {len(self.proposals)} images, and there are {len(targets)}: expected the same"
             )
 
     def only(self, classes: Sequence[int]) -> ArrayData:
@@ -60,8 +67,8 @@ class ArrayData:
             return self
         if self.images.nbytes > torch.cuda.mem_get_info(device)[0] / 2:
             return self
-        moved = {part.name: getattr(self, part.name) for part in fields(self)}
-        return ArrayData(**{name: None if value is None else value.to(device) for name, value in moved.items()})
+        values: dict[str, Any] = {part.name: getattr(self, part.name) for part in fields(self)}
+        return replace(self, **{name: value.to(device) for name, value in values.items() if value is not None})
 
 
 class Batch(NamedTuple):
@@ -70,16 +77,17 @@ class Batch(NamedTuple):
     images: Tensor  # (B, 3, H, W) float32
     targets: Tensor  # (B, C) float32
     ignore: Tensor | None  # (B, C) bool, True = left out of the loss
-    index: Tensor  # (B,) rows of the data, on the CPU
+    index: Tensor  # type: ignore[assignment]  # (B,) rows of the data, on the CPU; it hides tuple.index
     regions: Regions | None = None  # the boxes of the images as they are here, mirrored with them
-    mirrored: Tensor | None = None  # (B,) bool, which images were mirrored; None where none was, or nobody knows
+    mirrored: Tensor | None = None  # (B,) bool, which images were mirrored; None where none was
 
 
 def as_data(data: ArrayData | Dataset) -> ArrayData:
-    """A data set of `udlib.datasets` with its labels as they are: difficult ones count as positive in training."""
+    """Take a data set of `udlib.datasets` with its labels as they are: difficult ones count as positive in training."""
     if isinstance(data, ArrayData):
         return data
-    return ArrayData(data, data.targets, difficult=data.difficult)
+    dataset = cast(Any, data)
+    return ArrayData(data, dataset.targets, difficult=dataset.difficult)
 
 
 def require_positives(data: ArrayData) -> None:
@@ -100,52 +108,61 @@ def load(
     workers: int,
     mirrored: Callable[[], Tensor | None] | None = None,
 ) -> Iterator[Batch]:
-    """The batches with these rows, on the device; uint8 images go through `prepare` there.
+    """Load batches onto a device.
 
-    `mirrored()` says after each `prepare` which images (B,) it mirrored, so that their boxes follow; None, or no function:
-    none of them.
+    Args:
+        data: N images and their labels.
+        indices: the rows of each batch.
+        prepare: makes float images of uint8 ones, on the device.
+        device: where the batches go.
+        workers: processes that decode a Dataset's images.
+        mirrored: says after each `prepare` which images, bool (B,), it mirrored, so that their boxes follow. None as its
+            answer, or in its place, says that no image was mirrored.
+
+    Raises:
+        ValueError: for float images with boxes, since nobody knows how such images were moved.
     """
     if isinstance(data.images, Tensor):
         images: Iterable[Tensor] = gathered(data.images, indices)
     else:
-        images = DataLoader(
-            ImagesOnly(data.images), batch_sampler=indices, num_workers=workers, pin_memory=device.type == "cuda"
-        )
+        pinned = device.type == "cuda"
+        batches = cast(Any, indices)
+        images = DataLoader(ImagesOnly(data.images), batch_sampler=batches, num_workers=workers, pin_memory=pinned)
     labels = data.targets.device
-    for rows, pixels in zip(indices, images):
-        pixels = taken = pixels.to(device, non_blocking=True)
-        if taken.dtype == torch.uint8:
-            pixels = prepare(taken)
-            if pixels.untyped_storage().data_ptr() == taken.untyped_storage().data_ptr():
+    for rows, stored in zip(indices, images):
+        pixels = raw = stored.to(device, non_blocking=True)
+        which = None
+        if raw.dtype == torch.uint8:
+            pixels = prepare(raw)
+            which = mirrored() if mirrored is not None else None
+            if pixels.untyped_storage().data_ptr() == raw.untyped_storage().data_ptr():
                 pixels = pixels.clone()  # the next batch may be written over this one
+        elif data.proposals is not None and mirrored is not None:
+            raise ValueError(
+                f"images come as {raw.dtype}, moved by their data set perhaps, and their boxes cannot follow: "
+                "give uint8 images"
+            )
         targets = data.targets[rows.to(labels)].to(device, torch.float32)
         ignore = None if data.ignore is None else data.ignore[rows.to(labels)].to(device)
         regions = None if data.proposals is None else data.proposals.of(rows).to(device)
-        which = mirrored() if mirrored is not None and taken.dtype == torch.uint8 else None
-        if regions is not None and mirrored is not None:
-            if taken.dtype != torch.uint8:
-                raise ValueError(
-                    f"images come as {taken.dtype}, moved by their data set perhaps, and their boxes cannot follow: "
-                    "give uint8 images"
-                )
-            if which is not None:
-                regions = regions.mirrored(which)
+        if regions is not None and which is not None:
+            regions = regions.mirrored(which)
         yield Batch(pixels.contiguous(memory_format=torch.channels_last), targets, ignore, rows, regions, which)
 
 
 def gathered(images: Tensor, indices: list[Tensor]) -> Iterator[Tensor]:
-    """These rows of the images, in memory as they are. On a CPU the next ones are written over the last, where as many: new
-    memory costs as much time as the copy, and what becomes of a batch is its own."""
-    last = images.is_contiguous(memory_format=torch.channels_last)
-    images = images.permute(0, 2, 3, 1) if last else images
-    found = None
+    """Take these rows of the images, batch by batch, in the layout in which they lie in memory."""
+    channels_last = images.is_contiguous(memory_format=torch.channels_last)
+    images = images.permute(0, 2, 3, 1) if channels_last else images
+    batch = None
     for rows in indices:
         rows = rows.to(images.device)
-        if found is None or images.device.type != "cpu" or len(found) != len(rows):
-            found = images.index_select(0, rows)
+        if batch is None or images.device.type != "cpu" or len(batch) != len(rows):
+            batch = images.index_select(0, rows)
         else:
-            torch.index_select(images, 0, rows, out=found)
-        yield found.permute(0, 3, 1, 2) if last else found
+            # Over the last batch, which its reader has copied by now: new memory costs as much time as the copy.
+            torch.index_select(images, 0, rows, out=batch)
+        yield batch.permute(0, 3, 1, 2) if channels_last else batch
 
 
 class ImagesOnly(Dataset):

@@ -21,25 +21,32 @@ import udlib
 # How launchers (accelerate and torchrun, Open MPI, Intel MPI and MPICH, srun) tell a process how many there are.
 WORLDS = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
 
-P, T, N = ParamSpec("P"), TypeVar("T"), TypeVar("N", bound=nn.Module)
+P = ParamSpec("P")
+T = TypeVar("T")
+N = TypeVar("N", bound=nn.Module)
 
 
 def make_accelerator() -> Accelerator:
-    """CUDA where there is one, else the CPU (said aloud, or two CPU processes would train two separate models).
+    """Make accelerate use the GPU if there is one, and the CPU if there is none.
 
-    Precision is not accelerate's here: its state is set once per process, and a notebook trains in several.
-
-    Raises RuntimeError as `require_one_world` does.
+    Raises:
+        RuntimeError: as `require_one_world` does.
     """
+    # The CPU is named outright, or two CPU processes would train two separate models. Precision is not accelerate's here:
+    # its state is set once per process, and a notebook trains in several precisions.
     accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision="no")
     require_one_world(accelerator.num_processes)
     return accelerator
 
 
 def require_one_world(processes: int) -> None:
-    """Refuse to go on alone where a launcher has started several processes: RuntimeError that says how to start them.
+    """Refuse to go on alone where a launcher has started several processes.
 
-    `processes` is how many see each other.
+    Args:
+        processes: how many processes see each other.
+
+    Raises:
+        RuntimeError: saying how to start them.
     """
     launched = {name: os.environ[name] for name in WORLDS if os.environ.get(name, "1") not in ("", "1")}
     if launched and processes == 1:
@@ -51,7 +58,7 @@ def require_one_world(processes: int) -> None:
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
-    """ "auto" → "bf16" where the hardware multiplies in bfloat16, else "fp32": emulated, bfloat16 is the slower one."""
+    """Resolve "auto" to "bf16" where the hardware multiplies in bfloat16, else to "fp32": emulated bfloat16 is slower."""
     if precision != "auto":
         return precision
     if device.type == "cuda":
@@ -66,19 +73,16 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 
 
 def keeps_devices(function: Callable[P, T]) -> Callable[P, T]:
-    """For a function that computes with networks it is given, on a GPU perhaps: they end on the device where they began.
+    """Decorate a function that may move the networks among its arguments to a GPU: they end on the device where they began.
 
-    Networks among the arguments count, and those in a mapping that is an argument.
+    Networks in a mapping that is an argument count too.
     """
 
     @functools.wraps(function)
     def at_home(*args: P.args, **kwargs: P.kwargs) -> T:
-        given = [
-            part
-            for value in (*args, *kwargs.values())
-            for part in (value.values() if isinstance(value, Mapping) else [value])
-        ]
-        homes = [(part, device_of(part)) for part in given if isinstance(part, nn.Module)]
+        values = [*args, *kwargs.values()]
+        parts = [part for value in values for part in (value.values() if isinstance(value, Mapping) else [value])]
+        homes = [(part, device_of(part)) for part in parts if isinstance(part, nn.Module)]
         try:
             return function(*args, **kwargs)
         finally:
@@ -91,6 +95,11 @@ def keeps_devices(function: Callable[P, T]) -> Callable[P, T]:
 def device_of(network: nn.Module) -> torch.device:
     """Where a network's parameters are; without any, the CPU."""
     return next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
+
+
+def moved(network: N, device: torch.device, layout: torch.memory_format) -> N:
+    """The network, moved to a device, with its convolutions' weights in this layout."""
+    return network.to(device, memory_format=layout)  # type: ignore[call-overload]  # torch's types lack the pair
 
 
 def beside(network: N, tensor: torch.Tensor) -> N:
@@ -127,10 +136,19 @@ def compiled_or_not(module: nn.Module, wanted: bool) -> AbstractContextManager:
 
 
 def within_memory(run: Callable[[int], T], batch: int, trial: Callable[[int], object], least: int = 1) -> T:
-    """`run(batch)`; where a GPU's memory is too small for it, RuntimeError that says which batch would fit.
+    """Run something with a batch size; where a GPU's memory is too small for it, say which batch size would fit.
 
-    That number is tried, not guessed: `trial(b)`, one step with b images, say, runs for half the batch, half of that and
-    so on down to `least`, until one fits.
+    That number is tried, not guessed: after a failure, trials with half the batch, half of that and so on run until one
+    fits.
+
+    Args:
+        run: called with the batch size; its result is returned.
+        batch: images at a time.
+        trial: one step with so many images.
+        least: the smallest batch size that is tried.
+
+    Raises:
+        RuntimeError: where the memory is too small, with the batch size that would fit.
     """
     try:
         return run(batch)

@@ -29,7 +29,7 @@ from udlib.training.checkpoints import (
     save_checkpoint,
     training_tensors,
 )
-from udlib.training.devices import autocast, compiled_or_not, keeps_devices, make_accelerator
+from udlib.training.devices import autocast, compiled_or_not, keeps_devices, make_accelerator, moved
 from udlib.training.optimization import (
     TrainingConfig,
     generator,
@@ -179,10 +179,10 @@ def fit(
                 row = training.run_epoch(epoch, bar)
                 last = epoch + 1 == training.epochs
                 if watch.validate is not None and ((epoch + 1) % watch.every == 0 or last):
-                    training.validate(watch, row)
+                    training.validated(watch.validate(training.result), watch.select, row)
                 bar.set(**{name: row[name] for name in ("epoch", "total", watch.select) if name in row})
-                if saving.folder is not None and ((epoch + 1) % saving.every == 0 or last):
-                    training.save(saving)
+                if (folder := saving.below("")) is not None and ((epoch + 1) % saving.every == 0 or last):
+                    training.save(folder)
                 if watch.on_epoch is not None:
                     watch.on_epoch(epoch + 1, training.result, row)
         except KeyboardInterrupt:
@@ -217,7 +217,7 @@ class _Training:
 
         self.model, self.data, self.loss_fn, self.config, self.augment = model, data, loss_fn, config, augment
         layout = torch.channels_last if config.channels_last else torch.preserve_format
-        model.to(self.accelerator.device, memory_format=layout)
+        moved(model, self.accelerator.device, layout)
         self.average = running_average(model, config, self.total_steps) if config.ema else None
         self.result = self.average.module if self.average else model  # what is validated, watched and kept
         self.network = self.accelerator.prepare_model(model)
@@ -225,16 +225,18 @@ class _Training:
         self.compiled = compiled_or_not(getattr(model, "backbone", model), config.compile)
         self.optimizer = make_optimizer(model, config)
         self.max_steps, self.saved = max_steps, 0
-        self.history, self.best = History(), {}
+        self.history = History()
+        self.best: dict[str, Tensor] = {}
 
     def resume(self, saving: Saving) -> None:
         """Go on from the checkpoint, if there is one."""
         self.described = describe(self.config, self.data, {**saving.identity, "max_steps": self.max_steps})
-        checkpoint = None if saving.folder is None else load_checkpoint(saving.folder)
-        if checkpoint is not None:
+        folder = saving.below("")
+        checkpoint = None if folder is None else load_checkpoint(folder)
+        if folder is not None and checkpoint is not None:
             tensors, state = checkpoint
-            require_resumable(state["identity"], self.described, saving.folder)
-            restore_training(tensors, self.model, self.optimizer, saving.folder, self.average)
+            require_resumable(state["identity"], self.described, folder)
+            restore_training(tensors, self.model, self.optimizer, folder, self.average)
             self.history = History(state["rows"], state["best_epoch"])
             self.best = {name: value for name, value in tensors.items() if name.startswith("best/")}
         self.saved = len(self.history.rows)
@@ -303,18 +305,18 @@ class _Training:
             bar.update(len(batch.index) * self.processes)
         return dict(zip(sums, self.accelerator.reduce(torch.stack(list(sums.values())), "mean").tolist()))
 
-    def validate(self, watch: Watch, row: dict[str, float]) -> None:
+    def validated(self, numbers: Mapping[str, float], select: str, row: dict[str, float]) -> None:
         """Add the validation numbers to the epoch's row, and remember its weights if it is the best so far."""
-        row |= {name: float(value) for name, value in watch.validate(self.result).items()}
-        if self.history.improved(watch.select):
+        row |= {name: float(value) for name, value in numbers.items()}
+        if self.history.improved(select):
             self.best = {f"best/{name}": value.cpu().clone() for name, value in self.result.state_dict().items()}
 
-    def save(self, saving: Saving) -> None:
+    def save(self, folder: Path) -> None:
         """Write the checkpoint; the first of several processes writes, and all wait for it."""
         if self.rank == 0:
             state = {"identity": self.described, "rows": self.history.rows, "best_epoch": self.history.best_epoch}
             tensors = training_tensors(self.model, self.optimizer, self.average) | self.best
-            save_checkpoint(saving.folder, tensors, state)
+            save_checkpoint(folder, tensors, state)
         self.accelerator.wait_for_everyone()
         self.saved = len(self.history.rows)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import nn
 
@@ -138,7 +139,7 @@ class WeaklySupervisedDetection(Method):
         boxed = settings.boxed and (settings.part == "teacher" or split == "train")
         return proposals(dataset, settings.proposals) if boxed else None
 
-    def localise(self, network: nn.Module, data: ArrayData, dataset: MultiLabelDataset, **options) -> dict[str, float]:
+    def localise(self, network: Any, data: ArrayData, dataset: MultiLabelDataset, **options) -> dict[str, float]:
         """A detector is measured by its boxes, a student as every classifier."""
         if isinstance(network, Detector):
             return detection(network, data, dataset, **options)
@@ -146,7 +147,8 @@ class WeaklySupervisedDetection(Method):
 
     def cost(self, recipe: Recipe) -> Cost:
         """Pooled regions double a step, in stage 1 too; a small teacher's answers are stored before stage 2."""
-        settings, epochs, steps = recipe.settings, recipe.training.epochs, {}
+        settings, epochs = recipe.settings, recipe.training.epochs
+        steps: dict[str, float] = {}
         if settings.part == "teacher":
             return Cost(epochs, {recipe.network: REGION_STEP})
         first = settings.stage_epochs * settings.features
@@ -164,7 +166,7 @@ class WeaklySupervisedDetection(Method):
         if settings.part == "student" and stage_1_epochs(settings, epochs) >= epochs:
             raise ValueError(f"epochs is {epochs}: two stages need at least 2")
 
-    def stages(self, recipe: Recipe, data: ArrayData, teachers: Mapping[str, nn.Module]) -> Stages:
+    def stages(self, recipe: Recipe, data: ArrayData, teachers: Mapping[str, Any]) -> Stages:
         """One stage for the detector. For a student the features, where they are taught, and then labels and predictions."""
         if recipe.settings.part == "teacher":
             return self._detector_stage(recipe, data)
@@ -178,7 +180,7 @@ class WeaklySupervisedDetection(Method):
         yield Stage(detector, detection_loss, data, config, augment=augment)
         return detector
 
-    def _student_stages(self, recipe: Recipe, data: ArrayData, teacher: nn.Module | None) -> Stages:
+    def _student_stages(self, recipe: Recipe, data: ArrayData, teacher: Any) -> Stages:
         """Both stages together have the recipe's epochs, so that a student costs no more of them than one without a teacher."""
         settings, config = recipe.settings, recipe.training
         first = stage_1_epochs(settings, config.epochs)
@@ -189,8 +191,8 @@ class WeaklySupervisedDetection(Method):
         if settings.features:
             own = replace(config, epochs=first, seed=mixed_seed(config.seed, 1))
             region_student = RegionStudent(student, teacher, settings.hidden)
-            loss_fn = feature_loss(teacher)
-            yield Stage(region_student, loss_fn, data, own, "stage 1", {"stage": 1}, validated=False, keep="last")
+            features = feature_loss(teacher)
+            yield Stage(region_student, features, data, own, "stage 1", {"stage": 1}, validated=False, keep="last")
 
         rest = replace(config, epochs=config.epochs - first)
         label = {"stage": 2}
@@ -199,8 +201,8 @@ class WeaklySupervisedDetection(Method):
             return student
         ask = predictions_of(teacher, settings.sharpen) if settings.boxed else answers(teacher.eval(), False, False)
         scaled = ScaledStudent(student, settings.scale)
-        loss_fn = prediction_loss(stored_where_few(ask, data, rest))
-        history = yield Stage(scaled, loss_fn, data, rest, "stage 2", label, student="student")
+        predictions = prediction_loss(stored_where_few(ask, data, rest))
+        history = yield Stage(scaled, predictions, data, rest, "stage 2", label, student="student")
         history.rows[-1] |= {f"scale {k}": value for k, value in enumerate(scaled.scale.tolist())}
         return student
 

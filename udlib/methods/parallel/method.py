@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -102,7 +103,7 @@ class ParallelSelfDistillation(Method):
         for parts in recipe.settings.groups().values():
             require_partition(parts, data.targets.shape[1])
 
-    def stages(self, recipe: Recipe, data: ArrayData, teachers: Mapping[str, nn.Module]) -> Stages:
+    def stages(self, recipe: Recipe, data: ArrayData, teachers: Mapping[str, Any]) -> Stages:
         """The labels and the teachers' logits, both until the end."""
         settings, config = recipe.settings, recipe.training
         asks = {}
