@@ -7,11 +7,13 @@ import torch
 
 from udlib import files, posthoc
 from udlib.calibration import expected_calibration_error
+from udlib.course import data as course_data
 from udlib.course import recipes
 from udlib.course import store as experiments
-from udlib.course.store import Run, Split, for_profile, load, load_or_run, measure, recipe, save, train
+from udlib.course.store import Run, for_profile, load, load_or_run, recipe, save, train
 from udlib.datasets.scenes import scenes
 from udlib.metrics import mean_average_precision, precision_recall_f1
+from udlib.training.evaluation import Split, measure
 
 TINY = {"limit": 40, "epochs": 1, "batch_size": 20, "network": "small_narrow", "embedding": 8}
 
@@ -20,6 +22,7 @@ TINY = {"limit": 40, "epochs": 1, "batch_size": 20, "network": "small_narrow", "
 def own_store(tmp_path, monkeypatch):
     """A store of its own; recipes keep their size."""
     monkeypatch.setattr(experiments, "store", lambda: tmp_path / "results")
+    monkeypatch.setattr(experiments, "results_folder", lambda: tmp_path / "shipped")
     monkeypatch.setattr(experiments, "for_profile", lambda chosen: chosen)
     monkeypatch.setattr(experiments, "data_root", lambda: tmp_path / "data")
     monkeypatch.setenv("UDLIB_PROFILE", "course")
@@ -58,7 +61,7 @@ def test_a_recipe_survives_flattening():
 
 
 def test_a_recipe_of_some_classes_is_a_key_and_reads_their_labels_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(experiments, "dataset", cached_scenes(tmp_path))
+    monkeypatch.setattr(course_data, "dataset", cached_scenes(tmp_path))
     whole, some = recipe(), recipe(classes=[5, 2])
     assert (
         some.classes == (5, 2) and hash(some) == hash(recipe(classes=(5, 2))) and some.key != recipe(classes=(2, 5)).key
@@ -142,8 +145,8 @@ def test_a_full_disk_leaves_the_old_result_intact(own_store, monkeypatch):
 
 
 def test_load_or_run_trains_once_says_what_it_costs_and_then_loads(own_store, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(experiments, "dataset", cached_scenes(tmp_path))
-    experiments._images.cache_clear()
+    monkeypatch.setattr(course_data, "dataset", cached_scenes(tmp_path))
+    course_data._images.cache_clear()
     chosen = recipe(seed=5, **TINY)
     first = load_or_run(chosen)
     assert "training supervised(" in capsys.readouterr().out
@@ -153,7 +156,7 @@ def test_load_or_run_trains_once_says_what_it_costs_and_then_loads(own_store, mo
     assert measure(again.test_logits, again.labels("test")).items() <= again.metrics["test"].items()
     assert {"class_energy_easy", "area_easy"} <= again.metrics["test"].keys() - again.metrics["val"].keys()
     assert again.model is None and first.model is not None
-    experiments._images.cache_clear()
+    course_data._images.cache_clear()
 
 
 def cached_scenes(folder):
@@ -327,8 +330,8 @@ def test_a_run_without_its_logits_says_how_to_get_them(tmp_path):
 
 
 def test_a_softmax_alone_has_a_ranking_and_no_calibration(own_store, monkeypatch, tmp_path):
-    monkeypatch.setattr(experiments, "dataset", cached_scenes(tmp_path))
-    experiments._images.cache_clear()
+    monkeypatch.setattr(course_data, "dataset", cached_scenes(tmp_path))
+    course_data._images.cache_clear()
     for loss in ("softmax", "one-over-k"):
         run = train(recipe(loss=loss, **TINY))
         found = run.labels("test")
@@ -341,4 +344,4 @@ def test_a_softmax_alone_has_a_ranking_and_no_calibration(own_store, monkeypatch
         with pytest.raises(ValueError, match="have no level: rank by their softmax"):
             run.probabilities()
     assert "NLL" in train(recipe(loss="label-smoothing", **TINY)).metrics["test"]
-    experiments._images.cache_clear()
+    course_data._images.cache_clear()

@@ -69,13 +69,18 @@ def store() -> Path:
 
 
 def results_folder() -> Path:
-    """The folder of the results that ship: `data/results` of the checkout."""
+    """The folder of the results that ship: `data/results` of the checkout, where 0.1 also kept the reader's own.
+
+    There are none in the smoke profile, where everything is trained.
+    """
+    if profile() == "smoke":
+        return store() / "none"
     return (checkout() / "data" if checkout() else data_root()) / "results"
 
 
 def shipped() -> PackedResults:
-    """The results that ship with the course; none in the smoke profile, where everything is trained."""
-    return PackedResults(store() / "none" if profile() == "smoke" else results_folder())
+    """The packed results that ship with the course."""
+    return PackedResults(results_folder())
 
 
 def stored_keys() -> set[str]:
@@ -113,10 +118,10 @@ def load(recipe: Recipe, folder: Path | None = None) -> Run | None:
     Raises:
         ValueError: for a damaged result, or one of another recipe.
     """
-    stored = load_checkpoint(folder or result_folder(recipe))
-    if stored is None and folder is None:
-        return _load_shipped(recipe)
-    return None if stored is None else _run(recipe, *stored, f"'{folder or result_folder(recipe)}'")
+    for place in [result_folder(recipe), results_folder() / recipe.key] if folder is None else [folder]:
+        if (stored := load_checkpoint(place)) is not None:
+            return _run(recipe, *stored, f"'{place}'")
+    return _load_shipped(recipe) if folder is None else None
 
 
 def _load_shipped(recipe: Recipe) -> Run | None:
@@ -154,7 +159,13 @@ def save_model(run: Run) -> Path:
 def has_model(recipe: Recipe) -> bool:
     """Whether the trained network of a recipe is stored, at the size of the profile."""
     recipe = for_profile(recipe)
-    return (model_folder(recipe) / "state.json").exists() or recipe.key in shipped().network_keys()
+    folders = (model_folder(recipe), _model_of_01(recipe))
+    return any((folder / "state.json").exists() for folder in folders) or recipe.key in shipped().network_keys()
+
+
+def _model_of_01(recipe: Recipe) -> Path:
+    """Where udlib 0.1 kept a network that was trained again."""
+    return results_folder() / "models" / recipe.key
 
 
 def load_model(recipe: Recipe) -> nn.Module:
@@ -165,7 +176,7 @@ def load_model(recipe: Recipe) -> nn.Module:
     """
     recipe = for_profile(recipe)
     folder = model_folder(recipe)
-    stored = load_checkpoint(folder) or shipped().network(recipe.key)
+    stored = load_checkpoint(folder) or load_checkpoint(_model_of_01(recipe)) or shipped().network(recipe.key)
     if stored is None:
         run = load_or_run(recipe, retrain=True)
         save_model(run)
