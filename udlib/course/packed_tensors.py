@@ -66,5 +66,7 @@ def _expanded(value: Tensor, dtype: str = "", shape: tuple[int, ...] = ()) -> Te
     kind = np.dtype(NUMBERS[dtype])
     size = int(np.prod(shape)) * kind.itemsize
     content = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=FILTERS).decompress(value.numpy().tobytes(), size)
+    if len(content) != size:
+        raise ValueError(f"{len(content)} bytes for the shape {shape}, which takes {size}")
     planes = np.frombuffer(content, np.uint8).reshape(kind.itemsize, -1)
     return torch.from_numpy(np.ascontiguousarray(planes.T).view(kind).reshape(shape))
