@@ -14,8 +14,9 @@ import typer
 from typer.testing import CliRunner
 
 from udlib.cli.packing import pack as pack_command
-from udlib.course import packed_tables, packing, recipes
+from udlib.course import packed_tables, packed_tensors, packing, recipes
 from udlib.course.packed import MOVING, PackedResults
+from udlib.course.packed_tensors import tensors_file
 from udlib.course.packing import PREPARING, file_name, pack
 from udlib.methods.base import recipe
 from udlib.training.checkpoints import load_checkpoint, save_checkpoint
@@ -83,7 +84,7 @@ def test_every_number_comes_back_and_each_run_stands_in_one_file(runs, results):
     assert packed.row(shared).groups == ("lambda/0", "size/wide") and packed.row(shared).logits == "lambda"
     assert (packed.row(wide).logits, packed.row(groups["lambda/1"][0]).logits) == ("size", "")
     with safetensors.safe_open(results / "logits" / "size.safetensors", "pt") as file:
-        assert file.keys() == [f"{wide}/test_logits"]
+        assert list(file.keys()) == [f"{wide}/test_logits"]
 
 
 def test_what_is_not_packed_is_none_or_empty(results, tmp_path):
@@ -337,7 +338,7 @@ def test_tables_that_contradict_one_another_are_refused(results, runs):
     refuses("metrics.csv' starts with the columns", lines)
     refuses("provenance.json' does not describe the run x-", [header, lines[0].replace("scenes", "x", 1)])
     forge(results, "metrics.csv", whole["metrics.csv"])
-    forge(results, "logits/size.safetensors", safetensors.torch.save({"other/val_logits": torch.zeros(1)}))
+    forge(results, "logits/size.safetensors", tensors_file({"other/val_logits": torch.zeros(1)}, {}))
     with pytest.raises(ValueError, match=f"size.safetensors' holds no logits of {wide}"):
         PackedResults(results).logits(wide)
     sources = json.loads((results / "provenance.json").read_bytes())
@@ -346,7 +347,7 @@ def test_tables_that_contradict_one_another_are_refused(results, runs):
     with pytest.raises(ValueError, match="provenance.json' does not list 'logits/size.safetensors'"):
         PackedResults(results).logits(wide)
     (results / "models").mkdir()
-    forge(results, "models/x.safetensors", safetensors.torch.save({"weight": torch.zeros(1)}))
+    forge(results, "models/x.safetensors", tensors_file({"weight": torch.zeros(1)}, {}))
     with pytest.raises(ValueError, match="x.safetensors' does not say which recipe"):
         PackedResults(results).network("x")
 
@@ -417,6 +418,46 @@ def test_values_of_every_kind_survive_the_tables():
     rows = {"k": packed_tables.Row({"method": "m", "seed": 2}, {"val": values, "test": {"a b": 1}}, ("g/1", "h"), "g")}
     columns, cells = packed_tables.split_metrics(packed_tables.metrics_table(rows))
     assert repr(packed_tables.metrics_row(columns, cells["k"])) == repr(rows["k"])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.int64, torch.bool])
+@pytest.mark.parametrize("shape", [(), (0, 3), (1,), (500, 16), (3, 2, 5)])
+def test_every_bit_of_a_tensor_survives_its_file(tmp_path, dtype, shape):
+    draws = 10 * torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    tensors = {
+        "a/x": draws.to(dtype),
+        "b": (draws.mT if draws.dim() > 1 else -draws).to(dtype),
+        "empty": torch.zeros(0),
+    }
+    (tmp_path / "file").write_bytes(packed_tensors.tensors_file(tensors, {"note": "é"}))
+    again, metadata = packed_tensors.read_tensors(tmp_path / "file", lambda name: True)
+    assert metadata == {"note": "é"} and again.keys() == tensors.keys()
+    for name, value in tensors.items():
+        assert again[name].dtype == value.dtype and again[name].shape == value.shape
+        assert again[name].contiguous().numpy().tobytes() == value.contiguous().numpy().tobytes()
+    assert packed_tensors.read_tensors(tmp_path / "file", lambda name: name == "b")[0].keys() == {"b"}
+
+
+def test_logits_shrink_by_a_seventh_and_nan_and_infinity_survive(tmp_path):
+    logits = (3 * torch.randn(4000, 16, generator=torch.Generator().manual_seed(0))).half()
+    logits[0, :4] = torch.tensor([math.nan, math.inf, -math.inf, -0.0]).half()
+    (tmp_path / "file").write_bytes(packed_tensors.tensors_file({"x": logits}, {}))
+    again = packed_tensors.read_tensors(tmp_path / "file", lambda name: True)[0]["x"]
+    assert again.numpy().tobytes() == logits.numpy().tobytes()
+    assert (tmp_path / "file").stat().st_size < 6 / 7 * 2 * logits.numel(), (
+        "real ones, less even than these, by a fifth"
+    )
+
+
+@pytest.mark.parametrize(
+    "note",
+    ["{}", "[1]", '[{"x": ["float16", [9]]}, {}]', '[{"x": ["object", [1]]}, {}]', '[{"x": ["float16", [-2]]}, {}]'],
+)
+def test_a_safetensors_file_of_another_kind_is_refused(tmp_path, note):
+    content = safetensors.torch.save({"x": torch.zeros(3, dtype=torch.uint8)}, metadata={packed_tensors.SHRUNK: note})
+    (tmp_path / "file").write_bytes(content)
+    with pytest.raises(ValueError, match="is no file of packed tensors"):
+        packed_tensors.read_tensors(tmp_path / "file", lambda name: True)
 
 
 def test_the_history_has_no_time_stamp_and_provenance_says_shared_values_once():

@@ -7,7 +7,8 @@
     models/KEY.safetensors      a trained network in float16 or float32, with its recipe
 
 The three tables are small and are written anew when a group is added. A run's logits stand in one file: that of
-the part before "/" in the name of the first group that the run was packed with. Nothing is ever unpickled.
+the part before "/" in the name of the first group that the run was packed with. `packed_tensors` says how tensors are
+stored. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -20,10 +21,9 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NoReturn
 
-import safetensors
 from torch import Tensor
 
-from udlib.course import packed_tables
+from udlib.course import packed_tables, packed_tensors
 from udlib.course.packed_tables import History, Row
 
 FORMAT = 1
@@ -119,11 +119,10 @@ class PackedResults:
             _refuse(self.folder, f"'{_file_of(self.folder, PROVENANCE)}' does not list '{name}'")
         _require_intact(self.folder, path, _stamp(path), self.digests[name])
         try:
-            with safetensors.safe_open(path, framework="pt") as file:
-                names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118 (it is no dictionary)
-                return {name.removeprefix(prefix): file.get_tensor(name) for name in names}, file.metadata() or {}
-        except safetensors.SafetensorError as error:
-            _refuse(self.folder, f"'{path}' is no safetensors file ({error}), and pickled ones are never opened", error)
+            tensors, metadata = packed_tensors.read_tensors(path, lambda name: name.startswith(prefix))
+        except ValueError as error:
+            _refuse(self.folder, f"'{path}' {error}", error)
+        return {name.removeprefix(prefix): value for name, value in tensors.items()}, metadata
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 from torch import Tensor
 
 from udlib.course import packed_tables
 from udlib.course.packed import FORMAT, HISTORY, METRICS, MOVING, PROVENANCE, PackedResults
 from udlib.course.packed_tables import Row
+from udlib.course.packed_tensors import tensors_file
 from udlib.files import atomic_write
 from udlib.methods.base import recipe
 from udlib.training.checkpoints import load_checkpoint
@@ -188,9 +188,9 @@ def _stored_run(folder: Path, keeps: Callable[[str, str], bool]) -> tuple[State,
 
 
 def _logits_file(logits: Logits) -> bytes:
-    """A safetensors file of all logits, named KEY/NAME; no bytes where there are none."""
+    """A file of all logits, named KEY/NAME; no bytes where there are none."""
     tensors = {f"{key}/{name}": value for key, named in sorted(logits.items()) for name, value in named.items()}
-    return safetensors.torch.save(tensors) if tensors else b""
+    return tensors_file(tensors, {}) if tensors else b""
 
 
 def _networks_below(source: Path, groups: Mapping[str, Sequence[str]]) -> dict[str, Path]:
@@ -201,7 +201,7 @@ def _networks_below(source: Path, groups: Mapping[str, Sequence[str]]) -> dict[s
 
 
 def _network_file(packed: PackedResults, key: str, folder: Path, half: bool) -> bytes:
-    """A safetensors file of the network in a folder, with the recipe as metadata; as it is packed already, if it is."""
+    """A file of the network in a folder, with the recipe as metadata; as it is packed already, if it is."""
     checkpoint = load_checkpoint(folder)
     if checkpoint is None:
         raise ValueError(f"'{folder}' holds no trained network: train it with `udlib runs --only {key}`")
@@ -209,7 +209,7 @@ def _network_file(packed: PackedResults, key: str, folder: Path, half: bool) -> 
     contents = {}
     for dtype in (torch.float16, torch.float32) if half else (torch.float32, torch.float16):
         stored = {name: value.to(dtype) if value.is_floating_point() else value for name, value in tensors.items()}
-        contents[dtype] = safetensors.torch.save(stored, metadata={"recipe": json.dumps(state["recipe"])})
+        contents[dtype] = tensors_file(stored, {"recipe": json.dumps(state["recipe"])})
         if _digest(contents[dtype]) == packed.digests.get(f"models/{key}.safetensors"):
             return contents[dtype]
     infinite = [name for name, value in tensors.items() if half and not value.half().isfinite().all()]
