@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -76,7 +77,7 @@ def house(tmp_path, monkeypatch):
     """An empty checkout in a temporary folder, with five recipes in two groups."""
     monkeypatch.setattr(recipes, "groups", lambda: GROUPS)
     monkeypatch.setattr(report, "groups", lambda: GROUPS)
-    for module in (experiments, udlib.datasets):
+    for module in (experiments, udlib.datasets, udlib.datasets.base):
         monkeypatch.setattr(module, "checkout", lambda: tmp_path)
     monkeypatch.setenv("UDLIB_DATA", str(tmp_path / "data"))
     monkeypatch.delenv("UDLIB_PROFILE", raising=False)
@@ -99,7 +100,7 @@ def udlib_command(house):
 
 
 def folder_of(house, chosen):
-    return house / "data" / "results" / chosen.key
+    return house / "data" / "runs" / chosen.key
 
 
 def damage(house, chosen):
@@ -123,7 +124,7 @@ def test_runs_trains_what_is_missing_counts_and_stores_it_and_then_has_nothing_l
 
 def test_runs_keeps_the_networks_that_ship_and_no_other(house, trainer, udlib_command):
     udlib_command("runs")
-    kept = {path.parent.name for path in (house / "data" / "results" / "models").glob("*/state.json")}
+    kept = {path.parent.name for path in (house / "data" / "models").glob("*/state.json")}
     assert kept == {baseline().key, baseline("digits").key}
 
 
@@ -235,17 +236,17 @@ def test_a_student_waits_for_a_teacher_that_another_training_makes(house, monkey
     assert cli.running.next_free(students[2:], [teachers[1]]) is None
     assert cli.running.next_free(students, []) == students[0], "a student trains a teacher that nobody else does"
     assert cli.running.next_free(students[1:], [students[0]]) == students[2], "and the other students wait for it"
-    experiments.save_model(fake_run(teachers[0]), keep=False)
+    experiments.save_model(fake_run(teachers[0]))
     assert cli.running.next_free(students[1:], [students[0]]) == students[1]
     assert cli.running.next_free([], students) is None
 
 
-def test_teachers_are_kept_among_the_data_that_do_not_ship(house, trainer, udlib_command, monkeypatch):
+def test_networks_of_teachers_are_kept_and_no_others(house, trainer, udlib_command, monkeypatch):
     teacher, student = baseline(seed=1).but(network="small_wide", lam=0.1), recipes.distilled()[1]
     monkeypatch.setattr(recipes, "groups", lambda: {"both": [teacher, student]})
     assert udlib_command("runs")[0] == 0
     assert [path.name for path in (house / "data" / "models").iterdir()] == [teacher.key]
-    assert experiments.model_folder(teacher) and experiments.model_folder(student) is None
+    assert experiments.has_model(teacher) and not experiments.has_model(student)
 
 
 def test_only_the_sweeps_runs_keep_the_calibration_branch(house, trainer, udlib_command, monkeypatch):
@@ -260,6 +261,9 @@ def test_only_the_sweeps_runs_keep_the_calibration_branch(house, trainer, udlib_
     of_sweep, other = baseline(seed=1).but(lam=0.3), baseline(seed=1).but(lam=0.3, pooling="max")
     monkeypatch.setattr(recipes, "groups", lambda: {"both": [of_sweep, other]})
     assert udlib_command("runs")[0] == 0
+    assert torch.equal(experiments.load(other).val_calibration_logits, branch), "what is trained here stays whole"
+    assert udlib_command("pack")[0] == 0
+    shutil.rmtree(house / "data" / "runs")
     assert torch.equal(experiments.load(of_sweep).test_calibration_logits, branch)
     assert experiments.load(other).test_calibration_logits is None is experiments.load(other).val_calibration_logits
 
@@ -271,7 +275,8 @@ def test_runs_of_which_only_the_metrics_are_read_ship_without_logits(house, trai
         "groups",
         lambda: {"distilled/small_wide to small, UD": [read], "distilled/small_wide to small_narrow, UD": [other]},
     )
-    assert udlib_command("runs")[0] == 0
+    assert udlib_command("runs")[0] == 0 and udlib_command("pack")[0] == 0
+    shutil.rmtree(house / "data" / "runs")
     assert experiments.load(read).test_logits is not None
     assert experiments.load(other).test_logits is None and experiments.load(other).metrics["test"][
         "mAP"

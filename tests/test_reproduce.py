@@ -78,7 +78,7 @@ def test_teachers_come_first_and_once_and_keep_their_networks():
 
 def test_a_teacher_whose_network_is_stored_or_whose_students_are_all_stored_is_no_work():
     teachers = [job.recipe for job in work(ROWS[1]) if job.keeps_network]
-    save_model(fake_run(teachers[0]), keep=False)
+    save_model(fake_run(teachers[0]))
     assert [job.recipe for job in work(ROWS[1]) if job.keeps_network] == teachers[1:]
     store(ROWS[1], [70, 71])
     assert [job.state for job in work(ROWS[1])] == ["stored", "stored"]
@@ -158,9 +158,8 @@ def test_the_course_in_the_profile_full_is_refused(monkeypatch):
 # where results lie, and of which data
 
 
-def test_results_of_other_data_do_not_lie_among_those_that_ship(house):
-    assert result_folder(baseline()).parent == house / "data" / "results"
-    for data in ("voc2007", "tree", str(house / "tree")):
+def test_ones_own_results_do_not_lie_among_those_that_ship(house):
+    for data in ("scenes", "voc2007", "tree", str(house / "tree")):
         assert result_folder(baseline(data)).parent == house / "data" / "runs"
 
 

@@ -1446,7 +1446,7 @@ for step in ("KD − baseline", "+ distribution", "+ attention, β chosen", "+ a
     said = "; ".join(f"{METRICS[metric]} {worded(d, metric)}, **{d.verdict}**" for metric, d in found.items())
     say(f"- *{step}* (`small_wide` → `small`): {said}.")
 say(f"- β chosen on validation among {len(on_val)}: {beta:g}. The printed β = 0.5 ends at mAP {level(printed, 'mAP')} %.")
-say(f"- Pull of the attention at the last feature map over that of Eq. 13 (seed 0): " + ", ".join(
+say("- Pull of the attention at the last feature map over that of Eq. 13 (seed 0): " + ", ".join(
     f"{times[name]:.3g} ({name})" for name in students) + ".")
 change = trend["UD, β = 0.5"]["attention"]
 say(f"- With the printed weights, the attention term at the end of training against its start: **{change.verdict}**.")

@@ -698,7 +698,7 @@ from udlib.statistics import bootstrap_interval
 
 nearer = ((hard["train"] - pi).square() - (soft["train"] - pi).square()).mean(1)  # per image; above 0: soft is nearer
 gain = bootstrap_interval(lambda rows: nearer[rows].mean(), len(nearer), samples=500)
-say(f"On average over all labels the teacher's soft labels are "
+say("On average over all labels the teacher's soft labels are "
     + ("**nearer** to the posterior than the hard ones" if gain.low > 0 else "**further** from the posterior than the hard ones"
        if gain.high < 0 else "**neither nearer nor further** from the posterior, as far as these images can tell")
     + f": the mean of squares changes by {-gain.estimate:+.4f} [{-gain.high:+.4f}, {-gain.low:+.4f}] (bootstrap over images; one "

@@ -464,7 +464,7 @@ def pooled_error(answers):
 errors = {"BCE": [pooled_error(run.probabilities()) for run in plain],
           "ASL": [pooled_error(run.probabilities()) for run in control], "ASL, undone": [*map(pooled_error, undone)]}
 miscalibrated, repaired = difference(errors["ASL"], errors["BCE"]), difference(errors["ASL, undone"], errors["BCE"])
-say(f"Pooled ECE, per cent: " + ", ".join(f"{name} {spread(found)}" for name, found in errors.items()) + ".")
+say("Pooled ECE, per cent: " + ", ".join(f"{name} {spread(found)}" for name, found in errors.items()) + ".")
 say(f"ASL minus BCE: {in_units(miscalibrated)}, **{miscalibrated.verdict}**. Undone, minus BCE: {in_units(repaired)}, "
     f"**{repaired.verdict}**. What is left after the inverse is what this network has wrong in any case.")
 assert_measured(100 * np.mean(errors["BCE"]), 2.0, within=0.3)  # what the guess was told

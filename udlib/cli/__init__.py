@@ -11,6 +11,7 @@ import typer
 from udlib.cli import data
 from udlib.cli.course import doctor, lab, prepare, readme, results
 from udlib.cli.models import distill, evaluate, predict, train
+from udlib.cli.packing import pack
 from udlib.cli.systems import detection, parallel
 from udlib.cli.tables import reproduce
 from udlib.cli.trainings import runs
@@ -33,6 +34,7 @@ for command in (
     lab,
     prepare,
     runs,
+    pack,
     results,
     readme,
 ):

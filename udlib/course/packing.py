@@ -24,7 +24,7 @@ from udlib.course.packed import FORMAT, HISTORY, METRICS, MOVING, PROVENANCE, Pa
 from udlib.course.packed_tables import Row
 from udlib.course.packed_tensors import tensors_file
 from udlib.files import atomic_write
-from udlib.methods.base import recipe
+from udlib.methods import recipe
 from udlib.training.checkpoints import load_checkpoint
 
 PREPARING = ".packing"  # where the new files are written; what a killed `pack` left there counts for nothing

@@ -25,7 +25,7 @@ from udlib.datasets.proposals import Proposals
 from udlib.heads import DualBranchNet
 from udlib.training.batches import ArrayData, Batch
 from udlib.training.localisation import localisation
-from udlib.training.loop import Augment, History
+from udlib.training.loop import Augment
 from udlib.training.optimization import TrainingConfig
 
 LossFunction = Callable[[Any, Batch], dict[str, Tensor]]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from udlib.attention import uncertainty_attention_of
 from udlib.backbones import SMALL_WIDTHS

@@ -12,8 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import nn
-
 from udlib.heads import DualBranchNet
 from udlib.methods import distillation
 from udlib.methods.base import Cost, Method, Recipe, Stage, Stages, two_branch_network

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from udlib.heads import DualBranchNet
 from udlib.losses import Scale, dual_branch_loss, label_smoothing_loss, one_over_k_softmax_loss, pal_n_loss

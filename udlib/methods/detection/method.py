@@ -13,8 +13,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import nn
-
 from udlib.backbones import SMALL_WIDTHS, backbone
 from udlib.datasets.base import MultiLabelDataset
 from udlib.datasets.proposals import KINDS, Proposals, proposals

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from udlib.heads import DualBranchNet
 from udlib.losses import asymmetric_loss
