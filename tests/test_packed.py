@@ -18,7 +18,7 @@ from udlib.course import packed_tables, packed_tensors, packing, recipes
 from udlib.course.packed import MOVING, PackedResults
 from udlib.course.packed_tensors import tensors_file
 from udlib.course.packing import PREPARING, file_name, pack
-from udlib.methods.base import recipe
+from udlib.methods import recipe
 from udlib.training.checkpoints import load_checkpoint, save_checkpoint
 
 ROOT = Path(__file__).parents[1]

@@ -151,7 +151,6 @@ def keeps_weights(candidate: Recipe) -> bool:
     specialised = [method_of(psd_student.method).needs(psd_student)[name] for name in ("co 2", "dis 2")]
     return candidate in (
         baseline(),
-        baseline("digits"),
         branched,
         branched.but(network="small_wide"),
         distilled("KD + distribution")[0],
@@ -208,15 +207,24 @@ METRICS_ONLY = (
     "detection/classifier",
     "detection/*, boxes",
     "detection/*, selective-search",
+    "beta/0.05",
+    "distilled/small to small, UD",
+    "distilled/small_wide to small, KD + distribution",
+    "hard labels/label smoothing",
+    "digits/lambda *",
+    "quick",
 )
+# Groups of which a lesson draws the answers of one network, and reads the metrics of the others.
+LOGITS_OF_SEED_0 = ("tricks/neither", "regimes/no augmentation, lambda *", "regimes/CutOut, lambda 1")
 
 
 def keeps_logits(candidate: Recipe) -> bool:
-    """Return whether the logits ship: they do where some group of the recipe is not among METRICS_ONLY."""
+    """Return whether the logits ship: they do where some group of the recipe is one whose logits a lesson reads."""
+    unread = METRICS_ONLY if candidate.training.seed == 0 else METRICS_ONLY + LOGITS_OF_SEED_0
     return any(
         candidate in recipes
         for name, recipes in groups().items()
-        if not any(fnmatch(name, rule) for rule in METRICS_ONLY)
+        if not any(fnmatch(name, rule) for rule in unread)
     )
 
 
