@@ -23,7 +23,7 @@ MOST_PARAMETERS = 8
 
 # Functions that may have more parameters, each with its reason.
 MANY_PARAMETERS = {
-    "udlib/losses/distillation.py:uncertainty_distillation_loss": "public: two networks' answers and maps, and what Eq. 18 leaves open",
+    "udlib/losses/distillation.py:uncertainty_distillation_loss": "public: two networks' outputs, and what Eq. 18 leaves open",
 }
 
 # Where the name of a method may be compared, each place with its reason.
