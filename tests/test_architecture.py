@@ -23,7 +23,7 @@ MOST_PARAMETERS = 8
 
 # Functions that may have more parameters, each with its reason.
 MANY_PARAMETERS = {
-    "udlib/losses.py:uncertainty_distillation_loss": "public: two networks' answers and maps, and what Eq. 18 leaves open",
+    "udlib/losses/distillation.py:uncertainty_distillation_loss": "public: two networks' outputs, and what Eq. 18 leaves open",
 }
 
 # Where the name of a method may be compared, each place with its reason.
@@ -32,9 +32,6 @@ KNOWS_METHODS = {
     "udlib/course/recipes.py": "the course's experiments",
     "udlib/course/paper_recipes.py": "the recipe behind each row of a table of the papers",
     "udlib/course/paper_tables.py": "there `method` is the papers' name of a row",
-}
-METHODS = {
-    path.stem for path in (PACKAGE / "methods").iterdir() if path.stem not in ("__init__", "__pycache__", "base")
 }
 
 
@@ -45,6 +42,14 @@ def relative(path):
 @cache
 def parsed(path):
     return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
+def method_names():
+    """The files and packages of udlib/methods that declare a class `Settings`."""
+    files = [path for path in sorted((PACKAGE / "methods").rglob("*.py")) if path.stem != "base"]
+    declare = [path for path in files if any(getattr(node, "name", "") == "Settings" for node in parsed(path).body)]
+    return {path.relative_to(PACKAGE / "methods").with_suffix("").parts[0] for path in declare}
 
 
 def functions(path):
@@ -76,8 +81,10 @@ def parameters(node):
     return [argument.arg for argument in named if argument and argument.arg not in ("self", "cls")]
 
 
-def method_comparisons(tree, methods=frozenset(METHODS)):
+def method_comparisons(tree):
     """Lines that compare a `.method` or a method's name, look something up by `[….method]`, or match on either."""
+
+    methods = method_names()
 
     def names_a_method(node):
         constants = [part.value for part in ast.walk(node) if isinstance(part, ast.Constant)]
@@ -179,6 +186,7 @@ def test_no_method_is_known_by_name_outside_the_methods(path):
     ],
 )
 def test_the_rule_notices_each_way_to_know_a_method(line):
+    assert {"supervised", "distillation", "self_distillation", "parallel", "detection"} <= method_names()
     assert len(method_comparisons(ast.parse(line))) == 1
     assert method_comparisons(ast.parse("recipe.network == 'small'\nrecipe.methods\nTRAINERS['x']")) == []
 
