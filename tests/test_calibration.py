@@ -58,8 +58,13 @@ def literal_ece(p, y, bins, binning):
 def predictions(draw):
     n, classes = draw(st.integers(1, 20)), draw(st.integers(1, 3))
     tenths = st.integers(0, 10).map(lambda x: x / 10)  # edges of the bins, and ties
-    lists = lambda values: st.lists(values, min_size=n * classes, max_size=n * classes)
-    cells = lambda values: torch.tensor(draw(lists(values))).reshape(n, classes)
+
+    def lists(values):
+        return st.lists(values, min_size=n * classes, max_size=n * classes)
+
+    def cells(values):
+        return torch.tensor(draw(lists(values))).reshape(n, classes)
+
     return cells(st.one_of(tenths, st.floats(0, 1))).double(), cells(st.booleans()), cells(st.booleans())
 
 

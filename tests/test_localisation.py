@@ -31,7 +31,7 @@ def test_a_pixel_belongs_to_a_box_that_covers_its_centre():
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """Six images of random pixels with one to three boxes each, some of them difficult, and a network with both heads."""
+    """Six images of random pixels with one to three boxes each, some difficult, and a network with both heads."""
     from PIL import Image
 
     folder, draw = tmp_path_factory.mktemp("images"), torch.Generator().manual_seed(0)

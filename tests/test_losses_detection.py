@@ -169,13 +169,13 @@ def test_an_image_without_regions_is_refused(image, images, message):
             lambda: prediction_transfer_loss(
                 torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(2, 4)
             ),
-            r"taught_logits have shape \(2, 4\) and logits \(2, 3\)",
+            r"teacher_logits have shape \(2, 4\) and logits \(2, 3\)",
         ),
         (
             lambda: prediction_transfer_loss(
                 torch.zeros(2, 3), torch.zeros(1, 3), torch.zeros(2, 3), torch.zeros(2, 3)
             ),
-            r"scaled have shape \(1, 3\)",
+            r"scaled_logits have shape \(1, 3\)",
         ),
         (
             lambda: prediction_transfer_loss(

@@ -217,7 +217,10 @@ def literal_decisions(p, targets, threshold, top_k, ignore):
             tp[c] += c in chosen and targets[i][c]
             predicted[c] += c in chosen
             actual[c] += targets[i][c]
-    ratio = lambda a, b: a / b if b else 0.0
+
+    def ratio(a, b):
+        return a / b if b else 0.0
+
     cp = sum(map(ratio, tp, predicted)) / classes
     cr = sum(map(ratio, tp, actual)) / classes
     op, or_ = ratio(sum(tp), sum(predicted)), ratio(sum(tp), sum(actual))

@@ -178,7 +178,7 @@ def test_bad_input_is_refused_with_a_remedy():
     with pytest.raises(ValueError, match=r"targets have shape \(50, 1\) but logits have \(50, 2\)"):
         fit_isotonic(logits, y[:, :1])
     with pytest.raises(ValueError, match="platt scaling has no temperature"):
-        fitted.temperatures
+        _ = fitted.temperatures
     with pytest.raises(ValueError, match="unknown kind 'magic' of calibrator: expected one of temperature"):
         calibrator_from_dict({"kind": "magic"})
     with pytest.raises(ValueError, match="a platt calibrator has the keys"):

@@ -58,7 +58,7 @@ def test_an_error_inside_passes_through_and_closes_the_bar(screen):
     with pytest.raises(ZeroDivisionError):
         with track(total=2) as bar:
             bar.update()
-            1 / 0
+            _ = 1 / 0
     assert screen.getvalue().endswith("\n")
 
 

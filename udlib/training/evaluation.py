@@ -68,7 +68,7 @@ def _reading(absolute: bool, calibrator: Calibrator | None) -> Callable[[Tensor]
 
 
 def _ranking_numbers(p: Tensor, labels: Split, decisions: bool) -> dict[str, float]:
-    """The mAP under each policy for difficult labels and on difficult images; with decisions, precision, recall and F1."""
+    """The mAP under each policy for difficult labels and on difficult images; with decisions, also P, R and F1."""
     y, numbers = labels.targets, {}
     for policy in ("ignore", "positive", "negative"):
         targets, ignore = apply_policy(y, labels.difficult, policy)

@@ -1,8 +1,10 @@
-"""Weakly-supervised detection: what the regions of an image say together, and what a student learns from them.
+"""Weakly-supervised detection: scores of an image's regions become logits of the image, and losses of a student.
 
 Shapes: B images with C classes and M regions (boxes) in all; `image` (M,) int64 names the image of each region, 0 to
-B - 1, and every image has at least one. Images may have different numbers of regions: a softmax "over regions" runs over
-those of one image. Work is done in float32, in float64 for float64.
+B − 1, and every image has at least one. Images may have different numbers of regions: a softmax "over regions" runs
+over those of one image. Work is done in float32, in float64 for float64.
+
+Every loss has the same form: it validates its arguments first, then computes.
 
 Sources: WSDDN = Bilen and Vedaldi, CVPR 2016; WSD = Liu et al., ACM MM 2018.
 """
@@ -17,14 +19,23 @@ from udlib.losses import ova_loss
 
 
 def segment_logsumexp(values: Tensor, segment: Tensor, segments: int) -> Tensor:
-    """log Σ exp of the rows (M, C) of each segment → (segments, C): one pass for segments of any lengths.
+    """Compute log Σ exp of the rows of each segment, in one pass for segments of any lengths.
 
-    `segment` (M,) int64 names the segment of each row. Raises ValueError for a segment without rows, and for a name that
-    no segment has.
+    Args:
+        values: (M, C).
+        segment: (M,) int64, the segment of each row.
+        segments: number of segments.
 
-    >>> segment_logsumexp(torch.zeros(3, 1), torch.tensor([0, 0, 1]), 2).exp()
-    tensor([[2.],
-            [1.]])
+    Returns:
+        (segments, C).
+
+    Raises:
+        ValueError: mismatched shapes, a segment without rows, a row of a segment that does not exist.
+
+    Example:
+        >>> segment_logsumexp(torch.zeros(3, 1), torch.tensor([0, 0, 1]), 2).exp()
+        tensor([[2.],
+                [1.]])
     """
     if values.ndim != 2 or segment.shape != values.shape[:1]:
         raise ValueError(
@@ -38,6 +49,8 @@ def segment_logsumexp(values: Tensor, segment: Tensor, segments: int) -> Tensor:
             f"image {int((counts == 0).nonzero()[0])} of the batch has no region: give each at least one, the "
             "whole image for example"
         )
+
+    # The largest value of each segment is subtracted before exp, so that nothing overflows; it needs no gradient.
     top = values.new_full((segments, values.shape[1]), -torch.inf)
     top = top.scatter_reduce(0, segment[:, None].expand_as(values), values.detach(), "amax")
     return top + torch.zeros_like(top).index_add(0, segment, (values - top[segment]).exp()).log()
@@ -46,10 +59,22 @@ def segment_logsumexp(values: Tensor, segment: Tensor, segments: int) -> Tensor:
 def log_region_scores(
     class_scores: Tensor, region_scores: Tensor, image: Tensor, images: int, sharpen: float = 1.0
 ) -> tuple[Tensor, Tensor]:
-    """log S^c and log S^d, each (M, C): softmax over classes of s·M^c, softmax over an image's regions of s·M^d (WSDDN, Eq. 1–2).
+    """Compute log S^c and log S^d: softmax over classes of s·M^c, and softmax over an image's regions of s·M^d.
 
-    `class_scores` M^c and `region_scores` M^d are (M, C); `sharpen` s = 2 makes both softmaxes sharper (WSD). Raises
-    ValueError for mismatched shapes, fewer than two classes, s that is not above 0, and as `segment_logsumexp` does.
+    Args:
+        class_scores: (M, C), M^c.
+        region_scores: (M, C), M^d.
+        image: (M,) int64, the image of each region.
+        images: B.
+        sharpen: s, above 0; s = 2 makes both softmaxes sharper (WSD).
+
+    Returns:
+        log S^c and log S^d, each (M, C).
+
+    Raises:
+        ValueError: mismatched shapes, fewer than two classes, s that is not above 0, an image without regions.
+
+    Source: WSDDN, Eq. 1–2.
     """
     if class_scores.shape != region_scores.shape or class_scores.ndim != 2:
         raise ValueError(
@@ -60,6 +85,7 @@ def log_region_scores(
         raise ValueError("there is 1 class: a softmax over classes needs at least 2")
     if not sharpen > 0:
         raise ValueError(f"sharpen is {sharpen}: expected a number above 0")
+
     c, d = (
         sharpen * scores.to(torch.promote_types(scores.dtype, torch.float32))
         for scores in (class_scores, region_scores)
@@ -70,67 +96,128 @@ def log_region_scores(
 def region_probabilities(
     class_scores: Tensor, region_scores: Tensor, image: Tensor, images: int, sharpen: float = 1.0
 ) -> Tensor:
-    """S^c ⊙ S^d (M, C) in [0, 1]: what each region adds to p (WSDDN, Eq. 3), and so its score as a detection of each class.
+    """Compute S^c ⊙ S^d: what each region adds to p, and so its score as a detection of each class.
 
-    Raises ValueError as `log_region_scores` does.
+    Args:
+        class_scores: (M, C), M^c.
+        region_scores: (M, C), M^d.
+        image: (M,) int64, the image of each region.
+        images: B.
+        sharpen: s, as in `log_region_scores`.
+
+    Returns:
+        (M, C) in [0, 1].
+
+    Raises:
+        ValueError: as `log_region_scores`.
+
+    Source: WSDDN, Eq. 3.
     """
-    return sum(log_region_scores(class_scores, region_scores, image, images, sharpen)).exp()
+    log_c, log_d = log_region_scores(class_scores, region_scores, image, images, sharpen)
+    return (log_c + log_d).exp()
 
 
 def detection_logits(
     class_scores: Tensor, region_scores: Tensor, image: Tensor, images: int, sharpen: float = 1.0
 ) -> Tensor:
-    """The logits (B, C) of p_k = Σ_r S^c_rk S^d_rk (WSDDN, Eq. 4): `torch.sigmoid` of them is p, in (0, 1).
+    """Compute the logits of p_k = Σ_r S^c_rk S^d_rk: `torch.sigmoid` of them is p, in (0, 1).
 
-    Since Σ_r S^d = 1, 1 − p_k = Σ_r S^d_rk (1 − S^c_rk): both are summed in logs, so that neither p near 0 nor p near 1 is
-    rounded away, and `losses.ova_loss` of the logits is WSDDN's BCE. At most about 16, where float32 has no 1 − S^c left.
-    With `sharpen=2` these are q, what a student is taught (WSD). Raises ValueError as `log_region_scores` does.
+    Since Σ_r S^d = 1, 1 − p_k = Σ_r S^d_rk (1 − S^c_rk). Both are summed in logs, so that neither p near 0 nor p near 1
+    is rounded away, and `losses.ova_loss` of the logits is WSDDN's BCE. With `sharpen=2` these are the logits of q, the
+    probabilities that a student learns from (WSD).
 
-    >>> scores, image = torch.zeros(4, 2), torch.tensor([0, 0, 0, 1])  # four regions without an opinion: p = 1/2
-    >>> detection_logits(scores, scores, image, images=2)
-    tensor([[0., 0.],
-            [0., 0.]])
+    Args:
+        class_scores: (M, C), M^c.
+        region_scores: (M, C), M^d.
+        image: (M,) int64, the image of each region.
+        images: B.
+        sharpen: s, as in `log_region_scores`.
+
+    Returns:
+        (B, C); at most about 16, where float32 has no 1 − S^c left.
+
+    Raises:
+        ValueError: as `log_region_scores`.
+
+    Example:
+        >>> scores, image = torch.zeros(4, 2), torch.tensor([0, 0, 0, 1])  # four regions, all classes alike: p = 1/2
+        >>> detection_logits(scores, scores, image, images=2)
+        tensor([[0., 0.],
+                [0., 0.]])
+
+    Source: WSDDN, Eq. 4.
     """
     log_c, log_d = log_region_scores(class_scores, region_scores, image, images, sharpen)
-    nearly_one = 1 - torch.finfo(log_c.dtype).eps
+
+    nearly_one = 1 - torch.finfo(log_c.dtype).eps  # keeps log(1 − S^c) finite
     log_rest = torch.log1p(-log_c.exp().clamp(max=nearly_one))
     return segment_logsumexp(log_c + log_d, image, images) - segment_logsumexp(log_rest + log_d, image, images)
 
 
 def region_feature_loss(teacher: Tensor, student: Tensor, image: Tensor, images: int) -> Tensor:
-    """1/(2B) Σ_b 1/R_b Σ_r ‖f_T,r − f_S,r‖² (WSD, Eq. 3), over the R_b regions of each image, ≥ 0.
+    """Squared distance between a teacher's and a student's features of the same regions.
 
-    `teacher` (detached) and `student` (M, D) are features of the same regions. With R regions in every image this is the
-    paper's 1/(2BR) Σ_r; otherwise each image weighs the same, on however many processes its batch is shared. Raises
-    ValueError for mismatched shapes.
+    1/(2B) Σ_b 1/R_b Σ_r ‖f_T,r − f_S,r‖² over the R_b regions of each image. With R regions in every image this is the
+    paper's 1/(2BR) Σ_r; otherwise each image weighs the same, on however many processes its batch is shared.
+
+    Args:
+        teacher: (M, D), f_T; detached.
+        student: (M, D), f_S.
+        image: (M,) int64, the image of each region.
+        images: B.
+
+    Returns:
+        Scalar, ≥ 0.
+
+    Raises:
+        ValueError: mismatched shapes.
+
+    Source: WSD, Eq. 3.
     """
     if teacher.shape != student.shape or teacher.ndim != 2 or image.shape != teacher.shape[:1]:
         raise ValueError(
             f"teacher has shape {tuple(teacher.shape)}, student {tuple(student.shape)} and image "
             f"{tuple(image.shape)}: expected (M, D) twice and (M,)"
         )
-    apart = (student.float() - teacher.detach().float()).square().sum(1)
+
+    distances = (student.float() - teacher.detach().float()).square().sum(1)
     counts = torch.bincount(image, minlength=images)
-    return (apart / counts[image]).sum() / (2 * images)
+    return (distances / counts[image]).sum() / (2 * images)
 
 
 def prediction_transfer_loss(
-    logits: Tensor, scaled: Tensor, targets: Tensor, taught_logits: Tensor, ignore: Tensor | None = None
+    logits: Tensor, scaled_logits: Tensor, targets: Tensor, teacher_logits: Tensor, ignore: Tensor | None = None
 ) -> dict[str, Tensor]:
-    """BCE(σ(z), y) + BCE(σ(a ⊙ z), q) (WSD, Eq. 5 and 10) → {"total", "labels", "predictions"}.
+    """Loss of a student on labels and on a detector's predictions: BCE(σ(z), y) + BCE(σ(a ⊙ z), q).
 
-    `logits` z, `scaled` a ⊙ z, and `taught_logits`, those of q (`detection_logits` with sharpen=2; detached), are (N, C). Both
-    terms are sums over classes and means over images; an ignored label is left out of both. q is soft, so the second
-    term does not reach 0 but the entropy of q. Raises ValueError for mismatched shapes, and as `losses.ova_loss` does.
+    Both terms are sums over classes and means over images; an ignored label is left out of both. q is soft, so the
+    lowest value of the second term is the entropy of q, not 0.
+
+    Args:
+        logits: (N, C), z.
+        scaled_logits: (N, C), a ⊙ z.
+        targets: (N, C) in {0, 1}, y.
+        teacher_logits: (N, C), those of q: `detection_logits` with sharpen=2; detached.
+        ignore: (N, C) bool, True = label left out.
+
+    Returns:
+        {"total", "labels", "predictions"}: scalars, in nats.
+
+    Raises:
+        TypeError: as `losses.ova_loss`.
+        ValueError: mismatched shapes, and as `losses.ova_loss`.
+
+    Source: WSD, Eq. 5 and 10.
     """
-    labels = ova_loss(logits, targets, ignore)
-    for name, value in (("scaled", scaled), ("taught_logits", taught_logits)):
+    for name, value in (("scaled_logits", scaled_logits), ("teacher_logits", teacher_logits)):
         if value.shape != logits.shape:
             raise ValueError(
                 f"{name} have shape {tuple(value.shape)} and logits {tuple(logits.shape)}: expected one for each "
                 "image and class in both"
             )
-    q = torch.sigmoid(taught_logits.detach().to(labels.dtype))
-    soft = F.binary_cross_entropy_with_logits(scaled.to(labels.dtype), q, reduction="none")
+
+    labels = ova_loss(logits, targets, ignore)
+    q = torch.sigmoid(teacher_logits.detach().to(labels.dtype))
+    soft = F.binary_cross_entropy_with_logits(scaled_logits.to(labels.dtype), q, reduction="none")
     predictions = (soft if ignore is None else soft.masked_fill(ignore, 0)).sum(1).mean()
     return {"total": labels + predictions, "labels": labels, "predictions": predictions}

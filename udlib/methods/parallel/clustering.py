@@ -1,6 +1,8 @@
-"""How Parallel Self-Distillation (PSD; Xu et al., 2022) cuts the classes into parts: spectral clustering of a graph.
+"""Partitions of the classes for Parallel Self-Distillation: spectral clustering of a graph of labels.
 
-What is public here is offered by `methods.parallel`, the method that trains on the parts.
+`udlib.methods.parallel` exports the public functions, beside the method that trains on the parts.
+
+Source: PSD = Xu et al., Parallel Self-Distillation, 2022.
 """
 
 from __future__ import annotations
@@ -21,16 +23,25 @@ from udlib.files import atomic_write
 from udlib.training.checkpoints import fingerprint
 from udlib.training.optimization import mixed_seed
 
-SEEDS, RESTARTS = 8, 10  # spectral clusterings of which the best is kept, and k-means starts of each
+# Number of spectral clusterings, of which the best is kept, and k-means starts of each.
+SEEDS, RESTARTS = 8, 10
 Parts = list[list[int]]
 
 
 def label_affinity(cooccurrence, counts) -> np.ndarray:
-    """S = (A + Aᵀ)/2 with A_ij = sqrt(M_ij / N_j) (PSD), float64 (C, C) in [0, 1], symmetric, with diagonal 0.
+    """Affinity of each pair of labels: S = (A + Aᵀ)/2 with A_ij = sqrt(M_ij / N_j).
 
-    M_ij `cooccurrence` (C, C), the number of images with both classes, whose diagonal does not matter; N_j `counts` (C,),
-    of images with class j. A class without positives has affinity 0 to all. Raises ValueError for another shape, for
-    numbers that are negative, no numbers or not symmetric, and for M_ij > N_j.
+    Args:
+        cooccurrence: (C, C), M_ij, the number of images with both classes; its diagonal does not matter.
+        counts: (C,), N_j, the number of images with class j.
+
+    Returns:
+        float64 (C, C) in [0, 1], symmetric, with diagonal 0; a class without positives has affinity 0 to all.
+
+    Raises:
+        ValueError: another shape, entries that are negative, not finite or not symmetric, M_ij > N_j.
+
+    Source: PSD.
     """
     M, N = np.array(cooccurrence, dtype=np.float64), np.asarray(counts, dtype=np.float64)
     if M.ndim != 2 or M.shape[0] != M.shape[1] or not len(M):
@@ -59,40 +70,70 @@ def label_affinity(cooccurrence, counts) -> np.ndarray:
 
 
 def cooccurrence_partition(targets=None, k: int = 3, seed: int = 0, cooccurrence=None, counts=None) -> Parts:
-    """CGP: k parts of classes that often stand in one image, by spectral clustering of S (`label_affinity`).
+    """Partition the classes so that those which often occur in one image share a part (CGP).
 
-    From labels `targets` (N, C) in {0, 1}, or from ready `cooccurrence` (C, C) and `counts` (C,; default: the diagonal of
-    `cooccurrence`). Of 8 clusterings with 10 k-means starts each, the one with the best Calinski-Harabasz score of S's
-    rows is kept: the same for the same `seed`. Every class stands in one part; parts are sorted, by their first class
-    among themselves. k = 1 is one part and k = C one class each, whatever the labels.
+    It is a spectral clustering of S (`label_affinity`). Of 8 clusterings with 10 k-means starts each, it keeps the one
+    with the best Calinski-Harabasz score of S's rows. k = 1 is one part and k = C one class each, whatever the labels.
 
-    Classes without positives have no place in the graph: each in turn joins the smallest part. A graph that falls into
-    pieces is clustered with a thousandth of its mean affinity added to every pair, so that its eigenvectors are defined.
+    Classes without positives have no place in the graph: each in turn joins the smallest part. A graph that is not
+    connected is clustered with a thousandth of its mean affinity added to every pair, so that its eigenvectors are
+    defined.
 
-    >>> cooccurrence_partition([[1, 1, 0, 0], [0, 0, 1, 1], [1, 1, 0, 0], [0, 0, 1, 1]], k=2)
-    [[0, 1], [2, 3]]
+    Args:
+        targets: (N, C) labels in {0, 1}; or None together with `cooccurrence`.
+        k: number of parts, from 1 to C.
+        seed: the same seed gives the same partition.
+        cooccurrence: (C, C), number of images with both classes; or None together with `targets`.
+        counts: (C,), number of images with each class; default: the diagonal of `cooccurrence`.
 
-    Raises ValueError for k < 1, k > C, 1 < k < C with fewer than k classes that have positives or with no two classes
-    that share an image, and as `label_affinity` does.
+    Returns:
+        Lists of class indices: each class in exactly one part, parts sorted, ordered by their first class.
+
+    Raises:
+        ValueError: k < 1, k > C, 1 < k < C with fewer than k classes that have positives or with no two classes that
+            share an image, and as `label_affinity`.
+
+    Example:
+        >>> cooccurrence_partition([[1, 1, 0, 0], [0, 0, 1, 1], [1, 1, 0, 0], [0, 0, 1, 1]], k=2)
+        [[0, 1], [2, 3]]
+
+    Source: PSD.
     """
     M, N = _counted(targets, cooccurrence, counts)
     return _partition(label_affinity(M, N), N, k, seed, lambda S: S)
 
 
 def disoccurrence_partition(targets=None, k: int = 3, seed: int = 0, cooccurrence=None, counts=None) -> Parts:
-    """DGP: k parts of classes that seldom stand in one image; as `cooccurrence_partition`, on 1 − S.
+    """Partition the classes so that those which seldom occur in one image share a part (DGP).
 
-    Of a sparse graph 1 − S is nearly flat, and another seed may find other parts: keep the seed, or `stored_partition`.
+    It is `cooccurrence_partition` on 1 − S. For a sparse graph 1 − S is nearly flat, and another seed may give other
+    parts: keep the seed, or use `stored_partition`.
 
-    >>> disoccurrence_partition([[1, 1, 0, 0], [0, 0, 1, 1], [1, 1, 0, 0], [0, 0, 1, 1]], k=1)
-    [[0, 1, 2, 3]]
+    Args:
+        targets: (N, C) labels in {0, 1}; or None together with `cooccurrence`.
+        k: number of parts, from 1 to C.
+        seed: the same seed gives the same partition.
+        cooccurrence: (C, C), number of images with both classes; or None together with `targets`.
+        counts: (C,), number of images with each class; default: the diagonal of `cooccurrence`.
+
+    Returns:
+        Lists of class indices: each class in exactly one part, parts sorted, ordered by their first class.
+
+    Raises:
+        ValueError: as `cooccurrence_partition`.
+
+    Example:
+        >>> disoccurrence_partition([[1, 1, 0, 0], [0, 0, 1, 1], [1, 1, 0, 0], [0, 0, 1, 1]], k=1)
+        [[0, 1, 2, 3]]
+
+    Source: PSD.
     """
     M, N = _counted(targets, cooccurrence, counts)
     return _partition(label_affinity(M, N), N, k, seed, lambda S: 1 - S)
 
 
 def _counted(targets, cooccurrence, counts) -> tuple[np.ndarray, np.ndarray]:
-    """M and N, from whichever was given."""
+    """Numbers of images M (both classes) and N (each class), from the labels or from `cooccurrence` and `counts`."""
     if (targets is None) == (cooccurrence is None):
         raise ValueError("pass either targets, (N, C) labels, or cooccurrence with counts")
     if targets is None:
@@ -115,6 +156,7 @@ def _counted(targets, cooccurrence, counts) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _partition(S: np.ndarray, counts: np.ndarray, k: int, seed: int, graph: Callable) -> Parts:
+    """The k parts of the classes; `graph` makes the affinities to cluster from S."""
     if not 1 <= k <= len(S):
         raise ValueError(f"k is {k}: expected 1 to {len(S)} parts, as there are {len(S)} classes")
     if seed < 0:
@@ -130,8 +172,8 @@ def _partition(S: np.ndarray, counts: np.ndarray, k: int, seed: int, graph: Call
         )
     if not S.any():
         raise ValueError("no two classes ever share an image, so their graph has no edge to cut: use k = 1")
-    found = np.arange(k) if len(present) == k else _clusters(graph(S[np.ix_(present, present)]), k, seed)
-    parts = [present[found == label].tolist() for label in range(k)]
+    labels = np.arange(k) if len(present) == k else _clusters(graph(S[np.ix_(present, present)]), k, seed)
+    parts = [present[labels == label].tolist() for label in range(k)]
     for absent in sorted({*range(len(S))} - {*present.tolist()}):
         min(parts, key=lambda part: (len(part), part)).append(absent)
     return sorted(sorted(part) for part in parts)
@@ -142,59 +184,89 @@ def _clusters(graph: np.ndarray, k: int, seed: int) -> np.ndarray:
     edges = graph - np.diag(graph.diagonal())
     if connected_components(edges, directed=False, return_labels=False) > 1:
         edges += 1e-3 * (edges.mean() or 1.0)
-    tried = []
+    candidates = []
     for attempt in range(SEEDS):
         spectral = SpectralClustering(
             k, affinity="precomputed", n_init=RESTARTS, random_state=mixed_seed(seed, attempt)
         )
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # fewer than k clusters: not kept, below
+            warnings.simplefilter("ignore")  # about fewer than k clusters, which are not kept
             labels = spectral.fit_predict(edges)
         if len(set(labels)) == k:
-            tried.append((calinski_harabasz_score(graph, labels), -attempt, labels))
-    if not tried:
+            candidates.append((calinski_harabasz_score(graph, labels), -attempt, labels))
+    if not candidates:
         raise ValueError(f"spectral clustering found no {k} parts of {len(graph)} classes: use a smaller k")
-    return max(tried, key=lambda found: found[:2])[2]
+    return max(candidates, key=lambda candidate: candidate[:2])[2]
 
 
 def random_partition(parts: Sequence[Sequence[int]], seed: int = 0) -> Parts:
-    """The control: parts of the same sizes, their classes shuffled."""
+    """Shuffle the classes among parts of the same sizes: the control of a partition.
+
+    Args:
+        parts: lists of class indices, a partition of 0 to C − 1.
+        seed: of the shuffle.
+
+    Returns:
+        Parts of the same sizes, sorted.
+    """
     order = torch.randperm(sum(map(len, parts)), generator=torch.Generator().manual_seed(mixed_seed(seed, 1))).tolist()
     return sorted(sorted(order.pop() for _ in part) for part in parts)
 
 
 def require_partition(parts: Sequence[Sequence[int]], num_classes: int) -> None:
-    """Refuse parts in which a class is missing, doubled or unknown, or that are empty (ValueError)."""
+    """Raise ValueError unless the parts are a partition of the classes.
+
+    Args:
+        parts: lists of class indices.
+        num_classes: C.
+
+    Raises:
+        ValueError: a class that is missing, doubled or unknown, an empty part.
+    """
     if sorted(c for part in parts for c in part) != list(range(num_classes)) or not all(parts):
         raise ValueError(f"parts {parts} are no partition of {num_classes} classes: each belongs in exactly one part")
 
 
 def stored_partition(path: str | Path, strategy: str, targets, k: int = 3, seed: int = 0) -> Parts:
-    """The "CGP" or "DGP" of these labels out of the JSON file `path`; made and saved there first where there is none.
+    """Read a partition from a JSON file; where there is none, compute it and save it first.
 
-    Beside its parts the file says what made them. Raises ValueError for a file of another strategy, k, seed or other labels,
-    and for a damaged one.
+    The file names the strategy, k, the seed and the labels of the partition.
+
+    Args:
+        path: the file.
+        strategy: "CGP" (`cooccurrence_partition`) or "DGP" (`disoccurrence_partition`).
+        targets: (N, C) labels in {0, 1}.
+        k: number of parts.
+        seed: of the clustering.
+
+    Returns:
+        Lists of class indices.
+
+    Raises:
+        ValueError: a file of another strategy, k, seed or other labels, a damaged file, an unknown strategy, and as
+            `cooccurrence_partition`.
+        OSError: a file that cannot be written.
     """
     path = Path(path)
     M, N = _counted(targets, None, None)
     labels = fingerprint({"cooccurrence": torch.from_numpy(M), "counts": torch.from_numpy(N)})
-    made = {"format": 1, "strategy": strategy, "k": k, "seed": seed, "classes": len(N), "labels": labels}
+    identity = {"format": 1, "strategy": strategy, "k": k, "seed": seed, "classes": len(N), "labels": labels}
     if not path.exists():
-        by = {"CGP": cooccurrence_partition, "DGP": disoccurrence_partition}
-        if strategy not in by:
-            raise ValueError(f"strategy is '{strategy}': choose one of {', '.join(by)}")
-        parts = by[strategy](k=k, seed=seed, cooccurrence=M, counts=N)
+        strategies = {"CGP": cooccurrence_partition, "DGP": disoccurrence_partition}
+        if strategy not in strategies:
+            raise ValueError(f"strategy is '{strategy}': choose one of {', '.join(strategies)}")
+        parts = strategies[strategy](k=k, seed=seed, cooccurrence=M, counts=N)
         path.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(path, json.dumps(made | {"parts": parts}, indent=1).encode())
+        atomic_write(path, json.dumps(identity | {"parts": parts}, indent=1).encode())
         return parts
     try:
-        found = json.loads(path.read_bytes())
-        parts = found.pop("parts")
-        require_partition(parts, found["classes"])
+        saved = json.loads(path.read_bytes())
+        parts = saved.pop("parts")
+        require_partition(parts, saved["classes"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"partition '{path}' is damaged ({error}): delete it to have it made again") from error
-    if differing := [name for name in made if found.get(name) != made[name]]:
-        changes = "; ".join(f"{name}: saved {found.get(name)!r}, now {made[name]!r}" for name in differing)
+    if differing := [name for name in identity if saved.get(name) != identity[name]]:
+        changes = "; ".join(f"{name}: saved {saved.get(name)!r}, now {identity[name]!r}" for name in differing)
         raise ValueError(
             f"partition '{path}' is of other labels or settings ({changes}): use another file, or delete this one"
         )
