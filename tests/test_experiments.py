@@ -12,6 +12,7 @@ from udlib.course import recipes
 from udlib.course import store as experiments
 from udlib.course.store import Run, for_profile, load, load_or_run, recipe, save, train
 from udlib.datasets.scenes import scenes
+from udlib.methods import method_of
 from udlib.metrics import mean_average_precision, precision_recall_f1
 from udlib.training.evaluation import Split, measure
 
@@ -223,8 +224,9 @@ def test_every_shipped_result_is_there_and_its_metrics_follow_from_its_logits(na
             if name.startswith(("area_", "class_", "uncertainty_", "CorLoc", "detection_"))
         }
         assert all(0 <= run.metrics["test"][name] <= 1 for name in localised)
-        assert (run.test_logits is not None) == (run.val_logits is not None) == recipes.keeps_logits(chosen)
-        for split in ("val", "test") if recipes.keeps_logits(chosen) else ():
+        kept = [split for split in ("val", "test") if recipes.keeps_logits(chosen, split)]
+        assert kept == [split for split in ("val", "test") if getattr(run, f"{split}_logits") is not None]
+        for split in kept:
             again = measure(getattr(run, f"{split}_logits"), run.labels(split), experiments.read_as(chosen))
             assert again.keys() == run.metrics[split].keys() - localised
             for metric, value in again.items():
@@ -243,8 +245,7 @@ def test_every_shipped_result_is_there_and_its_metrics_follow_from_its_logits(na
         )
         assert (run.test_calibration_logits is not None) == (recipes.keeps_branch(chosen) and chosen.settings.lam > 0)
         assert {"torch", "hardware", "precision", "seconds", "threads"} <= run.provenance.keys()
-        halves = 2 if chosen.method == "self_distillation" else 1
-        assert len(run.history) == halves * chosen.training.epochs
+        assert len(run.history) == method_of(chosen.method).cost(chosen).epochs
 
 
 def test_a_repeated_training_lands_within_the_spread_of_the_shipped_seeds():

@@ -505,7 +505,7 @@ def course(runs, tmp_path, monkeypatch):
     monkeypatch.setattr(
         recipes, "groups", lambda: {name: [by_key[key] for key in keys] for name, keys in groups.items()}
     )
-    monkeypatch.setattr(recipes, "keeps_logits", lambda one: one.network == "small")
+    monkeypatch.setattr(recipes, "keeps_logits", lambda one, split="test": one.network == "small")
     monkeypatch.setattr(recipes, "keeps_weights", lambda one: one == recipe())
     monkeypatch.setattr("udlib.datasets.base.checkout", lambda: tmp_path)
     monkeypatch.setenv("UDLIB_DATA", str(tmp_path))

@@ -89,9 +89,10 @@ def _ships(recipe, name: str) -> bool:
     """Whether the logits with this name ship for a recipe of the course."""
     from udlib.course.recipes import keeps_branch, keeps_logits
 
-    if name.endswith("calibration_logits"):
-        return name.startswith("test") and keeps_branch(recipe) and keeps_logits(recipe)
-    return keeps_logits(recipe)
+    split = name.partition("_")[0]
+    if name.endswith("calibration_logits") and not (split == "test" and keeps_branch(recipe)):
+        return False
+    return keeps_logits(recipe, split)
 
 
 def _networks(course: Mapping[str, object], source: Path) -> dict[str, Path]:

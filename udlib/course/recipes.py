@@ -216,11 +216,17 @@ METRICS_ONLY = (
 )
 # Groups of which a lesson draws the answers of one network, and reads the metrics of the others.
 LOGITS_OF_SEED_0 = ("tricks/neither", "regimes/no augmentation, lambda *", "regimes/CutOut, lambda 1")
+# Groups whose logits on test a lesson reads, and those on validation none does.
+TEST_LOGITS_ONLY = ("detection/teacher, grid", "parallel/teachers, *", "hard labels/*")
 
 
-def keeps_logits(candidate: Recipe) -> bool:
-    """Return whether the logits ship: they do where some group of the recipe is one whose logits a lesson reads."""
-    unread = METRICS_ONLY if candidate.training.seed == 0 else METRICS_ONLY + LOGITS_OF_SEED_0
+def keeps_logits(candidate: Recipe, split: str = "test") -> bool:
+    """Return whether the logits on a split ship: they do where some group of the recipe is one that a lesson reads."""
+    unread = METRICS_ONLY
+    if candidate.training.seed != 0:
+        unread += LOGITS_OF_SEED_0
+    if split == "val":
+        unread += TEST_LOGITS_ONLY
     return any(
         candidate in recipes
         for name, recipes in groups().items()
