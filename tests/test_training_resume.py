@@ -11,11 +11,6 @@ from udlib.training import TrainingConfig, evaluate, fit
 from udlib.training.checkpoints import load_checkpoint
 
 
-@pytest.fixture(autouse=True)
-def silent(monkeypatch):
-    monkeypatch.setenv("UDLIB_PROGRESS", "0")
-
-
 @pytest.mark.parametrize(
     "config",
     [
