@@ -171,7 +171,8 @@ def outputs(page, kind):
 def run_all(page, lab, notebook):
     """Open a served notebook, forget its outputs, run it, and see every cell end well."""
     cells = len(code_of(nbformat.read(notebook, as_version=4)))
-    page.goto(f"{lab}/lab/tree/notebooks/{notebook.name}", timeout=START * 1000)
+    # `reset`: the tabs of the test before do not come back
+    page.goto(f"{lab}/lab/tree/notebooks/{notebook.name}?reset", timeout=START * 1000)
     page.locator(".jp-Notebook .jp-CodeCell").nth(cells - 1).wait_for(state="attached", timeout=START * 1000)
     page.locator(".jp-NotebookPanel-toolbar .jp-KernelName", has_text="Python 3").wait_for(timeout=START * 1000)
 
