@@ -10,22 +10,45 @@ RUN := $(BIN)/python
 ONLY ?=
 LAUNCHED := tests/test_processes.py
 NOT ?=
+# The unit tests that matter most: pure functions, the training loop and its checkpoints, readers, models, the command.
+QUICK := $(addsuffix .py,$(addprefix tests/test_,losses losses_theory metrics calibration posthoc attention statistics \
+    heads batches training checkpoints supervised distillation files datasets_voc datasets_coco datasets_custom \
+    transforms models cli))
+# How many faults `make mutants` plants, and the draw of their places.
+N ?= 100
+SEED ?= 0
+# Compiled modules are kept: a process that compiles PyTorch's takes 8 seconds longer to start.
+export PYTHONDONTWRITEBYTECODE =
 # In a container the user often is root, whom Jupyter refuses unless told.
 AS_ROOT := $(if $(filter 0,$(shell id -u 2>/dev/null)),--allow-root)
 
-.PHONY: lab test tests notebooks shipped smoke course runs bench soak lessons readme lock clean
+.PHONY: lab quick lint types test tests test-more mutants notebooks shipped smoke course runs bench soak lessons shrink \
+    readme lock clean
 
 # uv resolves nothing here: it installs the versions of requirements.lock, all from one source.
 $(ENV)/ready: requirements.lock pyproject.toml
 	$(PYTHON) -c "import sys; assert (3, 11) <= sys.version_info[:2] < (3, 14), 'Python 3.11, 3.12 or 3.13 is needed, this is ' + sys.version.split()[0] + ': name another one with make PYTHON=...'"
 	$(PYTHON) -m venv $(ENV)
 	$(RUN) -m pip install --quiet uv
-	$(RUN) -m uv pip install --quiet --python $(RUN) -r requirements.lock -e .
+	$(RUN) -m uv pip install --quiet --compile-bytecode --python $(RUN) -r requirements.lock -e .
 	$(RUN) -c "open('$(ENV)/ready', 'w').close()"
 
 lab: $(ENV)/ready
 	$(RUN) -m udlib doctor
 	$(RUN) -m jupyterlab $(AS_ROOT) notebooks/00_start_here.ipynb
+
+# The loop while working, within 90 seconds once the caches are warm.
+quick: export OMP_NUM_THREADS = 1
+quick: lint types
+	$(RUN) -m pytest -q $(QUICK)
+
+lint: $(ENV)/ready
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(if $(shell grep -s "tool.importlinter" pyproject.toml),$(BIN)/lint-imports)
+
+types: $(ENV)/ready
+	$(RUN) -m mypy
 
 # The parts run side by side, two at a time, each on a core of its own; the data sets are made first, once. So are the tests
 # that launch processes which find each other through ports: notebooks' kernels pick free ports too, and bind them later.
@@ -39,7 +62,18 @@ test: $(ENV)/ready
 tests: $(ENV)/ready
 	$(RUN) -m pytest tests --doctest-modules udlib $(NOT)
 
-# Every notebook as shipped, and every solved one, which holds all cells, trained from nothing for a few steps on a copy.
+# What is slow by nature: every lesson in the browser, kills and damaged files in bulk.
+test-more: export OMP_NUM_THREADS = 1
+test-more: export UDLIB_PROGRESS = 0
+test-more: $(ENV)/ready
+	$(RUN) -m udlib prepare
+	$(RUN) -m pytest tests -m slow
+
+# Plants N single faults, drawn by SEED, and counts those that no test notices.
+mutants: $(ENV)/ready
+	$(RUN) -m tests.mutants --count $(N) --seed $(SEED)
+
+# The solved notebooks, which hold all cells: as shipped, and trained from nothing for a few steps on a copy.
 notebooks: shipped smoke
 
 shipped smoke: $(ENV)/ready
@@ -60,9 +94,12 @@ bench: $(ENV)/ready
 soak: $(ENV)/ready
 	$(RUN) -m pytest tests -m soak
 
-# For authors: notebooks from their sources, README's generated parts, and the lock.
+# For authors: notebooks from their sources, their pictures stored small, README's generated parts, and the lock.
 lessons: $(ENV)/ready
 	$(RUN) notebooks/build.py write $(if $(ONLY),--only "$(ONLY)")
+
+shrink: $(ENV)/ready
+	$(RUN) notebooks/build.py shrink $(if $(ONLY),--only "$(ONLY)")
 
 readme: $(ENV)/ready
 	$(RUN) -m udlib readme

@@ -1,8 +1,8 @@
-"""Lessons from their sources: `python notebooks/build.py write|execute|shipped|smoke|verify [--only PATTERN]`.
+"""Lessons from their sources: `python notebooks/build.py write|shrink|execute|shipped|smoke|verify [--only PATTERN]`.
 
-A lesson is written once, in `notebooks/src/NN_name.py` (cells in jupytext's percent format). From it come two notebooks:
-`notebooks/NN_name.ipynb`, where exercises wait for the learner, and `notebooks/solutions/NN_name.ipynb`, where they are
-solved. Cells of a source carry what they are in their metadata:
+A lesson is written once, in `notebooks/src/NN_name.py` (cells in jupytext's percent format). From it come two
+notebooks: `notebooks/NN_name.ipynb`, where exercises wait for the learner, and `notebooks/solutions/NN_name.ipynb`,
+where they are solved. Cells of a source carry what they are in their metadata:
 
     # %% exercise="01.1"           what the learner sees, replaced by the solution in the solved notebook
     # %% solution="01.1"           the solved exercise
@@ -10,13 +10,19 @@ solved. Cells of a source carry what they are in their metadata:
     # %% tags=["setup"]            what an exercise needs before it can run (imports, data)
     # %% tags=["cover"]            its figure is the picture of the README
 
-A cell that calls `check(…)` has its output compared by nbval. `write` builds and executes, `execute` runs the committed
-notebooks without writing them. `shipped` and `smoke` are what CI does: nbval over all of them as shipped, and over the solved
-ones, which hold every cell of the others, trained from nothing in the `smoke` profile; `verify` does both, one after the other.
+A cell that calls `check(…)` has its output compared by nbval. `write` builds and executes; `execute` runs the committed
+notebooks without writing them. Both notebooks of a lesson are stored small: pictures have a palette of 256 colours, and
+a picture that both notebooks show is stored in the learner's only; the solved one keeps its description. `shrink` does
+this to committed notebooks without executing them.
+
+`shipped` and `smoke` are what CI does. Both run nbval over the solved notebooks, which hold every cell of the learner's
+but the stubs (the tests run those, with their checks): `shipped` as they are committed, `smoke` trained from nothing in
+the `smoke` profile. `verify` does both, one after the other.
 """
 
 import argparse
 import base64
+import io
 import os
 import re
 import subprocess
@@ -29,9 +35,11 @@ from pathlib import Path
 import jupytext
 import nbformat
 from nbclient import NotebookClient
+from PIL import Image
 
 HERE = Path(__file__).resolve().parent
 CHECK_TAG = "nbval-check-output"
+PNG = "image/png"
 SETTINGS = {"UDLIB_PROGRESS": "0", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
 
 
@@ -114,14 +122,67 @@ def execute(notebook: nbformat.NotebookNode, folder: Path) -> float:
 
 def write(only: str) -> None:
     for source in sources(only):
+        executed = {}
         for path, solved in targets(source).items():
-            notebook = build(source, solved)
+            executed[path] = notebook = build(source, solved)
             seconds = execute(notebook, path.parent)
             notebook.metadata["udlib"] = {"seconds": round(seconds, 1)}
-            path.parent.mkdir(exist_ok=True)
-            nbformat.write(notebook, path)
-            save_cover(notebook)
             print(f"{path.relative_to(HERE.parent)}: {seconds:.0f} s", flush=True)
+        store(executed)
+
+
+def shrink(only: str) -> None:
+    for source in sources(only):
+        paths = list(targets(source))
+        before = sum(path.stat().st_size for path in paths)
+        store({path: nbformat.read(path, as_version=4) for path in paths})
+        after = sum(path.stat().st_size for path in paths)
+        print(f"{source.stem}: {before / 1e6:.2f} MB before, {after / 1e6:.2f} MB now", flush=True)
+
+
+def store(notebooks: dict[Path, nbformat.NotebookNode]) -> None:
+    """Writes the executed notebooks of one lesson, the learner's first, and the cover if it is theirs."""
+    for notebook in notebooks.values():
+        for output in pictures(notebook):
+            output.data[PNG] = encoded(palette_png(base64.b64decode(output.data[PNG])))
+    asked, *others = notebooks.values()
+    save_cover(asked)
+    for solved in others:
+        leave_out_pictures_of(asked, solved)
+    for path, notebook in notebooks.items():
+        path.parent.mkdir(exist_ok=True)
+        nbformat.write(notebook, path)
+
+
+def pictures(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    """The outputs of a notebook that hold a PNG."""
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    return [output for cell in cells for output in cell.outputs if PNG in output.get("data", {})]
+
+
+def encoded(content: bytes) -> str:
+    return base64.b64encode(content).decode("ascii")
+
+
+def palette_png(content: bytes) -> bytes:
+    """The same picture with a palette of at most 256 colours, a third of the size; equal pixels give equal bytes."""
+    picture = Image.open(io.BytesIO(content))
+    if picture.mode == "P":
+        return content
+    # Median cut alone gives small areas no colour of their own: a yellow ball turned beige. k-means brings it back.
+    picture = picture.convert("RGB").quantize(256, Image.Quantize.MEDIANCUT, kmeans=1, dither=Image.Dither.NONE)
+    file = io.BytesIO()
+    picture.save(file, format="png", optimize=True)
+    return file.getvalue()
+
+
+def leave_out_pictures_of(asked: nbformat.NotebookNode, solved: nbformat.NotebookNode) -> None:
+    """Removes from the solved notebook the pictures that the learner's shows too; their descriptions stay as text."""
+    stored = {output.data[PNG] for output in pictures(asked)}
+    for output in pictures(solved):
+        if output.data[PNG] in stored and "text/plain" in output.data:
+            del output.data[PNG]
+            output.metadata.pop(PNG, None)
 
 
 def save_cover(notebook: nbformat.NotebookNode) -> None:
@@ -129,7 +190,7 @@ def save_cover(notebook: nbformat.NotebookNode) -> None:
     for cell in notebook.cells:
         if "cover" in cell.metadata.get("tags", []):
             (HERE / "images").mkdir(exist_ok=True)
-            (HERE / "images" / "cover.png").write_bytes(base64.b64decode(cell.outputs[0].data["image/png"]))
+            (HERE / "images" / "cover.png").write_bytes(base64.b64decode(cell.outputs[0].data[PNG]))
 
 
 def notebooks(only: str = "*") -> list[Path]:
@@ -175,18 +236,18 @@ def copy_for_smoke(paths: list[Path], folder: Path) -> list[Path]:
 
 
 def as_shipped(only: str) -> int:
-    return nbval(chosen_notebooks(only), UDLIB_PROFILE="course")
+    return nbval(solved_notebooks(only), UDLIB_PROFILE="course")
 
 
 def in_smoke(only: str) -> int:
     with tempfile.TemporaryDirectory() as folder:
-        solved = [path for path in chosen_notebooks(only) if path.parent.name == "solutions"]
-        copies = copy_for_smoke(solved, Path(folder))
+        copies = copy_for_smoke(solved_notebooks(only), Path(folder))
         return nbval(copies, UDLIB_PROFILE="smoke", UDLIB_SMOKE_STORE=f"{folder}/results")
 
 
-def chosen_notebooks(only: str) -> list[Path]:
-    paths = notebooks(only)
+def solved_notebooks(only: str) -> list[Path]:
+    """The notebook of each lesson that holds all cells: the solved one, or the learner's if it has no exercises."""
+    paths = [list(targets(source))[-1] for source in sources(only)]
     if not paths:
         raise SystemExit(f"no notebook matches '{only}'")
     return paths
@@ -196,7 +257,14 @@ def verify(only: str) -> int:
     return max(as_shipped(only), in_smoke(only))
 
 
-VERBS = {"write": write, "execute": execute_all, "shipped": as_shipped, "smoke": in_smoke, "verify": verify}
+VERBS = {
+    "write": write,
+    "shrink": shrink,
+    "execute": execute_all,
+    "shipped": as_shipped,
+    "smoke": in_smoke,
+    "verify": verify,
+}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

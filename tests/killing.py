@@ -1,20 +1,16 @@
 """The `udlib` command in a process of its own, to be killed: forked from one that has imported everything and computed
 nothing, so that its life is work from the first moment to the last."""
 
-import multiprocessing
 import os
 import threading
 import time
 from contextlib import redirect_stderr, redirect_stdout
 
 import torch
+from forks import FORKS, PATIENCE
 from tqdm import tqdm
 
 from udlib import cli
-
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["udlib.workshop", "udlib.cli"])
-PATIENCE = 300.0  # seconds
 
 
 def udlib_process(words, log, prepare, environment, kill_after=PATIENCE):

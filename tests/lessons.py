@@ -4,6 +4,7 @@ import ast
 import importlib.util
 import os
 import re
+import symtable
 import tempfile
 from functools import cache
 from itertools import zip_longest
@@ -162,6 +163,19 @@ def names(cell, context):
             for alias in node.names
         }
     return found
+
+
+def names_at_top(cell):
+    """The names that a cell binds in the notebook itself: not those inside its functions, unless they are global."""
+    tables = [symtable.symtable(cell.source, "cell", "exec")]
+    for table in tables:
+        tables += table.get_children()
+    symbols = [(symbol, table is tables[0]) for table in tables for symbol in table.get_symbols()]
+    return {
+        symbol.get_name()
+        for symbol, at_top in symbols
+        if (symbol.is_assigned() or symbol.is_imported()) and (at_top or symbol.is_declared_global())
+    }
 
 
 def cut(number, *wanted):

@@ -18,11 +18,6 @@ from udlib.training import evaluate, fit, predict
 from udlib.training.batches import ArrayData, Batch, load
 
 
-@pytest.fixture(autouse=True)
-def silent(monkeypatch):
-    monkeypatch.setenv("UDLIB_PROGRESS", "0")
-
-
 def detector(seed=0, classes=3, **options):
     torch.manual_seed(seed)
     return Detector(backbone("small_narrow"), classes, **{"hidden": 16, "pool": 2} | options)

@@ -1,5 +1,6 @@
 """Every exercise of every lesson: untouched, solved, and with each classic mistake, each with an answer of its own."""
 
+import ast
 import contextlib
 import io
 import re
@@ -8,8 +9,21 @@ import types
 from functools import cache
 from importlib import import_module
 
+import nbformat
 import pytest
-from lessons import SOURCES, cells, cells_of, check_cells, exercises, name_of
+from lessons import (
+    SOURCES,
+    build,
+    cells,
+    cells_of,
+    check_cells,
+    code_of,
+    exercises,
+    name_of,
+    names,
+    names_at_top,
+    text_of,
+)
 
 from udlib.course import exercises as checks
 
@@ -34,20 +48,65 @@ def prepared(source):
     return module
 
 
-def answer(source, number, cell):
-    """What the check says to the answer in this cell."""
+def printed_after(source, number, cell):
+    """All that the check prints after the answer in this cell."""
     names = dict(vars(prepared(source)))
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         for part in (cell, *check_cells(source, number)):
             exec(compile(part.source, f"{source.stem}: exercise {number}", "exec"), names)
-    return re.findall(rf"^Exercise {re.escape(number)}: (.*)$", printed.getvalue(), re.M)
+    return printed.getvalue()
+
+
+def answer(source, number, cell):
+    """What the check says to the answer in this cell."""
+    return re.findall(rf"^Exercise {re.escape(number)}: (.*)$", printed_after(source, number, cell), re.M)
+
+
+@cache
+def learners(source):
+    """The committed notebook in which the exercises wait."""
+    return nbformat.read(next(iter(build.targets(source))), as_version=4)
 
 
 @pytest.mark.parametrize("source, number", EXERCISES, ids=identify)
 def test_an_exercise_that_nobody_attempted_runs_green_and_says_so(source, number):
     (said,) = answer(source, number, *cells_of(source, "exercise", number))
     assert said.startswith("not attempted yet")
+
+
+@pytest.mark.parametrize("source, number", EXERCISES, ids=identify)
+def test_the_learners_notebook_shows_what_the_check_of_an_untouched_exercise_prints(source, number):
+    """The cells that nbval, which runs the solved notebooks, does not run: every stub, and what its check says."""
+    (stub,), (check,) = cells_of(source, "exercise", number), check_cells(source, number)
+    (shown,) = [cell for cell in code_of(learners(source)) if cell.source == check.source]
+    assert {output.output_type for output in shown.outputs} == {"stream"}
+    assert "".join(map(text_of, shown.outputs)) == printed_after(source, number, stub)
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=name_of)
+def test_no_cell_but_its_check_builds_upon_an_exercise(source):
+    """So that all other cells do the same in the learner's notebook as in the solved one."""
+    for number in exercises(source):
+        roles = [cell for role in ("exercise", "solution") for cell in cells_of(source, role, number)]
+        theirs = set().union(*map(names_at_top, roles))
+        checks_of_it = {cell.source for cell in check_cells(source, number)}
+        for cell in code_of(build.build(source, solved=False)):
+            if cell.source not in checks_of_it | {role.source for role in roles}:
+                assert not theirs & names(cell, ast.Load), (number, cell.id)
+
+
+@pytest.mark.parametrize(
+    "code, bound",
+    [
+        ("import numpy as np\nx = 1", {"np", "x"}),
+        ("def f(a):\n    b = a\n    return b", {"f"}),
+        ("def f():\n    global g\n    g = 1", {"f", "g"}),
+        ("print(x)\nfor k in y: pass", {"k"}),
+    ],
+)
+def test_which_names_a_cell_binds_for_the_cells_after_it(code, bound):
+    assert names_at_top(nbformat.v4.new_code_cell(code)) == bound
 
 
 @pytest.mark.parametrize("source, number", EXERCISES, ids=identify)

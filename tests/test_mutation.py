@@ -9,6 +9,8 @@ import shutil
 
 import nbformat
 import pytest
+from broken import run_with_broken, source_of
+from forks import call_in_fork
 from lessons import ROOT, SOURCES, build, code_of, complaints, cut
 from safetensors.torch import load_file, save_file
 
@@ -132,7 +134,7 @@ MUTANTS = {
     ),
     "schedule without its restart": (
         "08",
-        "training",
+        "training.optimization",
         "learning_rate",
         "return right(values[0] // 2, *values[1:], **options)",
         ("learning_rate(", "assert np.allclose(stored"),
@@ -141,22 +143,34 @@ MUTANTS = {
 
 
 @pytest.mark.parametrize("name", MUTANTS)
-def test_a_broken_function_turns_the_lesson_that_teaches_it_red(name, tmp_path, capfd):
+def test_a_broken_function_turns_the_lesson_that_teaches_it_red(name, tmp_path):
+    """In a process of its own, which runs the cells as nbval's kernel would: the first error is a failed assertion."""
     number, room, function, body, words = MUTANTS[name]
+    cells = cut(number, *words).cells
+    assert not {tag for cell in cells for tag in cell.metadata.get("tags", []) if "raises" in tag or "skip" in tag}
+    sources = [cell.source for cell in cells]
+    error, printed = call_in_fork(run_with_broken, room, function, body, sources, tmp_path)
+    assert error == "AssertionError", "red for this reason only"
+    assert not re.search(r"training \w+\(", printed), "the shipped runs were not found"
+
+
+def test_an_assertion_that_fails_because_a_function_is_broken_turns_ci_red(tmp_path, capfd):
+    """The same by nbval, in a kernel that imports a broken copy of the package."""
+    number, room, function, body, words = MUTANTS["BCE, flipped"]
     lesson = write(cut(number, *words), tmp_path / "lesson.ipynb")
     shutil.copytree(ROOT / "udlib", tmp_path / "mutant" / "udlib", ignore=shutil.ignore_patterns("__pycache__"))
     with open(tmp_path / "mutant" / "udlib" / f"{room}.py", "a", encoding="utf-8") as file:
-        file.write(f"\n\ndef {function}(*values, right={function}, **options):\n    {body}\n")
-    # The mutant is no checkout, and finds data and results where it is told.
+        file.write(f"\n\n{source_of(function, body)}")
+    # The mutant is no checkout, and finds data and results where the environment says.
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "results").symlink_to(ROOT / "data" / "results")
-    for found in data_root().glob("*-v*"):
-        (tmp_path / "data" / found.name).symlink_to(found)
+    for folder in data_root().glob("*-v*"):
+        (tmp_path / "data" / folder.name).symlink_to(folder)
     path = os.pathsep.join(filter(None, [str(tmp_path / "mutant"), os.environ.get("PYTHONPATH")]))
     assert build.nbval([lesson], PYTHONPATH=path, UDLIB_DATA=str(tmp_path / "data")) == 1
-    said = capfd.readouterr().out
-    assert "AssertionError" in said and not {"NameError", "ImportError"} & set(said.split()), "red for this reason only"
-    assert not re.search(r"training \w+\(", said), "the shipped runs were not found"
+    printed = capfd.readouterr().out
+    assert "AssertionError" in printed and not {"NameError", "ImportError"} & set(printed.split())
+    assert not re.search(r"training \w+\(", printed), "the shipped runs were not found"
 
 
 @pytest.fixture

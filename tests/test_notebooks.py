@@ -1,9 +1,12 @@
 """Committed notebooks, without running them: what their sources give, executed in order, with outputs to ship."""
 
+import base64
 import copy
+import io
 import re
 
 import nbformat
+import numpy as np
 import pytest
 from lessons import (
     LONGEST_CELL,
@@ -18,9 +21,11 @@ from lessons import (
     exercises,
     must_show,
     name_of,
+    text_of,
 )
+from PIL import Image
 
-RESULTS_MB, NOTEBOOKS_MB = 60, 30
+RESULTS_MB, NOTEBOOKS_MB = 60, 18
 lesson = pytest.mark.parametrize("source", SOURCES, ids=name_of)
 
 
@@ -47,6 +52,13 @@ def test_a_committed_notebook_says_how_long_it_ran_and_stores_no_widgets(source,
     metadata = nbformat.read(path, as_version=4).metadata
     assert metadata["udlib"]["seconds"] > 0
     assert "widgets" not in metadata
+
+
+def test_the_pictures_of_committed_notebooks_have_a_palette_and_none_is_stored_twice():
+    stored = [output.data[build.PNG] for _, path, _ in NOTEBOOKS for output in build.pictures(nbformat.read(path, 4))]
+    assert len(stored) == len(set(stored)) > 100
+    for content in map(base64.b64decode, stored):
+        assert Image.open(io.BytesIO(content)).mode == "P"
 
 
 @lesson
@@ -124,6 +136,47 @@ def answer():
 # %%
 check("00.1", answer)
 '''
+
+
+# How notebooks are stored
+
+
+def png(colours, side=32):
+    """A picture with so many colours, as a PNG in RGB."""
+    values = np.resize(np.arange(colours), side * side).reshape(side, side)
+    pixels = np.stack([values % 256, values // 256 * 60, 255 - values % 256], -1).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "png")
+    return file.getvalue()
+
+
+def pixels_of(content):
+    return np.asarray(Image.open(io.BytesIO(content)).convert("RGB"), int)
+
+
+def test_a_picture_of_few_colours_keeps_every_pixel_and_one_of_many_nearly():
+    for colours, gap in [(2, 0), (256, 0), (900, 20)]:
+        content = png(colours)
+        stored = build.palette_png(content)
+        assert abs(pixels_of(stored) - pixels_of(content)).max() <= gap
+        assert len(Image.open(io.BytesIO(stored)).getcolors()) <= 256
+        assert build.palette_png(content) == stored == build.palette_png(stored), "equal pixels give equal bytes"
+
+
+def test_a_picture_that_both_notebooks_show_is_stored_once_and_described_in_both(small, tmp_path):
+    executed = {}
+    for name, solved, own in [("asked", False, png(3)), ("solved", True, png(4))]:
+        executed[tmp_path / f"{name}.ipynb"] = notebook = played(small, solved)
+        build.pictures(notebook)[0].data[build.PNG] = build.encoded(png(300))
+        code_of(notebook)[0].outputs = [nbformat.v4.new_output("display_data", {build.PNG: build.encoded(own)})]
+    build.store(executed)
+    asked, solved = (nbformat.read(path, as_version=4) for path in executed)
+    assert (len(build.pictures(asked)), len(build.pictures(solved))) == (2, 1)
+    (kept,) = build.pictures(solved)
+    assert (pixels_of(base64.b64decode(kept.data[build.PNG])) == pixels_of(png(4))).all()
+    show = next(cell for cell in code_of(solved) if cell.source.startswith("show("))
+    assert show.execution_count and [text_of(output) for output in show.outputs] == ["\nseven"]
+    assert "image/png" not in show.outputs[0].metadata
 
 
 @pytest.fixture

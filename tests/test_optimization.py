@@ -12,11 +12,6 @@ from udlib.training import Watch, devices, evaluate, fit, predict
 from udlib.training.optimization import TrainingConfig, learning_rate, running_average
 
 
-@pytest.fixture(autouse=True)
-def silent(monkeypatch):
-    monkeypatch.setenv("UDLIB_PROGRESS", "0")
-
-
 @pytest.mark.parametrize(
     "change, message",
     [

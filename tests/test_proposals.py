@@ -25,11 +25,6 @@ from udlib.datasets.proposals import (
 SIZE = (40, 20)  # width, height of the images on disk
 
 
-@pytest.fixture(autouse=True)
-def silent(monkeypatch):
-    monkeypatch.setenv("UDLIB_PROGRESS", "0")
-
-
 @pytest.fixture
 def images(tmp_path):
     """Three images: with two objects, with none, and with one that reaches over the edge."""

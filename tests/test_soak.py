@@ -1,4 +1,7 @@
-"""Long kill and fuzz tests: `make soak`. Seeds are printed by pytest when one fails."""
+"""Long kill and fuzz tests, which `make test-more` runs, and lessons elsewhere, which `make soak` runs.
+
+Pytest prints the seed of one that fails.
+"""
 
 import dataclasses
 import os
@@ -20,8 +23,6 @@ from udlib.datasets.scenes import scenes
 from udlib.datasets.voc import VOC
 from udlib.training import Saving, fit
 
-pytestmark = pytest.mark.soak
-
 EPOCHS = 60
 ROOT = Path(__file__).resolve().parent.parent
 TRAINER = """
@@ -37,6 +38,7 @@ print("finished", flush=True)
 """
 
 
+@pytest.mark.slow
 def test_twenty_kills_at_random_moments_and_the_weights_are_those_of_one_quiet_run(tmp_path):
     command, chance = (
         [sys.executable, "-c", TRAINER, str(Path(__file__).parent), str(tmp_path), str(EPOCHS)],
@@ -57,6 +59,7 @@ def test_twenty_kills_at_random_moments_and_the_weights_are_those_of_one_quiet_r
     assert same_weights(quiet, resumed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(200))
 def test_a_damaged_file_of_a_data_set_is_named_or_skipped_never_a_stray_error(tmp_path, seed):
     root = tmp_path / "voc"
@@ -93,6 +96,7 @@ def names_changed(root):
     return False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(100))
 def test_a_result_with_any_byte_changed_is_refused_or_reads_the_same(tmp_path, monkeypatch, seed):
     from test_experiments import fake_run
@@ -113,6 +117,7 @@ def test_a_result_with_any_byte_changed_is_refused_or_reads_the_same(tmp_path, m
     shutil.rmtree(folder)
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("lesson", ["01", "02"])
 @pytest.mark.parametrize("data", ["digits", "a folder"])
 def test_a_lesson_runs_on_other_data_with_one_changed_line(tmp_path, monkeypatch, lesson, data):
@@ -130,6 +135,7 @@ def test_a_lesson_runs_on_other_data_with_one_changed_line(tmp_path, monkeypatch
     build.execute(notebook, tmp_path)
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(
     "lesson", sorted((ROOT / "notebooks" / "solutions").glob("*.ipynb")), ids=lambda path: path.stem
 )

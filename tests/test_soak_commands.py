@@ -1,4 +1,4 @@
-"""`udlib train` and `udlib distill` killed at random moments of their whole lives: `make soak`.
+"""`udlib train` and `udlib distill` killed at random moments of their whole lives: `make test-more`.
 
 The disk is slow and the caches are made for any size, so that moments fall into the parsing of labels, the decoding of
 images and the writing of files too, and not into the training's steps alone.
@@ -19,7 +19,7 @@ from trees import voc_tree
 from udlib import files
 from udlib.datasets import pixels, tables, voc
 
-pytestmark = pytest.mark.soak
+pytestmark = pytest.mark.slow
 
 KILLS = 24  # of each command
 QUICK = ("--network", "small_narrow", "--epochs", "3", "--size", "24", "--batch", "20")

@@ -14,11 +14,6 @@ from udlib.training.batches import ArrayData
 from udlib.training.optimization import TrainingConfig, learning_rate
 
 
-@pytest.fixture(autouse=True)
-def silent(monkeypatch):
-    monkeypatch.setenv("UDLIB_PROGRESS", "0")
-
-
 def test_fit_equals_a_loop_written_by_hand():
     data = striped_images(40)
     plain = {"optimizer": "sgd", "schedule": "constant", "clip": 0, "flip": False, "shift": 0, "precision": "fp32"}

@@ -1,21 +1,15 @@
 import dataclasses
+import os
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
+from forks import kill_in_fork
 from striped_images import QUICK, both_branches, net, same_weights, striped_images
 from trainings import fit_flat
 
 from udlib.training import Saving, TrainingConfig, Watch, evaluate, fit
 from udlib.training.checkpoints import load_checkpoint
-
-
-@pytest.fixture(autouse=True)
-def silent(monkeypatch):
-    monkeypatch.setenv("UDLIB_PROGRESS", "0")
 
 
 @pytest.mark.parametrize(
@@ -73,30 +67,23 @@ def test_dropout_draws_the_same_after_a_resume(tmp_path):
     assert same_weights(whole, resumed)
 
 
+def train_until_the_kill(folder, threads):
+    """A training that is killed in the middle of its third epoch."""
+    torch.set_num_threads(threads)
+    steps = []
+
+    def loss(model, batch):
+        steps.append(1)
+        if len(steps) == 8:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return both_branches(model, batch)
+
+    fit(net(), striped_images(), loss, QUICK, saving=Saving(folder))
+
+
 def test_a_run_killed_by_the_system_resumes_bit_identically(tmp_path):
+    assert kill_in_fork(train_until_the_kill, tmp_path, torch.get_num_threads()) == -signal.SIGKILL
     data = striped_images()
-    script = """
-import os, signal, sys, torch
-from pathlib import Path
-sys.path.insert(0, sys.argv[1])
-import striped_images as here
-from udlib.training import Saving, fit
-
-torch.set_num_threads(int(sys.argv[3]))
-steps = 0
-
-def loss(model, batch):
-    global steps
-    steps += 1
-    if steps == 8:  # in the middle of the third epoch
-        os.kill(os.getpid(), signal.SIGKILL)
-    return here.both_branches(model, batch)
-
-fit(here.net(), here.striped_images(), loss, here.QUICK, saving=Saving(sys.argv[2]))
-"""
-    arguments = [str(Path(__file__).parent), str(tmp_path), str(torch.get_num_threads())]
-    killed = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
     whole, resumed = net(), net(seed=9)
     fit(whole, data, both_branches, QUICK)
     epochs = []

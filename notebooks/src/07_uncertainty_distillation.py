@@ -544,10 +544,10 @@ the student's own two branches disagree, as seen from its features. The whole gr
 """
 
 # %%
-from udlib.methods import distillation
+from udlib.methods import method_of
 
 torch.manual_seed(0)
-untrained = distillation.build(for_profile(ud_recipe), taught.logits.shape[1])
+untrained = method_of("distillation").build(for_profile(ud_recipe), taught.logits.shape[1])
 for module in untrained.modules():
     if hasattr(module, "momentum"):
         module.momentum = 1.0  # batch normalisation takes over the statistics of one batch, as in a first step
@@ -1075,8 +1075,8 @@ networks overfit, and with CutOut, where there is little left to calibrate.
 """
 
 # %%
-elsewhere = {"digits": (recipes.two_branch(0.0, "digits"), *(distilled(terms, "digits") for terms in recipes.METHODS))}
-elsewhere |= {regime: (recipes.regimes()[regime, 0.0], *(recipes.regimes_distilled()[regime, terms] for terms in recipes.METHODS))
+elsewhere = {"digits": (recipes.two_branch(0.0, "digits"), *(distilled(terms, "digits") for terms in recipes.PAIR_TERMS))}
+elsewhere |= {regime: (recipes.regimes()[regime, 0.0], *(recipes.regimes_distilled()[regime, terms] for terms in recipes.PAIR_TERMS))
               for regime in recipes.REGIMES}
 found = {place: [trained(chosen) for chosen in three] for place, three in elsewhere.items()}
 if missing := [place for place, three in found.items() if None in three]:

@@ -14,7 +14,7 @@ ones are trained.
 
 # %% tags=["setup"]
 import copy
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
@@ -219,19 +219,20 @@ from accelerate.utils import set_seed
 
 from udlib.training.batches import ArrayData, Batch
 from udlib.methods.distillation import distillation_loss
-from udlib.methods.self_distillation import train_self_distilled
-from udlib.methods.supervised import make_network, on_validation, supervised_loss
-from udlib.training import fit, mixed_seed, predict
+from udlib.methods import recipe
+from udlib.methods.supervised import make_network, supervised_loss
+from udlib.training import Watch, fit, mixed_seed, on_validation, predict
+from udlib.workshop import train as train_method
 
 train, val = (arrays(once[0].recipe, split) for split in ("train", "val"))
 some, held_out = (ArrayData(data.images[:k], data.targets[:k]) for data, k in ((train, 300), (val, 100)))
 tiny = replace(config, epochs=2)
-validate = on_validation(held_out, tiny)
+watch = Watch(on_validation(held_out, tiny))
 
 # %%
 set_seed(tiny.seed)
 model = make_network(some.targets.shape[1], 0.1, "small_narrow")
-first = fit(model, some, supervised_loss(0.1), tiny, validate=validate)
+first = fit(model, some, supervised_loss(0.1), tiny, watch=watch)
 assert "ova" in first.rows[-1] and first.best_epoch is not None
 
 # %% [markdown]
@@ -256,8 +257,9 @@ all there is to a restart. The seed changes, or the images would come in the sam
 """
 
 # %%
-second = fit(model, some, taught, replace(tiny, seed=mixed_seed(tiny.seed, 2)), validate=validate)
-_, library = train_self_distilled(some, held_out, tiny, lam=0.1, network="small_narrow")
+second = fit(model, some, taught, replace(tiny, seed=mixed_seed(tiny.seed, 2)), watch=watch)
+whole = recipe("self_distillation", lam=0.1, network="small_narrow", embedding=512, **asdict(tiny))
+_, library = train_method(whole, some, watch=watch)
 by_hand = first.column("total") + second.column("total")
 assert np.allclose(by_hand, library.column("total"), rtol=1e-4)  # our five lines are the library's method
 pd.DataFrame(library.rows)[["epoch", "half", "lr", "total", "ova", "classification", "calibration", "attention"]].round(5)

@@ -484,7 +484,7 @@ from udlib.metrics import average_precision
 
 students = runs(partitioned()[3, "both"])
 SPECIALISTS = students[0].recipe.settings.teachers()  # the classes of each, by name
-teachers = [{name: load_or_run(recipe(**choices)) for name, choices in needed(run.recipe).items()} for run in students]
+teachers = [{name: load_or_run(teacher) for name, teacher in needed(run.recipe).items()} for run in students]
 assert all({name: run.recipe.classes for name, run in found.items()} == SPECIALISTS for found in teachers)
 
 # %%
@@ -812,14 +812,15 @@ only the steps matter. First the parts, then the specialists, each on its column
 """
 
 # %%
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from accelerate.utils import set_seed
 
 from udlib.training.batches import ArrayData
-from udlib.methods.parallel import GROUPS, Settings, partitions, scattered, train_parallel
+from udlib.methods.parallel import GROUPS, partitions, scattered
 from udlib.methods.supervised import make_network
 from udlib.training import fit, mixed_seed
+from udlib.workshop import train as train_method
 
 train = arrays(control[0].recipe, "train")
 some = ArrayData(train.images[:200], train.targets[:200])
@@ -844,7 +845,7 @@ for group, parts in halves.items():
 
 # %% [markdown]
 r"""
-Then the student. That is all: `train_parallel` does the same, and arrives at the same numbers.
+Then the student. That is all: `workshop.train` does the same, and arrives at the same numbers.
 """
 
 # %%
@@ -857,7 +858,7 @@ def on_both(model, batch):
 set_seed(tiny.seed)
 student = make_network(some.targets.shape[1], 0.0, "small_narrow")
 by_hand = fit(student, some, on_both, tiny)
-_, library = train_parallel(some, tiny, Settings(**halves), network="small_narrow")
+_, library = train_method(recipe("parallel", network="small_narrow", embedding=512, **asdict(tiny), **halves), some)
 assert np.allclose(by_hand.column("total"), library.column("total"), rtol=1e-3)
 pd.DataFrame(library.rows)[["epoch", "total", "asymmetric", "co", "dis"]].round(3)
 
@@ -1238,7 +1239,7 @@ from udlib.datasets.transforms import normalise
 from udlib.training.localisation import box_mask
 
 at = {group: next(name for name, part in SPECIALISTS.items() if name.startswith(group) and boat in part) for group in KINDS}
-NETS = {f"{KINDS[group]}'s teacher": (recipe(**needed(students[0].recipe)[name]), SPECIALISTS[name].index(boat))
+NETS = {f"{KINDS[group]}'s teacher": (needed(students[0].recipe)[name], SPECIALISTS[name].index(boat))
         for group, name in at.items()} | {"ASL alone": (control[0].recipe, boat), "PSD": (students[0].recipe, boat)}
 nets = {name: (load_model(chosen), column) for name, (chosen, column) in NETS.items()}
 friends = [names[c] for c in SPECIALISTS[at["co"]] if c != boat]

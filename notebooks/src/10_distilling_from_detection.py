@@ -53,7 +53,7 @@ here."** Nobody ever told it where.
 """
 
 # %%
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from udlib.methods.detection.evaluation import detect, matched, objects_of
 from udlib.datasets.proposals import grid_proposals
@@ -625,13 +625,13 @@ from udlib.backbones import backbone
 from udlib.training.batches import ArrayData
 from udlib.methods.detection.network import Detector
 from udlib.losses import ova_loss
-from udlib.methods.detection import Settings, train_detector, train_taught
 from udlib.training import fit
+from udlib.workshop import train as train_method
 
 train = arrays(base[0].recipe, "train")
 some = ArrayData(train.images[:200], train.targets[:200], proposals=grid_proposals(len(train.images[:200])))
 tiny = replace(base[0].recipe.training, epochs=3)
-plain = Settings(part="teacher", multi_scale=False)
+plain = recipe("detection", multi_scale=False, network="small_narrow", embedding=512, **asdict(tiny))
 
 # %%
 def on_labels(model, batch):
@@ -640,14 +640,14 @@ def on_labels(model, batch):
 
 
 set_seed(tiny.seed)
-small = Detector(backbone("small_narrow"), len(names), plain.hidden, plain.pool)
+small = Detector(backbone("small_narrow"), len(names), plain.settings.hidden, plain.settings.pool)
 by_hand = fit(small, some, on_labels, tiny)
-_, library = train_detector(some, tiny, plain, network="small_narrow")
+_, library = train_method(plain.but(part="teacher"), some)
 assert np.allclose(by_hand.column("total"), library.column("total"), rtol=1e-3)
 print([round(value, 3) for value in by_hand.column("total")])
 
 # %%
-student, steps = train_taught(some, small, tiny, Settings(multi_scale=False), network="small_narrow")
+student, steps = train_method(plain, some, teachers={"teacher": small})
 rows = pd.DataFrame(steps.rows)
 assert rows["stage"].tolist() == [1, 2, 2] and not hasattr(student, "regions")  # the region layers are gone
 rows[["epoch", "stage", "total", "labels", "predictions"]].round(3)  # stage 1 has no labels
@@ -1074,7 +1074,7 @@ from udlib.course.profiles import seconds as forecast
 
 def trainings(one):
     """The recipe and all networks that must be trained before it."""
-    return [one, *(earlier for choices in needed(one).values() for earlier in trainings(recipe(**choices)))]
+    return [one, *(earlier for teacher in needed(one).values() for earlier in trainings(teacher))]
 
 
 def cost(one):

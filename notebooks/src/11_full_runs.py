@@ -37,7 +37,7 @@ from udlib.training.checkpoints import load_checkpoint
 from udlib.cli import main
 from udlib.datasets.scenes import scenes
 from udlib.course.exercises import check, check_guess
-from udlib.course.store import load_or_run, store
+from udlib.course.store import load_or_run, shipped, store
 from udlib.metrics import mean_average_precision
 from udlib.figures.plots import show
 from udlib.course.recipes import baseline
@@ -732,14 +732,12 @@ Results on `scenes` and `digits` ship with the course; those on other data lie i
 """
 
 # %%
-from udlib.datasets.base import data_root
 from udlib.course.profiles import FULL_SIZE
 
 names = {*FULL_SIZE.values(), "vgg19_bn"}
-paths = sorted({*store().glob("*/state.json"), *(data_root() / "runs").glob("*/state.json")})
-states = [load_checkpoint(path.parent)[1] for path in paths]
-full = [state for state in states if state["recipe"].get("network") in names]
-say(f"Of {len(states)} results that are stored here, **{len(full)}** are of full size. " + (
+stored = [*shipped().states().values(), *(load_checkpoint(path.parent)[1] for path in sorted(store().glob("*/state.json")))]
+full = [state for state in stored if state["recipe"].get("network") in names]
+say(f"Of {len(stored)} results that are stored here, **{len(full)}** are of full size. " + (
     "`udlib reproduce TABLE --data DATA --show` prints them." if full else
     "No GPU was at hand when the course's were trained. The GPU-hours above rest on assumed speeds: "
     + sizes.ASSUMED.removeprefix("assumed, not measured: ") + "."))
