@@ -38,7 +38,8 @@ class COCO(Listed):
         crowd: What becomes of an annotation with `iscrowd`, one box around a group. "positive" counts its label as any
             other, as pycocotools does by default and therefore multi-label papers do; "difficult" makes the label
             difficult where all objects of the class are crowds; "drop" leaves these annotations out.
-        unlabelled: "keep" or "drop" images without a single label, 702 of train2014 and 367 of val2014. Papers do either.
+        unlabelled: "keep" or "drop" images without a single label, 702 of train2014 and 367 of val2014. Papers do
+            either.
         missing: "raise", or "drop" images whose file is missing; `skipped` then lists them.
         transform: A function of a PIL RGB image.
 
@@ -86,9 +87,7 @@ class COCO(Listed):
             difficult,
         )
         self.empty_boxes = [name for name, boxes in zip(entries.ids, objects) if not all(map(has_area, boxes))]
-        super().__init__(
-            "COCO root", root, split, entries, unlabelled=unlabelled, missing=missing, transform=transform
-        )
+        super().__init__("COCO root", root, split, entries, unlabelled=unlabelled, missing=missing, transform=transform)
 
 
 def has_area(box: Box) -> bool:
