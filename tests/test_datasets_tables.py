@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from trees import coco_tree, voc_tree
 
-from udlib.datasets import tables, voc
+from udlib.datasets import tables, voc_annotations
 from udlib.datasets.base import Box
 from udlib.datasets.coco import COCO
 from udlib.datasets.voc import VOC
@@ -25,9 +25,9 @@ def cache(tmp_path, monkeypatch):
 @pytest.fixture
 def parsed(monkeypatch):
     """Notes each annotation that is parsed."""
-    found, parse = [], voc.parse_annotation
-    monkeypatch.setattr(voc, "parse_annotation", lambda path: found.append(path.stem) or parse(path))
-    return found
+    names, parse = [], voc_annotations.parse_annotation
+    monkeypatch.setattr(voc_annotations, "parse_annotation", lambda path: names.append(path.stem) or parse(path))
+    return names
 
 
 def content(data):

@@ -1,8 +1,9 @@
-"""`udlib data`: what a data set holds, whether it is whole, and how to get one."""
+"""`udlib data`: describe a data set, check its files, and download VOC."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="What a data set holds (describe), whether it is whole (check), and how to get one (download).",
+    help="Describe a data set, check its files, and download VOC.",
 )
 
 Data = Annotated[
@@ -25,12 +26,15 @@ Data = Annotated[
     typer.Argument(
         metavar="DATA",
         show_default=False,
-        help="scenes, digits, voc2007, voc2012, coco2014, nuswide, or the path of a folder in such a layout, or of a CSV.",
+        help="scenes, digits, voc2007, voc2012, coco2014 or nuswide; or the path of a CSV, or of a folder in one of "
+        "these layouts.",
     ),
 ]
 Root = Annotated[
     Path | None,
-    typer.Option(help="Where a data set given by name lies (default: the folder of that name below UDLIB_DATA)."),
+    typer.Option(
+        help="Folder of a data set that is given by name (default: the folder of that name below UDLIB_DATA)."
+    ),
 ]
 
 
@@ -38,41 +42,44 @@ Root = Annotated[
 def describe(
     data: Data,
     root: Root = None,
-    split: Annotated[list[str] | None, typer.Option(help="Only this split; may be repeated.", metavar="NAME")] = None,
+    split: Annotated[
+        list[str] | None, typer.Option(help="Describe only this split; may be repeated.", metavar="NAME")
+    ] = None,
     csv: Annotated[
         Path | None,
         typer.Option("--csv", metavar="FILE", help="Also write the counts, a row per split and class, to this CSV."),
     ] = None,
-    sizes: Annotated[bool, typer.Option(help="Read the size of every picture, the slow part.")] = True,
+    sizes: Annotated[bool, typer.Option(help="Read the size of every picture, which takes the most time.")] = True,
 ) -> None:
-    """Count images, labels per image, positives and difficult labels of each class, and the sizes of the pictures.
+    """Count images, labels per image, positives and difficult labels of each class, and picture sizes.
 
-    COCO, NUS-WIDE and CSV folders are counted without the images that are missing; how many are is said.
+    In COCO, NUS-WIDE and CSV folders, missing images are left out, and their number is printed.
     """
     from udlib.datasets.summary import class_table, label_statistics
+    from udlib.figures.text import as_text, counted
 
     require_writable(csv)
     try:
-        found = _source(data, root)
-        opened = {name: _open(found, name) for name in split or found.splits()}
-        for name, part in opened.items():
+        source = _source(data, root)
+        parts = {name: _open(source, name) for name in split or source.splits()}
+        for name, part in parts.items():
             if part.skipped:
                 print(
-                    f"{name}: {_counted(len(part.skipped), 'listed image')} missing (first: {part.skipped[0][0]})",
+                    f"{name}: {counted(len(part.skipped), 'listed image')} missing (first: {part.skipped[0][0]})",
                     file=sys.stderr,
                 )
-        labels = {name: label_statistics(part.targets, part.difficult) for name, part in opened.items()}
-        measured = {name: _sizes(name, part) for name, part in opened.items()} if sizes else {}
+        labels = {name: label_statistics(part.targets, part.difficult) for name, part in parts.items()}
+        size_by_split = {name: _sizes(name, part) for name, part in parts.items()} if sizes else {}
     except KeyboardInterrupt:
         print(
-            "\nstopped; what takes longest are the sizes of the pictures, which --no-sizes leaves out", file=sys.stderr
+            "\nstopped; reading the sizes of the pictures takes longest, and --no-sizes leaves it out", file=sys.stderr
         )
         raise typer.Exit(130) from None
-    classes = next(iter(opened.values())).classes
-    print(f"{len(classes)} classes, {found.layout} layout, in '{found.folder()}'\n")
-    print(_aligned(_rows(labels, measured)))
+    classes = next(iter(parts.values())).classes
+    print(f"{len(classes)} classes, {source.layout} layout, in '{source.folder()}'\n")
+    print(as_text(_rows(labels, size_by_split)))
     print("\nimages of each class, difficult ones in brackets\n")
-    print(_aligned(_class_rows(labels, classes)))
+    print(as_text(_class_rows(labels, classes)))
     if csv is not None:
         from udlib.files import atomic_write
 
@@ -82,11 +89,12 @@ def describe(
 
 @app.command()
 def check(data: Data, root: Root = None) -> None:
-    """Read every list and annotation, compare the splits, decode every image, and name all that is wrong.
+    """Read every list and annotation, compare the splits, decode every image, and report each problem.
 
-    Exit code 0 when nothing is wrong, 1 when something is, 130 after Ctrl-C. Notes are worth knowing and no fault.
+    The exit code is 0 when nothing is wrong, 1 when something is, and 130 after Ctrl-C. A note is not a problem.
     """
     from udlib.datasets.checks import check
+    from udlib.figures.text import counted
 
     wrong = notes = 0
     try:
@@ -94,10 +102,10 @@ def check(data: Data, root: Root = None) -> None:
             print(f"{'WRONG' if finding.wrong else 'note '} {finding.text}", flush=True)
             wrong, notes = wrong + finding.wrong, notes + (not finding.wrong)
     except KeyboardInterrupt:
-        print(f"\nstopped before the end: {_counted(wrong, 'problem')} so far", file=sys.stderr)
+        print(f"\nstopped before the end: {counted(wrong, 'problem')} so far", file=sys.stderr)
         raise typer.Exit(130) from None
-    ending = f" ({_counted(notes, 'note')})" if notes else ""
-    print(f"{_counted(wrong, 'problem')} found{ending}" if wrong else f"nothing is wrong{ending}")
+    ending = f" ({counted(notes, 'note')})" if notes else ""
+    print(f"{counted(wrong, 'problem')} found{ending}" if wrong else f"nothing is wrong{ending}")
     raise typer.Exit(int(wrong > 0))
 
 
@@ -108,30 +116,29 @@ def download(
     ],
     root: Annotated[
         Path | None,
-        typer.Option(
-            help="Folder that will hold the archives and VOCdevkit (default: the folder of that name below UDLIB_DATA)."
-        ),
+        typer.Option(help="Folder for the archives and VOCdevkit (default: the folder of that name below UDLIB_DATA)."),
     ] = None,
 ) -> None:
     """Fetch the archives of VOC2007 or VOC2012, check them against torchvision's checksums, and extract them.
 
-    After an interruption the same command goes on. Archives that you have already may be put into the folder yourself.
+    After an interruption the same command goes on. You may also put archives that you already have into the folder.
     """
     from udlib.datasets import data_root
     from udlib.datasets.sources import archives, download
 
     folder = root.expanduser() if root is not None else data_root() / name
-    wanted = archives(name)
+    parts = archives(name)
     try:
-        for step in download(folder, wanted):
+        for step in download(folder, parts):
             print(step, flush=True)
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on from here", file=sys.stderr)
         raise typer.Exit(130) from None
-    print(f"{name} is ready in '{folder}'; " + " and ".join(archive.filename for archive in wanted) + " may be deleted")
+    print(f"{name} is ready in '{folder}'; " + " and ".join(archive.filename for archive in parts) + " may be deleted")
 
 
 def _source(data: str, root: Path | None) -> Source:
+    """The folder of a data set; an embedded one is made first."""
     from udlib.datasets import EMBEDDED, open_dataset
     from udlib.datasets.layouts import Source, source
 
@@ -140,52 +147,53 @@ def _source(data: str, root: Path | None) -> Source:
     return source(data, root)
 
 
-def _open(found: Source, split: str) -> MultiLabelDataset:
-    return found.open(split) if found.layout == "voc" else found.open(split, missing="drop")
+def _open(source: Source, split: str) -> MultiLabelDataset:
+    """One split, without its missing images where the reader can leave them out."""
+    return source.open(split) if source.layout == "voc" else source.open(split, missing="drop")
 
 
 def _sizes(split: str, part: MultiLabelDataset) -> Sizes | None:
     """Sizes of the pictures that can be read; None where none can."""
     from udlib.datasets.summary import size_statistics
+    from udlib.figures.text import counted
     from udlib.progress import track
 
-    found, broken = [], 0
+    sizes, broken = [], 0
     for i in track(range(len(part)), description=f"{split}: sizes"):
         try:
-            found.append(part.image_size(i))
+            sizes.append(part.image_size(i))
         except OSError:
             broken += 1
     if broken:
-        print(f"{split}: {_counted(broken, 'picture')} cannot be read; `udlib data check` names them", file=sys.stderr)
-    return size_statistics(found) if found else None
+        print(f"{split}: {counted(broken, 'picture')} cannot be read; `udlib data check` names them", file=sys.stderr)
+    return size_statistics(sizes) if sizes else None
 
 
 def _rows(labels: dict[str, Labels], sizes: dict[str, Sizes | None]) -> list[list[str]]:
-    def row(title: str, value) -> list[str]:
-        return [title, *(value(found) for found in labels.values())]
+    """Rows of the table of splits, head first; without rows of sizes where these were not read."""
+    from udlib.figures.text import counted
+
+    def row(title: str, value: Callable[[Labels], str]) -> list[str]:
+        return [title, *(value(part) for part in labels.values())]
+
+    def size_row(title: str, value: Callable[[Sizes], str]) -> list[str]:
+        return [title, *("–" if part is None else value(part) for part in sizes.values())]
 
     rows = [
         ["", *labels],
-        row("images", lambda found: f"{found.images:,}"),
-        row("labels per image", lambda found: f"{found.mean:.2f}"),
+        row("images", lambda part: f"{part.images:,}"),
+        row("labels per image", lambda part: f"{part.mean:.2f}"),
     ]
-    for count in sorted({count for found in labels.values() for count in found.labels_per_image}):
-        title = "without labels" if count == 0 else f"with {_counted(count, 'label')}"
-        rows.append(row(title, lambda found, count=count: f"{found.labels_per_image.get(count, 0):,}"))
-    rows.append(row("with a difficult one", lambda found: f"{found.difficult_images:,}"))
-    for title, part in (("width, px", "width"), ("height, px", "height")):
-        if sizes:
-            rows.append([title, *(_range(*getattr(found, part)) if found else "–" for found in sizes.values())])
+    for count in sorted({count for part in labels.values() for count in part.labels_per_image}):
+        title = "without labels" if count == 0 else f"with {counted(count, 'label')}"
+        rows.append(row(title, lambda part, count=count: f"{part.labels_per_image.get(count, 0):,}"))
+    rows.append(row("with a difficult one", lambda part: f"{part.difficult_images:,}"))
     if sizes:
-        rows.append(
-            [
-                "commonest size",
-                *(
-                    f"{found.commonest[0]} × {found.commonest[1]} ({found.share:.0%})" if found else "–"
-                    for found in sizes.values()
-                ),
-            ]
-        )
+        rows += [
+            size_row("width, px", lambda part: _range(*part.width)),
+            size_row("height, px", lambda part: _range(*part.height)),
+            size_row("commonest size", lambda part: f"{part.commonest[0]} × {part.commonest[1]} ({part.share:.0%})"),
+        ]
     return rows
 
 
@@ -194,19 +202,9 @@ def _range(smallest: int, median: float, largest: int) -> str:
 
 
 def _class_rows(labels: dict[str, Labels], classes: tuple[str, ...]) -> list[list[str]]:
-    def cell(found: Labels, k: int) -> str:
-        return f"{found.positives[k]:,}" + (f" ({found.difficult[k]:,})" if found.difficult[k] else "")
+    """Rows of the table of classes, head first: positives of each split, with the difficult ones in brackets."""
 
-    return [["", *labels], *([name, *(cell(found, k) for found in labels.values())] for k, name in enumerate(classes))]
+    def cell(part: Labels, k: int) -> str:
+        return f"{part.positives[k]:,}" + (f" ({part.difficult[k]:,})" if part.difficult[k] else "")
 
-
-def _aligned(rows: list[list[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    return "\n".join(
-        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))])
-        for row in rows
-    )
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
+    return [["", *labels], *([name, *(cell(part, k) for part in labels.values())] for k, name in enumerate(classes))]

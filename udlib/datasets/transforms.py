@@ -1,130 +1,84 @@
-"""Augmentation twice over: the paper's pipeline for images from disk, its ideas for batches in memory."""
+"""Augmentation of batches in memory: random flips, shifts, crops and erased rectangles, drawn for each image."""
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.transforms import v2
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-ERASED_AREA = (0.02, 0.4)  # of the image, as in Zhong et al. 2017, "Random erasing data augmentation"
-ERASED_ASPECT = (0.3, 1 / 0.3)  # height / width
+from udlib.datasets.pipelines import (
+    ERASED_AREA,
+    ERASED_ASPECT,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    PLACES,
+    MultiScaleCrop,
+    eval_transform,
+    normalise,
+    train_transform,
+)
+from udlib.datasets.threads import one_thread, run_in_portions
+
+__all__ = [
+    "BatchAugment",
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "MultiScale",
+    "MultiScaleCrop",
+    "eval_transform",
+    "normalise",
+    "train_transform",
+]
+
 IN_CACHE = 2**20  # values that are augmented together on a CPU, 4 MB
-PLACES = (
-    (0.0, 0.0),
-    (0.0, 1.0),
-    (1.0, 0.0),
-    (1.0, 1.0),
-    (0.5, 0.5),
-)  # of a crop: shares of the room down and to the right
 
 
-class MultiScaleCrop(v2.Transform):
-    """Crop at a random scale and one of five fixed places, then resize to `size` × `size`.
+class _Plan(NamedTuple):
+    """What to do with each of N images, worked out from the random numbers for the whole batch at once."""
 
-    Corner cropping with scale jitter, Wang et al. 2015, "Towards good practices for very deep two-stream ConvNets",
-    section 3. Height and width are drawn from `scales` (fractions of the shorter side), at most `max_distort` steps
-    apart in that list, all such pairs equally likely; the places are the four corners and the centre.
-    """
+    height: int  # of the result, in pixels
+    width: int
+    mirrored: Tensor  # (N,) bool
+    shifts: Tensor | None  # (N, 2) pixels down and to the right
+    windows: tuple[Tensor, Tensor] | None  # to crop: (N, 2) first row and column, (N, 2) height and width
+    rectangles: tuple[Tensor, Tensor, Tensor] | None  # to erase: (N,) bool whether, and as in `windows`
 
-    def __init__(self, size: int, scales: Sequence[float] = (1.0, 0.875, 0.75, 0.66, 0.5), max_distort: int = 2):
-        super().__init__()
-        if not scales or not all(0 < scale <= 1 for scale in scales):
-            raise ValueError(f"scales are {tuple(scales)}: expected fractions of the shorter side, 0 < s ≤ 1")
-        self.size, self.scales, self.max_distort = size, tuple(scales), max_distort
-        steps = range(len(self.scales))
-        self.pairs = [(self.scales[i], self.scales[j]) for i in steps for j in steps if abs(i - j) <= max_distort]
-
-    def make_params(self, flat_inputs: list) -> dict[str, int]:
-        image_height, image_width = v2.functional.get_size(flat_inputs[0])
-        pair, place = (int(torch.randint(n, ())) for n in (len(self.pairs), 5))
-        height, width = (max(1, int(scale * min(image_height, image_width))) for scale in self.pairs[pair])
-        down, right = PLACES[place]
-        top, left = int(down * (image_height - height)), int(right * (image_width - width))
-        return {"top": top, "left": left, "height": height, "width": width}
-
-    def transform(self, inpt, params: dict[str, int]):
-        size = [self.size, self.size]
-        return self._call_kernel(v2.functional.resized_crop, inpt, **params, size=size, antialias=True)
-
-
-def _to_normalised(mean: Sequence[float], std: Sequence[float]) -> list[v2.Transform]:
-    return [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)]
-
-
-def train_transform(
-    size: int = 448,
-    resize: int = 512,
-    scales: Sequence[float] = (1.0, 0.875, 0.75, 0.66, 0.5),
-    erase: bool = True,
-    mean: Sequence[float] = IMAGENET_MEAN,
-    std: Sequence[float] = IMAGENET_STD,
-) -> v2.Compose:
-    """The paper's training pipeline, PIL image → float32 (3, size, size), drawn anew for each image.
-
-    Stretch to resize × resize, multi-scale crop, mirror with chance ½, normalise, and with `erase` (the CutOut of
-    Table 1) random erasing with chance ½: 2–40 % of the area, set to 0 after normalisation, that is to the mean colour.
-    """
-    steps = [v2.Resize((resize, resize)), MultiScaleCrop(size, scales), v2.RandomHorizontalFlip()]
-    steps += _to_normalised(mean, std)
-    if erase:
-        steps.append(v2.RandomErasing(p=0.5, scale=ERASED_AREA, ratio=ERASED_ASPECT))
-    return v2.Compose(steps)
-
-
-def eval_transform(
-    size: int = 448, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD
-) -> v2.Compose:
-    """PIL image → float32 (3, size, size): stretched to a square and normalised, nothing random."""
-    return v2.Compose([v2.Resize((size, size)), *_to_normalised(mean, std)])
-
-
-def normalise(
-    images: Tensor,
-    mean: Sequence[float] = IMAGENET_MEAN,
-    std: Sequence[float] = IMAGENET_STD,
-    size: int | None = None,
-    out: Tensor | None = None,
-) -> Tensor:
-    """(N, 3, H, W), uint8 in 0–255 or float in [0, 1] → float32, (x − mean) / std for each channel.
-
-    With `size`, images of another height or width are first resized to size × size (bilinear, antialiased). `out`, float32
-    and of the images' shape, takes the result of images that have their size.
-    """
-    if images.ndim != 4 or images.shape[1] != len(mean):
-        raise ValueError(f"images have shape {tuple(images.shape)}: expected (N, {len(mean)}, H, W)")
-    if images.dtype != torch.uint8 and not images.is_floating_point():
-        raise TypeError(f"images have dtype {images.dtype}: expected uint8 in 0–255 or float in [0, 1]")
-    mean, std = (torch.tensor(values, device=images.device) for values in (mean, std))
-    unit = 255.0 if images.dtype == torch.uint8 else 1.0
-    images = images.to(torch.float32, copy=True) if out is None else out.copy_(images)
-    if size is not None and images.shape[-2:] != (size, size):
-        images = F.interpolate(images, (size, size), mode="bilinear", antialias=True)
-    factor, offset = 1 / (unit * std), mean / std
-    if not images.is_contiguous(memory_format=torch.channels_last):
-        return images.mul_(factor.view(1, -1, 1, 1)).sub_(offset.view(1, -1, 1, 1))
-    # With the colours side by side, whole rows of pixels at once: a loop over three numbers is too short for a processor.
-    rows = images.permute(0, 2, 3, 1).flatten(2)
-    rows.mul_(factor.repeat(images.shape[3])).sub_(offset.repeat(images.shape[3]))
-    return images
+    def of(self, rows: slice) -> "_Plan":
+        """The part of the plan for these images."""
+        return self._replace(
+            mirrored=self.mirrored[rows],
+            shifts=None if self.shifts is None else self.shifts[rows],
+            windows=None if self.windows is None else tuple(values[rows] for values in self.windows),
+            rectangles=None if self.rectangles is None else tuple(values[rows] for values in self.rectangles),
+        )
 
 
 class BatchAugment:
-    """Augment a batch that is in memory, each image with its own random numbers, with as few loops over images as pay.
+    """Augment a batch in memory, each image with its own random numbers, with few loops over images.
 
-    Called with images (N, 3, H, W), uint8 or float in [0, 1], and a `torch.Generator`; returns normalised float32 on
-    their device. In this order: `flip` mirrors with chance ½; `shift` moves by up to so many pixels each way, edges
-    repeated; `crop` is the side in pixels of crops as `MultiScaleCrop` draws them, resized bilinearly (0: whole images);
-    then normalisation; `erase` is the chance that one rectangle becomes 0, the mean colour. Its area is
-    uniform in 2–40 % of the image and its aspect log-uniform in 0.3–3.3, or the part of that range that fits.
+    The steps, in this order: mirror, shift, crop and resize (bilinear), normalise, erase. An erased rectangle becomes
+    0, the mean colour; its area is uniform in 2–40 % of the image and its aspect ratio log-uniform in 0.3–3.3, or in
+    the part of that range that fits.
 
-    Numbers are drawn on the generator's device, so a CPU generator gives the same boxes on every device, and always the
-    same number of them, so switching `erase` on leaves flips and shifts as they were. (`crop` draws more, after the others.)
-    Of several processes, each passes `share`, its rank and their number, and holds each of a batch's images by turns: each
-    image is augmented as one process would do it. `mirrored` bool (N,) then says which images of the last batch were mirrored.
+    Numbers are drawn on the generator's device, so a CPU generator gives the same boxes on every device. The same
+    number of them is always drawn, so flips and shifts stay as they are when `erase` is switched on. (`crop` draws
+    more, after the others.)
+
+    Args:
+        flip: Whether to mirror each image with probability ½.
+        shift: Move each image by up to so many pixels in each direction, with its edges repeated.
+        erase: Probability in [0, 1] that one rectangle of an image is erased.
+        mean: Mean of each channel, for values in [0, 1].
+        std: Standard deviation of each channel.
+        crop: Side in pixels of crops as `MultiScaleCrop` draws them; 0 keeps whole images.
+
+    Attributes:
+        mirrored: Bool (N,), which images of the last batch were mirrored; None before the first.
+
+    Raises:
+        ValueError: `crop` or `shift` is negative, or `erase` is not within 0 and 1.
     """
 
     def __init__(
@@ -147,92 +101,109 @@ class BatchAugment:
         self.mirrored: Tensor | None = None
 
     def __call__(self, images: Tensor, generator: torch.Generator, share: tuple[int, int] = (0, 1)) -> Tensor:
+        """Augment one batch.
+
+        Args:
+            images: (N, 3, H, W), uint8 or float in [0, 1]. They are not changed.
+            generator: Where the random numbers come from.
+            share: Rank of this process and the number of processes, where several share each batch: process r holds the
+                images r, r + n, r + 2n, … of it, and augments each as a single process would.
+
+        Returns:
+            Normalised float32 on the images' device: (N, 3, H, W), or (N, 3, crop, crop).
+        """
         rank, processes = share
 
-        def drawn(kinds: int) -> Tensor:
+        def draw(kinds: int) -> Tensor:
             whole = torch.rand(kinds, len(images) * processes, generator=generator, device=generator.device)
             return whole[:, rank::processes].to(images.device)
 
-        uniform, crops = drawn(8), drawn(2) if self.crops else None
+        uniform, crops = draw(8), draw(2) if self.crops else None
         self.mirrored = (uniform[0] < 0.5) & self.flip
-        height, width = [self.crops.size] * 2 if self.crops else images.shape[-2:]
-        together = max(IN_CACHE // (images.shape[1] * height * width), 1)
-        if images.device.type != "cpu" or together >= len(images):
-            return self._augmented(images, uniform, crops)
+        plan = self._plan(uniform, crops, images.shape[-2:])
+        if images.device.type != "cpu":
+            return self._augmented(images, plan)
+        together = max(IN_CACHE // (images.shape[1] * plan.height * plan.width), 1)
+        if together >= len(images):
+            with one_thread():  # a batch this small is ready before a second thread has begun
+                return self._augmented(images, plan)
         # Large images in small portions, which stay in the processor's cache from the first of the steps to the last.
-        out = torch.empty(len(images), images.shape[1], height, width, memory_format=torch.channels_last)
+        out = _empty(len(images), images.shape[1], plan.height, plan.width)
 
-        def portion(start: int) -> None:
+        def augment_portion(start: int) -> None:
             rows = slice(start, start + together)
             part = images[rows].contiguous(memory_format=torch.channels_last)
-            self._augmented(part, uniform[:, rows], None if crops is None else crops[:, rows], out[rows])
+            self._augmented(part, plan.of(rows), out[rows])
 
-        _by_all_threads(portion, range(0, len(images), together))
+        run_in_portions(augment_portion, range(0, len(images), together))
         return out
 
-    def _augmented(self, images: Tensor, uniform: Tensor, crops: Tensor | None, out: Tensor | None = None) -> Tensor:
-        moved = self._move(images, *uniform[:3])
-        if crops is not None:
-            moved = self._cropped(moved, crops)
-        out = normalise(moved, self.mean, self.std, out=out)
+    def _plan(self, uniform: Tensor, crops: Tensor | None, sides: Sequence[int]) -> _Plan:
+        """Work out what to do with each image of these sides from its random numbers, (8, N) and (2, N) in [0, 1).
+
+        Done for the whole batch at once: threads that augment portions of it would otherwise spend their time on many
+        small steps, for which Python lets only one thread run.
+        """
+        shifts = windows = rectangles = None
+        if self.shift:
+            shifts = ((uniform[1:3] * (2 * self.shift + 1)).long() - self.shift).T
+        height, width = sides
+        if self.crops:
+            windows = self._windows(crops, sides)
+            height = width = self.crops.size
         if self.erase:
-            fill = _fill if out.device.type == "cpu" else _mask
-            fill(out, uniform[3] < self.erase, *self._rectangles(*moved.shape[-2:], *uniform[4:]))
+            rectangles = (uniform[3] < self.erase, *self._rectangles(height, width, *uniform[4:]))
+        return _Plan(height, width, self.mirrored, shifts, windows, rectangles)
+
+    def _augmented(self, images: Tensor, plan: _Plan, out: Tensor | None = None) -> Tensor:
+        """All steps in order; `out` takes the result."""
+        on_cpu = images.device.type == "cpu"
+        moved = images if plan.shifts is None and not self.flip else self._moved(images, plan)
+        if plan.windows is not None:
+            moved = (self._resized if on_cpu else self._sampled)(moved, *plan.windows)
+        out = normalise(moved, self.mean, self.std, out=out)
+        if plan.rectangles is not None:
+            (_fill if on_cpu else _mask)(out, *plan.rectangles)
         return out
 
-    def _move(self, images: Tensor, mirror: Tensor, down: Tensor, right: Tensor) -> Tensor:
-        """Flip and shift in one: each output pixel names the row and the column that it comes from."""
-        if not self.flip and not self.shift:
-            return images
-        if not self.shift:
-            mirrored = mirror < 0.5
-            if images.device.type != "cpu":
-                return torch.where(mirrored.view(-1, 1, 1, 1), images.flip(3), images)
-            moved = images.clone() if mirrored.any() else images
-            for k in mirrored.nonzero().flatten().tolist():
-                moved[k] = images[k].flip(2)
-            return moved
+    def _moved(self, images: Tensor, plan: _Plan) -> Tensor:
+        """Flip and shift in one step: each output pixel names the row and the column that it comes from."""
+        if plan.shifts is None:
+            return _flipped(images, plan.mirrored)
         n, channels, height, width = images.shape
         rows = torch.arange(height, device=images.device).expand(n, height)
         columns = torch.arange(width, device=images.device).expand(n, width)
-        steps = 2 * self.shift + 1
-        down, right = (((u * steps).long() - self.shift).view(-1, 1) for u in (down, right))
+        down, right = plan.shifts.split(1, 1)
         rows, columns = (rows - down).clamp(0, height - 1), (columns - right).clamp(0, width - 1)
-        if self.flip:
-            columns = torch.where((mirror < 0.5).view(-1, 1), width - 1 - columns, columns)
+        columns = torch.where(plan.mirrored.view(-1, 1), width - 1 - columns, columns)
         # Whole rows are copied by number: several times faster than one gather of pixels.
         first = torch.arange(n * channels, device=images.device).view(n, channels, 1) * height
         images = images.reshape(-1, width).index_select(0, (first + rows[:, None]).flatten())
         shape = (n, channels, height, width)
         return images.reshape(shape).gather(3, columns[:, None, None].expand(shape))
 
-    def _cropped(self, images: Tensor, uniform: Tensor) -> Tensor:
-        """(N, 3, crop, crop): each image's own window, resized; from uint8 images uint8 or, from a GPU, float in [0, 1]."""
-        pairs = torch.tensor(self.crops.pairs, device=images.device)
+    def _windows(self, uniform: Tensor, sides: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """The window of each image, in pixels: (N, 2) its first row and column, and (N, 2) its height and width."""
+        pairs = torch.tensor(self.crops.pairs, device=uniform.device)
         pair, place = ((u * n).long() for u, n in zip(uniform, (len(pairs), len(PLACES))))
-        shares = torch.tensor(PLACES, device=images.device)[place]
-        sides = torch.tensor(images.shape[-2:], device=images.device)
-        length = (pairs[pair] * sides.min()).long().clamp(min=1)  # (N, 2): height and width of each window
-        first = (shares * (sides - length)).floor()
-        if images.device.type == "cpu":
-            return self._resized(images, first.long(), length)
-        return self._sampled(images, first, length)
+        shares = torch.tensor(PLACES, device=uniform.device)[place]
+        whole = torch.tensor(sides, device=uniform.device)
+        length = (pairs[pair] * whole.min()).long().clamp(min=1)
+        return (shares * (whole - length)).floor().long(), length
 
     def _resized(self, images: Tensor, first: Tensor, length: Tensor) -> Tensor:
-        """One window after the other: on a CPU several times as fast as `_sampled`, since bytes are resized as bytes."""
-        found = []
+        """Crop one window after the other: several times as fast on a CPU as `_sampled`, since bytes stay bytes."""
+        side, crops = (self.crops.size, self.crops.size), []
         for image, (top, left), (height, width) in zip(images.split(1), first.tolist(), length.tolist()):
             window = image[..., top : top + height, left : left + width]
-            found.append(
-                F.interpolate(window, (self.crops.size, self.crops.size), mode="bilinear", align_corners=False)
-            )
-        return torch.cat(found) if len(found) > 1 else found[0]
+            crops.append(F.interpolate(window, side, mode="bilinear", align_corners=False))
+        return torch.cat(crops) if len(crops) > 1 else crops[0]
 
     def _sampled(self, images: Tensor, first: Tensor, length: Tensor) -> Tensor:
-        """All windows at once, float in [0, 1]: for a GPU, which wants few and large operations."""
+        """Crop all windows at once, to float in [0, 1], since a GPU wants few and large operations."""
         at = []
         for axis, side in enumerate(images.shape[-2:]):
-            # The middle of each new pixel in old ones, kept inside the window; then in grid_sample's −1 … 1.
+            # The centre of each new pixel in old pixels, kept inside the window; then on grid_sample's scale of −1 … 1.
             count = length[:, axis, None]
             step = (torch.arange(self.crops.size, device=images.device) + 0.5) * count / self.crops.size - 0.5
             inside = torch.minimum(step.clamp(min=0), count - 1.0) + first[:, axis, None]
@@ -259,50 +230,70 @@ class BatchAugment:
         return (torch.stack([down, right], 1) * room).floor(), lengths
 
 
-def _by_all_threads(work: Callable[[int], None], parts: Sequence[int]) -> None:
-    """`work` on each part, side by side: as many at a time as PyTorch has threads, each of them by one thread alone.
+def _flipped(images: Tensor, mirrored: Tensor) -> Tensor:
+    """Exchange left and right in the images that are marked in `mirrored`, bool (N,); the input stays as it is."""
+    if images.device.type != "cpu":
+        return torch.where(mirrored.view(-1, 1, 1, 1), images.flip(3), images)
+    mirrors = mirrored.tolist()
+    if all(mirrors) or not any(mirrors):
+        return images.flip(3) if any(mirrors) else images
+    moved = images.clone()
+    for k, mirror in enumerate(mirrors):
+        if mirror:
+            moved[k] = images[k].flip(2)
+    return moved
 
-    To share each small step of one part among the threads would make them wait for each other at every step.
+
+def _empty(count: int, channels: int, height: int, width: int) -> Tensor:
+    """Float32 (N, C, H, W) without values, channels last, in large pages of memory where the system has them.
+
+    Linux fills new memory with zeros page by page when it is first written to. NumPy asks for pages of 2 MB and torch
+    takes those of 4 kB; the small ones take longer than the whole augmentation of large images.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # what threads begin with that are started now
-    try:
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(work, parts))
-    finally:
-        torch.set_num_threads(threads)
+    spare = 16  # values, 64 bytes: to start where torch's own memory starts, at a multiple of 64 bytes
+    values = np.empty(count * channels * height * width + spare, np.float32)
+    first = -values.ctypes.data % 64 // values.itemsize
+    flat = torch.from_numpy(values)[first : first + len(values) - spare]
+    return flat.view(count, height, width, channels).permute(0, 3, 1, 2)
 
 
-def _fill(images: Tensor, chosen: Tensor, first: Tensor, length: Tensor) -> None:
-    """Zeros in the rectangle of each chosen image, one after the other: a CPU writes there and nowhere else."""
-    for k in chosen.nonzero().flatten().tolist():
-        (top, left), (height, width) = first[k].long().tolist(), length[k].long().tolist()
-        images[k, :, top : top + height, left : left + width] = 0
+def _fill(images: Tensor, erased: Tensor, first: Tensor, length: Tensor) -> None:
+    """Write zeros into the rectangle of each erased image, one after the other, for a CPU."""
+    corners, lengths = first.long().tolist(), length.long().tolist()
+    for k, erase in enumerate(erased.tolist()):
+        if erase:
+            (top, left), (height, width) = corners[k], lengths[k]
+            images[k, :, top : top + height, left : left + width] = 0
 
 
-def _mask(images: Tensor, chosen: Tensor, first: Tensor, length: Tensor) -> None:
-    """What `_fill` does, for all images at once, as a GPU wants it."""
+def _mask(images: Tensor, erased: Tensor, first: Tensor, length: Tensor) -> None:
+    """Do what `_fill` does for all images at once, since a GPU wants few and large operations."""
     rows, columns = (
         (pixel >= start[:, None]) & (pixel < (start + count)[:, None])
         for pixel, start, count in zip(
             (torch.arange(side, device=images.device) for side in images.shape[-2:]), first.T, length.T
         )
     )
-    images.mul_(~(rows[:, None, :, None] & columns[:, None, None, :] & chosen.view(-1, 1, 1, 1)))
+    images.mul_(~(rows[:, None, :, None] & columns[:, None, None, :] & erased.view(-1, 1, 1, 1)))
 
 
 class MultiScale(BatchAugment):
-    """`BatchAugment`, and then the whole batch resized, bilinearly, to one of `scales` times its side.
+    """`BatchAugment`, after which the whole batch is resized (bilinear) to one of `scales` times its side.
 
-    The same for all processes of a step. Boxes are fractions of a side, and stay as they are.
+    All processes of a step draw the same scale. Boxes are fractions of a side, so they stay as they are.
+
+    Args:
+        scales: Factors of the side, all equally likely.
+        **options: Arguments of `BatchAugment`.
     """
 
-    def __init__(self, scales=(0.75, 1.0, 1.25), **options):
+    def __init__(self, scales: Sequence[float] = (0.75, 1.0, 1.25), **options):
         super().__init__(**options)
         self.scales = tuple(scales)
 
     def __call__(self, images: Tensor, generator: torch.Generator, share: tuple[int, int] = (0, 1)) -> Tensor:
-        found = super().__call__(images, generator, share)
+        """Augment and resize one batch; the arguments are those of `BatchAugment`."""
+        augmented = super().__call__(images, generator, share)
         scale = self.scales[int(torch.rand((), generator=generator) * len(self.scales))]
-        side = [round(scale * length) for length in found.shape[-2:]]
-        return found if scale == 1 else F.interpolate(found, side, mode="bilinear", antialias=True)
+        side = [round(scale * length) for length in augmented.shape[-2:]]
+        return augmented if scale == 1 else F.interpolate(augmented, side, mode="bilinear", antialias=True)
