@@ -24,6 +24,7 @@ import tempfile
 import threading
 import time
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,7 @@ READERS = "voc coco nuswide custom folders layouts tables base roots sources ann
 LARGE = ("torch", "torchvision", "sklearn.metrics", "scipy.stats", "pandas", "hypothesis", "torchmetrics.functional")
 NOT_COUNTED = ("udlib.course", "udlib.cli", "commands", "lessons")
 SLOW = "not soak and not slow and not browser and not gpu"
+NEAREST = 6  # test files; those that know a module best
 SECONDS = 60  # a test may take this long, and twenty times what it took without a fault
 
 
@@ -49,35 +51,39 @@ class Tree:
                 shutil.copytree(root, copy, ignore=leave_out)
         self.modules = {self.name(path): path for path in self.root.glob("udlib/**/*.py")}
         self.tests = sorted(self.root.glob("tests/test_*.py"))
+        self.names, self.imports, self.tests_of = cache(self.names), cache(self.imports), cache(self.tests_of)
         self.cache = Path(scratch) / "lines.json"
         self.executed = json.loads(self.cache.read_text()) if self.cache.exists() else {}
 
     def name(self, path):
         return ".".join(path.relative_to(self.root).with_suffix("").parts).removesuffix(".__init__")
 
-    def imports(self, path):
-        """Names of the modules that a file imports, where a package stands for what its `__init__` imports."""
+    def names(self, path):
+        """Names of the modules that a file imports."""
         names = set()
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
                 names |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        return names
+
+    def imports(self, path):
+        """The same, where a package stands for what its `__init__` imports too."""
+        names = self.names(path)
         packages = [self.modules[name] for name in names if name in self.modules]
-        inner = [self.imports(file) for file in packages if file.name == "__init__.py" and file != path]
-        return names.union(*inner)
+        return names.union(*(self.imports(file) for file in packages if file.name == "__init__.py" and file != path))
 
     def tests_of(self, module):
-        """Test files that import a module (if none does, those that import what imports it), its own ones first."""
+        """The nearest test files that import a module, or if none does, that import what imports it."""
         wanted = {module}
-        while True:
-            files = [path for path in self.tests if self.imports(path) & wanted and self.counts(path)]
+        while not (files := [path for path in self.tests if self.imports(path) & wanted and self.counts(path)]):
             more = wanted | {name for name, path in self.modules.items() if self.imports(path) & wanted}
-            if files or more == wanted:
-                break
+            if more == wanted:
+                return [path for path in self.tests if self.imports(path) & wanted][:NEAREST]
             wanted = more
-        words = {*module.split(".")[1:]}
-        return sorted(files, key=lambda path: (-len(words & {*path.stem.split("_")}), path.stat().st_size))
+        distance = {path: (not self.names(path) & wanted, -kinship(module, path)) for path in files}
+        return sorted(files, key=lambda path: (distance[path], path.stat().st_size))[:NEAREST]
 
     def counts(self, path):
         return not any(name.startswith(NOT_COUNTED) for name in self.imports(path))
@@ -90,6 +96,11 @@ class Tree:
             self.executed[key] = json.loads(text)
             self.cache.write_text(json.dumps(self.executed))
         return self.executed[key]
+
+
+def kinship(module, test):
+    """How much the name of a test file has in common with that of a module, whose last part says most."""
+    return sum(place for place, word in enumerate(module.split(".")) if word in test.stem.split("_"))
 
 
 class Trace:
