@@ -77,7 +77,7 @@ class Tree:
     def tests_of(self, module):
         """The nearest test files that import a module, or if none does, that import what imports it."""
         wanted = {module}
-        while not (files := [path for path in self.tests if self.imports(path) & wanted and self.counts(path)]):
+        while not (files := [path for path in self.tests if self.imports(path) & wanted and self.counts(path, module)]):
             more = wanted | {name for name, path in self.modules.items() if self.imports(path) & wanted}
             if more == wanted:
                 return [path for path in self.tests if self.imports(path) & wanted][:NEAREST]
@@ -85,8 +85,9 @@ class Tree:
         distance = {path: (not self.names(path) & wanted, -kinship(module, path)) for path in files}
         return sorted(files, key=lambda path: (distance[path], path.stat().st_size))[:NEAREST]
 
-    def counts(self, path):
-        return not any(name.startswith(NOT_COUNTED) for name in self.imports(path))
+    def counts(self, path, module):
+        own = module.rpartition(".")[2] in path.stem.split("_")
+        return own or not any(name.startswith(NOT_COUNTED) for name in self.imports(path))
 
     def lines(self, test):
         """What each passing test of a file (or doctest of a module) executes without a fault, and for how long."""
