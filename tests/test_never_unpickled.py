@@ -1,4 +1,4 @@
-"""Nothing that is read from disk is ever unpickled, for a pickle may run any program: each reader gets one that would."""
+"""Nothing that is read from disk is ever unpickled, for a pickle may run a program: each reader gets one that would."""
 
 import hashlib
 import io
