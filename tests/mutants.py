@@ -12,6 +12,7 @@ library does is for its own tests to notice. Doctests of the file count.
 import argparse
 import ast
 import difflib
+import gc
 import importlib
 import json
 import os
@@ -21,15 +22,18 @@ import shutil
 import signal
 import sys
 import tempfile
-import threading
 import time
+import zlib
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
-from tests.faults import faults, plant
+from tests.faults import Fault, faults, plant
+from tests.grafts import graft
+from tests.watching import First, Trace, run_all
 
 PURE = ("losses", "metrics", "calibration", "posthoc", "attention", "statistics", "training")
 READERS = "voc coco nuswide custom folders layouts tables base roots sources annotator".split()
@@ -37,6 +41,7 @@ LARGE = ("torch", "torchvision", "sklearn.metrics", "scipy.stats", "pandas", "hy
 NOT_COUNTED = ("udlib.course", "udlib.cli", "commands", "lessons")
 SLOW = "not soak and not slow and not browser and not gpu"
 NEAREST = 6  # test files; those that know a module best
+LONGEST = 3600  # seconds for all tests of a file
 SECONDS = 60  # a test may take this long, and twenty times what it took without a fault
 
 
@@ -44,11 +49,10 @@ class Tree:
     """A scratch copy of a checkout, and what its test files import."""
 
     def __init__(self, root, scratch):
-        self.root, self.clean = Path(scratch) / "tree", Path(scratch) / "clean"
-        for copy in (self.root, self.clean):
-            if not copy.exists():
-                leave_out = shutil.ignore_patterns(".*", "__pycache__", "notebooks", "results", "docs")
-                shutil.copytree(root, copy, ignore=leave_out)
+        self.root, self.started_in = Path(scratch).resolve() / "tree", str(Path.cwd())
+        if not self.root.exists():
+            leave_out = shutil.ignore_patterns(".*", "__pycache__", "notebooks", "results", "docs")
+            shutil.copytree(root, self.root, ignore=leave_out)
         self.modules = {self.name(path): path for path in self.root.glob("udlib/**/*.py")}
         self.tests = sorted(self.root.glob("tests/test_*.py"))
         self.names, self.imports, self.tests_of = cache(self.names), cache(self.imports), cache(self.tests_of)
@@ -89,106 +93,89 @@ class Tree:
         own = module.rpartition(".")[2] in path.stem.split("_")
         return own or not any(name.startswith(NOT_COUNTED) for name in self.imports(path))
 
-    def lines(self, test):
-        """What each passing test of a file (or doctest of a module) executes without a fault, and for how long."""
-        key = str(test.relative_to(self.root))
-        if key not in self.executed:
-            _, text = forked(self.clean, 1800, lambda: Trace(self.clean).of(self.clean / key))
-            self.executed[key] = json.loads(text)
-            self.cache.write_text(json.dumps(self.executed))
-        return self.executed[key]
-
 
 def kinship(module, test):
     """How much the name of a test file has in common with that of a module, whose last part says most."""
     return sum(place for place, word in enumerate(module.split(".")) if word in test.stem.split("_"))
 
 
-class Trace:
-    """A pytest plugin that notes which lines below a folder each passing test executes, its fixtures included."""
+class Judge:
+    """A pytest plugin that collects the tests of a module once, and runs them in a forked process for each fault."""
 
-    def __init__(self, root):
-        self.folder, self.now, self.tests, self.fixtures, self.failed = f"{root}{os.sep}", set(), {}, {}, set()
+    def __init__(self, tree, module, cases, report):
+        self.tree, self.file, self.module, self.cases, self.report = tree, tree.modules[module], module, cases, report
+        self.failed = ""
 
-    def call(self, frame, event, arg):
-        return self.line if frame.f_code.co_filename.startswith(self.folder + "udlib") else None
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session):
+        self.groups = {}  # in the order of the test files, the nearest first
+        for item in session.items:
+            self.groups.setdefault(item.nodeid.partition("::")[0], []).append(item)
+        for case in self.cases:
+            self.report(case, self.killer(case))
+        return True
 
-    def line(self, frame, event, arg):
-        self.now.add((frame.f_code.co_filename, frame.f_lineno))
-        return self.line
+    def killer(self, case):
+        """What kills a fault: a test, the time limit, or the import; "" where nothing does."""
+        place, covered, left = str(self.file.relative_to(self.tree.root)), False, []
+        for name, items in self.groups.items():
+            facts = self.tree.executed.setdefault(name, {}) or self.trace(name, items)
+            passing = [item for item in items if item.nodeid in facts]
+            lines = {*(case.fault.lines or ())}
+            noticing = [
+                item
+                for item in passing
+                if case.fault.lines is None or not lines.isdisjoint(facts[item.nodeid]["lines"].get(place, ()))
+            ]
+            if noticing and (killed := self.run(case, noticing, facts)):
+                return killed
+            covered = covered or bool(noticing)
+            left.append((passing, facts))
+        if covered:
+            return ""
+        # Executed by a process that a test starts, or by the import alone.
+        return next((killed for items, facts in left if items and (killed := self.run(case, items, facts))), "")
 
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_protocol(self, item):
-        self.now, start = set(), time.monotonic()
-        threading.settrace(self.call)
-        sys.settrace(self.call)
+    def trace(self, name, items):
+        def work():
+            trace = Trace(self.tree.root)
+            items[0].config.pluginmanager.register(trace)
+            run_all(items)
+            return trace.found()
+
+        _, text = forked(self.tree, LONGEST, work)
+        self.tree.executed[name] = json.loads(text or "{}")
+        self.tree.cache.write_text(json.dumps(self.tree.executed))
+        return self.tree.executed[name]
+
+    def run(self, case, items, facts):
+        def work():
+            try:
+                graft(sys.modules[self.module], case.source)
+            except Exception as error:
+                return f"importing it ({error!r})"
+            first = First()
+            items[0].config.pluginmanager.register(first)
+            run_all(items, first)
+            return first.name
+
+        seconds = SECONDS + 20 * sum(facts[item.nodeid]["seconds"] for item in items)
+        write(self.file, case.source)  # for the processes that tests start
         try:
-            return (yield)
+            in_time, text = forked(self.tree, seconds, work)
         finally:
-            sys.settrace(None)
-            threading.settrace(None)
-            shared = [self.fixtures.get(name, set()) for name in getattr(item, "fixturenames", ())]
-            self.tests[item.nodeid] = time.monotonic() - start, self.now.union(*shared)
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_fixture_setup(self, fixturedef):
-        before, self.now = self.now, set()
-        try:
-            return (yield)
-        finally:
-            self.fixtures.setdefault(fixturedef.argname, set()).update(self.now)
-            self.now |= before
-
-    def pytest_runtest_logreport(self, report):
-        if report.failed:
-            self.failed.add(report.nodeid)
-
-    def of(self, file):
-        pytest_on([file], self)
-        tests = {}
-        for name, (seconds, places) in self.tests.items():
-            by_file = {}
-            for file, line in places:
-                by_file.setdefault(file.removeprefix(self.folder), []).append(line)
-            tests[name] = {"seconds": seconds, "lines": by_file}
-        return json.dumps({name: facts for name, facts in tests.items() if name not in self.failed})
+            write(self.file, case.before)
+        return text if in_time else "the time limit"
 
 
-class Chosen:
-    """A pytest plugin that runs these tests alone, and keeps the name of the first that fails."""
-
-    def __init__(self, names):
-        self.names, self.killer = names, ""
-
-    @pytest.hookimpl(trylast=True)
-    def pytest_collection_modifyitems(self, items):
-        items[:] = [item for item in items if item.nodeid in self.names]
-
-    def pytest_runtest_logreport(self, report):
-        if report.failed:
-            self.killer = self.killer or report.nodeid
-
-
-def pytest_on(files, plugin):
-    # Without the project's own options, which refuse a mark that is not registered (yet).
-    options = ["-o", "addopts=", "-q", "--doctest-modules", "--tb=no", "-p", "no:cacheprovider", "-m", SLOW]
-    options += ["-x"] if isinstance(plugin, Chosen) else []
-    return pytest.main([*options, *map(str, files)], plugins=[plugin])
-
-
-def forked(folder, seconds, work):
-    """Runs `work` in a forked process with `folder` as its tree; returns whether it ended in time, and its text."""
+def forked(tree, seconds, work):
+    """Runs `work` in a forked process; returns whether it ended in time, and the text that it gave."""
     reading, writing = os.pipe()
+    sys.stdout.flush()
     child = os.fork()
     if child == 0:
         os.setsid()
-        with open(folder.parent / "log.txt", "wb") as log:
-            os.dup2(log.fileno(), 1)
-            os.dup2(log.fileno(), 2)
-        os.chdir(folder)
-        sys.path[:] = [str(folder), *(entry for entry in sys.path if entry not in ("", os.environ["MUTANTS_ROOT"]))]
-        os.environ["PYTHONPATH"] = str(folder)
-        text = "no test could be run"
+        text = "the process ended"
         with suppress(BaseException):
             text = work()
         with os.fdopen(writing, "w") as pipe:
@@ -207,37 +194,33 @@ def forked(folder, seconds, work):
     return in_time, b"".join(chunks).decode()
 
 
-def killer(tree, module, lines):
-    """Runs the tests that can notice a fault in these lines; returns what killed it, or "" where nothing did."""
-    file = tree.modules[module]
-    covered = False
-    for test in [file, *tree.tests_of(module)]:
-        facts = tree.lines(test)
-        names = {
-            name: fact["seconds"]
-            for name, fact in facts.items()
-            if lines is None or not {*lines}.isdisjoint(fact["lines"].get(str(file.relative_to(tree.root)), ()))
-        }
-        if names and (killed := run(tree, [test], names)):
-            return killed
-        covered = covered or bool(names)
-    if not covered:  # executed by a process that a test starts, or by the import
-        for test in tree.tests_of(module):
-            if killed := run(tree, [test], {name: fact["seconds"] for name, fact in tree.lines(test).items()}):
-                return killed
-    return ""
+def judge(tree, module, cases):
+    """Runs the tests of one module against its faults, in a process of its own; returns what killed each, by number."""
 
-
-def run(tree, files, names):
     def work():
-        plugin = Chosen(names)
-        code = pytest_on(files, plugin)
-        if code in (3, 4):
-            return "PYTEST ITSELF FAILED"
-        return "" if code in (0, 5) else plugin.killer or "collecting the tests"
+        killers = {}
+        os.chdir(tree.root)
+        sys.path[:] = [str(tree.root), *(entry for entry in sys.path if entry not in ("", tree.started_in))]
+        os.environ["PYTHONPATH"] = str(tree.root)
+        with open(tree.root.parent / "log.txt", "ab") as log:
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
+        files = [str(path) for path in (tree.modules[module], *tree.tests_of(module))]
+        # Without the project's own options, which refuse a mark that is not registered.
+        options = ["-o", "addopts=", "-q", "--doctest-modules", "--tb=no", "-p", "no:cacheprovider", "-m", SLOW]
 
-    in_time, text = forked(tree.root, SECONDS + 20 * sum(names.values()), work)
-    return text if in_time else "the time limit"
+        def report(case, killed):
+            killers[case.number] = killed
+
+        code = pytest.main([*options, *files], plugins=[Judge(tree, module, cases, report)])
+        return json.dumps({"killers": killers, "executed": tree.executed, "code": int(code)})
+
+    in_time, text = forked(tree, LONGEST * len(cases), work)
+    found = json.loads(text)
+    if len(found["killers"]) < len(cases):
+        raise RuntimeError(f"the tests of {module} cannot be collected: see {tree.root.parent / 'log.txt'}")
+    tree.executed = found["executed"]
+    return {int(number): killed for number, killed in found["killers"].items()}
 
 
 def pool(tree, files):
@@ -257,46 +240,62 @@ def main(words=None):
     parser.add_argument("--root", type=Path, default=Path(__file__).resolve().parents[1], help="the checkout")
     parser.add_argument("--scratch", type=Path, help="a folder for the copy of the tree, kept for the next run")
     options = parser.parse_args(words)
-    os.environ |= {
-        "MUTANTS_ROOT": str(Path.cwd()),
-        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-    }  # reading every package's list
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # which would read the metadata of every installed package
     for name in LARGE:
         with suppress(ImportError):
             importlib.import_module(name)
+    gc.freeze()  # or each forked process would copy the memory of all these libraries when it collects garbage
     with tempfile.TemporaryDirectory() as folder:
-        tree = Tree(options.root, options.scratch or folder)
-        survivors = study(tree, pool(tree, options.files), options.count, random.Random(options.seed))
-    return survivors
+        tree = Tree(options.root.resolve(), options.scratch or folder)
+        return study(tree, drawn(tree, pool(tree, options.files), options.count, random.Random(options.seed)))
 
 
-def study(tree, files, count, draw):
-    """Plants `count` faults and prints what becomes of each; returns how many survived."""
-    sources = {file: file.read_text() for file in files}
-    places = [(file, fault) for file, source in sources.items() for fault in faults(source)]
+class Case(NamedTuple):
+    """A drawn fault: its number, where it is, and the source without and with it."""
+
+    number: int
+    file: Path
+    fault: Fault
+    before: str
+    source: str
+
+    def where(self, root):
+        return f"{self.file.relative_to(root)}:{self.before.encode()[: self.fault.start].count(10) + 1}"
+
+
+def drawn(tree, files, count, draw):
+    """`count` faults at different places of these files."""
+    places = [(file, source, fault) for file in files for source in [file.read_text()] for fault in faults(source)]
+    sample = draw.sample(places, min(count, len(places)))
+    return [
+        Case(number, file, fault, source, plant(source, fault, draw.choice(fault.texts)))
+        for number, (file, source, fault) in enumerate(sample, 1)
+    ]
+
+
+def study(tree, cases):
+    """Plants each fault and prints what becomes of it; returns how many survived."""
     survived = 0
-    for number, (file, fault) in enumerate(draw.sample(places, min(count, len(places))), 1):
-        before, module = sources[file], tree.name(file)
-        after = plant(before, fault, draw.choice(fault.texts))
-        where = f"{file.relative_to(tree.root)}:{before.encode()[: fault.start].count(10) + 1}"
-        try:
-            write(file, after, number)
-            killed = killer(tree, module, fault.lines)
-        finally:
-            write(file, before, 0)
-        print(f"{number:4} {'killed  ' if killed else 'SURVIVED'} {where}  {killed}", flush=True)
-        if not killed:
-            survived += 1
-            lines = difflib.unified_diff(before.splitlines(), after.splitlines(), where, "fault", n=2, lineterm="")
-            print("\n".join(lines), flush=True)
-    print(f"{number} faults: {number - survived} killed, {survived} survived")
+    for file in sorted({case.file for case in cases}):
+        mine = [case for case in cases if case.file == file]
+        killers = judge(tree, tree.name(file), mine)
+        for case in mine:
+            killed = killers[case.number]
+            print(f"{case.number:4} {'killed  ' if killed else 'SURVIVED'} {case.where(tree.root)}  {killed}")
+            if not killed:
+                survived += 1
+                texts = case.before.splitlines(), case.source.splitlines()
+                print("\n".join(difflib.unified_diff(*texts, case.where(tree.root), "fault", n=2, lineterm="")))
+        sys.stdout.flush()
+    print(f"{len(cases)} faults: {len(cases) - survived} killed, {survived} survived")
     return survived
 
 
-def write(file, source, number):
-    # Bytecode is believed by time and size: a time of its own for every fault.
+def write(file, source):
+    # Bytecode is believed by time and size: a time of its own for every content.
     file.write_text(source)
-    os.utime(file, (number + 1, number + 1))
+    second = zlib.crc32(source.encode()) // 4
+    os.utime(file, (second, second))
 
 
 if __name__ == "__main__":
