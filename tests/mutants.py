@@ -42,14 +42,14 @@ NOT_COUNTED = ("udlib.course", "udlib.cli", "commands", "lessons")
 SLOW = "not soak and not slow and not browser and not gpu"
 NEAREST = 6  # test files; those that know a module best
 LONGEST = 3600  # seconds for all tests of a file
-SECONDS = 60  # a test may take this long, and twenty times what it took without a fault
+SECONDS = 60
 
 
 class Tree:
     """A scratch copy of a checkout, and what its test files import."""
 
-    def __init__(self, root, scratch):
-        self.root, self.started_in = Path(scratch).resolve() / "tree", str(Path.cwd())
+    def __init__(self, root, scratch, seconds):
+        self.root, self.started_in, self.seconds = Path(scratch).resolve() / "tree", str(Path.cwd()), seconds
         if not self.root.exists():
             leave_out = shutil.ignore_patterns(".*", "__pycache__", "notebooks", "results", "docs")
             shutil.copytree(root, self.root, ignore=leave_out)
@@ -159,7 +159,7 @@ class Judge:
             run_all(items, first)
             return first.name
 
-        seconds = SECONDS + 20 * sum(facts[item.nodeid]["seconds"] for item in items)
+        seconds = self.tree.seconds + 20 * sum(facts[item.nodeid]["seconds"] for item in items)
         write(self.file, case.source)  # for the processes that tests start
         try:
             in_time, text = forked(self.tree, seconds, work)
@@ -239,14 +239,18 @@ def main(words=None):
     parser.add_argument("--files", nargs="+", help="files to plant faults in, relative to the checkout")
     parser.add_argument("--root", type=Path, default=Path(__file__).resolve().parents[1], help="the checkout")
     parser.add_argument("--scratch", type=Path, help="a folder for the copy of the tree, kept for the next run")
+    parser.add_argument(
+        "--seconds", type=float, default=SECONDS, help="a test may take this long, and 20 times its usual time"
+    )
+    parser.add_argument("--no-libraries", action="store_true", help="import no large library beforehand")
     options = parser.parse_args(words)
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # which would read the metadata of every installed package
-    for name in LARGE:
+    for name in () if options.no_libraries else LARGE:
         with suppress(ImportError):
             importlib.import_module(name)
     gc.freeze()  # or each forked process would copy the memory of all these libraries when it collects garbage
     with tempfile.TemporaryDirectory() as folder:
-        tree = Tree(options.root.resolve(), options.scratch or folder)
+        tree = Tree(options.root.resolve(), options.scratch or folder, options.seconds)
         return study(tree, drawn(tree, pool(tree, options.files), options.count, random.Random(options.seed)))
 
 
