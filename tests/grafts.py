@@ -44,12 +44,8 @@ def merged(before, value, module):
     if kinds in ((tuple, tuple), (list, list)) and len(before) == len(value):
         content = kinds[0](merged(one, other, module) for one, other in zip(before, value))
         return before if all(one is other for one, other in zip(before, content)) else content
-    if isinstance(before, (classmethod, staticmethod)):
-        function(before.__func__, value.__func__, module)
-        return before
     if isinstance(before, property):
-        function(before.fget, value.fget, module)
-        return before
+        return property(function(before.fget, value.fget, module))
     inner = getattr(before, "__wrapped__", None), getattr(value, "__wrapped__", None)
     if all(isinstance(part, types.FunctionType) for part in inner):
         function(*inner, module)
@@ -64,12 +60,13 @@ def merged(before, value, module):
 
 
 def function(before, value, module):
-    if before.__code__.co_freevars == value.__code__.co_freevars:
-        for one, other in zip(before.__closure__ or (), value.__closure__ or ()):
-            with suppress(ValueError):  # an empty cell
-                if isinstance(one.cell_contents, types.FunctionType) and one.cell_contents is not other.cell_contents:
-                    function(one.cell_contents, other.cell_contents, module)
-        before.__code__ = value.__code__
+    if before.__code__.co_freevars != value.__code__.co_freevars:  # a call of super() that is gone, say
+        return value
+    for one, other in zip(before.__closure__ or (), value.__closure__ or ()):
+        with suppress(ValueError):  # an empty cell
+            if isinstance(one.cell_contents, types.FunctionType) and one.cell_contents is not other.cell_contents:
+                one.cell_contents = function(one.cell_contents, other.cell_contents, module)
+    before.__code__ = value.__code__
     before.__defaults__ = merged(before.__defaults__, value.__defaults__, module)
     before.__kwdefaults__ = value.__kwdefaults__ and {
         name: merged((before.__kwdefaults__ or {}).get(name), item, module)
