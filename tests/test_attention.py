@@ -299,3 +299,64 @@ def test_a_forward_pass_without_a_calibration_branch_has_no_uncertainty_map(trai
     head, features = trained_pass
     with pytest.raises(ValueError, match="the head has no calibration branch"):
         uncertainty_attention_of(a_pass(head, features)._replace(calibration_logits=None))
+
+
+def test_classes_from_the_first_to_the_last_are_known():
+    head, features = make()
+    for classes in (0, 3, torch.tensor([0, 1, 3])):
+        assert class_attention(head, features, classes).shape == (3, 3, 5)
+    for classes in (torch.tensor([0, 1, 4]), torch.tensor([-1, 1, 2])):
+        with pytest.raises(ValueError, match="expected 0 to 3"):
+            class_attention(head, features, classes)
+
+
+def test_without_a_calibration_branch_its_class_maps_are_refused():
+    head, features = DualBranchHead(6, 4, calibration=False).double(), make()[1]
+    with pytest.raises(ValueError, match="no calibration branch: choose branch='classification'"):
+        class_attention(head, features, 1, branch="calibration")
+    assert class_attention(head, features, 1).shape == (3, 3, 5)
+
+
+@pytest.mark.parametrize("features", [torch.zeros(0, 6, 3, 3), torch.zeros(2, 6, 0, 3), torch.zeros(2, 6, 3, 3, 3)])
+def test_empty_features_and_those_of_five_dimensions_are_refused(features):
+    with pytest.raises(ValueError, match=r"expected \(images, channels, height, width\)"):
+        uncertainty_attention(make(dtype=torch.float32)[0], features)
+
+
+def test_the_usual_pooling_is_the_average_and_the_usual_class_map_has_a_relu():
+    head, features = make()
+    torch.testing.assert_close(
+        uncertainty_attention(head, features), uncertainty_attention(head, features, "avg", False)
+    )
+    usual = class_attention(head, features, 1)
+    torch.testing.assert_close(usual, class_attention(head, features, 1, "avg", "classification", True))
+    assert usual.min() == 0 and not uncertainty_attention(head, features).requires_grad
+
+
+def test_the_map_of_a_forward_pass_can_be_differentiated_through_the_weights_unless_told_otherwise(trained_pass):
+    head, features = trained_pass
+    usual = uncertainty_attention_of(a_pass(head, features)).square().sum()
+    (through,) = torch.autograd.grad(usual, head.classification.weight)
+    assert through.abs().sum() > 0
+
+
+def test_half_precision_maps_of_a_forward_pass_are_computed_in_single_precision(trained_pass):
+    head, features = trained_pass
+    head.float()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = uncertainty_attention_of(a_pass(head, features.float()))
+    assert found.dtype == torch.float32
+
+
+def test_a_forward_pass_can_be_asked_for_its_map_and_for_its_gradient_afterwards(trained_pass):
+    head, features = trained_pass
+    prediction = a_pass(head, features)
+    uncertainty_attention_of(prediction, create_graph=False)
+    prediction.logits.sum().backward()
+    assert head.classification.weight.grad is not None
+
+
+def test_resizing_keeps_a_linear_ramp_linear():
+    """Bilinear, without aligned corners: the middle of a map of two cells is the mean of both."""
+    share = energy_inside(torch.tensor([[[0.0, 4.0]]]), torch.tensor([[[True, True, False, False]]]))
+    assert share.item() == pytest.approx((0 + 1) / (0 + 1 + 3 + 4))

@@ -314,3 +314,36 @@ def test_the_difficult_subset_is_every_image_with_at_least_one_difficult_label()
     assert difficult_subset(torch.tensor([[0, 1], [0, 0], [1, 1]]).bool()).tolist() == [True, False, True]
     with pytest.raises(ValueError, match=r"expected a bool \(N, C\) mask"):
         difficult_subset(torch.zeros(3, 2))
+
+
+@pytest.mark.parametrize("threshold", [-0.01, 1.01, math.nan])
+def test_a_threshold_is_a_probability_and_both_ends_are_allowed(threshold):
+    p, y = torch.tensor([[0.0, 1.0]]), torch.tensor([[0, 1]])
+    with pytest.raises(ValueError, match=f"threshold is {threshold}: expected a probability"):
+        precision_recall_f1(p, y, threshold=threshold)
+    assert precision_recall_f1(p, y, threshold=0)["OP"] == 0.5, "everything is predicted"
+    assert precision_recall_f1(p, y, threshold=1)["OP"] == 1
+
+
+def test_the_default_threshold_is_one_half_and_belongs_to_the_predicted():
+    assert precision_recall_f1([[0.5, 0.499]], [[1, 1]])["OR"] == 0.5
+
+
+def test_probabilities_of_exactly_zero_and_one_are_no_logits():
+    assert precision_recall_f1([[0.0, 1.0]], [[0, 1]])["OF1"] == 1
+
+
+def test_more_than_two_dimensions_and_a_mask_of_more_are_refused():
+    with pytest.raises(ValueError, match=r"shape \(2, 2, 2\)"):
+        average_precision(torch.zeros(2, 2, 2), torch.zeros(2, 2, 2))
+    with pytest.raises(ValueError, match="at least one image and one class"):
+        average_precision(torch.zeros(2, 0), torch.zeros(2, 0))
+    with pytest.raises(ValueError, match="expected a bool"):
+        difficult_subset(torch.zeros(3).bool())
+
+
+def test_whole_numbers_are_scores_too_and_are_compared_exactly():
+    """Integers beyond the precision of float32 still rank as they are."""
+    scores = np.array([[2**24], [2**24 + 1]])
+    assert average_precision(scores, [[0], [1]]).item() == 1
+    assert average_precision(scores, [[1], [0]]).item() == 0.5

@@ -13,6 +13,7 @@ from udlib.calibration import brier_score, expected_calibration_error, negative_
 from udlib.metrics import average_precision
 from udlib.posthoc import (
     CALIBRATORS,
+    LogisticCalibrator,
     calibrator_from_dict,
     fit_beta,
     fit_isotonic,
@@ -183,3 +184,55 @@ def test_bad_input_is_refused_with_a_remedy():
         calibrator_from_dict({"kind": "magic"})
     with pytest.raises(ValueError, match="a platt calibrator has the keys"):
         calibrator_from_dict({"kind": "platt", "a": [1.0]})
+
+
+@pytest.mark.parametrize("fit", [fit_temperature, fit_label_temperature, fit_platt])
+def test_a_slope_is_at_most_a_hundred(fit):
+    """Classes that a hair's breadth separates would send it to infinity."""
+    logits, y = [[-1e-3], [-1e-3], [1e-3], [1e-3]] * 50, [[0], [0], [1], [1]] * 50
+    assert fit(logits, y).a == pytest.approx((100.0,))
+
+
+def test_a_temperature_is_at_most_a_hundred_too():
+    logits, y = distorted([-1.0], n=2000)  # ranked backwards: the flatter the better
+    assert fit_temperature(logits, y).temperatures == pytest.approx((100.0,))
+    assert fit_label_temperature(logits, y).temperatures == pytest.approx((100.0,))
+
+
+def test_kinds_are_written_into_what_is_saved():
+    logits, y = distorted([2.0], n=200)
+    for kind, fit in CALIBRATORS.items():
+        assert fit(logits, y).to_dict()["kind"] == kind == calibrator_from_dict(fit(logits, y).to_dict()).kind
+
+
+def test_unknown_keys_of_a_saved_calibrator_are_refused():
+    logits, y = distorted([2.0], n=200)
+    for fit in (fit_platt, fit_isotonic):
+        with pytest.raises(ValueError, match="calibrator has the keys .*'extra'.*: expected"):
+            calibrator_from_dict(fit(logits, y).to_dict() | {"extra": 1})
+
+
+def test_a_calibrator_with_a_shift_or_two_slopes_has_no_temperature():
+    for a, b, c in (((1.0,), (1.0,), (0.5,)), ((1.0,), (2.0,), (0.0,))):
+        with pytest.raises(ValueError, match="beta scaling has no temperature"):
+            LogisticCalibrator("beta", a, b, c).temperatures
+    assert LogisticCalibrator("beta", (0.5, 4.0), (0.5, 4.0), (0.0, 0.0)).temperatures == (2.0, 0.25)
+
+
+def test_a_fit_minimises_what_it_says_to_many_digits():
+    """At the minimum, one temperature's score Σ (σ(z/T) − y) z is zero, and platt's residuals sum to zero."""
+    logits, y = distorted([2.0], n=400)
+    z, t = logits[:, 0], y[:, 0].double()
+    slope = fit_temperature(logits, y).a[0]
+    assert ((torch.sigmoid(slope * z) - t) * z).mean().item() == pytest.approx(0, abs=1e-7)
+    p = fit_beta(logits, y)(logits)[:, 0]
+    assert (p - t).mean().item() == pytest.approx(0, abs=1e-7)
+
+
+def test_isotonic_probabilities_stay_in_the_unit_interval_and_flat_outside_what_was_seen():
+    fitted = fit_isotonic([[-1.0], [0.0], [1.0], [2.0]], [[0], [1], [0], [1]])
+    assert fitted([[-50.0], [-1.0], [0.5], [2.0], [50.0]])[:, 0].tolist() == [0, 0, 0.5, 1, 1]
+    one_sided = torch.tensor([[0.0, 1.0], [2.0, 3.0]])
+    with pytest.warns(UserWarning, match=r"classes \[1\]"):
+        fitted = fit_isotonic(one_sided, [[0, 1], [1, 1]])
+    assert fitted.fallbacks == (1,) and fitted.logits[1] is None and fitted.probabilities[1] is None

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from udlib.statistics import bootstrap_interval, paired_difference, summary
+from udlib.statistics import PairedDifference, bootstrap_interval, paired_difference, summary
 
 lists = st.lists(st.floats(-5, 5), min_size=2, max_size=8)
 
@@ -154,3 +154,59 @@ def test_one_image_has_an_estimate_but_no_interval():
 def test_bad_input_is_refused_with_a_remedy(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_values_in_single_precision_are_averaged_in_double():
+    values = [np.float32(0.1)] * 3 + [np.float32(1e8)]
+    found = summary(np.array(values, dtype=np.float32))
+    assert found.mean == np.mean(np.array(values, dtype=np.float64))
+    assert found.std == pytest.approx(np.std(np.array(values, dtype=np.float64), ddof=1), rel=1e-12)
+
+
+@pytest.mark.parametrize("confidence", [0, 1, -0.5, math.nan])
+def test_a_confidence_lies_strictly_between_zero_and_one(confidence):
+    for call in (
+        lambda: summary([1.0, 2.0], confidence),
+        lambda: paired_difference([1.0, 2.0], [0.0, 0.0], confidence),
+        lambda: bootstrap_interval(lambda i: 0.0, 3, confidence=confidence),
+        lambda: summary([1.0], confidence),
+    ):
+        with pytest.raises(ValueError, match=f"confidence is {confidence}: expected a fraction"):
+            call()
+
+
+def test_the_usual_confidence_is_95_per_cent():
+    a, b = [0.76, 0.78, 0.75], [0.75, 0.76, 0.77]
+    assert paired_difference(a, b) == paired_difference(a, b, 0.95) and summary(a) == summary(a, 0.95, True)
+    values = torch.arange(30.0)
+    mean = lambda i: values[i].mean()
+    assert bootstrap_interval(mean, 30) == bootstrap_interval(mean, 30, 1000, 0, 0.95, "percentile")
+
+
+def test_the_bootstrap_takes_the_quantiles_of_so_many_resamples():
+    values = torch.from_numpy(np.random.default_rng(1).normal(size=20))
+    drawn = []
+
+    def mean(rows):
+        drawn.append(rows)
+        return values[rows].mean()
+
+    found = bootstrap_interval(mean, 20, samples=40, seed=5, confidence=0.8)
+    assert torch.equal(drawn[0], torch.arange(20)) and len(drawn) == 41
+    generator = np.random.default_rng(5)
+    assert all(torch.equal(rows, torch.from_numpy(generator.integers(20, size=20))) for rows in drawn[1:])
+    expected = np.quantile([values[rows].mean() for rows in drawn[1:]], [0.1, 0.9])
+    assert (found.low, found.high) == pytest.approx(tuple(expected))
+
+
+def test_an_interval_that_touches_zero_detects_nothing_and_two_pairs_are_enough_for_one():
+    assert PairedDifference(0.1, 0.0, 0.2, 5).verdict == "not detected"
+    assert PairedDifference(-0.1, -0.2, 0.0, 5).verdict == "not detected"
+    assert paired_difference([2.0, 2.001], [1.0, 1.0]).verdict == "higher"
+
+
+@pytest.mark.parametrize("samples, n", [(0, 3), (-1, 3), (5, 0)])
+def test_a_bootstrap_needs_an_image_and_a_sample(samples, n):
+    with pytest.raises(ValueError, match=f"n is {n} and samples is {samples}: expected at least 1"):
+        bootstrap_interval(lambda i: 0.0, n, samples)
+    assert bootstrap_interval(lambda i: 0.5, 2, 1) == (0.5, 0.5, 0.5)
