@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from torchvision import models
+from udlib.methods.parallel.partitions import stored_partition
 
 from udlib.backbones import pretrained_state
 from udlib.datasets import pixels, proposals, tables
@@ -20,7 +21,6 @@ from udlib.datasets.coco import read_instances
 from udlib.datasets.custom import read_csv
 from udlib.datasets.nuswide import read_labels
 from udlib.datasets.voc import parse_annotation, read_posterior, read_truth
-from udlib.methods.parallel.partitions import stored_partition
 from udlib.models import load
 from udlib.training.checkpoints import load_checkpoint
 

@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,6 +38,7 @@ def findings() -> Iterator[Finding]:
     """Yield all lines of the report one by one, the quick ones first."""
     yield _python()
     yield _packages()
+    yield _lessons()
     try:
         import torch
         import torchvision
@@ -105,6 +107,15 @@ def _packages() -> Finding:
         "; ".join(wrong) + ": `make lab` installs the tested versions" if wrong else None,
         bool(wrong),
     )
+
+
+def _lessons() -> Finding:
+    """Whether the lessons can be opened; the package itself does without Jupyter."""
+    names = ("jupyterlab", "ipywidgets", "nbval")
+    missing = [name for name in names if find_spec(name) is None]
+    remedy = "to open the lessons, run `make lab` in a checkout, or `pip install 'udlib[course]'`"
+    problem = f"missing: {', '.join(missing)}; {remedy}" if missing else None
+    return Finding("lessons", f"{len(names) - len(missing)} of {len(names)} packages present", problem)
 
 
 def _numbers(version: str) -> tuple[int, ...]:

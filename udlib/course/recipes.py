@@ -228,9 +228,7 @@ def keeps_logits(candidate: Recipe, split: str = "test") -> bool:
     if split == "val":
         unread += TEST_LOGITS_ONLY
     return any(
-        candidate in recipes
-        for name, recipes in groups().items()
-        if not any(fnmatch(name, rule) for rule in unread)
+        candidate in recipes for name, recipes in groups().items() if not any(fnmatch(name, rule) for rule in unread)
     )
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 
 import seaborn as sns
-from IPython.display import display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
@@ -30,6 +29,8 @@ def show(figure: Figure, alt: str) -> None:
         figure: The figure to display.
         alt: A description in words of what the figure shows, for readers who cannot see it.
     """
+    from IPython.display import display  # here, since commands draw figures where Jupyter is not installed
+
     # Without the alpha channel: nothing is transparent, and notebooks with figures are a tenth smaller.
     opaque = io.BytesIO()
     Image.open(io.BytesIO(png(figure))).convert("RGB").save(opaque, format="png")
