@@ -25,7 +25,7 @@ def benchmarks(*words):
 
 
 def agreeing(kept):
-    """The values, the figure against the peer and the memory of a file of throughput, whose numbers must follow from each other."""
+    """The values, the figure against the peer and the memory of a file of throughput, whose numbers must agree."""
     assert {"hardware", "torch", "precision", "device", "threads"} <= kept["provenance"].keys()
     speed, times, share, *_, memory = kept["figures"]["throughput"]
     numbers = speed["values"]

@@ -59,7 +59,7 @@ def test_a_kill_at_any_system_call_leaves_the_old_pair_or_the_new_one(tmp_path, 
         save_checkpoint(folder, OLD, {"epoch": 1})
         count = 0
 
-        def dying(original):
+        def dying(original, fatal=fatal):
             def call(*args, **kwargs):
                 nonlocal count
                 count += 1

@@ -66,7 +66,7 @@ def effect(a="restart, UD", b="restart, hard labels", form=tuple):
     return lambda arms: form(paired_difference(arms[a], arms[b])[:3])
 
 
-def interval(t=2.7764451, ddof=1, over=math.sqrt(5), shift=0.0):
+def interval(t=2.7764451, ddof=1, over=5**0.5, shift=0.0):
     def function(arms):
         gaps = np.array(arms["restart, UD"]) - np.array(arms["restart, hard labels"])
         half = t * gaps.std(ddof=ddof) / over

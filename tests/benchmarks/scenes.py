@@ -29,14 +29,14 @@ def per_second(job, count: int) -> float:
 def measure() -> Iterator[Figure]:
     for size, count in COUNT.items():
 
-        def draw():
+        def draw(size=size, count=count):
             return (record(k, "train", size) for k in range(count))
 
-        def write():
+        def write(draw=draw):
             with tempfile.TemporaryDirectory() as folder:
                 write_voc(Path(folder) / "scenes", {"train": draw()}, CLASSES, {"version": 0})
 
-        drawn, written = per_second(lambda: list(draw()), count), per_second(write, count)
+        drawn, written = per_second(lambda draw=draw: list(draw()), count), per_second(write, count)
         target = (f"≥ {WANTED:.0f} img/s", written >= WANTED) if size == 64 else ()
         yield Figure(f"scenes at {size} px, drawn", f"{drawn:.0f} img/s")
         yield Figure(f"scenes at {size} px, drawn and written in VOC layout", f"{written:.0f} img/s", *target)

@@ -10,8 +10,9 @@ import typer
 
 from udlib.cli import data
 from udlib.cli.course import doctor, lab, prepare, readme, results
-from udlib.cli.models import distill, evaluate, predict, train
+from udlib.cli.models import distill, evaluate, train
 from udlib.cli.packing import pack
+from udlib.cli.predictions import predict
 from udlib.cli.systems import detection, parallel
 from udlib.cli.tables import reproduce
 from udlib.cli.trainings import runs
@@ -54,14 +55,14 @@ def main(words: list[str] | None = None) -> None:
     try:
         app(words, prog_name="udlib", obj=words)
     except OURS as error:
-        if (said := _said(error)) is None:
+        if (message := _message(error)) is None:
             raise
-        print(f"udlib: {said}", file=sys.stderr)
+        print(f"udlib: {message}", file=sys.stderr)
         raise SystemExit(2) from None
 
 
-def _said(error: BaseException) -> str | None:
-    """What a user is told: the words of this package's own errors, and the file and reason of the system's. None for another
+def _message(error: BaseException) -> str | None:
+    """What a user reads: the words of this package's own errors, and the file and reason of the system's. None for another
     library's, which keep their traceback, since that says more."""
     *_, innermost = traceback.extract_tb(error.__traceback__)
     if Path(innermost.filename).is_relative_to(Path(__file__).parents[1]):

@@ -67,9 +67,10 @@ def results(only: Only = None) -> None:
     """Print the table of stored results: each group's metrics on the test split, mean ± std over seeds."""
     from udlib.course import report
     from udlib.course.recipes import select
+    from udlib.figures.text import as_text
 
     recipes_by_group = select(only)
-    print(report.as_text(report.results(recipes_by_group)))
+    print(as_text(report.results(recipes_by_group)))
     print(f"\n{report.NOTE}\n{report.provenance(recipes_by_group)}")
 
 

@@ -7,6 +7,62 @@ from typing import Annotated
 
 import typer
 
+DATA = "A folder of labelled images in a known layout (VOC, …), or scenes or digits, which come with the course."
+BY_NETWORK = "default: what suits the network"
+Data = Annotated[str, typer.Argument(metavar="DATA", help=DATA)]
+Out = Annotated[Path, typer.Option(metavar="FOLDER", help="Where the model goes; the same command resumes there.")]
+Model = Annotated[Path, typer.Option(metavar="FOLDER", envvar="UDLIB_MODEL", help="The trained model.")]
+Network = Annotated[
+    str,
+    typer.Option(
+        help="small_narrow, small, small_wide (for 64 px and a CPU), resnet18, resnet101, "
+        "vgg19_bn or mobilenet_v2 (fine-tuned at 448 px, on a GPU)."
+    ),
+]
+Size = Annotated[int | None, typer.Option(min=16, help=f"Side of the square images in pixels; {BY_NETWORK}.")]
+Epochs = Annotated[int | None, typer.Option(min=1, help=f"Times through the training images; {BY_NETWORK}.")]
+Batch = Annotated[int | None, typer.Option(min=2, help=f"Images per step; {BY_NETWORK}.")]
+Lr = Annotated[float | None, typer.Option(help=f"Highest learning rate; {BY_NETWORK}.")]
+Weights = Annotated[
+    str | None, typer.Option(help=f"torchvision's pretrained weights, such as IMAGENET1K_V1, or none; {BY_NETWORK}.")
+]
+Seed = Annotated[
+    int, typer.Option(min=0, max=2**32 - 1, help="The same seed gives the same model, bit for bit on a CPU.")
+]
+Flip = Annotated[bool, typer.Option(help="Mirror images at random; not for letters, left and right hands, …")]
+Crop = Annotated[
+    bool,
+    typer.Option(
+        "--crop",
+        help="Train on crops at random scales and places, out of images 8/7 as large "
+        "(512 px for 448), as the paper's code does.",
+    ),
+]
+Ema = Annotated[
+    float,
+    typer.Option(
+        min=0,
+        max=1,
+        help="Keep a running average of the weights over this share of all steps, "
+        "0.065 say; 0: the weights as they are.",
+    ),
+]
+Compile = Annotated[bool, typer.Option("--compile", help="torch.compile: pays for large networks on a GPU.")]
+Erase = Annotated[float, typer.Option(min=0, max=1, help="Chance of random erasing (CutOut).")]
+Difficult = Annotated[
+    str, typer.Option(help="What VOC's difficult labels count as in training: positive, ignore, negative.")
+]
+Keep = Annotated[str, typer.Option(help="Which epoch's weights: best (mAP on val) or last.")]
+Calibrate = Annotated[
+    str,
+    typer.Option(
+        help="Fitted on val: temperature, label-temperature, platt, beta, isotonic, none. "
+        "All but temperature are fitted class by class, and want more images."
+    ),
+]
+Tensorboard = Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard's events too, beside log.csv.")]
+Csv = Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the numbers to this file, too.")]
+Batches = Annotated[int, typer.Option("--batch", min=1, help="Images at a time.")]
 Only = Annotated[str | None, typer.Option(metavar="PATTERN", help="Groups by name, e.g. digits* (or one run's key).")]
 
 

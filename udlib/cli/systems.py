@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from udlib.cli.models import (
+from udlib.cli.models import make, resumable
+from udlib.cli.options import (
     Batch,
     Calibrate,
     Compile,
@@ -27,8 +28,6 @@ from udlib.cli.models import (
     Size,
     Tensorboard,
     Weights,
-    make,
-    resumable,
 )
 from udlib.cli.running import side_by_side
 
@@ -81,7 +80,7 @@ def parallel(
     """
     from udlib.workshop import partitioned, settings, train_model
 
-    chosen = settings(
+    recipe = settings(
         "parallel",
         network,
         alpha=alpha,
@@ -100,19 +99,19 @@ def parallel(
         policy=difficult,
         keep=keep,
     )
-    chosen = partitioned(data, out, chosen, k, strategy, partition_seed)
+    recipe = partitioned(data, out, recipe, k, strategy, partition_seed)
     if teacher is not None:
         with resumable():
-            train_model(data, out, chosen, calibrate=calibrate, only=teacher)
+            train_model(data, out, recipe, calibrate=calibrate, only=teacher)
         return
-    names = list(chosen.settings.teachers())
+    names = list(recipe.settings.teachers())
     if jobs > 1 and not (out / "state.json").exists():
         failed = side_by_side(names, jobs, lambda name: [*context.obj, "--teacher", name])
         if failed:
             raise RuntimeError(
                 f"{failed} of {len(names)} teachers failed: the same command goes on, with --jobs 1 it says why"
             )
-    make(data, out, chosen, calibrate=calibrate, tensorboard=tensorboard)
+    make(data, out, recipe, calibrate=calibrate, tensorboard=tensorboard)
 
 
 def detection(
@@ -173,7 +172,7 @@ def detection(
     """
     from udlib.workshop import settings
 
-    chosen = settings(
+    recipe = settings(
         "detection",
         network,
         teacher=teacher or network,
@@ -197,4 +196,4 @@ def detection(
         policy=difficult,
         keep=keep,
     )
-    make(data, out, chosen, calibrate=calibrate, tensorboard=tensorboard)
+    make(data, out, recipe, calibrate=calibrate, tensorboard=tensorboard)

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 
 from udlib.course.paper_tables import Cell, Table
-from udlib.course.report import as_text
 from udlib.course.reproduction import Line
 from udlib.figures.plots import estimates
+from udlib.figures.text import as_text
 from udlib.statistics import summary
 
 DAGGER = "†"

@@ -16,6 +16,7 @@ from udlib.course.runs import Run
 from udlib.course.sentences import spread
 from udlib.course.store import load, results_folder
 from udlib.course.verdicts import Claim, all_claims, judge
+from udlib.figures.text import as_markdown
 from udlib.methods.base import Recipe
 
 # Metrics of the test split, as `training.evaluation.measure` names them, and the heads of their columns.
@@ -70,31 +71,6 @@ def results(recipes_by_group: Mapping[str, Sequence[Recipe]] | None = None) -> l
             cells = (spread([test[metric] for test in tests if metric in test], digits=1) for metric in COLUMNS)
             rows.append([name, seeds, *cells])
     return rows
-
-
-def as_text(rows: Sequence[Sequence[str]]) -> str:
-    """Return a table for the terminal: the first column to the left, the others to the right.
-
-    >>> print(as_text([["run", "mAP"], ["a", "75.0"]]))
-    run   mAP
-    a    75.0
-    """
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    return "\n".join(
-        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:]))]) for row in rows
-    )
-
-
-def as_markdown(rows: Sequence[Sequence[str]]) -> str:
-    """Return a table in Markdown, with all columns but the first to the right.
-
-    >>> print(as_markdown([["run", "mAP"], ["a", "75.0"]]))
-    | run | mAP |
-    |---|--:|
-    | a | 75.0 |
-    """
-    head, *body = [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join([head, f"|---|{'--:|' * (len(rows[0]) - 1)}", *body])
 
 
 def lessons(folder: Path) -> list[list[str]]:

@@ -20,7 +20,7 @@ LOGITS = ("val_logits", "test_logits", "val_calibration_logits", "test_calibrati
 
 @dataclass(frozen=True)
 class Run:
-    """A trained recipe: float32 logits (N, C) per branch and split (None where they do not ship), metrics, history, provenance."""
+    """A trained recipe: its logits, float32 (N, C) per branch and split (None where they do not ship), and its numbers."""
 
     recipe: Recipe
     val_logits: Tensor | None = field(repr=False)

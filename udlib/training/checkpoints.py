@@ -116,8 +116,12 @@ def describe(config, data: ArrayData, identity: Mapping[str, object]) -> dict[st
 def training_tensors(
     model: nn.Module, optimizer: torch.optim.Optimizer, average: nn.Module | None = None
 ) -> dict[str, Tensor]:
-    """Parameters and buffers as `model/<name>`, those of a running average as `average/<name>`, the optimiser's memory as
-    `optimizer/<key>/<parameter>`."""
+    """Name all that a training under way must keep.
+
+    Returns:
+        Parameters and buffers as `model/<name>`, those of a running average as `average/<name>`, and the optimiser's
+        memory as `optimizer/<key>/<parameter>`.
+    """
     tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
     if average is not None:
         tensors |= {f"average/{name}": value for name, value in average.state_dict().items()}

@@ -172,8 +172,9 @@ class WeaklySupervisedDetection(Method):
 
     def _detector_stage(self, recipe: Recipe, data: ArrayData) -> Stages:
         settings, config = recipe.settings, recipe.training
-        moves = {"flip": config.flip, "shift": config.shift, "erase": config.erase, "crop": config.crop}
-        augment = MultiScale(**moves) if settings.multi_scale else None
+        augment = None
+        if settings.multi_scale:
+            augment = MultiScale(flip=config.flip, shift=config.shift, erase=config.erase, crop=config.crop)
         detector = self.new_network(recipe, data.targets.shape[1])
         yield Stage(detector, detection_loss, data, config, augment=augment)
         return detector

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -29,11 +29,13 @@ class RegionStudent(nn.Module):
     def __init__(self, student: DualBranchNet, teacher: Detector, hidden: int):
         super().__init__()
         self.backbone = student.backbone
-        self.regions = RegionHead(student.backbone.out_channels, hidden, teacher.regions.pool)
+        channels = cast(int, student.backbone.out_channels)
+        self.regions = RegionHead(channels, hidden, teacher.regions.pool)
         wide = teacher.regions.hidden
         self.adapter = nn.Identity() if hidden == wide else nn.Linear(hidden, wide)
 
     def forward(self, images: Tensor, regions: Regions) -> Tensor:
+        """Features (M, D) of the regions, as wide as the teacher's."""
         return self.adapter(self.regions(self.backbone(images), regions))
 
 
@@ -44,8 +46,9 @@ def feature_loss(teacher: Detector) -> Callable[[RegionStudent, Batch], dict[str
     def loss_fn(student: RegionStudent, batch: Batch) -> dict[str, Tensor]:
         with torch.no_grad():
             teacher_features = beside(teacher, batch.images)(batch.images, batch.regions).region_features
-        features = student(batch.images, batch.regions)
-        return {"total": region_feature_loss(teacher_features, features, batch.regions.image, len(batch.images))}
+        regions = cast(Regions, batch.regions)
+        features = student(batch.images, regions)
+        return {"total": region_feature_loss(teacher_features, features, regions.image, len(batch.images))}
 
     return loss_fn
 
@@ -72,6 +75,7 @@ class ScaledStudent(nn.Module):
         return self.student.backbone
 
     def forward(self, images: Tensor) -> ScaledLogits:
+        """Logits of the images, as they are and scaled."""
         logits = self.student(images, calibration=False).logits
         return ScaledLogits(logits, self.scale * logits)
 
@@ -88,7 +92,8 @@ def predictions_of(teacher: Detector, sharpen: float = 2.0) -> Ask:
     def ask(batch: Batch) -> TeacherAnswers:
         detection = beside(teacher, batch.images)(batch.images, batch.regions)
         scores = (detection.class_scores, detection.region_scores)
-        logits = detection_logits(*scores, batch.regions.image, len(batch.images), sharpen)
+        regions = cast(Regions, batch.regions)
+        logits = detection_logits(*scores, regions.image, len(batch.images), sharpen)
         require_finite(batch, logits)
         return TeacherAnswers(logits, None, None)
 

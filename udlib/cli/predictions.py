@@ -1,0 +1,131 @@
+"""`udlib predict`: a trained model used on new images."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import chain, count
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from udlib.cli.options import Batches, Model, require_writable
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from udlib.models import Confidences, TrainedModel
+
+
+def predict(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.")],
+    model: Model = Path("model"),
+    top: Annotated[int | None, typer.Option(min=1, help="Only so many labels an image, the surest.")] = None,
+    threshold: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Least confidence of a label; default: 0.5, or with --top none.")
+    ] = None,
+    map_folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--map",
+            metavar="FOLDER",
+            help="Write each image's uncertainty map over it there, as PNG; for models with a calibration branch.",
+        ),
+    ] = None,
+    csv: Annotated[
+        Path | None,
+        typer.Option(
+            "--csv", metavar="FILE", help="Write the confidence in every class to this file, a line an image."
+        ),
+    ] = None,
+    batch: Batches = 32,
+) -> None:
+    """Name what is in images, with calibrated confidence: of labels given 80 %, about 80 % are right.
+
+    An image that is missing or broken is named, and the others are answered; the exit code is then 1.
+
+    Example: udlib predict holiday/*.jpg --model voc07 --map maps
+    """
+    from udlib.models import load
+    from udlib.training.devices import within_memory
+    from udlib.training.logs import write_csv
+
+    require_writable(csv)
+    trained = load(model)
+    if map_folder is not None:
+        trained.require_branch()
+        if map_folder.exists() and not map_folder.is_dir():
+            raise NotADirectoryError(f"'{map_folder}' is a file: name a folder for the maps")
+    rows, names = [], set()
+    paths = _files(images)
+    readable = 0
+    for start in range(0, len(paths), batch):
+        pictures = _prepared(trained, paths[start : start + batch])
+        readable += len(pictures)
+        if not pictures:
+            continue
+        confidences = within_memory(
+            partial(_predict, trained, pictures), len(pictures), partial(_predict, trained, pictures)
+        )
+        for path, labels in zip(pictures, confidences.labels(threshold, top)):
+            answer = ", ".join(f"{name} {100 * p:.1f} %" for name, p in labels)
+            print(f"{path}: {answer or 'no label is sure enough'}", flush=True)
+        rows += [[path, *row] for path, row in zip(pictures, confidences.probabilities.tolist())]
+        if map_folder is not None:
+            for path in pictures:
+                _write_map(trained, path, map_folder, names)
+    if csv is not None:
+        write_csv(csv, [["image", *trained.classes], *rows])
+    raise typer.Exit(int(readable < len(paths)))
+
+
+def _prepared(model: TrainedModel, paths: Sequence[Path]) -> dict[Path, Tensor]:
+    """The images that can be read, as the model sees them; the others are named on stderr."""
+    pictures = {}
+    for path in paths:
+        try:
+            pictures[path] = model.prepare(path)
+        except (ValueError, OSError) as error:
+            print(f"udlib: {error}", file=sys.stderr)
+    return pictures
+
+
+def _predict(model: TrainedModel, pictures: Mapping[Path, Tensor], batch: int) -> Confidences:
+    return model.predict(list(pictures.values())[:batch], batch)
+
+
+def _files(named: Sequence[Path]) -> list[Path]:
+    """The images that were named, and those in folders that were named; FileNotFoundError for a folder without any."""
+    from PIL import Image
+
+    endings = set(Image.registered_extensions())
+    files: list[Path] = []
+    for path in named:
+        if not path.is_dir():
+            files.append(path)
+            continue
+        inside = sorted(item for item in path.iterdir() if item.suffix.lower() in endings)
+        if not inside:
+            raise FileNotFoundError(f"folder '{path}' holds no images: name image files, or a folder that holds some")
+        files += inside
+    return files
+
+
+def _write_map(model, path: Path, folder: Path, names: set[str]) -> None:
+    """Write an image with its uncertainty map beside it as `folder/<name>.png`, numbered where that name is used already."""
+    from udlib.datasets.base import load_rgb
+    from udlib.figures.overlays import attention_grid
+    from udlib.figures.plots import png
+    from udlib.files import atomic_write
+
+    image = load_rgb(path, upright=True)
+    values = model.uncertainty_map(image)
+    image.thumbnail((1024, 1024))
+    name = next(name for name in chain([path.stem], (f"{path.stem}-{k}" for k in count(2))) if name not in names)
+    names.add(name)
+    folder.mkdir(parents=True, exist_ok=True)
+    title = path.name.encode(errors="backslashreplace").decode()  # a name may be no text
+    figure = attention_grid([image], {"uncertainty": [values]}, [title], side=4)
+    atomic_write(folder / f"{name}.png", png(figure))
