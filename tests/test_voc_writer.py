@@ -1,12 +1,10 @@
 import json
 import os
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
+from forks import FORKS, PATIENCE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -170,31 +168,28 @@ def test_of_two_processes_that_make_the_same_folder_the_second_takes_the_first_o
     assert [path.name for path in tmp_path.iterdir()] == ["set"] and len(VOC(tmp_path / "set", "train")) == 3
 
 
-ENDLESS = """
-import sys, numpy as np
-from pathlib import Path
-from udlib.datasets.voc_writer import SceneRecord, ensure_voc
-root = Path(sys.argv[1])
-def draw():
-    for i in range(10**9):
-        if i == 50:
-            print("busy", flush=True)
-        yield SceneRecord(f"a{i}", np.zeros((8, 8, 3), np.uint8), ())
-ensure_voc(root, {"train": (10**9, draw)}, ["car"], name="toy", version=1, size=8)
-"""
+def generate_without_end(root, busy):
+    """Writes a set of a billion images, and says so after the fiftieth."""
+
+    def draw():
+        for i in range(10**9):
+            if i == 50:
+                busy.send("busy")
+            yield SceneRecord(f"a{i}", np.zeros((8, 8, 3), np.uint8), ())
+
+    ensure_voc(root, {"train": (10**9, draw)}, ["car"], name="toy", version=1, size=8)
 
 
 def test_a_killed_generation_leaves_no_folder_that_looks_finished(tmp_path):
     root = tmp_path / "set"
-    command = [sys.executable, "-c", ENDLESS, str(root)]
-    environment = {**os.environ, "UDLIB_PROGRESS": "0", "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, cwd=Path(__file__).parents[1])
+    here, there = FORKS.Pipe(duplex=False)
+    process = FORKS.Process(target=generate_without_end, args=(root, there))
+    process.start()
     try:
-        assert process.stdout.readline() == b"busy\n"
+        assert here.poll(PATIENCE) and here.recv() == "busy"
     finally:
         process.kill()
-        process.wait()
-        process.stdout.close()
+        process.join()
     [partial] = tmp_path.iterdir()
     assert partial.name.endswith(".partial") and not (partial / "VERSION").exists()
     week_ago = time.time() - 7 * 24 * 3600
