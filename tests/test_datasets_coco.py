@@ -1,4 +1,5 @@
 import json
+import math
 import re
 
 import pytest
@@ -7,7 +8,7 @@ from PIL import Image
 from trees import CLASSES, coco_tree, parts, pictures, save
 
 from udlib.datasets.base import Box
-from udlib.datasets.coco import COCO, read_instances
+from udlib.datasets.coco import COCO, has_area, read_instances
 from udlib.datasets.folders import held_out
 
 SQUARE = [2.0, 3.0, 8.0, 4.0]
@@ -230,3 +231,49 @@ def test_a_picture_that_is_no_picture_is_named(tmp_path):
     save(pictures(1)[0], tmp_path / "val2014" / "2.jpg")
     with pytest.raises(ValueError, match="1.jpg' cannot be decoded .*missing='drop'"):
         COCO(tmp_path, "test").image(0)
+
+
+def test_an_image_with_a_bad_name_is_left_out_when_problems_are_collected(tmp_path):
+    path = write(tmp_path, images=[image(), image(id=8, file_name="../8.jpg"), image(id=7, width=0)], annotations=[])
+    problems = []
+    table = read_instances(path, problems.append)
+    assert len(problems) == 2 and "leads out" in problems[0] and "0 × 10" in problems[1]
+    assert table.ids == ["9"] and table.files == ["9.jpg"]
+
+
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        ({"categories": [{"id": 2, "name": "cat"}, {"id": 2, "name": "dog"}, {"id": 3, "name": "cat"}]}, 2),
+        ({"images": [image(), image(file_name="other.jpg"), image(id=8)]}, 2),
+        ({"annotations": [entry(1, 1, 2), "cat", {"id": 3}]}, 2),
+    ],
+)
+def test_what_is_wrong_is_left_out_and_the_rest_stays(tmp_path, changes, said):
+    problems = []
+    table = read_instances(write(tmp_path, **({"annotations": []} | changes)), problems.append)
+    assert len(problems) == said
+    assert len(table.ids) == (1 if "images" in changes else 3) and "cat" in table.classes
+    assert sum(map(len, table.objects)) == (1 if "annotations" in changes else 0)
+
+
+@pytest.mark.parametrize("size", [{"width": -1}, {"height": 0}, {"width": math.inf}, {"height": math.nan}])
+def test_an_image_has_a_width_and_a_height(tmp_path, size):
+    write(tmp_path, images=[image(**size)], annotations=[])
+    with pytest.raises(ValueError, match="expected its size in pixels"):
+        COCO(tmp_path, "test")
+
+
+def test_boxes_end_at_the_edges_of_the_image_and_may_start_there(tmp_path):
+    boxes = [[-5, -5, 10, 10], [15, 5, 10, 10], [0, 0, 20, 10], [25, 3, 4, 4], [3, 12, 2, 2], [4, 4, 0, 3]]
+    path = write(tmp_path, images=[image()], annotations=[entry(k, 9, 2, box) for k, box in enumerate(boxes)])
+    found = [(box.xmin, box.ymin, box.xmax, box.ymax) for box in read_instances(path).objects[0]]
+    assert found == [
+        (0, 0, 5, 5),
+        (15, 5, 20, 10),
+        (0, 0, 20, 10),
+        (20, 3, 20, 7),
+        (3, 10, 5, 10),
+        (4, 4, 4, 7),
+    ]
+    assert [has_area(box) for box in read_instances(path).objects[0]] == [True] * 3 + [False] * 3

@@ -1,10 +1,13 @@
+import dataclasses
+import hashlib
+
 import pytest
 from trees import CLASSES, coco_tree, csv_tree, nus_tree, voc_tree
 
 from udlib.datasets import open_dataset
 from udlib.datasets.coco import COCO
-from udlib.datasets.custom import Custom
-from udlib.datasets.folders import inside, portion
+from udlib.datasets.custom import Custom, read_csv
+from udlib.datasets.folders import absent, chosen_by, first_repeated, held_out, inside, portion
 from udlib.datasets.layouts import layout_of, source
 from udlib.datasets.nuswide import NUSWIDE
 from udlib.datasets.roots import place
@@ -127,3 +130,65 @@ def test_a_data_set_lies_where_it_was_placed_for_every_command(trees, monkeypatc
     assert open_dataset("photos", "test").ids == open_dataset(trees["csv"], "test").ids
     assert source("coco2014").root == trees["coco"].resolve() and source("photos").layout == "csv"
     assert source("coco2014", trees["voc"]).root == trees["voc"], "a root that is given says more"
+
+
+def test_the_folder_of_the_lists_is_the_voc_folder_below_or_the_root(trees):
+    assert source(trees["voc"]).folder() == trees["voc"] / "VOCdevkit" / "VOC2007"
+    for layout in ("coco", "nuswide", "csv"):
+        assert source(trees[layout]).folder() == trees[layout]
+
+
+def test_of_many_files_eight_are_named_and_the_rest_is_counted(tmp_path):
+    for k in range(8):
+        (tmp_path / f"{k}.txt").write_text("")
+    with pytest.raises(FileNotFoundError, match=r"it holds 0.txt, .*, 7.txt\)"):
+        layout_of(tmp_path)
+    (tmp_path / "8.txt").write_text("")
+    with pytest.raises(FileNotFoundError, match=r"7.txt and 1 more\)"):
+        layout_of(tmp_path)
+
+
+def test_a_file_that_is_given_is_a_table_of_labels(trees):
+    assert layout_of(trees["csv"] / "labels.csv") == "csv"
+
+
+def test_options_of_a_call_go_before_those_of_the_name(trees):
+    found = source("voc2007", trees["voc"])
+    assert found.options == {"year": 2007} and len(found.open("test")) == 10
+    with pytest.raises(ValueError, match="year is 2012"):
+        found.open("test", year=2012)
+
+
+def test_what_describes_a_data_set_cannot_be_changed(trees):
+    found = source(trees["csv"])
+    listing = read_csv(trees["csv"] / "labels.csv")
+    for record, name in ((found, "layout"), (listing, "rows"), (listing.rows[0], "file")):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(record, name, None)
+    assert source(trees["csv"]).options == {} and source(trees["coco"]).options is not source(trees["csv"]).options
+
+
+def test_a_portion_is_the_first_six_bytes_of_the_hash():
+    for name in ("a.jpg", "42", "ä"):
+        expected = int(hashlib.sha256(name.encode()).hexdigest()[:12], 16) / 16**12
+        assert portion(name) == expected and held_out(name) == (expected < 0.1)
+
+
+def test_train_val_and_trainval_share_out_a_training_list():
+    names = [str(k) for k in range(400)]
+    val = [k for k, name in enumerate(names) if held_out(name)]
+    assert chosen_by("val", names) == val and 20 < len(val) < 60
+    assert chosen_by("train", names) == [k for k in range(400) if k not in val]
+    assert chosen_by("trainval", names) == list(range(400))
+
+
+def test_missing_files_are_found_in_every_folder(tmp_path):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "a.jpg").write_text("")
+    paths = [tmp_path / "here" / "b.jpg", tmp_path / "gone" / "a.jpg", tmp_path / "here" / "a.jpg"]
+    paths.append(tmp_path / "here" / "a.jpg" / "c.jpg")
+    assert absent(paths) == [0, 1, 3] and absent([]) == []
+
+
+def test_the_first_repeated_name_is_the_one_whose_second_place_comes_first():
+    assert first_repeated(["a", "b", "b", "a"]) == "b" and first_repeated(["a", "b"]) is None

@@ -2,7 +2,7 @@ import pytest
 from trees import CLASSES, nus_tree, parts, pictures
 
 from udlib.datasets.folders import held_out
-from udlib.datasets.nuswide import NUSWIDE
+from udlib.datasets.nuswide import NUSWIDE, read_images, read_labels
 
 
 @pytest.fixture(scope="module")
@@ -80,3 +80,21 @@ def test_a_bad_list_is_refused_by_name(tree, name, content, said):
     with pytest.raises(ValueError, match=said) as caught:
         NUSWIDE(tree, "test")
     assert str(tree / name) in str(caught.value)
+
+
+def test_what_is_wrong_is_left_out_when_problems_are_collected(tree):
+    (tree / "ImageList" / "TestImagelist.txt").write_text("a\\1.jpg\n..\\2.jpg\na\\3.jpg\na\\1.jpg\n")
+    problems = []
+    assert read_images(tree, "Test", problems.append) == ["a/1.jpg", "a/3.jpg"]
+    assert [said[said.index("entry") :][:7] for said in problems] == ["entry 2", "entry 4"]
+    folder = tree / "Groundtruth" / "TrainTestLabels"
+    (folder / "Labels_cat_Test.txt").write_text("1\n0\n")
+    (folder / "Labels_dog_Test.txt").write_text("0\n2\n3\n")
+    (folder / "Labels_ball_Test.txt").write_bytes(b"\xef\xbb\xbf1\r\n0\r\n1\r\n")
+    found = read_labels(tree, "Test", ("cat", "dog", "ball"), 3, problems.append)
+    assert found.tolist() == [[0, 0, 1], [0, 0, 0], [0, 0, 1]] and "entry 2 holds '2'" in problems[-1]
+
+
+def test_the_splits_come_from_their_own_lists(tree):
+    assert len(NUSWIDE(tree, "test")) == 3 and len(NUSWIDE(tree, "trainval")) == 9
+    assert not {*NUSWIDE(tree, "test").ids} & {*NUSWIDE(tree, "trainval").ids}

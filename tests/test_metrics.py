@@ -347,3 +347,9 @@ def test_whole_numbers_are_scores_too_and_are_compared_exactly():
     scores = np.array([[2**24], [2**24 + 1]])
     assert average_precision(scores, [[0], [1]]).item() == 1
     assert average_precision(scores, [[1], [0]]).item() == 0.5
+
+
+def test_probabilities_in_whole_numbers_are_ranked_as_numbers():
+    p = np.array([[0, 1, 0]], dtype=np.uint8)
+    assert precision_recall_f1(p, [[0, 1, 0]], threshold=0.0, top_k=1)["OF1"] == 1
+    assert average_precision(np.array([[False], [True]]), [[0], [1]]).item() == 1
