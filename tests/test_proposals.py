@@ -11,7 +11,7 @@ from PIL import Image
 
 from udlib.datasets import selective_search as search_module
 from udlib.datasets.base import Box, MultiLabelDataset
-from udlib.datasets.proposals import Proposals, annotated, grid, grid_proposals, proposals
+from udlib.datasets.proposals import DIVISIONS, Proposals, annotated, grid, grid_proposals, proposals
 from udlib.datasets.regions import in_fractions
 from udlib.datasets.selective_search import search_proposals, selective_search
 
@@ -51,7 +51,7 @@ def test_a_grid_of_two_scales_by_hand():
     found = grid([1, 2]).tolist()
     assert found[0] == [0, 0, 1, 1]
     assert found[1:] == [[x, y, x + 0.5, y + 0.5] for y in (0, 0.25, 0.5) for x in (0, 0.25, 0.5)]
-    assert len(grid()) == sum((2 * n - 1) ** 2 for n in room.DIVISIONS)
+    assert len(grid()) == sum((2 * n - 1) ** 2 for n in DIVISIONS)
 
 
 def test_a_mirrored_grid_is_the_same_grid():
@@ -169,7 +169,7 @@ def test_of_too_many_boxes_some_are_taken_evenly_whatever_the_order_opencv_has_t
     monkeypatch.setitem(sys.modules, "cv2", opencv(boxes))
     found = selective_search(np.zeros((20, 40, 3), np.uint8))
     monkeypatch.setitem(sys.modules, "cv2", opencv(boxes[::-1]))
-    assert len(found) == room.MOST and torch.equal(found, selective_search(np.zeros((20, 40, 3), np.uint8)))
+    assert len(found) == search_module.MOST and torch.equal(found, selective_search(np.zeros((20, 40, 3), np.uint8)))
     area = (found[:, 2] - found[:, 0]) * (found[:, 3] - found[:, 1])
     assert (area.diff() < 1e-6).all() and area[0] == pytest.approx(23 * 16 / 800) and area[-1] == pytest.approx(8 / 800)
 

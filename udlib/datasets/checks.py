@@ -110,7 +110,10 @@ def _voc(source: Source, report: Report, note: Report) -> Images:
         elif split not in listed:
             note(f"'{root}' has no split '{split}', which a training needs: found {', '.join(listed) or 'none'}")
     for split in listed:
-        _attempt(report, lambda split=split: ids_by_split.update({split: read_split(root, split)}))
+        try:
+            ids_by_split[split] = read_split(root, split)
+        except (OSError, ValueError) as error:
+            report(str(error))
     names = dict.fromkeys(name for ids in ids_by_split.values() for name in ids)
     objects, broken = _voc_objects(root, list(names), classes, report)
     for split, ids in ids_by_split.items():

@@ -42,7 +42,8 @@ def shade(colour: Colour, factor: float) -> Colour:
     Returns:
         The new colour.
     """
-    return tuple(min(1.0, c * factor) for c in colour)
+    red, green, blue = (min(1.0, c * factor) for c in colour)
+    return red, green, blue
 
 
 def length(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -168,8 +168,8 @@ def layout(rng: np.random.Generator) -> Layout:
             y = rng.uniform(context.horizon, 1.02) - 0.35 * size
         items.append(Item(name, float(rng.uniform(0.03, 0.97)), float(y), size, contrast, look))
     items.sort(key=lambda item: item.y + item.size / 2)
-    cast = tuple(float(c) for c in 1 + 0.06 * rng.standard_normal(3))
-    return Layout(context_name, float(rng.uniform(0.78, 1.1)), cast, tuple(items))
+    red, green, blue = (float(c) for c in 1 + 0.06 * rng.standard_normal(3))
+    return Layout(context_name, float(rng.uniform(0.78, 1.1)), (red, green, blue), tuple(items))
 
 
 def _background(scene: Layout, rng: np.random.Generator, size: int) -> np.ndarray:

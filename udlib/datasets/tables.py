@@ -9,7 +9,6 @@ import hashlib
 import io
 import os
 import warnings
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +46,7 @@ def fingerprint(files: Iterable[Path], version: int = FORMAT) -> str:
         A hexadecimal digest.
     """
     files = list(files)
-    folders = defaultdict(dict)
+    folders: dict[Path, dict[str, os.DirEntry]] = {}
     for folder in {path.parent for path in files}:
         with os.scandir(folder) as entries:
             folders[folder] = {entry.name: entry for entry in entries}

@@ -100,9 +100,10 @@ class VOC(MultiLabelDataset):
         names = sorted({box.name for boxes in objects for box in boxes})
         return Table(tuple(names), ids, [f"{name}.jpg" for name in ids], objects)
 
-    def _readable(self, ids: list[str]) -> tuple[list[str], list[list[Box]]]:
+    def _readable(self, ids: list[str]) -> tuple[list[str], list[tuple[Box, ...]]]:
         """The images that can be read, and their objects; the others go to `skipped`."""
-        kept, objects = [], []
+        kept: list[str] = []
+        objects: list[tuple[Box, ...]] = []
         for name in track(ids, description="checking images"):
             try:
                 boxes = read_boxes(self.root, name)
@@ -111,7 +112,7 @@ class VOC(MultiLabelDataset):
                 self.skipped.append((name, str(error)))
             else:
                 kept.append(name)
-                objects.append(boxes)
+                objects.append(tuple(boxes))
         if not kept:
             raise ValueError(
                 f"VOC root '{self.root}': none of the {len(ids)} images of split '{self.split}' is readable "

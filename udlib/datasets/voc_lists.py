@@ -82,7 +82,8 @@ def image_sets(root: Path) -> tuple[list[str], list[str]]:
     Raises:
         ValueError: A file is not UTF-8.
     """
-    splits, class_files = [], []
+    splits: list[str] = []
+    class_files: list[str] = []
     for path in sorted(path for path in (root / "ImageSets" / "Main").glob("*.txt") if path.is_file()):
         with utf8(path) as file:
             (class_files if len(file.readline().split()) == 2 else splits).append(path.stem)
@@ -195,9 +196,9 @@ def disagreements(root: Path, split: str, name: str, states: dict[str, int], lef
         f"{image}: listed in {path.name} but not in {split}.txt"
         for image in sorted(listed.keys() - states.keys() - left_out)
     ]
-    for image, state in states.items():
+    for image, annotated in states.items():
         if image not in listed:
             differences.append(f"{image}: missing from {path.name}")
-        elif listed[image] != state:
-            differences.append(f"{image}: {path.name} says {listed[image]}, its annotation says {state}")
+        elif listed[image] != annotated:
+            differences.append(f"{image}: {path.name} says {listed[image]}, its annotation says {annotated}")
     return differences
