@@ -125,7 +125,7 @@ def test_runs_trains_what_is_missing_counts_and_stores_it_and_then_has_nothing_l
 def test_runs_keeps_the_networks_that_ship_and_no_other(house, trainer, udlib_command):
     udlib_command("runs")
     kept = {path.parent.name for path in (house / "data" / "models").glob("*/state.json")}
-    assert kept == {baseline().key, baseline("digits").key}
+    assert kept == {baseline().key}
 
 
 def test_a_stored_result_whose_network_is_missing_is_trained_again(house, trainer, udlib_command):

@@ -320,10 +320,11 @@ def test_a_run_without_its_branch_is_otherwise_the_same():
     assert torch.equal(bare.test_logits, run.test_logits) and bare.metrics == run.metrics
 
 
-def test_a_run_without_its_logits_says_how_to_get_them(tmp_path):
+def test_a_run_without_its_logits_says_how_to_get_them(own_store):
     logits = torch.ones(2, 3)
     run = replace(fake_run(), val_calibration_logits=logits).without_logits()
-    found = load(run.recipe, save(run, tmp_path / run.recipe.key))
+    save(run)
+    found = load(run.recipe)
     assert found == run and found.test_logits is None is found.val_calibration_logits and found.metrics == run.metrics
     for ask in (found.probabilities, lambda: found.recalibrated("temperature")):
         with pytest.raises(ValueError, match=r"do not ship, only its metrics: load_or_run\(recipe, retrain=True\)"):

@@ -126,7 +126,7 @@ def _train(recipe: Recipe, keep_network: bool) -> None:
     from udlib.course import recipes
     from udlib.course.store import checkpoint_folder, load, save, save_model, train
 
-    stored = keep_network and load(recipe) is not None  # it is trained for its network alone
+    stored = keep_network and load(recipe, logits=False) is not None  # it is trained for its network alone
     checkpoint = checkpoint_folder(recipe)
     run = train(recipe, checkpoint)
     if not stored:

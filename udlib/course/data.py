@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from torch import Tensor
 
 from udlib.datasets import open_dataset
-from udlib.datasets.base import MultiLabelDataset, apply_policy, label_fingerprint
+from udlib.datasets.base import MultiLabelDataset, apply_policy, label_fingerprint, require_disjoint
 from udlib.datasets.pixels import images_of
 from udlib.datasets.roots import placed
 from udlib.methods import method_of
@@ -38,32 +39,54 @@ def _opened(data: str, split: str, size: int, limit: int | None, where: Path | N
     return part if limit is None else part.subset(range(min(limit, len(part))))
 
 
-def split_of(recipe: Recipe, split: str) -> MultiLabelDataset:
-    """Open a split of a recipe's data ("train", "val" or "test"), with the classes that the recipe chooses."""
-    part = dataset(recipe.data, split, recipe.size, recipe.limit)
-    return part if recipe.classes is None else part.only(recipe.classes)
-
-
 @cache
 def _images(data: str, split: str, size: int, limit: int | None, where: Path | None) -> Tensor:
     return images_of(dataset(data, split, size, limit), size)
 
 
+@dataclass(frozen=True)
+class RecipeData:
+    """The data that a recipe names: its three splits, each opened when it is first needed."""
+
+    recipe: Recipe
+
+    def split(self, name: str) -> MultiLabelDataset:
+        """A split ("train", "val" or "test"), with the classes that the recipe chooses."""
+        part = dataset(self.recipe.data, name, self.recipe.size, self.recipe.limit)
+        return part if self.recipe.classes is None else part.only(self.recipe.classes)
+
+    def require_disjoint(self, *names: str) -> None:
+        """Refuse splits that share images (ValueError)."""
+        require_disjoint({name: self.split(name).ids for name in names or SPLITS})
+
+    def fingerprint(self) -> str:
+        """Stands for the images' ids and labels of all three splits: which data set this is."""
+        return label_fingerprint(*(self.split(name) for name in SPLITS))
+
+    def labels(self, name: str) -> Split:
+        """The labels of a split."""
+        part = self.split(name)
+        return Split(part.classes, part.targets, part.difficult, part.posterior)
+
+    def arrays(self, name: str, policy: str = "positive") -> ArrayData:
+        """Images, labels and proposals of a split, with difficult labels counted as the policy says."""
+        recipe, part = self.recipe, self.split(name)
+        targets, ignore = apply_policy(part.targets, part.difficult, policy)
+        images = _images(recipe.data, name, recipe.size, recipe.limit, placed(recipe.data))
+        boxes = method_of(recipe.method).proposals(recipe, part, name)
+        return ArrayData(images, targets, ignore if policy == "ignore" else None, part.difficult, boxes)
+
+
 def fingerprint(recipe: Recipe) -> str:
     """Stands for the images' ids and labels of all three splits: which data set this is."""
-    return label_fingerprint(*(split_of(recipe, split) for split in SPLITS))
+    return RecipeData(recipe).fingerprint()
 
 
 def labels(recipe: Recipe, split: str) -> Split:
-    """The labels of a recipe's split."""
-    part = split_of(recipe, split)
-    return Split(part.classes, part.targets, part.difficult, part.posterior)
+    """The labels of a recipe's split ("train", "val" or "test")."""
+    return RecipeData(recipe).labels(split)
 
 
 def arrays(recipe: Recipe, split: str, policy: str = "positive") -> ArrayData:
     """Images, labels and proposals of a recipe's split, with difficult labels counted as the policy says."""
-    part = labels(recipe, split)
-    targets, ignore = apply_policy(part.targets, part.difficult, policy)
-    images = _images(recipe.data, split, recipe.size, recipe.limit, placed(recipe.data))
-    boxes = method_of(recipe.method).proposals(recipe, split_of(recipe, split), split)
-    return ArrayData(images, targets, ignore if policy == "ignore" else None, part.difficult, boxes)
+    return RecipeData(recipe).arrays(split, policy)

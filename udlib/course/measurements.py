@@ -24,7 +24,7 @@ def metric_values(recipes: Sequence[Recipe], metric: str, split: str = "test") -
     """
     values = []
     for recipe in map(for_profile, recipes):
-        run = load(recipe)
+        run = load(recipe, logits=False)
         if run is None:
             raise FileNotFoundError(f"no result of {recipe} is stored: `udlib runs --only {recipe.key}` trains it")
         values.append(run.metrics[split][metric])

@@ -65,6 +65,15 @@ class PackedResults:
         history = tables.history.epochs(key)
         return {"recipe": row.recipe, "metrics": row.metrics, "history": history, "provenance": provenance}
 
+    def find(self, key: str, logits: bool = True) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+        """A run's state and its logits, or None where it is not packed."""
+        state = self.state(key)
+        return None if state is None else (state, self.logits(key) if logits else {})
+
+    def has_network(self, key: str) -> bool:
+        """Whether the trained network of a recipe is packed."""
+        return key in self.network_keys()
+
     def rows(self) -> dict[str, Row]:
         """The rows of all runs by key."""
         return {key: packed_tables.metrics_row(self._tables.columns, cells) for key, cells in self._tables.rows.items()}

@@ -47,7 +47,7 @@ def stored(recipes: Sequence[Recipe]) -> tuple[list[Run], dict[str, str]]:
     runs, damaged = [], {}
     for recipe in map(for_profile, recipes):
         try:
-            run = load(recipe)
+            run = load(recipe, logits=False)
         except (ValueError, KeyError, OSError) as error:
             damaged[recipe.key] = str(error)
             continue

@@ -120,7 +120,7 @@ def jobs_of(recipes_by_row: Mapping[str, Sequence[Recipe]]) -> list[Job]:
 def _job(recipe: Recipe, serves: str, keeps_network: bool = False) -> Job:
     if not keeps_network:
         try:
-            if load(recipe) is not None:
+            if load(recipe, logits=False) is not None:
                 return Job(recipe, serves, "stored")
         except (ValueError, KeyError, OSError) as error:
             return Job(recipe, serves, "damaged", problem=str(error))
@@ -197,7 +197,7 @@ def stored_runs(recipes_by_row: Mapping[str, Sequence[Recipe]]) -> dict[str, dic
     for name, recipes in recipes_by_row.items():
         for recipe in recipes:
             try:
-                run = load(recipe)
+                run = load(recipe, logits=False)
             except (ValueError, KeyError, OSError):
                 continue
             if run is not None:

@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from udlib.course.data import labels, split_of
-from udlib.datasets.base import require_disjoint
+from udlib.course.data import RecipeData
 from udlib.methods import method_of
 from udlib.methods.base import Recipe
 from udlib.posthoc import CALIBRATORS
@@ -34,7 +33,7 @@ class Run:
 
     def labels(self, split: str = "test") -> Split:
         """The labels that the run's logits of a split are to be compared with."""
-        return labels(self.recipe, split)
+        return RecipeData(self.recipe).labels(split)
 
     def probabilities(self, split: str = "test") -> Tensor:
         """Sigmoid of the classification logits, float64 (N, C).
@@ -72,7 +71,7 @@ class Run:
                 f"the calibrator would be fitted on '{fit_on}' and judged on the same images: "
                 "fit it on 'val' and report on 'test'"
             )
-        require_disjoint({split: split_of(self.recipe, split).ids for split in (fit_on, report_on)})
+        RecipeData(self.recipe).require_disjoint(fit_on, report_on)
         return CALIBRATORS[kind](self._logits(fit_on), self.labels(fit_on).targets)(self._logits(report_on))
 
     def without_branch(self, *splits: str) -> Run:

@@ -9,26 +9,26 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
-from udlib.course.data import SPLITS, arrays, dataset, fingerprint, labels, split_of
+from udlib import workshop
+from udlib.course.data import RecipeData, arrays, dataset, fingerprint, labels
+from udlib.course.own_results import OwnResults
 from udlib.course.packed import PackedResults
 from udlib.course.profiles import for_profile, profile, seconds
 from udlib.course.runs import LOGITS, Run, read_as
-from udlib.datasets.base import checkout, data_root, require_disjoint
+from udlib.datasets.base import checkout, data_root
 from udlib.methods import method_of, recipe
 from udlib.methods.base import Recipe
-from udlib.training.checkpoints import load_checkpoint, load_weights, save_checkpoint
+from udlib.training.checkpoints import load_weights
 from udlib.training.devices import provenance
 from udlib.training.evaluation import measure
-from udlib.training.loop import Saving, Watch
+from udlib.training.loop import History, Saving, Watch
 from udlib.training.prediction import on_validation, predict
-from udlib.workshop import train as train_method
 
 __all__ = [
     "Recipe",
@@ -83,9 +83,20 @@ def shipped() -> PackedResults:
     return PackedResults(results_folder())
 
 
+def places() -> list[OwnResults | PackedResults]:
+    """Where results are looked for, in this order: the reader's own, those that 0.1 kept beside what ships, what ships."""
+    folder = results_folder()
+    return [own_results(), OwnResults(folder, folder / "models"), shipped()]
+
+
+def own_results() -> OwnResults:
+    """The reader's own results."""
+    return OwnResults(store(), (store() if profile() == "smoke" else data_root()) / "models")
+
+
 def stored_keys() -> set[str]:
     """The keys of all results, the reader's own and those that ship."""
-    return {path.parent.name for path in store().glob("*/state.json")} | shipped().keys()
+    return set().union(*(place.keys() for place in places()))
 
 
 def result_folder(recipe: Recipe) -> Path:
@@ -103,69 +114,45 @@ def identity_of(recipe: Recipe) -> dict[str, Any]:
     return {"method": recipe.method} | recipe.choices()
 
 
-def save(run: Run, folder: Path | None = None) -> Path:
-    """Write a run into its folder, logits in half precision; an interrupted write leaves what was there before."""
-    folder = folder or result_folder(run.recipe)
+def save(run: Run) -> Path:
+    """Write a run among the reader's own, logits in half precision; an interrupted write leaves what was there before."""
     tensors = {name: value.half() for name in LOGITS if (value := getattr(run, name)) is not None}
-    results = {"metrics": run.metrics, "history": run.history, "provenance": run.provenance}
-    save_checkpoint(folder, tensors, {"recipe": identity_of(run.recipe)} | results)
-    return folder
+    state = {"metrics": run.metrics, "history": run.history, "provenance": run.provenance}
+    return own_results().save(run.recipe.key, tensors, {"recipe": identity_of(run.recipe)} | state)
 
 
-def load(recipe: Recipe, folder: Path | None = None) -> Run | None:
+def load(recipe: Recipe, logits: bool = True) -> Run | None:
     """Load the result of a recipe: the reader's own, else the one that ships; None where there is neither.
+
+    `logits=False` reads the numbers alone, which is much faster for many runs.
 
     Raises:
         ValueError: for a damaged result, or one of another recipe.
     """
-    for place in [result_folder(recipe), results_folder() / recipe.key] if folder is None else [folder]:
-        if (stored := load_checkpoint(place)) is not None:
-            return _run(recipe, *stored, f"'{place}'")
-    return _load_shipped(recipe) if folder is None else None
-
-
-def _load_shipped(recipe: Recipe) -> Run | None:
-    packed = shipped()
-    state = packed.state(recipe.key)
-    return None if state is None else _run(recipe, packed.logits(recipe.key), state, f"the packed result {recipe.key}")
-
-
-def _run(recipe: Recipe, tensors: Mapping[str, Tensor], state: Mapping[str, Any], where: str) -> Run:
-    expected = json.loads(json.dumps(identity_of(recipe)))
-    if state.get("recipe") != expected:
+    results = (place.find(recipe.key, logits) for place in places())
+    stored = next((result for result in results if result is not None), None)
+    if stored is None:
+        return None
+    state, tensors = stored
+    if state.get("recipe") != (expected := json.loads(json.dumps(identity_of(recipe)))):
         raise ValueError(
-            f"{where} holds the result of {state.get('recipe')}, not of {expected}: "
+            f"'{recipe.key}' holds the result of {state.get('recipe')}, not of {expected}: "
             "move it away, and `udlib runs` trains the recipe again"
         )
-    logits = {name: tensors[name].float() if name in tensors else None for name in LOGITS}
-    results = {name: state[name] for name in ("metrics", "history", "provenance")}
-    return Run(recipe, **logits, **results)
-
-
-def model_folder(recipe: Recipe) -> Path:
-    """Where the reader's own trained network of a recipe belongs."""
-    return (store() if profile() == "smoke" else data_root()) / "models" / recipe.key
+    numbers = {name: state[name] for name in ("metrics", "history", "provenance")}
+    return Run(recipe, **{name: tensors[name].float() if name in tensors else None for name in LOGITS}, **numbers)
 
 
 def save_model(run: Run) -> Path:
     """Store the trained network of a fresh run among the reader's own."""
     if run.model is None:
         raise ValueError(f"the run of {run.recipe} was loaded and holds no network: train it with retrain=True")
-    folder = model_folder(run.recipe)
-    save_checkpoint(folder, run.model.state_dict(), {"recipe": identity_of(run.recipe)})
-    return folder
+    return own_results().save_network(run.recipe.key, run.model.state_dict(), {"recipe": identity_of(run.recipe)})
 
 
 def has_model(recipe: Recipe) -> bool:
     """Whether the trained network of a recipe is stored, at the size of the profile."""
-    recipe = for_profile(recipe)
-    folders = (model_folder(recipe), _model_of_01(recipe))
-    return any((folder / "state.json").exists() for folder in folders) or recipe.key in shipped().network_keys()
-
-
-def _model_of_01(recipe: Recipe) -> Path:
-    """Where udlib 0.1 kept a network that was trained again."""
-    return results_folder() / "models" / recipe.key
+    return any(place.has_network(for_profile(recipe).key) for place in places())
 
 
 def load_model(recipe: Recipe) -> nn.Module:
@@ -175,14 +162,14 @@ def load_model(recipe: Recipe) -> nn.Module:
         ValueError: for a stored network that is damaged, of another architecture, or no safetensors file.
     """
     recipe = for_profile(recipe)
-    folder = model_folder(recipe)
-    stored = load_checkpoint(folder) or load_checkpoint(_model_of_01(recipe)) or shipped().network(recipe.key)
-    if stored is None:
+    networks = (place.network(recipe.key) for place in places())
+    weights = next((network for network in networks if network is not None), None)
+    if weights is None:
         run = load_or_run(recipe, retrain=True)
         save_model(run)
         return run.model.eval()
     model = method_of(recipe.method).build(recipe, len(labels(recipe, "val").classes))
-    load_weights(model, stored[0], folder)
+    load_weights(model, weights, Path(recipe.key))
     return model.eval()
 
 
@@ -197,28 +184,34 @@ def train(recipe: Recipe, checkpoint: Path | None = None) -> Run:
     Raises:
         ValueError: where two of the three splits share images.
     """
-    require_disjoint({split: split_of(recipe, split).ids for split in SPLITS})
-    method, config, data_print = method_of(recipe.method), recipe.training, fingerprint(recipe)
-    network, history = train_method(
+    data, teachers = RecipeData(recipe), {name: load_model(teacher) for name, teacher in needed(recipe).items()}
+    data.require_disjoint()
+    trained = workshop.train(
         recipe,
-        arrays(recipe, "train", recipe.policy),
-        teachers={name: load_model(teacher) for name, teacher in needed(recipe).items()},
-        watch=Watch(on_validation(arrays(recipe, "val"), config, read_as(recipe)), every=VALIDATE_EVERY),
-        saving=Saving(checkpoint, every=VALIDATE_EVERY, identity={"images and labels": data_print}),
+        data.arrays("train", recipe.policy),
+        teachers=teachers,
+        watch=Watch(on_validation(data.arrays("val"), recipe.training, read_as(recipe)), every=VALIDATE_EVERY),
+        saving=Saving(checkpoint, every=VALIDATE_EVERY, identity={"images and labels": data.fingerprint()}),
     )
-    logits, metrics = {}, {}
+    return _measured(data, trained.network, trained.history)
+
+
+def _measured(data: RecipeData, network: nn.Module, history: History) -> Run:
+    """Both splits' logits and every number of a trained network."""
+    recipe, config = data.recipe, data.recipe.training
     options = {"precision": config.precision, "prepare": config.prepare}
+    logits, metrics = {}, {}
     for split in ("val", "test"):
-        predictions = predict(network, arrays(recipe, split), **options)
+        predictions = predict(network, data.arrays(split), **options)
         for name in ("logits", "calibration_logits"):
             value = getattr(predictions, name)
             # Half precision is what is stored: measure what a later reader will have.
             logits[f"{split}_{name}"] = None if value is None else value.half().float()
-        metrics[split] = measure(logits[f"{split}_logits"], labels(recipe, split), read_as(recipe))
-    test = split_of(recipe, "test")
-    if any(test.objects):
-        metrics["test"] |= method.localise(network, arrays(recipe, "test"), test, **options)
-    origin = provenance(config.precision, history.rows) | {"data": data_print}
+        metrics[split] = measure(logits[f"{split}_logits"], data.labels(split), read_as(recipe))
+    if any(data.split("test").objects):
+        locate = method_of(recipe.method).localise
+        metrics["test"] |= locate(network, data.arrays("test"), data.split("test"), **options)
+    origin = provenance(config.precision, history.rows) | {"data": data.fingerprint()}
     return Run(recipe, **logits, metrics=metrics, history=history.rows, provenance=origin, model=network)
 
 
@@ -233,8 +226,7 @@ def load_or_run(recipe: Recipe, retrain: bool = False) -> Run:
     if profile() != "smoke":
         minutes = max(seconds(recipe) / 60, 0.1)
         print(f"training {recipe}: about {minutes:.1f} minutes on two laptop-class cores")
-    if retrain:
-        return train(recipe)
-    run = train(recipe, checkpoint_folder(recipe))
-    save(run)
+    run = train(recipe, None if retrain else checkpoint_folder(recipe))
+    if not retrain:
+        save(run)
     return run
