@@ -48,7 +48,7 @@ SECONDS = 60
 class Tree:
     """A scratch copy of a checkout, and what its test files import."""
 
-    def __init__(self, root, scratch, seconds):
+    def __init__(self, root, scratch, seconds, lines=None):
         self.root, self.started_in, self.seconds = Path(scratch).resolve() / "tree", str(Path.cwd()), seconds
         if not self.root.exists():
             leave_out = shutil.ignore_patterns(".*", "__pycache__", "notebooks", "results", "docs")
@@ -56,8 +56,9 @@ class Tree:
         self.modules = {self.name(path): path for path in self.root.glob("udlib/**/*.py")}
         self.tests = sorted(self.root.glob("tests/test_*.py"))
         self.names, self.imports, self.tests_of = cache(self.names), cache(self.imports), cache(self.tests_of)
-        self.cache = Path(scratch) / "lines.json"
-        self.executed = json.loads(self.cache.read_text()) if self.cache.exists() else {}
+        self.lines, self.executed = Path(lines or Path(scratch) / "lines"), {}
+        self.lines.mkdir(parents=True, exist_ok=True)
+        self.library = zlib.crc32(b"".join(path.read_bytes() for path in sorted(self.modules.values())))
 
     def name(self, path):
         return ".".join(path.relative_to(self.root).with_suffix("").parts).removesuffix(".__init__")
@@ -90,7 +91,7 @@ class Tree:
         return sorted(files, key=lambda path: (distance[path], path.stat().st_size))[:NEAREST]
 
     def counts(self, path, module):
-        own = module.rpartition(".")[2] in path.stem.split("_")
+        own = path.stem.endswith("_" + module.rpartition(".")[2])
         return own or not any(name.startswith(NOT_COUNTED) for name in self.imports(path))
 
 
@@ -137,15 +138,21 @@ class Judge:
         return next((killed for items, facts in left if items and (killed := self.run(case, items, facts))), "")
 
     def trace(self, name, items):
-        def work():
-            trace = Trace(self.tree.root)
-            items[0].config.pluginmanager.register(trace)
-            run_all(items)
-            return trace.found()
+        """What each test of a file executes: as another run has found it, or as is found now."""
+        stamp = zlib.crc32((self.tree.root / name).read_bytes(), self.tree.library)
+        known = self.tree.lines / f"{name.replace('/', '.')}-{stamp:08x}.json"
+        if not known.exists():
 
-        _, text = forked(self.tree, LONGEST, work)
-        self.tree.executed[name] = json.loads(text or "{}")
-        self.tree.cache.write_text(json.dumps(self.tree.executed))
+            def work():
+                trace = Trace(self.tree.root)
+                items[0].config.pluginmanager.register(trace)
+                run_all(items)
+                return trace.found()
+
+            partial = known.with_suffix(f".{os.getpid()}")
+            partial.write_text(forked(self.tree, LONGEST, work)[1])
+            partial.replace(known)
+        self.tree.executed[name] = json.loads(known.read_bytes() or "{}")
         return self.tree.executed[name]
 
     def run(self, case, items, facts):
@@ -242,6 +249,7 @@ def main(words=None):
     parser.add_argument(
         "--seconds", type=float, default=SECONDS, help="a test may take this long, and 20 times its usual time"
     )
+    parser.add_argument("--lines", type=Path, help="a folder for the lines that each test executes, for several runs")
     parser.add_argument("--no-libraries", action="store_true", help="import no large library beforehand")
     options = parser.parse_args(words)
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # which would read the metadata of every installed package
@@ -250,8 +258,9 @@ def main(words=None):
             importlib.import_module(name)
     gc.freeze()  # or each forked process would copy the memory of all these libraries when it collects garbage
     with tempfile.TemporaryDirectory() as folder:
-        tree = Tree(options.root.resolve(), options.scratch or folder, options.seconds)
-        return study(tree, drawn(tree, pool(tree, options.files), options.count, random.Random(options.seed)))
+        tree = Tree(options.root.resolve(), options.scratch or folder, options.seconds, options.lines)
+        draw = random.Random(options.seed)
+        return study(tree, drawn(tree, pool(tree, options.files), options.count, draw), draw)
 
 
 class Case(NamedTuple):
@@ -277,10 +286,12 @@ def drawn(tree, files, count, draw):
     ]
 
 
-def study(tree, cases):
+def study(tree, cases, draw):
     """Plants each fault and prints what becomes of it; returns how many survived."""
     survived = 0
-    for file in sorted({case.file for case in cases}):
+    files = sorted({case.file for case in cases})
+    draw.shuffle(files)  # runs side by side then share what they find
+    for file in files:
         mine = [case for case in cases if case.file == file]
         killers = judge(tree, tree.name(file), mine)
         for case in mine:

@@ -89,7 +89,7 @@ def test_bins_of_equal_mass_are_made_anew_for_each_resample():
 
 
 def test_both_ends_of_an_interval_are_kept_at_or_above_zero():
-    """Resampling a few images of a calibrated model only adds noise; reflected about the estimate, that is below zero."""
+    """Resampling a few images of a calibrated model only adds noise; mirrored at the estimate, that is below zero."""
     p = torch.full((8, 1), 0.5)
     y = torch.tensor([[0], [1]] * 4)
     found = calibration_interval(expected_calibration_error, p, y, samples=50)

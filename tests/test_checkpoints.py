@@ -5,9 +5,22 @@ import os
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 
-from udlib.training.checkpoints import load_checkpoint, require_same, save_checkpoint
+from udlib.training.batches import ArrayData
+from udlib.training.checkpoints import (
+    describe,
+    fingerprint,
+    load_checkpoint,
+    load_weights,
+    part,
+    require_same,
+    restore_training,
+    save_checkpoint,
+    training_tensors,
+)
+from udlib.training.optimization import TrainingConfig
 
 OLD = {"weight": torch.arange(6.0).reshape(2, 3), "steps": torch.tensor(7)}
 NEW = {"weight": torch.arange(6.0).reshape(2, 3) + 1, "steps": torch.tensor(8)}
@@ -170,3 +183,82 @@ def test_another_training_is_refused_by_the_names_that_differ():
     message = str(error.value)
     assert "checkpoint 'runs/a' belongs to another training" in message
     assert "lam: saved 1, now None; lr: saved 0.1, now 0.2; pooling: saved None, now 'max'" in message
+
+
+def test_what_another_process_has_removed_meanwhile_is_no_error(saved, monkeypatch):
+    listed = Path.glob
+    monkeypatch.setattr(Path, "glob", lambda self, what: [*listed(self, what), self / "tensors-gone.safetensors"])
+    save_checkpoint(saved, NEW, {"epoch": 2})
+    assert content(saved)[2] == 2
+
+
+def test_a_fingerprint_is_twelve_digits_of_the_safetensors_file():
+    found = fingerprint(OLD)
+    expected = hashlib.sha256(safetensors.torch.save(OLD)).hexdigest()[:12]
+    assert found == expected != fingerprint(NEW)
+    strided = {"weight": OLD["weight"].T.contiguous().T, "steps": OLD["steps"]}
+    assert fingerprint(strided) == found, "memory layout is no content"
+    assert fingerprint({"weight": torch.nn.Parameter(OLD["weight"]), "steps": OLD["steps"]}) == found
+
+
+def test_a_part_has_its_names_without_the_prefix():
+    tensors = {"model/a": OLD["weight"], "model/b/c": OLD["steps"], "models/a": OLD["steps"], "model": OLD["steps"]}
+    assert part(tensors, "model") == {"a": tensors["model/a"], "b/c": tensors["model/b/c"]}
+
+
+def test_the_training_set_is_described_by_its_labels_and_what_is_ignored():
+    data = ArrayData(torch.zeros(2, 3, 4, 4, dtype=torch.uint8), torch.tensor([[1, 0], [0, 1]]))
+    ignore = torch.tensor([[False, True], [False, False]])
+    marked = ArrayData(data.images, data.targets, ignore)
+    described = describe(TrainingConfig(lr=0.5), data, {"lam": 0.1})
+    assert described["config.lr"] == 0.5 and described["lam"] == 0.1
+    digest = hashlib.sha256(bytes([1, 0, 0, 1])).hexdigest()[:12]
+    assert described["training set"] == f"(2, 2) labels, {digest}"
+    digest = hashlib.sha256(bytes([1, 0, 0, 1, 0, 1, 0, 0])).hexdigest()[:12]
+    assert describe(TrainingConfig(), marked, {})["training set"] == f"(2, 2) labels, {digest}"
+
+
+def test_weights_of_another_architecture_are_refused_by_the_first_name_that_differs():
+    model = torch.nn.Linear(2, 3)
+    weights = {name: value.clone() + 1 for name, value in model.state_dict().items()}
+    load_weights(model, weights, "runs/a")
+    assert torch.equal(model.bias, weights["bias"]) and model.bias is not weights["bias"]
+    for wrong, says in (
+        ({"weight": weights["weight"]}, r"bias: saved None, now \(3,\)"),
+        (weights | {"more": weights["bias"]}, r"more: saved \(3,\), now None"),
+        (weights | {"weight": torch.zeros(3, 3)}, r"weight: saved \(3, 3\), now \(3, 2\)"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            load_weights(model, wrong, "runs/a")
+    with torch.device("meta"):
+        empty = torch.nn.Linear(2, 3)
+    load_weights(empty, weights, "runs/a", assign=True)
+    assert torch.equal(empty.weight, weights["weight"])
+
+
+def test_what_a_training_remembers_is_named_and_comes_back_bit_by_bit():
+    def stepped(seed):
+        torch.manual_seed(seed)
+        model = torch.nn.Sequential(torch.nn.Conv2d(2, 3, 3), torch.nn.BatchNorm2d(3)).to(
+            memory_format=torch.channels_last
+        )
+        optimizer = torch.optim.Adam(model.parameters(), fused=True)
+        average = torch.optim.swa_utils.AveragedModel(model)
+        for _ in range(2):
+            optimizer.zero_grad()
+            model(torch.randn(4, 2, 5, 5)).square().sum().backward()
+            optimizer.step()
+            average.update_parameters(model)
+        return model, optimizer, average
+
+    one, other = stepped(0), stepped(1)
+    tensors = training_tensors(*one)
+    assert {name.split("/")[0] for name in tensors} == {"model", "average", "optimizer"}
+    assert {"model/0.weight", "average/module.0.weight", "optimizer/exp_avg/0.weight"} <= tensors.keys()
+    assert not any(name.startswith("average") for name in training_tensors(*one[:2]))
+    restore_training(tensors, other[0], other[1], "runs/a", other[2])
+    for name, value in training_tensors(*other).items():
+        assert torch.equal(value, tensors[name]), name
+    for parameter in other[0].parameters():
+        memory = other[1].state[parameter]["exp_avg"]
+        assert memory.stride() == parameter.stride() and not memory.requires_grad

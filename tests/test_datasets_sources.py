@@ -1,5 +1,6 @@
 """Downloads, from a small server on this machine: whole, in halves, damaged, and with archives that mean harm."""
 
+import dataclasses
 import hashlib
 import io
 import shutil
@@ -261,3 +262,43 @@ def test_a_python_without_the_filter_does_not_extract(tmp_path, monkeypatch):
     monkeypatch.delattr(sources.tarfile, "data_filter")
     with pytest.raises(RuntimeError, match="3.11.4"):
         extract(tmp_path / "a.tar", tmp_path)
+
+
+def test_a_disk_with_just_enough_room_is_enough(server, voc2007, tmp_path, monkeypatch):
+    content = server.files["VOCtrainval.tar"]
+    usage = type("Usage", (), {"free": len(content)})
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    assert fetch(voc2007[1], tmp_path).read_bytes() == content
+    usage.free = len(content) - 1
+    (tmp_path / "VOCtrainval.tar").unlink()
+    with pytest.raises(OSError, match="free some space"):
+        fetch(voc2007[1], tmp_path)
+
+
+def test_only_what_is_still_to_come_needs_room(server, voc2007, tmp_path, monkeypatch):
+    content = server.files["VOCtrainval.tar"]
+    (tmp_path / "VOCtrainval.tar.part").write_bytes(content[:-10])
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10}))
+    assert fetch(voc2007[1], tmp_path).read_bytes() == content
+    monkeypatch.undo()
+    extract(tmp_path / "VOCtrainval.tar", tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: type("Usage", (), {"free": 0}))
+    assert extract(tmp_path / "VOCtrainval.tar", tmp_path) == 0
+
+
+def test_an_archive_cannot_be_changed():
+    (only,) = archives("voc2012")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        only.md5 = ""
+    assert [(one.year, one.split) for one in archives("voc2007")] == [(2007, "trainval"), (2007, "test")]
+    assert only.split == "trainval"
+
+
+def test_a_folder_in_the_way_of_a_file_is_not_taken_for_it(tmp_path):
+    path, root = tmp_path / "a.tar", tmp_path / "root"
+    with tarfile.open(path, "w") as tar:
+        tar.addfile(*member("VOCdevkit/a/b.txt"))
+    (root / "VOCdevkit").mkdir(parents=True)
+    (root / "VOCdevkit" / "a").write_text("a file, and no folder")
+    with pytest.raises(OSError):
+        extract(path, root)

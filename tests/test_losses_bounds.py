@@ -2,6 +2,7 @@
 
 import inspect
 import math
+from types import SimpleNamespace
 
 import pytest
 from test_losses import batch
@@ -50,3 +51,23 @@ DEFAULTS = {
 def test_the_defaults_are_the_papers(name):
     parameters = inspect.signature(getattr(losses, name)).parameters
     assert {key: parameters[key].default for key in DEFAULTS[name]} == DEFAULTS[name]
+
+
+@pytest.mark.parametrize("lacking", ["teacher", "student"])
+def test_a_calibration_branch_that_either_network_lacks_is_named(lacking):
+    branches = {
+        name: SimpleNamespace(logits=batch(k)[0], calibration_logits=batch(k + 5)[0])
+        for k, name in enumerate(("teacher", "student"))
+    }
+    branches[lacking].calibration_logits = None
+    with pytest.raises(ValueError, match=f"alpha is 0.5 but {lacking}_calibration_logits is None: pass it, or alpha=0"):
+        losses.uncertainty_distillation_loss(**branches, beta=0)
+    assert losses.uncertainty_distillation_loss(**branches, alpha=0, beta=0)["calibration"] == 0
+
+
+@pytest.mark.parametrize("lacking", ["teacher_map", "student_map"])
+def test_an_attention_map_that_either_network_lacks_is_named(lacking):
+    network = SimpleNamespace(logits=batch(1)[0], calibration_logits=None)
+    maps = {"teacher_map": batch(2)[0][:, None], "student_map": batch(3)[0][:, None]} | {lacking: None}
+    with pytest.raises(ValueError, match=f"beta is 0.5 but {lacking} is None"):
+        losses.uncertainty_distillation_loss(network, network, alpha=0, **maps)

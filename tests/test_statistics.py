@@ -1,6 +1,7 @@
 """Error bars against SciPy, simulation and the cases in which there is none."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -179,7 +180,10 @@ def test_the_usual_confidence_is_95_per_cent():
     a, b = [0.76, 0.78, 0.75], [0.75, 0.76, 0.77]
     assert paired_difference(a, b) == paired_difference(a, b, 0.95) and summary(a) == summary(a, 0.95, True)
     values = torch.arange(30.0)
-    mean = lambda i: values[i].mean()
+
+    def mean(rows):
+        return values[rows].mean()
+
     assert bootstrap_interval(mean, 30) == bootstrap_interval(mean, 30, 1000, 0, 0.95, "percentile")
 
 
@@ -210,3 +214,10 @@ def test_a_bootstrap_needs_an_image_and_a_sample(samples, n):
     with pytest.raises(ValueError, match=f"n is {n} and samples is {samples}: expected at least 1"):
         bootstrap_interval(lambda i: 0.0, n, samples)
     assert bootstrap_interval(lambda i: 0.5, 2, 1) == (0.5, 0.5, 0.5)
+
+
+def test_a_single_run_is_summarised_without_a_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert math.isnan(summary([0.8]).std)
+        assert math.isnan(paired_difference([0.8], [0.7]).low)

@@ -1,0 +1,286 @@
+"""What a training's settings may be and are by default, and what a history, an epoch, a batch and a log hold."""
+
+import csv
+import dataclasses
+import inspect
+import math
+
+import numpy as np
+import pytest
+import torch
+from pretended_gpu import GPU, pretended_gpu
+from striped_images import QUICK, both_branches, net, striped_images
+
+from udlib.training import History, evaluate, fit, predict
+from udlib.training.batches import ArrayData, gathered, load
+from udlib.training.logs import EpochLog, write_csv
+from udlib.training.optimization import TrainingConfig, generator, learning_rate, make_optimizer, mixed_seed
+
+DEFAULTS = {
+    "epochs": 40,
+    "batch_size": 50,
+    "optimizer": "adam",
+    "lr": 3e-3,
+    "weight_decay": 0.0,
+    "momentum": 0.9,
+    "schedule": "one-cycle",
+    "warm_up": 0.25,
+    "lr_end": 0.0,
+    "ema": 0.0,
+    "clip": 5.0,
+    "precision": "auto",
+    "seed": 0,
+    "channels_last": True,
+    "flip": True,
+    "shift": 0,
+    "erase": 0.0,
+    "crop": 0,
+    "compile": False,
+    "workers": 0,
+}
+
+
+@pytest.fixture(autouse=True)
+def silent(monkeypatch):
+    monkeypatch.setenv("UDLIB_PROGRESS", "0")
+
+
+def test_the_defaults_are_those_that_stored_results_were_trained_with():
+    """A recipe's key leaves defaults out: another default would be another training under the old key."""
+    assert dataclasses.asdict(TrainingConfig()) == DEFAULTS
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        TrainingConfig().epochs = 3
+
+
+LEAST = {"epochs": 1, "batch_size": 1, "weight_decay": 0, "momentum": 0, "clip": 0, "seed": 0, "workers": 0, "crop": 0}
+
+
+@pytest.mark.parametrize("name, least", LEAST.items())
+def test_a_setting_reaches_down_to_its_least_value(name, least):
+    assert getattr(TrainingConfig(**{name: least}), name) == least
+    with pytest.raises(ValueError, match=f"{name} is {least - 1}: expected at least {least}"):
+        TrainingConfig(**{name: least - 1})
+
+
+@pytest.mark.parametrize("seed", [2**32, 2**32 + 1, 2**40])
+def test_a_seed_is_one_that_numpy_takes(seed):
+    with pytest.raises(ValueError, match=rf"seed is {seed}: expected less than 2\*\*32"):
+        TrainingConfig(seed=seed)
+    assert TrainingConfig(seed=2**32 - 1).seed == 2**32 - 1
+
+
+@pytest.mark.parametrize("lr", [0, -1e-3, math.inf])
+def test_a_learning_rate_is_a_number_above_zero(lr):
+    with pytest.raises(ValueError, match=f"lr is {lr}: expected a number above 0"):
+        TrainingConfig(lr=lr)
+    assert TrainingConfig(lr=1e-9).lr == 1e-9 and TrainingConfig(lr=50.0).lr == 50
+
+
+@pytest.mark.parametrize("name", ["warm_up", "ema", "lr_end"])
+def test_a_share_lies_from_zero_to_below_one(name):
+    for value in (0.0, 0.999):
+        assert getattr(TrainingConfig(**{name: value}), name) == value
+    for value in (-0.01, 1.0, 1.5, math.nan):
+        with pytest.raises(ValueError, match=f"{name} is {value}: expected a share"):
+            TrainingConfig(**{name: value})
+
+
+def test_the_augmentation_has_the_settings_of_the_training():
+    augment = TrainingConfig(flip=False, shift=3, erase=0.25, crop=16).augment
+    assert (augment.flip, augment.shift, augment.erase, augment.crops.size) == (False, 3, 0.25, 16)
+    assert TrainingConfig().augment.crops is None
+
+
+def test_optimizers_have_their_settings():
+    model = net()
+    frozen = model.backbone[0].weight.requires_grad_(False)
+    settings = TrainingConfig(lr=0.07, weight_decay=0.01, momentum=0.8)
+    adam = make_optimizer(model, settings)
+    sgd = make_optimizer(model, dataclasses.replace(settings, optimizer="sgd"))
+    assert type(adam) is torch.optim.Adam and type(sgd) is torch.optim.SGD
+    for group in (*adam.param_groups, *sgd.param_groups):
+        assert group["lr"] == 0.07 and group["weight_decay"] == 0.01 and group["fused"]
+        assert len(group["params"]) == len(list(model.parameters())) - 1
+        assert not any(part is frozen for part in group["params"])
+    assert sgd.param_groups[0]["momentum"] == 0.8
+
+
+def test_seeds_are_mixed_by_numpy_into_31_bits():
+    for key in ((0,), (1, 2), (2, 1), (5, 0, 1)):
+        expected = int(np.random.SeedSequence(key).generate_state(1)[0]) // 2
+        assert mixed_seed(*key) == expected == generator(*key).initial_seed() < 2**31
+    assert len({mixed_seed(1, 2), mixed_seed(2, 1), mixed_seed(1), mixed_seed(1, 2, 1)}) == 4
+
+
+def test_the_last_third_of_step_begins_with_its_first_whole_step():
+    config = TrainingConfig(lr=1.0, schedule="step")
+    for total in range(1, 13):
+        rates = [learning_rate(step, total, config) for step in range(total)]
+        assert rates == [1.0 if step < 2 * total / 3 else 0.1 for step in range(total)]
+
+
+def test_cosine_falls_from_the_peak_towards_its_end():
+    config = TrainingConfig(lr=0.4, schedule="cosine", lr_end=0.25)
+    expected = [0.1 + 0.3 * (1 + math.cos(math.pi * step / 8)) / 2 for step in range(8)]
+    assert [learning_rate(step, 8, config) for step in range(8)] == pytest.approx(expected)
+
+
+def test_one_cycle_begins_at_a_25th_and_ends_at_a_ten_thousandth_of_that():
+    config = TrainingConfig(lr=1.0, warm_up=0.5)
+    assert learning_rate(0, 10, config) == pytest.approx(1 / 25)
+    assert learning_rate(4, 10, config) == 1.0 and learning_rate(9, 10, config) == pytest.approx(1 / 25e4)
+
+
+@pytest.mark.parametrize(
+    "function, defaults",
+    [
+        (fit, {"validate_every": 1, "select": "mAP", "keep": "last", "checkpoint_every": 1, "max_steps": None}),
+        (predict, {"batch_size": 256, "precision": "auto", "calibration": True, "workers": 0}),
+        (evaluate, {"scores": "sigmoid"}),
+    ],
+)
+def test_the_defaults_of_the_loop(function, defaults):
+    parameters = inspect.signature(function).parameters
+    assert {name: parameters[name].default for name in defaults} == defaults
+
+
+def test_only_a_higher_number_is_an_improvement_and_the_first_one_always_is():
+    history, best = History(), []
+    for epoch, value in enumerate((-5.0, -5.0, math.nan, -6.0, -4.0), 1):
+        history.rows.append({"epoch": epoch, "score": value})
+        best.append((history.improved("score"), history.best_epoch))
+    assert best == [(True, 1), (False, 1), (False, 1), (False, 1), (True, 5)]
+    assert "best_weights" not in repr(history)
+
+
+def test_losses_of_an_epoch_are_means_over_its_steps():
+    values = []
+
+    def loss(model, batch):
+        terms = both_branches(model, batch)
+        values.append([terms["ova"].item(), terms["pal_n"].item()])
+        return terms
+
+    history = fit(net(), striped_images(), loss, dataclasses.replace(QUICK, epochs=2))
+    for row, steps in zip(history.rows, (values[:3], values[3:])):
+        assert [row["ova"], row["pal_n"]] == pytest.approx(np.mean(steps, axis=0).tolist(), rel=1e-5)
+
+
+def test_softmax_scores_are_ranked_by_softmax_and_have_no_nll():
+    data, model = striped_images(30), net()
+    logits = predict(model, data).logits
+    measured = evaluate(model, data, "softmax")
+    assert set(measured) == {"mAP"} and set(evaluate(model, data)) == {"mAP", "NLL"}
+    from udlib.metrics import mean_average_precision
+
+    assert measured["mAP"] == mean_average_precision(logits.softmax(1), data.targets)
+    difficult = torch.zeros_like(data.targets, dtype=torch.bool)
+    difficult[data.targets.bool().nonzero()[0][0]] = data.targets[data.targets.bool().nonzero()[0][0]].bool()
+    marked = ArrayData(data.images, data.targets, difficult=difficult)
+    expected = mean_average_precision(logits.softmax(1), data.targets, difficult)
+    assert evaluate(model, marked, "softmax")["mAP"] == expected
+
+
+def test_predictions_bring_the_labels_along():
+    data = striped_images(7)
+    marked = ArrayData(data.images, data.targets, difficult=data.targets.bool())
+    found = predict(net(), marked, batch_size=3, precision="fp32")
+    assert torch.equal(found.difficult, data.targets.bool()) and len(found.logits) == 7
+
+
+def test_rows_are_gathered_in_either_layout_and_a_shorter_last_batch_is_no_part_of_the_one_before():
+    images = striped_images(7).images
+    for layout in (torch.contiguous_format, torch.channels_last):
+        rows = [torch.tensor([6, 0, 3]), torch.tensor([1, 2, 4]), torch.tensor([5])]
+        found = [batch.clone() for batch in gathered(images.contiguous(memory_format=layout), rows)]
+        assert all(torch.equal(batch, images[some]) for batch, some in zip(found, rows))
+
+
+def test_images_that_are_gathered_are_written_over_the_last_ones():
+    first, second = (batch.data_ptr() for batch in gathered(striped_images(4).images, list(torch.arange(4).split(2))))
+    assert first == second
+
+
+def test_data_on_a_cpu_stay_as_they_are():
+    data = striped_images(4)
+    assert data.to(torch.device("cpu")) is data
+
+
+def test_data_move_to_a_gpu_that_has_room_for_twice_as_much():
+    with pretended_gpu() as _:
+        data = striped_images(4)
+        assert data.to(GPU).images.device.type == data.to(GPU).targets.device.type == "cuda"
+        assert data.to(GPU).ignore is None
+        ignore = data.targets.bool()
+        assert ArrayData(data.images, data.targets, ignore).to(GPU).ignore.device.type == "cuda"
+    for free, place in (
+        (2 * striped_images(4).images.nbytes, "cuda"),
+        (2 * striped_images(4).images.nbytes - 1, "cpu"),
+    ):
+        with pretended_gpu(free):
+            assert striped_images(4).to(GPU).images.device.type == place
+
+
+def test_on_a_gpu_every_batch_has_memory_of_its_own():
+    """What is computed there may still wait for its images when the next ones are gathered."""
+    with pretended_gpu():
+        images = striped_images(4).images.to(GPU)
+        first, second = gathered(images, list(torch.arange(4).split(2)))
+        assert torch.equal(first.cpu(), striped_images(4).images[:2]) and second is not first
+
+
+@pytest.mark.parametrize("side", ["images", "targets", "proposals"])
+def test_images_labels_and_boxes_are_equally_many(side):
+    from udlib.datasets.proposals import grid_proposals
+
+    data = striped_images(4)
+    parts = {"images": data.images, "targets": data.targets, "proposals": grid_proposals(4)}
+    assert ArrayData(**parts).proposals is parts["proposals"]
+    parts[side] = grid_proposals(5) if side == "proposals" else parts[side][:3]
+    with pytest.raises(ValueError, match="expected"):
+        ArrayData(**parts)
+
+
+def test_boxes_follow_the_images_that_were_mirrored():
+    from udlib.datasets.proposals import Proposals
+
+    data = striped_images(2)
+    boxes = Proposals.of_images([torch.tensor([[0.0, 0.0, 0.25, 1.0]])] * 2)
+    data = ArrayData(data.images, data.targets, proposals=boxes)
+    cpu, rows = torch.device("cpu"), [torch.tensor([1, 0])]
+    float_images = lambda images: images.float()  # noqa: E731
+    (batch,) = load(data, rows, float_images, cpu, 0, lambda: torch.tensor([True, False]))
+    assert batch.regions.boxes.tolist() == [[0.75, 0, 1, 1], [0, 0, 0.25, 1]]
+    for mirrored in (None, lambda: None):
+        (batch,) = load(data, rows, float_images, cpu, 0, mirrored)
+        assert batch.regions.boxes.tolist() == [[0, 0, 0.25, 1]] * 2
+
+
+def rows_of(path):
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.reader(file))
+
+
+def test_a_log_has_a_row_for_each_epoch_and_a_resumed_training_keeps_those_before(tmp_path):
+    path = tmp_path / "new" / "log.csv"
+    log = EpochLog(path)
+    for epoch in (1, 2, 3):
+        log(epoch, None, {"epoch": epoch, "mAP": epoch / 4})
+    assert rows_of(path) == [["epoch", "mAP"], ["1", "0.25"], ["2", "0.5"], ["3", "0.75"]]
+    EpochLog(path)(3, None, {"epoch": 3, "NLL": 0.1})
+    assert rows_of(path) == [["epoch", "mAP", "NLL"], ["1", "0.25", ""], ["2", "0.5", ""], ["3", "", "0.1"]]
+    EpochLog(path)(1, None, {"epoch": 1})
+    assert rows_of(path) == [["epoch"], ["1"]]
+    assert path.read_bytes() == b"epoch\n1\n"
+
+
+@pytest.mark.parametrize("content", ["", "no log\n1,2\n", "epoch\nx\n", "epoch,mAP\n,0.5\n"])
+def test_what_is_no_log_is_written_anew(tmp_path, content):
+    (tmp_path / "log.csv").write_text(content)
+    EpochLog(tmp_path / "log.csv")(4, None, {"epoch": 4})
+    assert rows_of(tmp_path / "log.csv") == [["epoch"], ["4"]]
+
+
+def test_a_table_is_written_as_utf_8_whatever_it_holds(tmp_path):
+    write_csv(tmp_path / "a.csv", [["name", "n"], ['äß,"', 1], ["\ud800", 2]])
+    assert (tmp_path / "a.csv").read_bytes() == 'name,n\n"äß,""",1\n\\ud800,2\n'.encode()
