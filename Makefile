@@ -45,7 +45,7 @@ quick: lint types
 lint: $(ENV)/ready
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
-	$(if $(shell grep -s "tool.importlinter" pyproject.toml),$(BIN)/lint-imports)
+	$(BIN)/lint-imports
 
 types: $(ENV)/ready
 	$(RUN) -m mypy
@@ -105,7 +105,7 @@ readme: $(ENV)/ready
 	$(RUN) -m udlib readme
 
 lock: $(ENV)/ready
-	$(RUN) -m uv pip compile --universal --no-header --no-annotate --python-version 3.11 --extra test --quiet pyproject.toml -o requirements.lock
+	$(RUN) -m uv pip compile --universal --no-header --no-annotate --python-version 3.11 --extra course --extra test --quiet pyproject.toml -o requirements.lock
 
 clean:
 	$(PYTHON) -c "import shutil; shutil.rmtree('$(ENV)', ignore_errors=True)"

@@ -23,7 +23,7 @@ MOST_PARAMETERS = 8
 
 # Functions that may have more parameters, each with its reason.
 MANY_PARAMETERS = {
-    "udlib/calibration/intervals.py:calibration_interval": "public: a measure, its data, how to resample, and the measure's own options",
+    "udlib/calibration/intervals.py:calibration_interval": "public: a measure, its data, how to resample, its options",
     "udlib/losses/distillation.py:uncertainty_distillation_loss": "public: two networks' outputs, and what Eq. 18 leaves open",
 }
 

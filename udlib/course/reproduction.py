@@ -1,7 +1,7 @@
 """A table of the paper as a piece of work: the trainings that it needs, their cost, and their results beside the paper's.
 
-Rows become recipes in `udlib.course.paper_recipes`; here they meet the store. A run is stored, half done (a checkpoint), missing, or
-damaged; teachers are runs like any other, and come first.
+Rows become recipes in `udlib.course.paper_recipes`; here they meet the store. A run is stored, half done (a checkpoint),
+missing, or damaged; teachers are runs like any other, and come first.
 """
 
 from __future__ import annotations

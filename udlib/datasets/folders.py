@@ -21,7 +21,7 @@ Report = Callable[[str], object]  # receives each problem of a data set as one s
 
 
 def refuse(problem: str) -> None:
-    """Report a problem of a data set by raising ValueError. (A list's `append` collects problems instead.)"""
+    """Report a problem of a data set by raising ValueError; a list's `append` in its place collects problems."""
     raise ValueError(problem)
 
 
@@ -69,7 +69,7 @@ def rows_of_split(split: str, ids: Sequence[str]) -> list[int]:
 
 
 def inside(name: str) -> str:
-    """Check that a file name from a list stays in its folder.
+    r"""Check that a file name from a list stays in its folder.
 
     Args:
         name: A relative file name, with slashes or backslashes.
