@@ -71,7 +71,7 @@ test-more: $(ENV)/ready
 
 # Plants N single faults, drawn by SEED, and counts those that no test notices.
 mutants: $(ENV)/ready
-	$(RUN) -m tests.mutants --count $(N) --seed $(SEED)
+	$(RUN) -m tests.mutants $(N) $(SEED)
 
 # The solved notebooks, which hold all cells: as shipped, and trained from nothing for a few steps on a copy.
 notebooks: shipped smoke

@@ -26,7 +26,16 @@ TRAINING = "training format"  # of the identity of a training under way; those o
 
 
 def save_checkpoint(folder: Path, tensors: Mapping[str, Tensor], state: Mapping) -> None:
-    """Replace the checkpoint in `folder` by these tensors and this JSON-serialisable state, as one atomic step."""
+    """Replace the checkpoint in a folder, as one atomic step.
+
+    Args:
+        folder: made if it is absent.
+        tensors: by name.
+        state: what JSON can hold.
+
+    Raises:
+        OSError: for a full disk and the like, naming the file; the old checkpoint is then as it was.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     # contiguous: safetensors stores no strides, and a convolution's weights may be channels-last
@@ -49,9 +58,17 @@ def remove_stale(folder: Path) -> None:
 
 
 def load_checkpoint(folder: Path, remedy: str | None = None) -> tuple[dict[str, Tensor], dict] | None:
-    """Tensors and state of the checkpoint in `folder`, or None where there is none.
+    """Load the checkpoint in a folder; nothing is ever unpickled.
 
-    Raises ValueError for a checkpoint that is damaged or of another format, naming the file and the remedy.
+    Args:
+        folder: where it may be.
+        remedy: what a reader should do about a damaged one; default: delete the folder.
+
+    Returns:
+        Its tensors and its state, or None where there is none.
+
+    Raises:
+        ValueError: for a checkpoint that is damaged or of another format, naming the file and the remedy.
     """
     path = Path(folder) / "state.json"
     if not path.exists():
@@ -59,12 +76,12 @@ def load_checkpoint(folder: Path, remedy: str | None = None) -> tuple[dict[str, 
     again = remedy or f"delete the folder '{folder}' to start again"
     try:
         state = json.loads(path.read_bytes())
-        found = state["format"]
+        version = state["format"]
         file, digest = path.parent / state["tensors"], state["sha256"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"checkpoint '{path}' is damaged ({error!r}): {again}") from error
-    if found != FORMAT:
-        raise ValueError(f"checkpoint '{path}' has format {found}: expected {FORMAT}; {again}")
+    if version != FORMAT:
+        raise ValueError(f"checkpoint '{path}' has format {version}: expected {FORMAT}; {again}")
     if not file.exists():
         raise ValueError(f"checkpoint '{path}' names '{file.name}', which is missing: {again}")
     content = file.read_bytes()
@@ -80,7 +97,16 @@ def load_checkpoint(folder: Path, remedy: str | None = None) -> tuple[dict[str, 
 
 
 def require_same(saved: Mapping, current: Mapping, folder: Path) -> None:
-    """Refuse a checkpoint of another training: ValueError that names each field that differs, and both values."""
+    """Refuse a checkpoint of another training.
+
+    Args:
+        saved: the identity in the checkpoint.
+        current: that of the training that would resume.
+        folder: of the checkpoint, for the message.
+
+    Raises:
+        ValueError: naming each field that differs, and both values.
+    """
     current = json.loads(json.dumps(current))  # JSON has no tuples: compare what would be stored
     differing = sorted(key for key in {*saved, *current} if saved.get(key) != current.get(key))
     if differing:
@@ -133,16 +159,23 @@ def training_tensors(
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], folder: Path, assign: bool = False) -> None:
-    """Put a network's state back; ValueError that names the first tensor which the model has not, or lacks.
+    """Put a network's state back.
 
-    `assign=True` makes these very tensors its own, for a network on the meta device, which has none.
+    Args:
+        model: of the architecture that the weights are of.
+        weights: by name.
+        folder: where they come from, for the message.
+        assign: make these very tensors the network's own, for one on the meta device, which has none.
+
+    Raises:
+        ValueError: naming the first tensor that the network does not have, or lacks.
     """
     expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    found = {name: tuple(value.shape) for name, value in weights.items()}
-    for name in sorted({*expected, *found}):
-        if expected.get(name) != found.get(name):
+    saved = {name: tuple(value.shape) for name, value in weights.items()}
+    for name in sorted({*expected, *saved}):
+        if expected.get(name) != saved.get(name):
             raise ValueError(
-                f"checkpoint '{folder}' belongs to another architecture ({name}: saved {found.get(name)}, "
+                f"checkpoint '{folder}' belongs to another architecture ({name}: saved {saved.get(name)}, "
                 f"now {expected.get(name)}): use the same network or another folder"
             )
     model.load_state_dict(weights, assign=assign)

@@ -86,7 +86,7 @@ CHOICES = {
 
 
 def learning_rate(step: int, total_steps: int, config: TrainingConfig) -> float:
-    """The rate at `step` of 0 … total_steps - 1: a function, not a state, so a resumed run has nothing to restore.
+    """Compute the learning rate of one step: a function, not a state, so a resumed training has nothing to restore.
 
     "one-cycle" rises from lr/25 for the share `warm_up`, then falls to nearly 0, each on half a cosine (Smith and
     Topin, 2018; torch's OneCycleLR without momentum cycling). "cosine" falls from lr towards lr_end · lr. "step" divides
@@ -109,7 +109,7 @@ def learning_rate(step: int, total_steps: int, config: TrainingConfig) -> float:
 
 
 def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
-    """Fused: one pass over the parameters instead of a dozen."""
+    """Make the optimiser of all parameters that are trained; fused: one pass over them instead of a dozen."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if config.optimizer == "adam":
         return torch.optim.Adam(parameters, config.lr, weight_decay=config.weight_decay, fused=True)
@@ -117,7 +117,7 @@ def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Opti
 
 
 def running_average(model: nn.Module, config: TrainingConfig, total_steps: int) -> AveragedModel:
-    """The exponential moving average of a network's parameters and buffers: `.module` after each `.update_parameters(model)`.
+    """Make the exponential moving average of a network: `.module` after each `.update_parameters(model)`.
 
     Its decay is 1 − 1 / (ema · total_steps), so that the window is the same part of a short training as of a long one:
     0.9997 over 80 COCO epochs in batches of 128 (Parallel Self-Distillation) is ema = 0.065.
@@ -127,10 +127,10 @@ def running_average(model: nn.Module, config: TrainingConfig, total_steps: int) 
 
 
 def generator(*key: int) -> torch.Generator:
-    """A generator of its own for each key, e.g. (seed, epoch)."""
+    """Make a generator of its own for each key, e.g. (seed, epoch)."""
     return torch.Generator().manual_seed(mixed_seed(*key))
 
 
 def mixed_seed(*key: int) -> int:
-    """One seed of 31 bits from several numbers, different for (1, 2) and (2, 1)."""
+    """Mix several numbers into one seed of 31 bits, which differs for (1, 2) and (2, 1)."""
     return int(np.random.SeedSequence(key).generate_state(1)[0]) >> 1
