@@ -6,9 +6,9 @@ import warnings
 
 import numpy as np
 import pytest
-from trees import coco_tree, voc_tree
+from trees import LeavesATrace, coco_tree, voc_tree
 
-from udlib.datasets import tables, voc
+from udlib.datasets import tables, voc_annotations
 from udlib.datasets.base import Box
 from udlib.datasets.coco import COCO
 from udlib.datasets.voc import VOC
@@ -25,9 +25,9 @@ def cache(tmp_path, monkeypatch):
 @pytest.fixture
 def parsed(monkeypatch):
     """Notes each annotation that is parsed."""
-    found, parse = [], voc.parse_annotation
-    monkeypatch.setattr(voc, "parse_annotation", lambda path: found.append(path.stem) or parse(path))
-    return found
+    names, parse = [], voc_annotations.parse_annotation
+    monkeypatch.setattr(voc_annotations, "parse_annotation", lambda path: names.append(path.stem) or parse(path))
+    return names
 
 
 def content(data):
@@ -121,10 +121,15 @@ def test_a_damaged_table_is_never_believed(tmp_path):
         assert tables.load(path, "key") in (None, TABLE)  # some bytes of a zip mean nothing
 
 
-def test_nothing_is_unpickled(tmp_path):
-    path = tmp_path / "table.npz"
-    np.savez(path, made_from=np.array("key"), classes=np.array([{"a": 1}], dtype=object))
-    assert tables.load(path, "key") is None
+@pytest.mark.parametrize("name", ["made_from", "classes", "ids", "files", "count", "label", "sides", "flags"])
+def test_nothing_is_unpickled(tmp_path, name):
+    path, trace = tmp_path / "table.npz", tmp_path / "trace"
+    path.write_bytes(tables.packed(TABLE, "key"))
+    with np.load(path, allow_pickle=False) as stored:
+        arrays = {key: stored[key] for key in stored.files}
+    assert name in arrays
+    np.savez(path, **arrays | {name: np.array([LeavesATrace(trace)], dtype=object)})
+    assert tables.load(path, "key") is None and not trace.exists()
 
 
 def test_a_damaged_table_is_made_again(cache, parsed, tmp_path):

@@ -9,18 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
-from udlib.datasets import proposals as room
+from udlib.datasets import selective_search as search_module
 from udlib.datasets.base import Box, MultiLabelDataset
-from udlib.datasets.proposals import (
-    Proposals,
-    annotated,
-    grid,
-    grid_proposals,
-    in_fractions,
-    proposals,
-    searched,
-    selective_search,
-)
+from udlib.datasets.proposals import DIVISIONS, Proposals, annotated, grid, grid_proposals, proposals
+from udlib.datasets.regions import in_fractions
+from udlib.datasets.selective_search import search_proposals, selective_search
 
 SIZE = (40, 20)  # width, height of the images on disk
 
@@ -63,7 +56,7 @@ def test_a_grid_of_two_scales_by_hand():
     found = grid([1, 2]).tolist()
     assert found[0] == [0, 0, 1, 1]
     assert found[1:] == [[x, y, x + 0.5, y + 0.5] for y in (0, 0.25, 0.5) for x in (0, 0.25, 0.5)]
-    assert len(grid()) == sum((2 * n - 1) ** 2 for n in room.DIVISIONS)
+    assert len(grid()) == sum((2 * n - 1) ** 2 for n in DIVISIONS)
 
 
 def test_a_mirrored_grid_is_the_same_grid():
@@ -181,14 +174,14 @@ def test_of_too_many_boxes_some_are_taken_evenly_whatever_the_order_opencv_has_t
     monkeypatch.setitem(sys.modules, "cv2", opencv(boxes))
     found = selective_search(np.zeros((20, 40, 3), np.uint8))
     monkeypatch.setitem(sys.modules, "cv2", opencv(boxes[::-1]))
-    assert len(found) == room.MOST and torch.equal(found, selective_search(np.zeros((20, 40, 3), np.uint8)))
+    assert len(found) == search_module.MOST and torch.equal(found, selective_search(np.zeros((20, 40, 3), np.uint8)))
     area = (found[:, 2] - found[:, 0]) * (found[:, 3] - found[:, 1])
     assert (area.diff() < 1e-6).all() and area[0] == pytest.approx(23 * 16 / 800) and area[-1] == pytest.approx(8 / 800)
 
 
 def test_where_nothing_is_found_the_whole_image_is_the_box(monkeypatch, images, tmp_path):
     monkeypatch.setitem(sys.modules, "cv2", opencv([]))
-    assert searched(images, tmp_path / "cache").boxes.tolist() == [[0, 0, 1, 1]] * 3
+    assert search_proposals(images, tmp_path / "cache").boxes.tolist() == [[0, 0, 1, 1]] * 3
 
 
 def test_boxes_that_were_searched_are_kept_for_each_image_until_it_changes(monkeypatch, images, tmp_path):
@@ -199,12 +192,12 @@ def test_boxes_that_were_searched_are_kept_for_each_image_until_it_changes(monke
     again = proposals(images, "selective-search", folder)
     assert len(seen) == 3 and torch.equal(again.boxes[:2], first.boxes)
     Image.fromarray(np.zeros((20, 40, 3), np.uint8)).save(images.image_path(1))
-    searched(images, folder)
+    search_proposals(images, folder)
     assert len(seen) == 4, "the changed image alone"
 
 
 def test_a_search_that_was_stopped_goes_on_where_it_was(monkeypatch, images, tmp_path):
-    plain, done = room.selective_search, []
+    plain, done = search_module.selective_search, []
     monkeypatch.setitem(sys.modules, "cv2", opencv([(0, 0, 20, 20)]))
 
     def stop(image):
@@ -213,19 +206,19 @@ def test_a_search_that_was_stopped_goes_on_where_it_was(monkeypatch, images, tmp
         done.append(image)
         return plain(image)
 
-    monkeypatch.setattr(room, "selective_search", stop)
+    monkeypatch.setattr(search_module, "selective_search", stop)
     with pytest.raises(KeyboardInterrupt):
-        searched(images, tmp_path / "cache", workers=1)
-    monkeypatch.setattr(room, "selective_search", lambda image: done.append(image) or plain(image))
-    assert len(searched(images, tmp_path / "cache")) == 3 and len(done) == 3
+        search_proposals(images, tmp_path / "cache", workers=1)
+    monkeypatch.setattr(search_module, "selective_search", lambda image: done.append(image) or plain(image))
+    assert len(search_proposals(images, tmp_path / "cache")) == 3 and len(done) == 3
 
 
 def test_a_damaged_file_of_boxes_is_named(monkeypatch, images, tmp_path):
     monkeypatch.setitem(sys.modules, "cv2", opencv([(0, 0, 20, 20)]))
-    searched(images, tmp_path / "cache")
+    search_proposals(images, tmp_path / "cache")
     next((tmp_path / "cache").iterdir()).write_bytes(b"no boxes")
     with pytest.raises(ValueError, match="the proposals of image '.' in '.*' are damaged .*delete the file"):
-        searched(images, tmp_path / "cache")
+        search_proposals(images, tmp_path / "cache")
 
 
 @pytest.mark.parametrize("module", [None, types.SimpleNamespace()], ids=["no OpenCV", "OpenCV without contrib"])
@@ -245,7 +238,7 @@ def test_a_missing_image_is_named(monkeypatch, images, tmp_path):
     monkeypatch.setitem(sys.modules, "cv2", opencv([(0, 0, 20, 20)]))
     images.image_path(2).unlink()
     with pytest.raises(FileNotFoundError, match="is missing: restore the file"):
-        searched(images, tmp_path / "cache")
+        search_proposals(images, tmp_path / "cache")
 
 
 def test_proposals_are_frozen():

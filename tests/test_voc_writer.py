@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from scipy.stats import binomtest
+from trees import LeavesATrace
 
 from udlib.datasets.annotator import DIFFICULT_BELOW, annotate, is_difficult, label_posterior, marking_probability
 from udlib.datasets.base import Box
@@ -79,6 +80,18 @@ def test_the_truth_lists_every_object_marked_or_not(tmp_path):
     assert truth["object_marked"].tolist() == [True, False, True, True, True, True]
     assert np.allclose(truth["object_visibility"], [0.9, 0.2, 0.25, 0.9, 0.9, 0.9])
     assert truth["object_box"][:3].tolist() == [[0, 0, 20, 10], [3, 4, 5, 6], [1, 2, 3, 4]]
+
+
+@pytest.mark.parametrize("name", ["ids", "classes", "posterior", "object_box"])
+def test_nothing_in_the_truth_is_unpickled(tmp_path, name):
+    root, trace = tmp_path / "set", tmp_path / "trace"
+    write_voc(root, SPLITS, CLASSES, {})
+    truth = read_truth(root)
+    np.savez_compressed(root / "truth.npz", **truth | {name: np.array([LeavesATrace(trace)], dtype=object)})
+    for read in (read_truth, lambda root: VOC(root, "train")):
+        with pytest.raises(ValueError, match="truth.npz' is not readable .*allow_pickle"):
+            read(root)
+    assert not trace.exists()
 
 
 def test_a_posterior_follows_the_order_of_the_classes_and_a_foreign_one_is_refused(tmp_path):

@@ -1,6 +1,6 @@
 """Data sets: images on disk with three label states, boxes and, where it is known, the posterior.
 
-The embedded ones are functions of their own modules: `udlib.datasets.scenes.scenes`, `udlib.datasets.digits.digits`.
+`open_dataset` opens one by its name or its path.
 """
 
 from importlib import import_module
@@ -55,15 +55,25 @@ EMBEDDED = ("scenes", "digits")
 def open_dataset(
     data: str | Path, split: str, size: int = 64, root: str | Path | None = None, **options
 ) -> MultiLabelDataset:
-    """One split of a data set by name or by its path.
+    """Open one split of a data set.
 
-    data: "scenes" or "digits", made on first use at this `size`; "voc2007", "voc2012", "coco2014" or "nuswide", at
-    `root` (default: where `roots.place` or UDLIB_ROOTS put it, else the folder of that name below `data_root()`); any
-    other name that was placed so; or the path of a folder in any of these layouts, or of a folder or CSV as `Custom`
-    reads it. The layout is told by what the folder holds. Pictures on disk keep their size. options: those of the
-    reader, `VOC`, `COCO`, `NUSWIDE` or `Custom`.
+    Args:
+        data: A name or a path. The names are "scenes" and "digits", which are made on first use; "voc2007", "voc2012",
+            "coco2014" and "nuswide"; and any other for which `roots.place` or UDLIB_ROOTS holds a folder. A path is
+            that of a folder in one of these layouts, or of a folder or a CSV as `Custom` reads it; the folder's content
+            decides on the layout.
+        split: The split's name.
+        size: Side in pixels of the pictures of "scenes" and "digits"; those on disk keep their size.
+        root: The folder of a data set that is given by name; by default the one that `roots.place` or UDLIB_ROOTS
+            holds, else the folder of that name below `data_root()`.
+        **options: Arguments of the reader: `VOC`, `COCO`, `NUSWIDE` or `Custom`.
 
-    Raises ValueError for a name that is neither, FileNotFoundError for a folder that holds none of these layouts.
+    Returns:
+        The split.
+
+    Raises:
+        ValueError: `data` is neither a name nor a path.
+        FileNotFoundError: The folder has none of these layouts.
     """
     name = str(data)
     if name in EMBEDDED:

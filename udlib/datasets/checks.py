@@ -1,4 +1,4 @@
-"""Everything that can be wrong with a data set on disk, found file by file."""
+"""A check of a data set on disk: every list, every annotation and every image is read."""
 
 import hashlib
 import os
@@ -9,45 +9,50 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-from udlib.datasets.base import label_states, load_rgb, require_disjoint
+from udlib.datasets.base import Box, label_states, load_rgb, require_disjoint
 from udlib.datasets.coco import annotation_file, has_area, image_folder, read_instances
 from udlib.datasets.custom import SPLITS, Listing, find_csv, read_csv
 from udlib.datasets.custom import image_folder as csv_image_folder
 from udlib.datasets.folders import Report, absent, first_folder
 from udlib.datasets.layouts import Source
 from udlib.datasets.nuswide import read_concepts, read_images, read_labels
-from udlib.datasets.voc import (
-    annotation_path,
-    disagreements,
-    find_classes,
-    image_path,
-    read_boxes,
-    read_split,
-    unknown_class,
-)
+from udlib.datasets.voc_annotations import annotation_path, image_path, read_boxes, unknown_class
+from udlib.datasets.voc_lists import disagreements, find_classes, read_split
 from udlib.progress import track
 
-Images = dict[str, dict[str, Path]]  # split -> id -> path
+Images = dict[str, dict[str, Path]]  # the file of each image, by split and id
+# Pairs of splits that must not share an image.
 APART = (("train", "val"), ("train", "test"), ("val", "test"), ("trainval", "test"))
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One sentence about a data set; `wrong` is False for what is only worth knowing."""
+    """One sentence about a data set.
+
+    Args:
+        text: The sentence.
+        wrong: Whether it is a problem; otherwise it is only worth knowing.
+    """
 
     text: str
     wrong: bool = True
 
 
-def check(found: Source) -> Iterator[Finding]:
-    """Read every list and every annotation, compare the splits, then decode every image; yields what is wrong or odd.
+def check(source: Source) -> Iterator[Finding]:
+    """Read every list and every annotation, compare the splits, then decode every image.
 
-    In VOC layout the `{class}_{split}.txt` files are held against the annotations. Progress is shown as it goes.
+    In VOC layout the `{class}_{split}.txt` files are compared with the annotations. A progress bar is shown.
+
+    Args:
+        source: The data set.
+
+    Yields:
+        What is wrong or worth knowing.
     """
     problems: list[str] = []
     notes: list[str] = []
     images: Images = {}
-    _tried(problems.append, lambda: images.update(_READ[found.layout](found, problems.append, notes.append)))
+    _attempt(problems.append, lambda: images.update(_READERS[source.layout](source, problems.append, notes.append)))
     yield from map(Finding, problems)
     for pair in APART:
         try:
@@ -59,34 +64,33 @@ def check(found: Source) -> Iterator[Finding]:
 
 
 def _pictures(images: Images) -> Iterator[Finding]:
-    """Missing and broken files, and pictures that two splits hold byte for byte under two names."""
+    """Find missing and broken files, and files with the same bytes that belong to two splits under two names."""
     paths = list(dict.fromkeys(path for rows in images.values() for path in rows.values()))
-    gone = absent(paths)
-    yield from (Finding(f"image '{paths[i]}' is missing") for i in gone)
-    lacking = set(gone)
-    paths = [path for i, path in enumerate(paths) if i not in lacking]
+    missing = set(absent(paths))
+    yield from (Finding(f"image '{paths[i]}' is missing") for i in sorted(missing))
+    paths = [path for i, path in enumerate(paths) if i not in missing]
     splits: dict[Path, set[str]] = {}
     for split, rows in images.items():
         for path in rows.values():
             splits.setdefault(path, set()).add(split)
-    first: dict[str, Path] = {}
+    first_of_digest: dict[str, Path] = {}
     pool = ThreadPoolExecutor(os.cpu_count() or 1)
     try:
-        results = pool.map(_decoded, paths)
+        results = pool.map(_decode, paths)
         for path, (digest, problem) in zip(paths, track(results, total=len(paths), description="decoding images")):
             if problem:
                 yield Finding(problem)
-            twin = first.setdefault(digest, path)
+            twin = first_of_digest.setdefault(digest, path)
             if twin != path and any({a, b} <= splits[twin] ^ splits[path] for a, b in APART):
                 yield Finding(
                     f"images '{twin}' and '{path}' are the same file and belong to different splits", wrong=False
                 )
     finally:
-        pool.shutdown(cancel_futures=True)  # after Ctrl-C the rest is not waited for
+        pool.shutdown(cancel_futures=True)  # after Ctrl-C do not decode the rest
 
 
-def _decoded(path: Path) -> tuple[str, str | None]:
-    """A digest of the file, and what is wrong with it."""
+def _decode(path: Path) -> tuple[str, str | None]:
+    """The file's digest, and what is wrong with it."""
     try:
         load_rgb(path)
         return hashlib.sha256(path.read_bytes()).hexdigest(), None
@@ -94,76 +98,95 @@ def _decoded(path: Path) -> tuple[str, str | None]:
         return str(path), str(error)
 
 
-def _voc(found: Source, report: Report, note: Report) -> Images:
-    root = found.folder()
+def _voc(source: Source, report: Report, note: Report) -> Images:
+    """Read the lists and the annotations of a VOC folder, and compare them."""
+    root = source.folder()
     classes = find_classes(root)
-    splits: dict[str, list[str]] = {}
-    listed = found.splits()
+    ids_by_split: dict[str, list[str]] = {}
+    listed = source.splits()
     for split in ("train", "val"):
         if (path := root / "ImageSets" / "Main" / f"{split}.txt").is_file() and split not in listed:
             report(f"split file '{path}' begins with two words: expected one image id per line")
         elif split not in listed:
             note(f"'{root}' has no split '{split}', which a training needs: found {', '.join(listed) or 'none'}")
     for split in listed:
-        _tried(report, lambda: splits.__setitem__(split, read_split(root, split)))
-    objects, broken = {}, set()
-    for name in track(
-        dict.fromkeys(name for ids in splits.values() for name in ids), description="reading annotations"
-    ):
         try:
-            boxes = read_boxes(root, name)
-            if odd := next((box.name for box in boxes if box.name not in classes), None):
-                raise ValueError(unknown_class(annotation_path(root, name), odd, classes))
-            objects[name] = boxes
+            ids_by_split[split] = read_split(root, split)
         except (OSError, ValueError) as error:
             report(str(error))
-            broken.add(name)
-    for split, ids in splits.items():
+    names = dict.fromkeys(name for ids in ids_by_split.values() for name in ids)
+    objects, broken = _voc_objects(root, list(names), classes, report)
+    for split, ids in ids_by_split.items():
         whole = [name for name in ids if name in objects]
         targets, difficult = label_states([objects[name] for name in whole], classes)
         states = (targets.int() * 2 - 1).masked_fill(difficult, 0)
         for k, name in enumerate(classes):
             column = dict(zip(whole, states[:, k].tolist()))
-            _tried(report, lambda: [report(said) for said in disagreements(root, split, name, column, broken)])
-    return {split: {name: image_path(root, name) for name in ids} for split, ids in splits.items()}
+            try:
+                differences = disagreements(root, split, name, column, broken)
+            except (OSError, ValueError) as error:
+                differences = [str(error)]
+            for difference in differences:
+                report(difference)
+    return {split: {name: image_path(root, name) for name in ids} for split, ids in ids_by_split.items()}
 
 
-def _coco(found: Source, report: Report, note: Report) -> Images:
+def _voc_objects(
+    root: Path, names: list[str], classes: tuple[str, ...], report: Report
+) -> tuple[dict[str, list[Box]], set[str]]:
+    """The objects of each image by its id, and the ids of the images with a broken annotation."""
+    objects, broken = {}, set()
+    for name in track(names, description="reading annotations"):
+        try:
+            boxes = read_boxes(root, name)
+            if unknown := next((box.name for box in boxes if box.name not in classes), None):
+                raise ValueError(unknown_class(annotation_path(root, name), unknown, classes))
+            objects[name] = boxes
+        except (OSError, ValueError) as error:
+            report(str(error))
+            broken.add(name)
+    return objects, broken
+
+
+def _coco(source: Source, report: Report, note: Report) -> Images:
+    """Read both JSON files of a COCO folder."""
     images, classes = {}, {}
     for split, part in (("trainval", "train"), ("test", "val")):
 
-        def read(split=split, part=part) -> None:
-            path = annotation_file(found.root, part)
+        def read(split: str = split, part: str = part) -> None:
+            path = annotation_file(source.root, part)
             table = read_instances(path, report)
             classes[path.name] = table.classes
             if empty := [name for name, boxes in zip(table.ids, table.objects) if not all(map(has_area, boxes))]:
                 note(f"'{path}' has boxes without area in {len(empty)} images (first: {empty[0]}): their labels count")
-            folder = image_folder(found.root, part)
+            folder = image_folder(source.root, part)
             images[split] = {name: folder / file for name, file in zip(table.ids, table.files)}
 
-        _tried(report, read)
+        _attempt(report, read)
     if len(set(classes.values())) > 1:
         report(f"{' and '.join(classes)} list different categories: take both from one release")
     return images
 
 
-def _nuswide(found: Source, report: Report, note: Report) -> Images:
+def _nuswide(source: Source, report: Report, note: Report) -> Images:
+    """Read the lists and the labels of NUS-WIDE."""
     images = {}
-    classes = read_concepts(found.root)
+    classes = read_concepts(source.root)
     for split, part in (("trainval", "Train"), ("test", "Test")):
 
-        def read(split=split, part=part) -> None:
-            files = read_images(found.root, part, report)
-            read_labels(found.root, part, classes, len(files), report)
-            folder = first_folder(found.root, ("Flickr", "images"), "the images")
+        def read(split: str = split, part: str = part) -> None:
+            files = read_images(source.root, part, report)
+            read_labels(source.root, part, classes, len(files), report)
+            folder = first_folder(source.root, ("Flickr", "images"), "the images")
             images[split] = {str(Path(name).with_suffix("").as_posix()): folder / name for name in files}
 
-        _tried(report, read)
+        _attempt(report, read)
     return images
 
 
-def _csv(found: Source, report: Report, note: Report) -> Images:
-    path = find_csv(found.root)
+def _csv(source: Source, report: Report, note: Report) -> Images:
+    """Read a CSV of labels."""
+    path = find_csv(source.root)
     listing = read_csv(path, report=report)
     folder = csv_image_folder(path)
     for split in SPLITS:
@@ -171,36 +194,39 @@ def _csv(found: Source, report: Report, note: Report) -> Images:
         absent_here = set(listing.classes).difference(*(row.labels for row in rows)) if rows else set()
         if not rows and split == "test":
             note(
-                f"'{path}' has no image of split 'test': a model can be trained, and not be measured on images new to it"
+                f"'{path}' has no image of split 'test': "
+                "a model can be trained, and not be measured on images new to it"
             )
         elif not rows:
             report(
-                f"'{path}' has no image of split '{split}': mark rows so in the column 'split', or leave that column out"
+                f"'{path}' has no image of split '{split}': "
+                "mark rows so in the column 'split', or leave that column out"
             )
         elif absent_here:
             note(f"split '{split}' has no image with {', '.join(sorted(absent_here))}")
-    _slips(listing, note)
+    _note_misspellings(listing, note)
     return {split: {row.file: folder / row.file for row in listing.rows if row.split == split} for split in SPLITS}
 
 
-def _slips(listing: Listing, note: Report) -> None:
-    """Note labels of at most two images that are spelled much like one of more images."""
+def _note_misspellings(listing: Listing, note: Report) -> None:
+    """Note labels of at most two images that are spelled much like a label of more images."""
     counts = Counter(label for row in listing.rows for label in row.labels)
     for name, count in counts.items():
         others = [other for other in counts if counts[other] > count]
-        if count <= 2 and (like := get_close_matches(name, others, 1, 0.75)):
+        if count <= 2 and (similar := get_close_matches(name, others, 1, 0.75)):
+            images = f"{count} image{'s' if count > 1 else ''}"
             note(
-                f"label '{name}' is in {count} image{'s' if count > 1 else ''}, and '{like[0]}' in {counts[like[0]]}: is it a slip of "
+                f"label '{name}' is in {images}, and '{similar[0]}' in {counts[similar[0]]}: is it a slip of "
                 "the pen? As it stands it is a class of its own"
             )
 
 
-def _tried(report: Report, read: Callable[[], object]) -> None:
-    """Call it; what makes it stop is one more problem."""
+def _attempt(report: Report, read: Callable[[], object]) -> None:
+    """Call `read`, and report the error that stops it as one more problem."""
     try:
         read()
     except (OSError, ValueError) as error:
         report(str(error))
 
 
-_READ = {"voc": _voc, "coco": _coco, "nuswide": _nuswide, "csv": _csv}
+_READERS = {"voc": _voc, "coco": _coco, "nuswide": _nuswide, "csv": _csv}

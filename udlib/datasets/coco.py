@@ -1,21 +1,23 @@
-"""COCO 2014 as a multi-label data set: an image has the labels of the objects that `instances_*.json` lists for it."""
+"""COCO 2014: an image has the labels of the objects that `instances_*.json` lists for it."""
 
 import json
 import math
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Callable, Iterator, Literal
+from typing import Literal
 
 from udlib.datasets.base import Box, label_states
 from udlib.datasets.folders import (
+    Entries,
     Listed,
     Missing,
     Report,
     Unlabelled,
-    chosen_by,
     first_folder,
     inside,
     refuse,
     require_split,
+    rows_of_split,
 )
 from udlib.datasets.tables import Table, cached
 
@@ -24,24 +26,35 @@ REMEDY = "extract annotations_trainval2014.zip again, or point root at the folde
 
 
 class COCO(Listed):
-    """One split of COCO 2014 (Lin et al. 2014), or of any folder that keeps to its layout.
+    """One split of COCO 2014, or of any folder in its layout.
 
-    `root` holds `annotations/instances_train2014.json` and `instances_val2014.json`, and the images in `train2014` and
-    `val2014`, or in these folders below `images`, or all in `images`. Classes are the JSON's categories by rising id,
-    80 in COCO; `ids` are its image ids; boxes are clipped to the image.
+    COCO publishes no labels of its test images. So `test` is val2014; `val`, for selection, is a fixed tenth of
+    train2014 that the hash of the image id decides; `train` is the rest, and `trainval` is all of train2014.
 
-    Splits: COCO publishes no labels of its test images, so `test` is val2014, and to select on there is `val`, a fixed
-    tenth of train2014 chosen by the hash of the image id; `train` is the rest, and `trainval` all of train2014.
+    Args:
+        root: Folder that holds `annotations/instances_train2014.json` and `instances_val2014.json`, and the images in
+            `train2014` and `val2014`, or in these folders below `images`, or all in `images`.
+        split: "train", "val", "trainval" or "test".
+        crowd: What becomes of an annotation with `iscrowd`, one box around a group. "positive" counts its label as any
+            other, as pycocotools does by default and therefore multi-label papers do; "difficult" makes the label
+            difficult where all objects of the class are crowds; "drop" leaves these annotations out.
+        unlabelled: "keep" or "drop" images without a single label, 702 of train2014 and 367 of val2014. Papers do
+            either.
+        missing: "raise", or "drop" images whose file is missing; `skipped` then lists them.
+        transform: A function of a PIL RGB image.
 
-    crowd: an annotation with `iscrowd` is one box around a group. "positive" (default) counts its label as any other,
-    which is what pycocotools returns unless told otherwise and so what multi-label papers count; "difficult" keeps the
-    label, but as a difficult one where all objects of the class are crowds; "drop" leaves these annotations out.
+    Attributes:
+        classes: The JSON's categories by rising id, 80 in COCO.
+        ids: The JSON's image ids.
+        objects: Boxes, clipped to the image. A box without area, of which COCO has some, gives its label but no box.
+        empty_boxes: Ids of the images with boxes without area.
 
-    unlabelled: "keep" (default) or "drop" images without a single label, 702 of train2014 and 367 of val2014; both
-    are in use. missing: "raise" (default), or "drop" images that are not on disk, which `skipped` then lists.
+    Raises:
+        FileNotFoundError: A file or a folder is missing.
+        ValueError: A file is unusable, or a split or an option is unknown.
 
-    A box without area, of which COCO itself is not free, gives its label but no box; `empty_boxes` holds the image's id.
-    Raises FileNotFoundError for a missing file, ValueError for an unusable one and for an unknown split or option.
+    Source:
+        Lin et al. 2014, "Microsoft COCO: Common objects in context".
     """
 
     def __init__(
@@ -62,33 +75,35 @@ class COCO(Listed):
         json_file, folder = annotation_file(root, part), image_folder(root, part)
         kilobytes = json_file.stat().st_size // 1000
         table = cached(f"coco {json_file.resolve()}", kilobytes, lambda: [json_file], lambda: read_instances(json_file))
-        rows = chosen_by(split, table.ids) if part == "train" else range(len(table.ids))
+        rows = rows_of_split(split, table.ids) if part == "train" else range(len(table.ids))
         objects = [_with_crowds(table.objects[i], crowd) for i in rows]
         targets, difficult = label_states(objects, table.classes)
-        ids = [table.ids[i] for i in rows]
-        self.empty_boxes = [name for name, boxes in zip(ids, objects) if not all(map(has_area, boxes))]
-        super().__init__(
-            "COCO root",
-            root,
-            split,
+        entries = Entries(
             table.classes,
-            ids,
+            [table.ids[i] for i in rows],
             [folder / table.files[i] for i in rows],
+            targets,
             [tuple(filter(has_area, boxes)) for boxes in objects],
-            targets=targets,
-            difficult=difficult,
-            unlabelled=unlabelled,
-            missing=missing,
-            transform=transform,
+            difficult,
         )
+        self.empty_boxes = [name for name, boxes in zip(entries.ids, objects) if not all(map(has_area, boxes))]
+        super().__init__("COCO root", root, split, entries, unlabelled=unlabelled, missing=missing, transform=transform)
 
 
 def has_area(box: Box) -> bool:
-    """Whether a box holds any pixel."""
+    """Tell whether a box has a width and a height.
+
+    Args:
+        box: Any box.
+
+    Returns:
+        False where one of them is 0.
+    """
     return box.xmin < box.xmax and box.ymin < box.ymax
 
 
 def _with_crowds(boxes: tuple[Box, ...], crowd: str) -> tuple[Box, ...]:
+    """The boxes of one image, with crowds as they are to be counted."""
     if crowd == "positive" or not any(box.crowd for box in boxes):
         return boxes
     if crowd == "drop":
@@ -99,64 +114,66 @@ def _with_crowds(boxes: tuple[Box, ...], crowd: str) -> tuple[Box, ...]:
 
 
 def annotation_file(root: Path, part: str) -> Path:
-    """The JSON of "train" or "val"; FileNotFoundError where it is missing."""
+    """Find the JSON of annotations.
+
+    Args:
+        root: The data set's folder.
+        part: "train" or "val".
+
+    Returns:
+        The file.
+
+    Raises:
+        FileNotFoundError: It is missing.
+    """
     if not root.is_dir():
         raise FileNotFoundError(f"COCO root '{root}' is not a folder: {REMEDY}")
     path = root / "annotations" / f"instances_{part}2014.json"
     if not path.is_file():
-        found = sorted(found.name for found in path.parent.glob("*.json"))
+        names = sorted(other.name for other in path.parent.glob("*.json"))
         raise FileNotFoundError(
             f"COCO root '{root}' has no 'annotations/{path.name}' (found: "
-            f"{', '.join(found) or 'no JSON there'}): {REMEDY}"
+            f"{', '.join(names) or 'no JSON there'}): {REMEDY}"
         )
     return path
 
 
 def image_folder(root: Path, part: str) -> Path:
-    """The folder of the images of "train" or "val"."""
+    """Find the folder of images.
+
+    Args:
+        root: The data set's folder.
+        part: "train" or "val".
+
+    Returns:
+        The folder.
+
+    Raises:
+        FileNotFoundError: It is missing.
+    """
     return first_folder(root, (f"{part}2014", f"images/{part}2014", "images"), "its images")
 
 
 def read_instances(path: Path, report: Report = refuse) -> Table:
-    """All images, categories and boxes of one `instances_*.json`, in the order of its list of images.
+    """Read all images, categories and boxes of one `instances_*.json`.
 
-    `report` is given each problem: by default the first is raised as ValueError; with a list's `append` what is wrong
-    is left out and all problems are collected. A file that is no instances JSON at all is a ValueError in any case.
+    Args:
+        path: The JSON.
+        report: Receives each problem. By default the first is raised as ValueError; with a list's `append`, all
+            problems are collected, and the wrong entries are left out.
+
+    Returns:
+        The table, in the order of the JSON's list of images.
+
+    Raises:
+        ValueError: The file is not an instances JSON at all, or by default, it has any problem.
     """
     content = _content(path)
-    names: dict[int, str] = {}
-    for item, number in _entries(content, "categories", path, {"id": int, "name": str}, report):
-        if item["id"] in names or item["name"] in names.values():
-            report(
-                f"'{path}' categories[{number}] repeats the id {item['id']} or the name {item['name']!r}: "
-                "each category needs its own"
-            )
-        else:
-            names[item["id"]] = item["name"]
-    names = dict(sorted(names.items()))
-    images: dict[int, tuple[str, float, float]] = {}
-    files: dict[str, int] = {}
-    wanted = {"id": int, "file_name": str, "width": (int, float), "height": (int, float)}
-    for item, number in _entries(content, "images", path, wanted, report):
-        try:
-            file = inside(item["file_name"])
-        except ValueError as error:
-            report(f"'{path}' images[{number}]: {error}")
-            continue
-        if not (0 < item["width"] < math.inf and 0 < item["height"] < math.inf):
-            report(f"'{path}' images[{number}] is {item['width']} × {item['height']}: expected its size in pixels")
-        elif item["id"] in images:
-            report(f"'{path}' images[{number}] repeats the image id {item['id']}: list each image once")
-        elif file in files:
-            report(
-                f"'{path}' images[{number}] names the file '{file}' of image {files[file]} again: list each image once"
-            )
-        else:
-            images[item["id"]], files[file] = (file, item["width"], item["height"]), item["id"]
+    names = _categories(content, path, report)
+    images = _images(content, path, report)
     objects: dict[int, list[Box]] = {image: [] for image in images}
-    for item, number in _entries(
-        content, "annotations", path, {"image_id": int, "category_id": int, "bbox": list}, report
-    ):
+    fields = {"image_id": int, "category_id": int, "bbox": list}
+    for item, number in _entries(content, "annotations", path, fields, report):
         where = f"'{path}' annotations[{number}] (id {item.get('id')})"
         if item["image_id"] not in images:
             report(f"{where} belongs to image {item['image_id']}, which 'images' does not list: {REMEDY}")
@@ -180,24 +197,64 @@ def read_instances(path: Path, report: Report = refuse) -> Table:
     )
 
 
+def _categories(content: dict, path: Path, report: Report) -> dict[int, str]:
+    """Names of the categories by id, rising."""
+    names: dict[int, str] = {}
+    for item, number in _entries(content, "categories", path, {"id": int, "name": str}, report):
+        if item["id"] in names or item["name"] in names.values():
+            report(
+                f"'{path}' categories[{number}] repeats the id {item['id']} or the name {item['name']!r}: "
+                "each category needs its own"
+            )
+        else:
+            names[item["id"]] = item["name"]
+    return dict(sorted(names.items()))
+
+
+def _images(content: dict, path: Path, report: Report) -> dict[int, tuple[str, float, float]]:
+    """File, width and height of each image by id."""
+    images: dict[int, tuple[str, float, float]] = {}
+    image_of_file: dict[str, int] = {}
+    fields = {"id": int, "file_name": str, "width": (int, float), "height": (int, float)}
+    for item, number in _entries(content, "images", path, fields, report):
+        try:
+            file = inside(item["file_name"])
+        except ValueError as error:
+            report(f"'{path}' images[{number}]: {error}")
+            continue
+        if not (0 < item["width"] < math.inf and 0 < item["height"] < math.inf):
+            report(f"'{path}' images[{number}] is {item['width']} × {item['height']}: expected its size in pixels")
+        elif item["id"] in images:
+            report(f"'{path}' images[{number}] repeats the image id {item['id']}: list each image once")
+        elif file in image_of_file:
+            report(
+                f"'{path}' images[{number}] names the file '{file}' of image {image_of_file[file]} again: "
+                "list each image once"
+            )
+        else:
+            images[item["id"]], image_of_file[file] = (file, item["width"], item["height"]), item["id"]
+    return images
+
+
 def _content(path: Path) -> dict:
+    """The JSON's content, with its three lists."""
     try:
         content = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
         raise ValueError(f"'{path}' is not valid JSON ({error}), perhaps half a download: {REMEDY}") from error
     lists = ("images", "annotations", "categories")
-    lacking = [name for name in lists if not isinstance(content, dict) or not isinstance(content.get(name), list)]
-    if lacking:
-        found = ", ".join(map(str, content)) if isinstance(content, dict) else f"a {type(content).__name__}"
+    absent_lists = [name for name in lists if not isinstance(content, dict) or not isinstance(content.get(name), list)]
+    if absent_lists:
+        holds = ", ".join(map(str, content)) if isinstance(content, dict) else f"a {type(content).__name__}"
         raise ValueError(
-            f"'{path}' has no list of {' or '.join(lacking)} (found: {found}): an instances JSON has "
+            f"'{path}' has no list of {' or '.join(absent_lists)} (found: {holds}): an instances JSON has "
             "images, annotations and categories; captions and keypoints are other files"
         )
     return content
 
 
 def _entries(content: dict, name: str, path: Path, fields: dict, report: Report) -> Iterator[tuple[dict, int]]:
-    """The usable entries of one list and their numbers, from 0."""
+    """The usable entries of one list, with their numbers from 0; the others are reported."""
     for number, item in enumerate(content[name]):
         for field, kind in fields.items():
             value = item.get(field) if isinstance(item, dict) else None
@@ -212,6 +269,7 @@ def _entries(content: dict, name: str, path: Path, fields: dict, report: Report)
 
 
 def _box(item: dict, names: dict[int, str], width: float, height: float) -> Box | None:
+    """The box of one annotation, clipped to the image; None where its numbers are unusable."""
     try:
         left, top, wide, high = map(float, item["bbox"])
     except (TypeError, ValueError, OverflowError):

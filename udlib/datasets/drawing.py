@@ -1,7 +1,7 @@
-"""Sixteen things a person can name, each drawn from a few antialiased shapes (signed distances in NumPy).
+"""Sixteen kinds of things, each drawn from a few antialiased shapes (signed distances in NumPy).
 
 A painter receives a `Sketch`, whose grid spans [-1, 1] × [-1, 1] (x to the right, y downwards), and fills shapes on it.
-Nothing here knows how large the picture is: the same item drawn at 64 or at 448 pixels differs only in sharpness.
+No code here depends on the size of the picture: the same item at 64 or at 448 pixels differs only in sharpness.
 """
 
 import colorsys
@@ -24,31 +24,57 @@ WHITE, BLACK, BROWN, LEAF, GLASS = (
 
 @dataclass(frozen=True)
 class Look:
-    """What varies between two drawings of one class: its main colour, a number in [0, 1) for details, mirroring, tilt."""
+    """What varies between two drawings of one class."""
 
-    colour: Colour
-    detail: float
+    colour: Colour  # the main one
+    detail: float  # in [0, 1), decides on details
     mirrored: bool
-    tilt: float
+    tilt: float  # radians
 
 
 def shade(colour: Colour, factor: float) -> Colour:
-    """The colour made lighter (factor > 1) or darker (factor < 1)."""
-    return tuple(min(1.0, c * factor) for c in colour)
+    """Make a colour lighter or darker.
+
+    Args:
+        colour: Red, green and blue in [0, 1].
+        factor: Above 1 makes it lighter, below 1 darker.
+
+    Returns:
+        The new colour.
+    """
+    red, green, blue = (min(1.0, c * factor) for c in colour)
+    return red, green, blue
 
 
 def length(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Euclidean length of (a, b); several times faster than np.hypot, which guards against overflow."""
+    """Compute √(a² + b²), several times faster than np.hypot, which guards against overflow.
+
+    Args:
+        a: Any array.
+        b: An array that fits it.
+
+    Returns:
+        The lengths of the vectors (a, b).
+    """
     return np.sqrt(a * a + b * b)
 
 
 class Sketch:
-    """A square of `pixels` × `pixels` on which shapes are filled one over another; the result is `rgba`, its colour
-    channels premultiplied by the last one, the coverage."""
+    """A square on which shapes are filled one over another.
+
+    Args:
+        pixels: Side of the square [-1, 1] × [-1, 1], in pixels.
+        look: How the drawing varies.
+        offset: Sub-pixel position of the square's corner, each in [0, 1). The corner is `margin` whole pixels inside
+            the sketch, since the corners of a tilted thing may stick out.
+
+    Attributes:
+        rgba: The result; its colour channels are premultiplied by the last one, the coverage.
+        x: Coordinates of the pixels' centres, with `y`.
+        margin: Pixels around the square.
+    """
 
     def __init__(self, pixels: float, look: Look, offset: tuple[float, float] = (0.0, 0.0)):
-        """`pixels` is the side of the [-1, 1] square; `offset` in [0, 1)² is the sub-pixel position of its corner, which
-        lies `margin` whole pixels inside the sketch: a tilted thing's corners may stick out."""
         self.margin = 1 + int(0.045 * pixels)
         count = int(np.ceil(pixels)) + 1 + 2 * self.margin
         step = 2.0 / pixels
@@ -65,7 +91,13 @@ class Sketch:
         self.rgba = np.zeros((count, count, 4), np.float32)
 
     def fill(self, distance: np.ndarray, colour: Colour, opacity: float = 1.0) -> None:
-        """Paints where the signed distance is negative, with one pixel of antialiasing at the edge."""
+        """Paint one shape, with one pixel of antialiasing at its edge.
+
+        Args:
+            distance: The signed distance of each pixel to the shape's edge, negative inside.
+            colour: The shape's colour.
+            opacity: In (0, 1].
+        """
         cover = np.clip(np.float32(0.5) - distance * self._sharpness, 0, 1)
         if opacity < 1:
             cover *= np.float32(opacity)
@@ -74,23 +106,27 @@ class Sketch:
         self.rgba += difference
 
     def circle(self, cx: float, cy: float, r: float) -> np.ndarray:
+        """Compute the distance to a circle of radius r."""
         return length(self.x - cx, self.y - cy) - r
 
     def ellipse(self, cx: float, cy: float, a: float, b: float) -> np.ndarray:
+        """Compute about the distance to an ellipse with the half axes a and b."""
         return (length((self.x - cx) / a, (self.y - cy) / b) - 1) * min(a, b)
 
     def box(self, cx: float, cy: float, half_width: float, half_height: float, corner: float = 0.0) -> np.ndarray:
+        """Compute the distance to a rectangle whose corners are rounded with radius `corner`."""
         dx = np.abs(self.x - cx) - (half_width - corner)
         dy = np.abs(self.y - cy) - (half_height - corner)
         return length(np.maximum(dx, 0), np.maximum(dy, 0)) + np.minimum(np.maximum(dx, dy), 0) - corner
 
     def line(self, x1: float, y1: float, x2: float, y2: float, width: float) -> np.ndarray:
+        """Compute the distance to a line with round ends."""
         ex, ey = x2 - x1, y2 - y1
         along = np.clip(((self.x - x1) * ex + (self.y - y1) * ey) / (ex * ex + ey * ey), 0, 1)
         return length(self.x - x1 - along * ex, self.y - y1 - along * ey) - width / 2
 
     def polygon(self, *corners: tuple[float, float]) -> np.ndarray:
-        """A convex polygon, corners in clockwise order as seen on the screen."""
+        """Compute the distance to a convex polygon, whose corners are in clockwise order on the screen."""
         distance = None
         for (x1, y1), (x2, y2) in zip(corners, corners[1:] + corners[:1]):
             length = math.hypot(x2 - x1, y2 - y1)
@@ -253,18 +289,25 @@ def umbrella(s: Sketch) -> None:
 
 @dataclass(frozen=True)
 class Kind:
-    """How a class looks: its painter; hue, its spread (both in turns), saturation and value; usual size; greatest tilt."""
+    """How a class looks."""
 
     paint: Callable[[Sketch], None]
-    hue: float
-    spread: float
+    hue: float  # mean, in turns
+    spread: float  # of the hue, in turns
     saturation: float
     value: float
-    size: float
-    tilt: float
+    size: float  # usual, in picture units
+    tilt: float  # greatest, in radians
 
     def colour(self, noise: np.ndarray) -> Colour:
-        """The main colour of one drawing; `noise` is four standard normal numbers."""
+        """Draw the main colour of one drawing.
+
+        Args:
+            noise: Four standard normal numbers.
+
+        Returns:
+            The colour.
+        """
         saturation = float(np.clip(self.saturation + 0.15 * noise[1], 0.05, 1))
         value = float(np.clip(self.value + 0.13 * noise[2], 0.15, 1))
         return colorsys.hsv_to_rgb((self.hue + 1.25 * self.spread * float(noise[0])) % 1.0, saturation, value)

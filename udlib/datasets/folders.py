@@ -1,54 +1,88 @@
-"""What the readers of listed images share: names that stay in their folder, files that are missing, held-out shares."""
+"""What the readers of listed images share: safe file names, missing files, the held-out share, and UTF-8 text."""
 
 import hashlib
 import os
 from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Callable, Iterable, Iterator, Literal, Sequence, TextIO
+from typing import Literal, TextIO
 
 import torch
 from torch import Tensor
 
 from udlib.datasets.base import Box, MultiLabelDataset, NoSplit
 
-HELD_OUT = 0.1  # of the training images, where a data set has none of its own to select on
+HELD_OUT = 0.1  # of the training images, where a data set publishes no images to select on
 Missing = Literal["raise", "drop"]
 Unlabelled = Literal["keep", "drop"]
-Report = Callable[[str], None]
+Report = Callable[[str], object]  # receives each problem of a data set as one sentence
 
 
 def refuse(problem: str) -> None:
-    """The strict way to report a problem of a data set: raise ValueError. A list's `append` collects them instead."""
+    """Report a problem of a data set by raising ValueError. (A list's `append` collects problems instead.)"""
     raise ValueError(problem)
 
 
 def portion(name: str) -> float:
-    """A number in [0, 1) that follows from the name alone: the same in any order, on any machine, for ever.
+    """Turn a name into a number that never changes, whatever the order of the names and the machine.
 
-    >>> portion("42") == portion("42") != portion("43")
-    True
+    Args:
+        name: Any text.
+
+    Returns:
+        A number in [0, 1), from the name's hash.
+
+    Example:
+        >>> portion("42") == portion("42") != portion("43")
+        True
     """
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:6], "big") / 2**48
 
 
 def held_out(name: str) -> bool:
-    """Whether the training image of this id belongs to the held-out `val`: a fixed tenth, chosen by hash."""
+    """Tell whether a training image belongs to the held-out `val`, a fixed tenth that its hash decides.
+
+    Args:
+        name: The image's id.
+
+    Returns:
+        True for images of `val`.
+    """
     return portion(name) < HELD_OUT
 
 
-def chosen_by(split: str, ids: Sequence[str]) -> list[int]:
-    """Rows of a training list that belong to `train` (the rest), `val` (the held-out tenth), or `trainval` (all)."""
+def rows_of_split(split: str, ids: Sequence[str]) -> list[int]:
+    """Select the rows of a training list that belong to a split.
+
+    Args:
+        split: "val", the held-out tenth; "train", the rest; or "trainval", all.
+        ids: The image ids of the whole list.
+
+    Returns:
+        Rows of `ids`, rising.
+    """
     if split == "trainval":
         return list(range(len(ids)))
     return [i for i, name in enumerate(ids) if held_out(name) == (split == "val")]
 
 
 def inside(name: str) -> str:
-    """A file name from a list, with slashes, relative to its folder; raises ValueError where it leads out of it.
+    """Check that a file name from a list stays in its folder.
 
-    >>> inside("actor\\\\0001.jpg"), inside("./a/b.jpg")
-    ('actor/0001.jpg', 'a/b.jpg')
+    Args:
+        name: A relative file name, with slashes or backslashes.
+
+    Returns:
+        The name with slashes.
+
+    Raises:
+        ValueError: The name is empty, absolute, or leads out of the folder.
+
+    Example:
+        >>> inside("actor\\\\0001.jpg"), inside("./a/b.jpg")
+        ('actor/0001.jpg', 'a/b.jpg')
     """
     path = PurePosixPath(name.replace("\\", "/"))
     if not path.parts or path.is_absolute() or ".." in path.parts or ":" in path.parts[0] or "\0" in name:
@@ -60,40 +94,95 @@ def inside(name: str) -> str:
 
 
 def require_split(data: str, split: str, known: Sequence[str]) -> None:
-    """Refuse an unknown split by name (NoSplit)."""
+    """Refuse an unknown split.
+
+    Args:
+        data: The data set's name, for the error.
+        split: The requested split.
+        known: The splits that there are.
+
+    Raises:
+        NoSplit: `split` is not one of them.
+    """
     if split not in known:
         raise NoSplit(f"{data} has no split '{split}': choose one of {', '.join(known)}")
 
 
 def first_folder(root: Path, names: Sequence[str], holds: str) -> Path:
-    """The first of these folders that exists below `root`; FileNotFoundError where none does."""
+    """Find the first of these folders that exists below `root`.
+
+    Args:
+        root: The folder to look in.
+        names: Names of folders, in order of preference.
+        holds: What the folder holds, for the error.
+
+    Returns:
+        The folder.
+
+    Raises:
+        FileNotFoundError: None of them exists.
+    """
     for name in names:
         if (root / name).is_dir():
             return root / name
-    wanted = " or ".join(f"'{name}'" for name in names)
-    raise FileNotFoundError(f"'{root}' has no {wanted}, which would hold {holds}: extract the images there")
+    folders = " or ".join(f"'{name}'" for name in names)
+    raise FileNotFoundError(f"'{root}' has no {folders}, which would hold {holds}: extract the images there")
 
 
 def absent(paths: Sequence[Path]) -> list[int]:
-    """Rows of the files that do not exist; each folder is listed once, which is quicker than asking for each file."""
+    """Find the files that do not exist. Each folder is listed once, which is faster than a test of each file.
+
+    Args:
+        paths: Any files.
+
+    Returns:
+        Rows of `paths`, rising.
+    """
     rows = defaultdict(list)
     for i, path in enumerate(paths):
         rows[path.parent].append(i)
-    lacking = []
+    missing = []
     for folder, members in rows.items():
         try:
             present = set(os.listdir(folder))
         except (FileNotFoundError, NotADirectoryError):
             present = set()
-        lacking += [i for i in members if paths[i].name not in present]
-    return sorted(lacking)
+        missing += [i for i in members if paths[i].name not in present]
+    return sorted(missing)
+
+
+@dataclass(frozen=True)
+class Entries:
+    """What a list says of its N images and C classes."""
+
+    classes: Sequence[str]
+    ids: Sequence[str]
+    paths: Sequence[Path]
+    targets: Tensor  # (N, C) in {0, 1}
+    objects: Sequence[Sequence[Box]] | None = None
+    difficult: Tensor | None = None  # bool (N, C)
 
 
 class Listed(MultiLabelDataset):
-    """Images that a list beside them names: what COCO, NUS-WIDE and a folder with a CSV have in common.
+    """Images named by a list that lies beside them, as in COCO, NUS-WIDE and a folder with a CSV.
 
-    Attributes beside those of `MultiLabelDataset`: `root`, `split`, and `skipped`, `(id, reason)` of each image that
-    is left out because its file is missing.
+    Args:
+        name: What to call the data set in errors.
+        root: Its folder.
+        split: Its split.
+        entries: What the list says.
+        unlabelled: "keep" or "drop" images without a single label.
+        missing: "raise", or "drop" images whose file is missing.
+        transform: A function of a PIL RGB image.
+
+    Attributes:
+        root: The folder.
+        split: The split.
+        skipped: `(id, reason)` of each image that is left out because its file is missing.
+
+    Raises:
+        ValueError: An option is unknown, or no image is left.
+        FileNotFoundError: Images are missing, and are not to be dropped, or all are missing.
     """
 
     def __init__(
@@ -101,51 +190,64 @@ class Listed(MultiLabelDataset):
         name: str,
         root: Path,
         split: str,
-        classes: Sequence[str],
-        ids: Sequence[str],
-        paths: Sequence[Path],
-        objects: Sequence[Sequence[Box]] | None = None,
+        entries: Entries,
         *,
-        targets: Tensor,
-        difficult: Tensor | None = None,
         unlabelled: Unlabelled = "keep",
         missing: Missing = "raise",
         transform: Callable | None = None,
     ):
-        """`name` of the data set, for errors. Raises ValueError where no image is left, FileNotFoundError for missing
-        ones unless they are dropped."""
         if unlabelled not in ("keep", "drop"):
             raise ValueError(f"unlabelled is {unlabelled!r}: expected 'keep' or 'drop'")
         if missing not in ("raise", "drop"):
             raise ValueError(f"missing is {missing!r}: expected 'raise' or 'drop'")
-        wanted = targets.bool().any(dim=1) | (unlabelled == "keep")
-        if not wanted.any():
+        ids, paths = entries.ids, entries.paths
+        kept = entries.targets.bool().any(dim=1) | (unlabelled == "keep")
+        if not kept.any():
             labelled = " with a label" if len(ids) else ""
             raise ValueError(f"{name} '{root}': split '{split}' has no image{labelled}: check its list")
-        lacking = [i for i in absent(paths) if wanted[i]]
-        count = int(wanted.sum())
-        if lacking and (missing == "raise" or len(lacking) == count):
+        without_file = [i for i in absent(paths) if kept[i]]
+        count = int(kept.sum())
+        if without_file and (missing == "raise" or len(without_file) == count):
             remedy = (
                 "restore them, take them off the list of images, or, in Python, leave them out with missing='drop'"
-                if len(lacking) < count
+                if len(without_file) < count
                 else "extract the images, or point root at the folder that holds them"
             )
             raise FileNotFoundError(
-                f"{name} '{root}' lacks {len(lacking)} of the {count} images of split '{split}' "
-                f"(first: '{paths[lacking[0]]}'): {remedy}"
+                f"{name} '{root}' lacks {len(without_file)} of the {count} images of split '{split}' "
+                f"(first: '{paths[without_file[0]]}'): {remedy}"
             )
-        super().__init__(classes, ids, paths, objects, targets=targets, difficult=difficult, transform=transform)
+        super().__init__(
+            entries.classes,
+            ids,
+            paths,
+            entries.objects,
+            targets=entries.targets,
+            difficult=entries.difficult,
+            transform=transform,
+        )
         self.root, self.split = root, split
-        self.skipped = [(ids[i], f"image '{paths[i]}' is missing") for i in lacking]
-        if lacking:
-            wanted[lacking] = False
-        if not wanted.all():
-            vars(self).update(vars(self.subset(torch.nonzero(wanted).flatten().tolist())))
+        self.skipped = [(ids[i], f"image '{paths[i]}' is missing") for i in without_file]
+        if without_file:
+            kept[without_file] = False
+        if not kept.all():
+            vars(self).update(vars(self.subset(torch.nonzero(kept).flatten().tolist())))
 
 
 @contextmanager
 def utf8(path: Path, remedy: str = "save it as UTF-8") -> Iterator[TextIO]:
-    """A text file to read from, past a byte order mark; ValueError that names it where it is not UTF-8."""
+    """Open a UTF-8 text file for reading, past a byte order mark.
+
+    Args:
+        path: The file.
+        remedy: What to do about a file that is not UTF-8, for the error.
+
+    Yields:
+        The open file.
+
+    Raises:
+        ValueError: The file is not UTF-8; raised when the text is read.
+    """
     try:
         with path.open(encoding="utf-8-sig") as file:
             yield file
@@ -154,10 +256,17 @@ def utf8(path: Path, remedy: str = "save it as UTF-8") -> Iterator[TextIO]:
 
 
 def first_repeated(names: Iterable[str]) -> str | None:
-    """The first name that occurs a second time; None where all differ."""
-    seen = set()
+    """Find the first name that occurs a second time.
+
+    Args:
+        names: Any names.
+
+    Returns:
+        The name; None where all names differ.
+    """
+    earlier = set()
     for name in names:
-        if name in seen:
+        if name in earlier:
             return name
-        seen.add(name)
+        earlier.add(name)
     return None

@@ -1,4 +1,4 @@
-"""Which layout a folder is in, and how each is opened: data sets by name, or by what stands on disk."""
+"""Data sets on disk, by name or by path: which layout a folder has, and which reader opens it."""
 
 import re
 from collections.abc import Callable
@@ -10,7 +10,8 @@ from udlib.datasets.coco import COCO
 from udlib.datasets.custom import Custom
 from udlib.datasets.nuswide import NUSWIDE
 from udlib.datasets.roots import placed
-from udlib.datasets.voc import VOC, find_root, image_sets
+from udlib.datasets.voc import VOC
+from udlib.datasets.voc_lists import find_root, image_sets
 
 READERS: dict[str, Callable[..., MultiLabelDataset]] = {"voc": VOC, "coco": COCO, "nuswide": NUSWIDE, "csv": Custom}
 NAMED = {"voc2007": "voc", "voc2012": "voc", "coco2014": "coco", "nuswide": "nuswide"}
@@ -18,8 +19,10 @@ SPLITS = ("train", "val", "test")
 NEEDS = {
     "voc": "ImageSets/Main/<split>.txt, Annotations and JPEGImages (or a VOCdevkit that holds such a folder)",
     "coco": "annotations/instances_train2014.json and instances_val2014.json, with the images in train2014 and val2014",
-    "nuswide": "ConceptsList/Concepts81.txt, ImageList and Groundtruth/TrainTestLabels, with the images in Flickr or images",
-    "csv": "labels.csv (columns file and labels, or file and one column per class), with the images beside it or in images",
+    "nuswide": "ConceptsList/Concepts81.txt, ImageList and Groundtruth/TrainTestLabels, with the images in Flickr or "
+    "images",
+    "csv": "labels.csv (columns file and labels, or file and one column per class), with the images beside it or in "
+    "images",
 }
 _MARKS = {
     "voc": ("ImageSets/Main", "*/ImageSets/Main", "VOCdevkit/*/ImageSets/Main"),
@@ -31,38 +34,69 @@ _MARKS = {
 
 @dataclass(frozen=True)
 class Source:
-    """A data set on disk: its layout ("voc", "coco", "nuswide" or "csv"), its root, and what its reader is told."""
+    """A data set on disk.
+
+    Args:
+        layout: "voc", "coco", "nuswide" or "csv".
+        root: Its folder, or its CSV.
+        options: Arguments of its reader.
+    """
 
     layout: str
     root: Path
     options: dict = field(default_factory=dict)
 
     def open(self, split: str, **options) -> MultiLabelDataset:
-        """One split, by the reader of this layout."""
+        """Open one split.
+
+        Args:
+            split: The split's name.
+            **options: More arguments of the reader.
+
+        Returns:
+            The split, as the reader of this layout returns it.
+        """
         return READERS[self.layout](self.root, split, **{**self.options, **options})
 
     def folder(self) -> Path:
-        """The folder of the lists: `root`, or in VOC layout the folder below it that holds ImageSets/Main."""
+        """Find the folder of the lists.
+
+        Returns:
+            `root`, or in VOC layout the folder that holds ImageSets/Main.
+        """
         return find_root(self.root, self.options.get("year")) if self.layout == "voc" else self.root
 
     def splits(self) -> list[str]:
-        """The splits to look at: those that a VOC folder lists, train, val, trainval and test first; else train, val, test."""
+        """List the splits.
+
+        Returns:
+            In VOC layout those that the folder lists, train, val, trainval and test first; else train, val and test.
+        """
         if self.layout != "voc":
             return list(SPLITS)
-        found = image_sets(self.folder())[0]
-        usual = [name for name in ("train", "val", "trainval", "test") if name in found]
-        return usual + [name for name in found if name not in usual]
+        names = image_sets(self.folder())[0]
+        usual = [name for name in ("train", "val", "trainval", "test") if name in names]
+        return usual + [name for name in names if name not in usual]
 
 
 def source(data: str | Path, root: str | Path | None = None) -> Source:
-    """The data set of this name, at `root`, or where `roots.placed` says, or (`NAMED`) below the data root; or the folder or
-    CSV of this path.
+    """Find a data set on disk.
 
-    Raises FileNotFoundError where nothing is there, or nothing that any layout needs.
+    Args:
+        data: A name or a path. A name is one of `NAMED`, or one for which `roots.place` stored a folder.
+        root: The folder of a data set that is given by name; by default the stored one, else the folder of that name
+            below the data root.
+
+    Returns:
+        The data set, with the layout that its content shows.
+
+    Raises:
+        FileNotFoundError: Nothing is there, or nothing that any layout needs.
+        ValueError: `root` is given beside a path.
     """
     name = str(data)
-    if root is None and (here := placed(name)) is not None:
-        return Source(layout_of(here), here)
+    if root is None and (folder := placed(name)) is not None:
+        return Source(layout_of(folder), folder)
     if name not in NAMED:
         if root is not None:
             raise ValueError(
@@ -80,12 +114,22 @@ def source(data: str | Path, root: str | Path | None = None) -> Source:
 
 
 def _names_its_year(path: Path) -> bool:
-    """Whether VOC's year can be read off the folders: an extracted VOC2007 may well have been given another name."""
+    """Whether the folders' names tell VOC's year; people rename an extracted VOC2007."""
     return not (path / "ImageSets" / "Main").is_dir() or re.fullmatch(r"VOC\d{4}", path.name) is not None
 
 
 def layout_of(path: Path) -> str:
-    """The layout of a folder, or "csv" for a file; FileNotFoundError that says what each layout needs."""
+    """Tell the layout of a folder.
+
+    Args:
+        path: A folder, or a CSV.
+
+    Returns:
+        "voc", "coco", "nuswide" or "csv".
+
+    Raises:
+        FileNotFoundError: There is nothing, or no known layout; the error says what each layout needs.
+    """
     if path.is_file():
         return "csv"
     if not path.is_dir():
@@ -93,7 +137,7 @@ def layout_of(path: Path) -> str:
     for layout, marks in _MARKS.items():
         if any(next(path.glob(mark), None) for mark in marks):
             return layout
-    found = sorted(entry.name for entry in path.iterdir())
-    shown = ", ".join(found[:8]) + (f" and {len(found) - 8} more" if len(found) > 8 else "")
+    names = sorted(entry.name for entry in path.iterdir())
+    shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
     needs = "; ".join(f"{layout} needs {needed}" for layout, needed in NEEDS.items())
     raise FileNotFoundError(f"'{path}' is in no layout that is known here (it holds {shown or 'nothing'}): {needs}")

@@ -1,44 +1,58 @@
-"""NUS-WIDE: Flickr pictures labelled with 81 concepts, in the list files in which it is published."""
+"""NUS-WIDE: Flickr pictures labelled with 81 concepts, read from the list files in which it is published."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable
 
 import numpy as np
 import torch
 
 from udlib.datasets.folders import (
+    Entries,
     Listed,
     Missing,
     Report,
     Unlabelled,
-    chosen_by,
     first_folder,
     first_repeated,
     inside,
     refuse,
     require_split,
+    rows_of_split,
 )
-from udlib.datasets.voc import read_lines
+from udlib.datasets.voc_lists import read_lines
 
 SPLITS = {"train": "Train", "val": "Train", "trainval": "Train", "test": "Test"}
 REMEDY = "extract ConceptsList.zip, ImageList.zip and Groundtruth.zip there"
 
 
 class NUSWIDE(Listed):
-    """One split of NUS-WIDE (Chua et al. 2009), or of any folder that keeps to its layout.
+    """One split of NUS-WIDE, or of any folder in its layout.
 
-    `root` holds `ConceptsList/Concepts81.txt`, one concept per line; `ImageList/TrainImagelist.txt` and
-    `TestImagelist.txt`, one image per line, with backslashes; `Groundtruth/TrainTestLabels/Labels_<concept>_Train.txt`
-    and `_Test.txt`, a 0 or 1 per image of the list; and the images below `Flickr` or `images`. Classes are the concepts
-    in file order, `ids` the images' paths without ending. There are no boxes and no difficult labels.
+    `test` is the published test list. `val`, for selection, is a fixed tenth of the training list that the hash of the
+    image id decides; `train` is the rest, and `trainval` is the whole training list. There are no boxes and no
+    difficult labels.
 
-    Splits: `test` is the test list; to select on there is `val`, a fixed tenth of the training list chosen by the hash
-    of the image id; `train` is the rest, and `trainval` the whole training list.
+    Args:
+        root: Folder that holds `ConceptsList/Concepts81.txt`, one concept per line; `ImageList/TrainImagelist.txt` and
+            `TestImagelist.txt`, one image per line, with backslashes;
+            `Groundtruth/TrainTestLabels/Labels_<concept>_Train.txt` and `_Test.txt`, a 0 or 1 for each image of the
+            list; and the images below `Flickr` or `images`.
+        split: "train", "val", "trainval" or "test".
+        unlabelled: "keep" or "drop" images without a single concept, about a fifth. Papers do either.
+        missing: "raise", or "drop" images whose file is missing; `skipped` then lists them. Many images have been
+            deleted from Flickr since, so state beside any result how many there were.
+        transform: A function of a PIL RGB image.
 
-    unlabelled: "keep" (default) or "drop" images without a single concept, about a fifth; both are in use. missing:
-    "raise" (default), or "drop" images that are not on disk: many have gone from Flickr since, so say how many there
-    were beside any result. `skipped` lists them.
-    Raises FileNotFoundError for a missing file, ValueError for an unusable one and for an unknown split or option.
+    Attributes:
+        classes: The concepts, in file order.
+        ids: The images' paths without ending.
+
+    Raises:
+        FileNotFoundError: A file or a folder is missing.
+        ValueError: A file is unusable, or a split or an option is unknown.
+
+    Source:
+        Chua et al. 2009, "NUS-WIDE: A real-world web image database from National University of Singapore".
     """
 
     def __init__(
@@ -57,30 +71,46 @@ class NUSWIDE(Listed):
         labels = read_labels(root, SPLITS[split], classes, len(files))
         folder = first_folder(root, ("Flickr", "images"), "the images")
         ids = [str(Path(name).with_suffix("").as_posix()) for name in files]
-        rows = chosen_by(split, ids) if split != "test" else range(len(ids))
+        rows = rows_of_split(split, ids) if split != "test" else list(range(len(ids)))
+        entries = Entries(
+            classes, [ids[i] for i in rows], [folder / files[i] for i in rows], torch.from_numpy(labels)[rows]
+        )
         super().__init__(
-            "NUS-WIDE root",
-            root,
-            split,
-            classes,
-            [ids[i] for i in rows],
-            [folder / files[i] for i in rows],
-            targets=torch.from_numpy(labels)[list(rows)],
-            unlabelled=unlabelled,
-            missing=missing,
-            transform=transform,
+            "NUS-WIDE root", root, split, entries, unlabelled=unlabelled, missing=missing, transform=transform
         )
 
 
 def list_file(root: Path, name: str) -> Path:
-    """One of the files of lists; FileNotFoundError where it is missing."""
+    """Find one of the list files.
+
+    Args:
+        root: The data set's folder.
+        name: The file's path below it.
+
+    Returns:
+        The file.
+
+    Raises:
+        FileNotFoundError: It is missing.
+    """
     if not (root / name).is_file():
         raise FileNotFoundError(f"NUS-WIDE root '{root}' has no '{name}': {REMEDY}")
     return root / name
 
 
 def read_concepts(root: Path) -> tuple[str, ...]:
-    """Class names, in file order."""
+    """Read the class names.
+
+    Args:
+        root: The data set's folder.
+
+    Returns:
+        The names, in file order.
+
+    Raises:
+        FileNotFoundError: The file is missing.
+        ValueError: The file is empty, or a name is repeated.
+    """
     path = list_file(root, "ConceptsList/Concepts81.txt")
     concepts = read_lines(path)
     if not concepts:
@@ -91,7 +121,20 @@ def read_concepts(root: Path) -> tuple[str, ...]:
 
 
 def read_images(root: Path, part: str, report: Report = refuse) -> list[str]:
-    """Paths of the images of the "Train" or "Test" list, with slashes, below the folder of images."""
+    """Read a list of images.
+
+    Args:
+        root: The data set's folder.
+        part: "Train" or "Test".
+        report: Receives each problem of a line; by default it is raised as ValueError.
+
+    Returns:
+        Paths below the folder of images, with slashes.
+
+    Raises:
+        FileNotFoundError: The file is missing.
+        ValueError: The file names no image, or by default, it has any problem.
+    """
     path = list_file(root, f"ImageList/{part}Imagelist.txt")
     files: dict[str, None] = {}
     for number, line in enumerate(read_lines(path), 1):
@@ -109,7 +152,22 @@ def read_images(root: Path, part: str, report: Report = refuse) -> list[str]:
 
 
 def read_labels(root: Path, part: str, classes: tuple[str, ...], count: int, report: Report = refuse) -> np.ndarray:
-    """Labels of all concepts, uint8 (count, C), one file for each."""
+    """Read the labels of all concepts, one file for each.
+
+    Args:
+        root: The data set's folder.
+        part: "Train" or "Test".
+        classes: The C concepts.
+        count: Number of images N in the list.
+        report: Receives each problem of a file; by default it is raised as ValueError.
+
+    Returns:
+        uint8 (N, C) in {0, 1}; a concept with an unusable file has zeros.
+
+    Raises:
+        FileNotFoundError: A file is missing.
+        ValueError: By default, a file has any problem.
+    """
     labels = np.zeros((count, len(classes)), dtype=np.uint8)
     for k, name in enumerate(classes):
         path = list_file(root, f"Groundtruth/TrainTestLabels/Labels_{name}_{part}.txt")

@@ -135,12 +135,12 @@ def normalise(
         raise ValueError(f"images have shape {tuple(images.shape)}: expected (N, {len(mean)}, H, W)")
     if images.dtype != torch.uint8 and not images.is_floating_point():
         raise TypeError(f"images have dtype {images.dtype}: expected uint8 in 0–255 or float in [0, 1]")
-    mean, std = (torch.tensor(values, device=images.device) for values in (mean, std))
+    means, stds = (torch.tensor(values, device=images.device) for values in (mean, std))
     unit = 255.0 if images.dtype == torch.uint8 else 1.0
     images = images.to(torch.float32, copy=True) if out is None else out.copy_(images)
     if size is not None and images.shape[-2:] != (size, size):
         images = F.interpolate(images, (size, size), mode="bilinear", antialias=True)
-    factor, offset = 1 / (unit * std), mean / std
+    factor, offset = 1 / (unit * stds), means / stds
     if not images.is_contiguous(memory_format=torch.channels_last):
         return images.mul_(factor.view(1, -1, 1, 1)).sub_(offset.view(1, -1, 1, 1))
     # With the colours side by side, compute whole rows of pixels at once: loops over three numbers are slow.

@@ -1,4 +1,4 @@
-"""Decode once: the images of a data set as one uint8 file at training size, mapped into memory for every epoch after."""
+"""Images decoded once: one uint8 file at training size, which is mapped into memory in every later epoch."""
 
 from __future__ import annotations
 
@@ -21,35 +21,53 @@ from udlib.datasets.base import MultiLabelDataset, data_root, to_memory, to_squa
 from udlib.progress import track
 
 FORMAT = 2  # of the file; part of its name
-TOGETHER = 128  # images that are decoded between two writes
-IN_MEMORY = 2 * 2**30  # bytes of pixels that are decoded anew by each process rather than kept in a file
+TOGETHER = 128  # images decoded between two writes
+IN_MEMORY = 2 * 2**30  # bytes; fewer pixels than this are decoded in each process and not kept in a file
 REMEDY = "free some room, choose a smaller size, or put the data on another disk with UDLIB_DATA"
 
 
 def images_of(dataset: MultiLabelDataset, size: int) -> Tensor:
-    """Every image, stretched to a square: uint8 (N, 3, size, size); in memory up to `IN_MEMORY` bytes, else `decoded`."""
+    """Decode every image, stretched to a square: in memory up to `IN_MEMORY` bytes, else by `decoded`.
+
+    Args:
+        dataset: N images.
+        size: Side of the squares in pixels.
+
+    Returns:
+        uint8 (N, 3, size, size).
+    """
     if len(dataset) * 3 * size * size <= IN_MEMORY:
         return to_memory(dataset, size, workers=os.cpu_count() or 1)
     return decoded(dataset, size)
 
 
 def decoded(dataset: MultiLabelDataset, size: int, folder: Path | None = None, workers: int | None = None) -> Tensor:
-    """Every image, stretched to a square: uint8 (N, 3, size, size) as `base.to_memory` gives it, in a file that is
-    mapped into memory. Writing into the tensor leaves the file alone.
+    """Decode every image, stretched to a square, into a file that is mapped into memory.
 
-    The file is made at the first call, below `folder` (default: `cache/pixels` of the data folder), by `workers` threads
-    (default: one per core), and named after the ids and each image file's length and time of change, so that changed
-    images make a new one. A killed call is resumed by the next; a second process waits for the first.
+    The first call writes the file. Its name depends on the ids and on each image file's length and time of change, so
+    changed images get a new file. The next call resumes a killed one, and a second process waits for the first.
 
-    Raises OSError where the disk lacks room for it, ValueError or FileNotFoundError for an image that cannot be read.
+    Args:
+        dataset: N images.
+        size: Side of the squares in pixels.
+        folder: Where the file is kept; by default `cache/pixels` of the data folder.
+        workers: Threads that decode; by default one per core.
+
+    Returns:
+        uint8 (N, 3, size, size), as `base.to_memory` returns it. Writing into the tensor does not change the file.
+
+    Raises:
+        OSError: The disk is too full.
+        ValueError: An image cannot be decoded.
+        FileNotFoundError: An image is missing.
     """
     folder = folder or data_root() / "cache" / "pixels"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{fingerprint(dataset, size)}.uint8"
     total = len(dataset) * 3 * size * size
     if not _complete(path, total):
-        with _alone(path.with_suffix(".lock")):
-            if not _complete(path, total):  # another process may just have made it
+        with _locked(path.with_suffix(".lock")):
+            if not _complete(path, total):  # another process may just have written it
                 _build(path, dataset, size, workers or os.cpu_count() or 1)
     return (
         torch.from_file(str(path), size=total, dtype=torch.uint8).view(len(dataset), size, size, 3).permute(0, 3, 1, 2)
@@ -57,38 +75,51 @@ def decoded(dataset: MultiLabelDataset, size: int, folder: Path | None = None, w
 
 
 def fingerprint(dataset: MultiLabelDataset, size: int) -> str:
-    """Names the pixels of a data set at a size: other ids, another order, or a changed file give another name."""
+    """Name the pixels of a data set at a size.
+
+    Args:
+        dataset: N images.
+        size: Side of the squares in pixels.
+
+    Returns:
+        A file name without ending. Other ids, another order, or a changed file give another name.
+
+    Raises:
+        FileNotFoundError: An image is missing.
+    """
     digest = hashlib.sha256(json.dumps([FORMAT, size, len(dataset), dataset.upright]).encode())
     for i, name in enumerate(dataset.ids):
         try:
-            found = dataset.image_path(i).stat()
+            status = dataset.image_path(i).stat()
         except FileNotFoundError:
-            dataset.image(i)  # says which image is missing, and what to do
+            dataset.image(i)  # raises an error that names the image and what to do
             raise
-        digest.update(f"{name}\n{found.st_size}\n{found.st_mtime_ns}\n".encode())
+        digest.update(f"{name}\n{status.st_size}\n{status.st_mtime_ns}\n".encode())
     return f"{size}px-{digest.hexdigest()[:16]}"
 
 
 def _complete(path: Path, total: int) -> bool:
+    """Whether the file has all its bytes."""
     return path.exists() and path.stat().st_size == total
 
 
 @contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """Hold a lock among processes; where another one has it, say so and wait."""
-    held = FileLock(lock)
+def _locked(path: Path) -> Iterator[None]:
+    """Hold a lock among processes; while another process has it, print that and wait."""
+    lock = FileLock(path)
     try:
-        held.acquire(timeout=0)
+        lock.acquire(timeout=0)
     except Timeout:
         print("another process is decoding these images: waiting for it", file=sys.stderr)
-        held.acquire()
+        lock.acquire()
     try:
         yield
     finally:
-        held.release()
+        lock.release()
 
 
 def _build(path: Path, dataset: MultiLabelDataset, size: int, workers: int) -> None:
+    """Decode the images that `….partial` does not hold yet, and give it its name when it is whole."""
     partial, each = path.with_suffix(".partial"), 3 * size * size
     done = partial.stat().st_size // each if partial.exists() else 0
     missing = (len(dataset) - done) * each

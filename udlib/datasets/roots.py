@@ -1,8 +1,8 @@
-"""Where data sets lie on this machine: a folder for each name, kept apart from the recipes.
+"""Where data sets are on this machine: a folder for each name, kept apart from the recipes.
 
-A recipe holds the *name* of its data set, so its key and its stored result are the same on every machine. The folder
-behind a name stands in the environment variable `UDLIB_ROOTS` (`name=folder`, several joined as in PATH), which the
-processes that train side by side inherit.
+A recipe holds the *name* of its data set, so its key and its stored result are the same on every machine. The
+environment variable `UDLIB_ROOTS` holds the folder of each name (`name=folder`, several joined as in PATH). Processes
+that train side by side inherit it.
 """
 
 from __future__ import annotations
@@ -11,16 +11,24 @@ import os
 import re
 from pathlib import Path
 
-from udlib.datasets.voc import find_root
+from udlib.datasets.voc_lists import find_root
 
 VARIABLE = "UDLIB_ROOTS"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def placed(name: str) -> Path | None:
-    """The folder of a data set's name, or None where none was given; of "voc2007" that year's folder in a VOCdevkit.
+    """Look up the folder of a data set.
 
-    Raises ValueError for a malformed `UDLIB_ROOTS`, and as `voc.find_root` for a VOCdevkit without that year.
+    Args:
+        name: The data set's name.
+
+    Returns:
+        Its folder, and for a name such as "voc2007" that year's folder in a VOCdevkit; None where none is stored.
+
+    Raises:
+        ValueError: `UDLIB_ROOTS` is malformed, or as in `voc_lists.find_root`.
+        FileNotFoundError: As in `voc_lists.find_root`.
     """
     folder = _roots().get(name)
     year = re.fullmatch(r"voc(\d{4})", name)
@@ -30,10 +38,18 @@ def placed(name: str) -> Path | None:
 
 
 def place(name: str, folder: str | Path) -> Path:
-    """Say where the data set of this name lies, for this process and those that it starts.
+    """Store the folder of a data set, for this process and those that it starts.
 
-    Raises ValueError for a name that is none (letters, digits, `.`, `_`, `-`), for a folder whose path holds the sign that
-    joins entries, FileNotFoundError for a folder that does not exist.
+    Args:
+        name: The data set's name: letters, digits, `.`, `_` and `-`.
+        folder: The folder that holds it.
+
+    Returns:
+        The folder, as an absolute path.
+
+    Raises:
+        ValueError: The name is malformed, or the folder's path holds the character that joins entries.
+        FileNotFoundError: The folder does not exist.
     """
     if not NAME.fullmatch(name):
         raise ValueError(f"'{name}' is no name of a data set: expected letters, digits, '.', '_' and '-'")
@@ -52,6 +68,7 @@ def place(name: str, folder: str | Path) -> Path:
 
 
 def _roots() -> dict[str, Path]:
+    """The stored folders by name."""
     roots = {}
     for entry in filter(None, os.environ.get(VARIABLE, "").split(os.pathsep)):
         name, sign, folder = entry.partition("=")

@@ -1,8 +1,8 @@
 """`scenes`: procedural pictures with a known truth, written to disk in VOC layout.
 
-A scene is laid out in picture units (0 to 1), so the same scene can be drawn at any size. Every object has a visibility,
-measured from the picture; a simulated annotator (`annotator.py`) marks it with a probability that depends on the
-visibility alone. So P(y_i = 1 | scene) is known exactly, and stands in `truth.npz` beside the annotations.
+A scene is laid out in picture units (0 to 1), so the same scene can be drawn at any size. Every object has a
+visibility, measured from the picture; a simulated annotator (`annotator.py`) marks it with a probability that depends
+on the visibility alone. So P(y_i = 1 | scene) is known exactly; `truth.npz` beside the annotations holds it.
 """
 
 from collections.abc import Iterator
@@ -26,13 +26,13 @@ REFERENCE_SIZE = 64  # visibility, and with it every label, is measured at this 
 
 @dataclass(frozen=True)
 class Context:
-    """A place: the chance to visit it, colours of its upper and lower part, the horizon, and what stands in it how often."""
+    """A place in which scenes happen."""
 
-    chance: float
-    upper: tuple[tuple[float, float, float], tuple[float, float, float]]
+    chance: float  # that a scene happens here
+    upper: tuple[tuple[float, float, float], tuple[float, float, float]]  # colours at its top and at its bottom
     lower: tuple[tuple[float, float, float], tuple[float, float, float]]
-    horizon: float
-    objects: dict[str, float]
+    horizon: float  # the line between both parts, in picture units from the top
+    objects: dict[str, float]  # how often each class occurs, relative to the others
 
 
 CONTEXTS: dict[str, Context] = {
@@ -92,54 +92,61 @@ CONTEXTS: dict[str, Context] = {
         },
     ),
 }
-AIRBORNE = {
-    "bird": 0.7,
-    "clock": 0.8,
-}  # the chance that an object hangs above the horizon rather than standing below it
-COUNTS = np.array([0.02, 0.14, 0.22, 0.23, 0.19, 0.13, 0.07])  # chances of 0, 1, 2, … objects in a scene
+AIRBORNE = {"bird": 0.7, "clock": 0.8}  # probability that an object is above the horizon rather than below it
+COUNTS = np.array([0.02, 0.14, 0.22, 0.23, 0.19, 0.13, 0.07])  # probabilities of 0, 1, 2, … objects in a scene
 
 
 @dataclass(frozen=True)
 class Item:
-    """One object of a layout: class, centre and size in picture units, opacity in (0, 1], and how it looks."""
+    """One object of a layout."""
 
-    name: str
-    x: float
+    name: str  # its class
+    x: float  # centre and size, in picture units
     y: float
     size: float
-    contrast: float
+    contrast: float  # opacity, in (0, 1]
     look: Look
 
 
 @dataclass(frozen=True)
 class Layout:
-    """A scene before it is drawn: its context, brightness, colour cast (3), and items from the farthest to the nearest."""
+    """A scene before it is drawn."""
 
     context: str
     brightness: float
-    cast: tuple[float, float, float]
-    items: tuple[Item, ...]
+    cast: tuple[float, float, float]  # factor of each colour channel
+    items: tuple[Item, ...]  # from the farthest to the nearest
 
 
 def _generator(split: str, index: int, stream: int) -> np.random.Generator:
-    """Streams 0, 1 and 2 draw layout, annotator and pixel noise; none depends on the others, on size or on workers."""
+    """Random numbers of one scene: streams 0, 1 and 2, all independent, for layout, annotator and pixel noise."""
     return np.random.default_rng([VERSION, list(SPLITS).index(split), index, stream])
 
 
 @cache
 def _cumulative(weights: tuple[float, ...]) -> np.ndarray:
+    """Cumulative probabilities of these weights; the last is 1."""
     shares = np.asarray(weights, float)
     total = (shares / shares.sum()).cumsum()
     return total / total[-1]
 
 
 def _pick(rng: np.random.Generator, weights: tuple[float, ...]) -> int:
-    """What `rng.choice(len(weights), p=…)` draws, without its checks, which take longer than the draw."""
+    """Draw what `rng.choice(len(weights), p=…)` draws, without its checks, which take longer than the draw."""
     return int(_cumulative(weights).searchsorted(rng.random(), side="right"))
 
 
 def layout(rng: np.random.Generator) -> Layout:
-    """Draws a scene: a context, then objects that belong there, long-tailed in class and varied in size and contrast."""
+    """Draw the layout of a scene: a context, then objects that belong there.
+
+    Their classes are long-tailed, and their sizes and contrasts vary.
+
+    Args:
+        rng: Where the random numbers come from.
+
+    Returns:
+        The layout.
+    """
     context_name = list(CONTEXTS)[_pick(rng, tuple(context.chance for context in CONTEXTS.values()))]
     context = CONTEXTS[context_name]
     names, weights = tuple(context.objects), tuple(context.objects.values())
@@ -161,12 +168,12 @@ def layout(rng: np.random.Generator) -> Layout:
             y = rng.uniform(context.horizon, 1.02) - 0.35 * size
         items.append(Item(name, float(rng.uniform(0.03, 0.97)), float(y), size, contrast, look))
     items.sort(key=lambda item: item.y + item.size / 2)
-    cast = tuple(float(c) for c in 1 + 0.06 * rng.standard_normal(3))
-    return Layout(context_name, float(rng.uniform(0.78, 1.1)), cast, tuple(items))
+    red, green, blue = (float(c) for c in 1 + 0.06 * rng.standard_normal(3))
+    return Layout(context_name, float(rng.uniform(0.78, 1.1)), (red, green, blue), tuple(items))
 
 
 def _background(scene: Layout, rng: np.random.Generator, size: int) -> np.ndarray:
-    """A gradient above the horizon, one below it, and a few context-bound bands; (size, size, 3) in [0, 1]."""
+    """A gradient above the horizon, one below it, and what belongs to the context: (size, size, 3) in [0, 1]."""
     context = CONTEXTS[scene.context]
     v = ((np.arange(size, dtype=np.float32) + 0.5) / size)[:, None, None]
     h = np.float32(context.horizon)
@@ -198,7 +205,7 @@ def _background(scene: Layout, rng: np.random.Generator, size: int) -> np.ndarra
 
 
 def _place(item: Item, size: int, picture: np.ndarray | None, owner: np.ndarray, number: int):
-    """Draws one item; returns (area of its whole silhouette, box (xmin, ymin, xmax, ymax) within the frame or None)."""
+    """Draw one item; return the area of its whole silhouette, and its box within the frame, or None."""
     pixels = item.size * size
     left, top = item.x * size - pixels / 2, item.y * size - pixels / 2
     x0, y0 = int(np.floor(left)), int(np.floor(top))
@@ -210,20 +217,20 @@ def _place(item: Item, size: int, picture: np.ndarray | None, owner: np.ndarray,
     rows, columns = slice(max(0, y0), max(0, min(size, y0 + count))), slice(max(0, x0), max(0, min(size, x0 + count)))
     inside = (slice(rows.start - y0, rows.stop - y0), slice(columns.start - x0, columns.stop - x0))
     if picture is not None:
-        drawn = sketch.rgba[inside] * np.float32(item.contrast)
-        picture[rows, columns] *= 1 - drawn[..., 3:]
-        picture[rows, columns] += drawn[..., :3]
-    seen = solid[inside]
-    owner[rows, columns][seen] = number
-    if not seen.any():
+        layer = sketch.rgba[inside] * np.float32(item.contrast)
+        picture[rows, columns] *= 1 - layer[..., 3:]
+        picture[rows, columns] += layer[..., :3]
+    in_frame = solid[inside]
+    owner[rows, columns][in_frame] = number
+    if not in_frame.any():
         return int(solid.sum()), None
-    ys, xs = np.flatnonzero(seen.any(1)), np.flatnonzero(seen.any(0))
+    ys, xs = np.flatnonzero(in_frame.any(1)), np.flatnonzero(in_frame.any(0))
     box = (columns.start + xs[0], rows.start + ys[0], columns.start + xs[-1] + 1, rows.start + ys[-1] + 1)
     return int(solid.sum()), tuple(int(v) for v in box)
 
 
 def _draw(scene: Layout, size: int, picture: np.ndarray | None):
-    """Draws all items, far to near. Returns boxes, and per item the fraction in the frame and the fraction unoccluded."""
+    """Draw all items, far to near; return their boxes, and their fractions in the frame and not occluded."""
     owner = np.full((size, size), -1, np.int16)
     boxes, areas, framed = [], [], []
     for number, item in enumerate(scene.items):
@@ -237,16 +244,33 @@ def _draw(scene: Layout, size: int, picture: np.ndarray | None):
 
 
 def visibility(size: np.ndarray, contrast: np.ndarray, framed: np.ndarray, unoccluded: np.ndarray) -> np.ndarray:
-    """How well an object can be seen, in [0, 1]: the product of what its size, contrast, framing and occluders leave.
+    """Compute how well objects can be seen: the product of what size, contrast, frame and occluders leave.
 
-    An object of a third of the picture's side or more is as visible as its size can make it. Objects are (N,) arrays:
-    size in picture units; contrast, framed and unoccluded are fractions.
+    Size does not matter for objects of a third of the picture's side or more.
+
+    Args:
+        size: (N,), in picture units.
+        contrast: (N,), opacity in (0, 1].
+        framed: (N,), fractions inside the frame.
+        unoccluded: (N,), fractions of that which nothing hides.
+
+    Returns:
+        (N,), in [0, 1].
     """
     return np.minimum(1.0, np.asarray(size) / 0.33) ** 0.75 * contrast * framed * unoccluded
 
 
 def record(index: int, split: str, size: int = REFERENCE_SIZE) -> SceneRecord:
-    """Scene number `index` of a split: its picture (size, size, 3) uint8, and all its objects, marked or not."""
+    """Draw one scene of a split.
+
+    Args:
+        index: The scene's number in the split.
+        split: "train", "val" or "test".
+        size: Side of the picture in pixels.
+
+    Returns:
+        The picture, uint8 (size, size, 3), and all its objects, marked or not.
+    """
     scene = layout(_generator(split, index, 0))
     noise = _generator(split, index, 2)
     picture = _background(scene, noise, size)
@@ -254,17 +278,19 @@ def record(index: int, split: str, size: int = REFERENCE_SIZE) -> SceneRecord:
     if size != REFERENCE_SIZE:
         _, framed, unoccluded = _draw(scene, REFERENCE_SIZE, None)
     items = scene.items
-    seen = visibility(np.array([i.size for i in items]), np.array([i.contrast for i in items]), framed, unoccluded)
-    marks = annotate(seen, _generator(split, index, 1))
+    visibilities = visibility(
+        np.array([i.size for i in items]), np.array([i.contrast for i in items]), framed, unoccluded
+    )
+    marks = annotate(visibilities, _generator(split, index, 1))
     objects = tuple(
         SceneObject(
             item.name,
             box,
             truncated=bool(framed[k] < 0.95),
             occluded=bool(unoccluded[k] < 0.95),
-            difficult=bool(is_difficult(seen[k])),
+            difficult=bool(is_difficult(visibilities[k])),
             marked=bool(marks[k]),
-            visibility=float(seen[k]),
+            visibility=float(visibilities[k]),
         )
         for k, (item, box) in enumerate(zip(items, boxes))
         if box is not None
@@ -277,8 +303,10 @@ def record(index: int, split: str, size: int = REFERENCE_SIZE) -> SceneRecord:
 
 def _records(split: str, count: int, size: int, workers: int) -> Iterator[SceneRecord]:
     make = partial(record, split=split, size=size)
-    with ThreadPoolExecutor(workers) as pool:  # at 448 px NumPy works outside the interpreter lock most of the time
-        for start in range(0, count, 64):  # in portions, or the drawn pictures would pile up before they are written
+    with ThreadPoolExecutor(workers) as pool:  # at 448 px NumPy releases the interpreter lock most of the time
+        for start in range(
+            0, count, 64
+        ):  # in portions, so that pictures do not fill the memory before they are written
             yield from pool.map(make, range(start, min(start + 64, count)))
 
 
@@ -290,11 +318,21 @@ def scenes(
     workers: int = 1,
     **options,
 ) -> VOC:
-    """The `scenes` data set as a `VOC`; made on first use in seconds, the same pixels for any number of workers.
+    """Open the `scenes` data set; on first use it is made, which takes seconds.
 
-    split: train (2,000 scenes), val (1,000) or test (4,000); `counts` asks for other numbers (a prefix of the same scenes).
-    size: side of the square pictures; boxes scale with it, labels and posteriors do not depend on it.
-    root: where the VOC folder is made (default: `scenes-v1-<size>` below the data root). options: see `VOC`.
+    Args:
+        split: "train" (2,000 scenes), "val" (1,000) or "test" (4,000).
+        size: Side of the square pictures, in pixels; boxes scale with it, labels and posteriors do not depend on it.
+        root: Where the VOC folder is made; by default `scenes-v1-<size>` below the data root.
+        counts: Other numbers of scenes by split; fewer scenes are the first ones of the same.
+        workers: Threads that draw; the pixels do not depend on it.
+        **options: Arguments of `VOC`.
+
+    Returns:
+        The split.
+
+    Raises:
+        ValueError: The split is unknown, or `root` holds something else.
     """
     counts = counts or SPLITS
     if split not in counts:

@@ -1,8 +1,8 @@
-"""Numbers that describe a labelled data set: how many labels an image has, how often each class, how large pictures are."""
+"""Numbers that describe a labelled data set: labels per image, images per class, sizes of pictures."""
 
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Iterable, Sequence
 
 import pandas as pd
 import torch
@@ -13,35 +13,41 @@ from udlib.metrics import difficult_subset
 
 @dataclass(frozen=True)
 class Labels:
-    """Statistics of N images × C labels.
+    """Statistics of the labels of N images and C classes."""
 
-    `images` is N. `labels_per_image` maps a number of labels to how many images have just so many, rising; difficult
-    labels count. `positives` and `difficult` (C each) count images by class, difficult ones among the positives.
-    `difficult_images` is the size of the paper's *Difficult* subset: images with at least one difficult label.
-    """
-
-    images: int
-    labels_per_image: dict[int, int]
-    positives: list[int]
-    difficult: list[int]
-    difficult_images: int
+    images: int  # N
+    labels_per_image: dict[int, int]  # how many images have so many labels, difficult ones included; keys rise
+    positives: list[int]  # images of each class, difficult ones included
+    difficult: list[int]  # images of each class where it is difficult
+    difficult_images: int  # the paper's *Difficult* subset: images with at least one difficult label
 
     @property
     def mean(self) -> float:
-        """Labels per image, on average."""
+        """Mean number of labels per image; NaN without images."""
         return sum(self.positives) / self.images if self.images else float("nan")
 
     @property
     def unlabelled(self) -> int:
-        """Images without a single label."""
+        """Number of images without a label."""
         return self.labels_per_image.get(0, 0)
 
 
 def label_statistics(targets: Tensor, difficult: Tensor) -> Labels:
-    """`Labels` of targets in {0, 1}, (N, C), and the bool mask of difficult ones, (N, C).
+    """Count the labels of a data set.
 
-    >>> label_statistics(torch.tensor([[1, 1], [0, 0]]), torch.tensor([[True, False], [False, False]]))
-    Labels(images=2, labels_per_image={0: 1, 2: 1}, positives=[1, 1], difficult=[1, 0], difficult_images=1)
+    Args:
+        targets: (N, C) in {0, 1}.
+        difficult: Bool (N, C).
+
+    Returns:
+        The counts.
+
+    Raises:
+        ValueError: The shapes differ.
+
+    Example:
+        >>> label_statistics(torch.tensor([[1, 1], [0, 0]]), torch.tensor([[True, False], [False, False]]))
+        Labels(images=2, labels_per_image={0: 1, 2: 1}, positives=[1, 1], difficult=[1, 0], difficult_images=1)
     """
     if targets.ndim != 2 or targets.shape != difficult.shape:
         shapes = f"targets {tuple(targets.shape)} and difficult {tuple(difficult.shape)}"
@@ -59,19 +65,29 @@ def label_statistics(targets: Tensor, difficult: Tensor) -> Labels:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Widths and heights of pictures in pixels: smallest, median and largest side by side, and the commonest size."""
+    """Widths and heights of pictures, in pixels."""
 
-    width: tuple[int, float, int]
+    width: tuple[int, float, int]  # smallest, median, largest
     height: tuple[int, float, int]
-    commonest: tuple[int, int]
+    commonest: tuple[int, int]  # width and height
     share: float  # of the pictures that have the commonest size
 
 
 def size_statistics(sizes: Iterable[tuple[int, int]]) -> Sizes:
-    """`Sizes` of (width, height) pairs; ValueError for none.
+    """Summarise the sizes of pictures.
 
-    >>> size_statistics([(500, 375), (500, 333), (375, 500), (500, 375)])
-    Sizes(width=(375, 500.0, 500), height=(333, 375.0, 500), commonest=(500, 375), share=0.5)
+    Args:
+        sizes: Width and height of each picture, in pixels.
+
+    Returns:
+        Smallest, median and largest sides, and the commonest size.
+
+    Raises:
+        ValueError: There is no picture.
+
+    Example:
+        >>> size_statistics([(500, 375), (500, 333), (375, 500), (500, 375)])
+        Sizes(width=(375, 500.0, 500), height=(333, 375.0, 500), commonest=(500, 375), share=0.5)
     """
     sizes = list(sizes)
     if not sizes:
@@ -84,18 +100,27 @@ def size_statistics(sizes: Iterable[tuple[int, int]]) -> Sizes:
 
 
 def class_table(splits: dict[str, Labels], classes: Sequence[str]) -> pd.DataFrame:
-    """One row per split and class: split, class, images of the split, positives, difficult, and the share of positives."""
+    """Tabulate the counts of each split and class.
+
+    Args:
+        splits: The counts of each split, by its name.
+        classes: The names of the classes, in order.
+
+    Returns:
+        One row per split and class, with the columns split, class, images (of the split), positives, difficult and
+        share (of positives, a fraction).
+    """
     return pd.DataFrame(
         [
             (
                 split,
                 name,
-                found.images,
-                found.positives[k],
-                found.difficult[k],
-                found.positives[k] / found.images if found.images else float("nan"),
+                labels.images,
+                labels.positives[k],
+                labels.difficult[k],
+                labels.positives[k] / labels.images if labels.images else float("nan"),
             )
-            for split, found in splits.items()
+            for split, labels in splits.items()
             for k, name in enumerate(classes)
         ],
         columns=["split", "class", "images", "positives", "difficult", "share"],

@@ -1,47 +1,52 @@
-"""Label tables: what a slow parse of annotations found, kept in one file, and read back while nothing has changed.
+"""Label tables: the result of a slow parse of annotations, kept in one file and reused until the annotations change.
 
-A table is a .npz below `data_root()/cache` and is never pickled. It carries the fingerprint of all that it was made
-from: names, sizes and times of the annotation files, and the version of this format. One that is stale, damaged or of
-another format is made again, and replaced whole; two processes may do so at once, since both write the same content.
+A table is a .npz below `data_root()/cache` and is never pickled. It holds the fingerprint of its sources: names, sizes
+and times of the annotation files, and the version of this format. A table that is stale, damaged or of another format
+is made again and replaced as a whole. Two processes may do so at once, since both write the same content.
 """
 
 import hashlib
 import io
 import os
 import warnings
-from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Iterable, Sequence
 
 import numpy as np
 
 from udlib.datasets.base import Box, data_root
 from udlib.files import atomic_write, remove_leftovers
 
-FORMAT = 1  # raise it whenever a reader makes other boxes of the same annotations
-SMALLEST = 1000  # images; parsing fewer takes less than a second, and test trees leave no files behind
+FORMAT = 1  # raise it whenever a reader makes different boxes from the same annotations
+SMALLEST = 1000  # images; fewer are parsed in less than a second, and test folders leave no files behind
 FLAGS = ("truncated", "occluded", "difficult", "crowd")
 
 
 @dataclass(frozen=True)
 class Table:
-    """What annotations say of N images: `ids` (N), `files` (N), paths below the folder of images, `objects` (N), the
-    annotated boxes, and `classes`, all class names in order."""
+    """What annotations say of N images."""
 
-    classes: tuple[str, ...]
+    classes: tuple[str, ...]  # all names, in order
     ids: list[str]
-    files: list[str]
-    objects: list[tuple[Box, ...]]
+    files: list[str]  # paths below the folder of images
+    objects: list[tuple[Box, ...]]  # the annotated boxes of each image
 
 
 def fingerprint(files: Iterable[Path], version: int = FORMAT) -> str:
-    """Stands for the names, sizes and modification times of these files, in this order; nothing is opened.
+    """Summarise the names, sizes and modification times of files, without opening them.
 
-    A file that is changed without another size or time, on purpose, is not noticed: delete the cache then.
+    A file that someone changes so that size and time stay the same is not noticed: delete the cache then.
+
+    Args:
+        files: The files, in order.
+        version: Version of the format.
+
+    Returns:
+        A hexadecimal digest.
     """
     files = list(files)
-    folders = defaultdict(dict)
+    folders: dict[Path, dict[str, os.DirEntry]] = {}
     for folder in {path.parent for path in files}:
         with os.scandir(folder) as entries:
             folders[folder] = {entry.name: entry for entry in entries}
@@ -54,22 +59,31 @@ def fingerprint(files: Iterable[Path], version: int = FORMAT) -> str:
 
 
 def cached(name: str, size: int, files: Callable[[], Sequence[Path]], parse: Callable[[], Table]) -> Table:
-    """The table that `parse` makes, or the stored one of this name while `files()`, which it is made from, are the same.
+    """Return the stored table of this name, or parse the annotations where they have changed.
 
-    `size` is about the number of images (or a JSON's kilobytes); small ones are not kept. A cache that cannot be
-    written (a full disk, no permission) is a warning, never an error: the table itself is right.
+    A cache that cannot be written (a full disk, no permission) causes a warning and no error, since the table is
+    right.
+
+    Args:
+        name: Identifies the data set and the split.
+        size: Number of images, or kilobytes of a JSON; tables below `SMALLEST` are not stored.
+        files: Lists the files that the table is made from.
+        parse: Makes the table from them.
+
+    Returns:
+        The table.
     """
     if size < SMALLEST:
         return parse()
-    made_from = fingerprint(files())
+    sources = fingerprint(files())
     path = data_root() / "cache" / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.npz"
     remove_leftovers(path.parent)
-    table = load(path, made_from)
+    table = load(path, sources)
     if table is None:
         table = parse()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            atomic_write(path, packed(table, made_from))
+            atomic_write(path, packed(table, sources))
         except OSError as error:
             warnings.warn(
                 f"the label table is not kept for the next time ({error}): free some space, or set UDLIB_DATA "
@@ -79,16 +93,24 @@ def cached(name: str, size: int, files: Callable[[], Sequence[Path]], parse: Cal
     return table
 
 
-def packed(table: Table, made_from: str) -> bytes:
-    """The content of a table's file."""
+def packed(table: Table, sources: str) -> bytes:
+    """Return the content of a table's file.
+
+    Args:
+        table: The table.
+        sources: The fingerprint of what it was made from.
+
+    Returns:
+        The bytes of a .npz.
+    """
     column = {name: k for k, name in enumerate(table.classes)}
-    boxes = [box for found in table.objects for box in found]
+    boxes = [box for own in table.objects for box in own]
     arrays = {
-        "made_from": np.array(made_from),
+        "made_from": np.array(sources),
         "classes": np.array(table.classes, dtype=str),
         "ids": np.array(table.ids, dtype=str),
         "files": np.array(table.files, dtype=str),
-        "count": np.array([len(found) for found in table.objects], dtype=np.int64),
+        "count": np.array([len(own) for own in table.objects], dtype=np.int64),
         "label": np.array([column[box.name] for box in boxes], dtype=np.int32),
         "sides": np.array([(box.xmin, box.ymin, box.xmax, box.ymax) for box in boxes], dtype=np.float64).reshape(-1, 4),
         "flags": np.array([[getattr(box, flag) for flag in FLAGS] for box in boxes], dtype=bool).reshape(
@@ -100,13 +122,21 @@ def packed(table: Table, made_from: str) -> bytes:
     return file.getvalue()
 
 
-def load(path: Path, made_from: str) -> Table | None:
-    """The stored table, if it is whole and was made from just this; otherwise None, whatever the reason."""
+def load(path: Path, sources: str) -> Table | None:
+    """Load a stored table.
+
+    Args:
+        path: Its file.
+        sources: The fingerprint of what it must have been made from.
+
+    Returns:
+        The table; None where there is none, or it is damaged, or was made from anything else.
+    """
     try:
-        with np.load(path, allow_pickle=False) as found:
-            if str(found["made_from"]) != made_from:
+        with np.load(path, allow_pickle=False) as stored:
+            if str(stored["made_from"]) != sources:
                 return None
-            arrays = {name: found[name] for name in found.files}
+            arrays = {name: stored[name] for name in stored.files}
         classes, label, sides, flags = (arrays[name].tolist() for name in ("classes", "label", "sides", "flags"))
         boxes = [Box(classes[k], *box, *marks) for k, box, marks in zip(label, sides, flags, strict=True)]
         ends = np.cumsum(arrays["count"]).tolist()

@@ -1,4 +1,4 @@
-"""Writer of embedded data sets in VOC layout, with the truth about every drawn object beside the annotations."""
+"""Writer of the embedded data sets: VOC layout, with the truth about every drawn object beside the annotations."""
 
 import json
 import math
@@ -18,7 +18,7 @@ from PIL import Image
 from udlib.datasets.annotator import label_posterior
 from udlib.progress import track
 
-STALE_AFTER = 24 * 3600  # seconds after which a partial folder is taken to be left by a killed process
+STALE_AFTER = 24 * 3600  # seconds; a partial folder that is older was left by a killed process
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class SceneRecord:
 
 
 class _Truth:
-    """Collects what the annotations do not say."""
+    """The truth about all pictures, collected while they are written: what the annotations do not say."""
 
     def __init__(self, classes: Sequence[str]):
         self.column = {name: k for k, name in enumerate(classes)}
@@ -53,14 +53,16 @@ class _Truth:
         self.rows: list[tuple] = []
 
     def add(self, scene: SceneRecord) -> None:
+        """Add the objects and the posterior of one picture."""
         index = [self.column[item.name] for item in scene.objects]
-        seen = [item.visibility for item in scene.objects]
-        self.posterior.append(label_posterior(index, seen, len(self.column)).astype(np.float32))
+        visibility = [item.visibility for item in scene.objects]
+        self.posterior.append(label_posterior(index, visibility, len(self.column)).astype(np.float32))
         for k, item in zip(index, scene.objects):
             self.rows.append((len(self.ids), k, item.visibility, item.marked, *item.box))
         self.ids.append(scene.id)
 
     def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays of `truth.npz`, by name."""
         rows = np.array(self.rows, dtype=np.float64).reshape(-1, 8)
         return {
             "ids": np.array(self.ids),
@@ -75,7 +77,14 @@ class _Truth:
 
 
 def annotation_xml(scene: SceneRecord) -> str:
-    """One picture's annotation as VOC writes it: marked objects only, pixels counted from 1, both ends inclusive."""
+    """Write one picture's annotation as VOC does: marked objects only, pixels counted from 1, both ends inclusive.
+
+    Args:
+        scene: The picture and its objects.
+
+    Returns:
+        The XML.
+    """
     height, width = scene.image.shape[:2]
     objects = "".join(
         f"<object><name>{escape(item.name)}</name><pose>Unspecified</pose><truncated>{item.truncated:d}</truncated>"
@@ -100,16 +109,26 @@ def write_voc(
 ) -> None:
     """Write a whole VOC folder, or nothing: it is built beside `root` and takes its name when it is complete.
 
-    JPEGs have no chroma subsampling; then `ImageSets/Main/{split}.txt` and `{class}_{split}.txt` (1, 0 difficult, -1);
-    `classes.txt`; `truth.npz`: ids, classes, posterior (N, C), and for every drawn object, marked or not, object_image,
-    object_class, object_visibility, object_marked, object_box; `VERSION`: `version` and the number of images.
-    Raises FileExistsError where `root` holds anything, ValueError for unusable or repeated ids and unknown classes.
+    It holds JPEGs without chroma subsampling; annotations; `ImageSets/Main/{split}.txt` and `{class}_{split}.txt` (1, 0
+    difficult, -1); `classes.txt`; `truth.npz` with the arrays ids, classes, posterior (N, C), and for every drawn
+    object, marked or not, object_image, object_class, object_visibility, object_marked and object_box; and `VERSION`.
+
+    Args:
+        root: The folder to write.
+        splits: The pictures of each split, by its name.
+        classes: The names of the classes, in order.
+        version: What `VERSION` holds, beside the number of images of each split.
+        quality: Quality of the JPEGs.
+
+    Raises:
+        FileExistsError: `root` holds anything.
+        ValueError: An id is unusable or repeated, or a class is unknown.
     """
     root = Path(root)
     if _occupied(root):
         raise FileExistsError(f"'{root}' exists and is not empty: delete it first, or write to another folder")
-    if odd := [name for name in (*classes, *splits) if not re.fullmatch(r"[^/\\\s]([^/\\\n]*[^/\\\s])?", name)]:
-        raise ValueError(f"name {odd[0]!r} cannot be part of a file name: leave out slashes and outer spaces")
+    if unusable := [name for name in (*classes, *splits) if not re.fullmatch(r"[^/\\\s]([^/\\\n]*[^/\\\s])?", name)]:
+        raise ValueError(f"name {unusable[0]!r} cannot be part of a file name: leave out slashes and outer spaces")
     root.parent.mkdir(parents=True, exist_ok=True)
     _remove_stale(root)
     partial = Path(tempfile.mkdtemp(prefix=f".{root.name}-", suffix=".partial", dir=root.parent))
@@ -126,18 +145,19 @@ def write_voc(
 
 
 def _write_content(folder: Path, splits: Mapping, classes: Sequence[str], quality: int) -> dict[str, int]:
+    """Write everything but `VERSION`; return the number of images of each split."""
     images, annotations, sets = (folder / part for part in ("JPEGImages", "Annotations", "ImageSets/Main"))
     for part in (images, annotations, sets):
         part.mkdir(parents=True)
-    truth, counts, used = _Truth(classes), {}, set()
+    truth, counts, ids = _Truth(classes), {}, set()
     for split, records in splits.items():
         states: dict[str, dict[str, int]] = {}
         for scene in records:
-            if scene.id in used or not re.fullmatch(r"[\w.-]+", scene.id):
+            if scene.id in ids or not re.fullmatch(r"[\w.-]+", scene.id):
                 raise ValueError(f"scene id {scene.id!r} is repeated, or not made of letters, digits, '_', '-' and '.'")
             if unknown := {item.name for item in scene.objects} - truth.column.keys():
                 raise ValueError(f"scene {scene.id!r} holds {min(unknown)!r}: known classes are {', '.join(classes)}")
-            used.add(scene.id)
+            ids.add(scene.id)
             Image.fromarray(scene.image).save(f"{images}/{scene.id}.jpg", "JPEG", quality=quality, subsampling=0)
             with open(f"{annotations}/{scene.id}.xml", "wb") as file:
                 file.write(annotation_xml(scene).encode())
@@ -161,13 +181,21 @@ def _write_lines(path: Path, lines: Iterable[str]) -> None:
 
 
 def _remove_stale(root: Path) -> None:
+    """Delete the partial folders that killed processes left."""
     for path in root.parent.glob(f".{root.name}-*.partial"):
         if time.time() - path.stat().st_mtime > STALE_AFTER:
             shutil.rmtree(path, ignore_errors=True)
 
 
 def read_version(root: Path) -> dict | None:
-    """Content of the VERSION file; None where there is none, or none of ours."""
+    """Read the VERSION file of an embedded data set.
+
+    Args:
+        root: Its folder.
+
+    Returns:
+        The content; None where there is no such file, or it was not written here.
+    """
     try:
         version = json.loads((Path(root) / "VERSION").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -184,32 +212,42 @@ def ensure_voc(
     version: int,
     size: int,
 ) -> None:
-    """Make an embedded data set, unless `root` holds just this one (same name, version, size and counts).
+    """Make an embedded data set, unless `root` already holds the same one (name, version, size and counts).
 
-    `splits` maps a split to its number of scenes and a function that draws them. Raises ValueError where `root` holds
-    something else: nothing is ever overwritten.
+    Args:
+        root: Its folder.
+        splits: For each split, its number of scenes and a function that draws them.
+        classes: The names of the classes, in order.
+        name: The data set's name.
+        version: Its version.
+        size: Side of the pictures in pixels.
+
+    Raises:
+        ValueError: `root` holds something else. Nothing is ever overwritten.
     """
     root = Path(root)
-    wanted = {"generator": name, "version": version, "size": size}
-    complete = {**wanted, "counts": {split: count for split, (count, _) in splits.items()}}
+    generator = {"generator": name, "version": version, "size": size}
+    complete = {**generator, "counts": {split: count for split, (count, _) in splits.items()}}
     if not _occupied(root):
-        drawn = {split: _tracked(f"{name}: {split}", count, draw) for split, (count, draw) in splits.items()}
+        scenes = {split: _tracked(f"{name}: {split}", count, draw) for split, (count, draw) in splits.items()}
         try:
-            write_voc(root, drawn, classes, wanted)
+            write_voc(root, scenes, classes, generator)
         except OSError:
             # Another process may have finished the same folder first; its content is then ours, byte for byte.
             if read_version(root) != complete:
                 raise
-    if (found := read_version(root)) != complete:
+    if (present := read_version(root)) != complete:
         raise ValueError(
-            f"'{root}' holds {found or 'files without a VERSION'}, wanted is {complete}: "
+            f"'{root}' holds {present or 'files without a VERSION'}, wanted is {complete}: "
             "delete that folder, or choose another root"
         )
 
 
 def _tracked(description: str, count: int, draw: Callable[[], Iterable[SceneRecord]]) -> Iterator[SceneRecord]:
+    """The scenes that `draw` draws, with a progress bar."""
     yield from track(draw(), total=count, description=description)
 
 
 def _occupied(root: Path) -> bool:
+    """Whether `root` is anything but an empty folder."""
     return root.exists() and not (root.is_dir() and not any(root.iterdir()))

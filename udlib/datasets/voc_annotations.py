@@ -1,0 +1,168 @@
+"""The annotations of a folder in VOC layout: one XML file per image, read as boxes."""
+
+import difflib
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from xml.etree.ElementTree import Element, ParseError
+
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import fromstring
+from PIL import Image
+
+from udlib.datasets.base import Box
+
+REMEDY = "extract the archive again, or point root at the folder that holds VOCdevkit"
+RESTORE = "restore the file, or pass on_error='skip'"
+
+
+def annotation_path(root: Path, name: str) -> Path:
+    """Return where VOC keeps the annotation of an image.
+
+    Args:
+        root: A VOC folder.
+        name: The image's id.
+
+    Returns:
+        The XML file.
+    """
+    return root / "Annotations" / f"{name}.xml"
+
+
+def image_path(root: Path, name: str) -> Path:
+    """Return where VOC keeps the pixels of an image.
+
+    Args:
+        root: A VOC folder.
+        name: The image's id.
+
+    Returns:
+        The JPEG file.
+    """
+    return root / "JPEGImages" / f"{name}.jpg"
+
+
+def parse_annotation(path: Path) -> Element:
+    """Parse one annotation. Entity declarations are refused, since their expansion can fill the memory.
+
+    Args:
+        path: The XML file.
+
+    Returns:
+        Its root element.
+
+    Raises:
+        FileNotFoundError: The file is missing.
+        ValueError: The file is not XML, declares entities, or is not an annotation.
+    """
+    try:
+        root = fromstring(path.read_bytes())
+    except FileNotFoundError:
+        raise FileNotFoundError(f"annotation '{path}' is missing: {REMEDY}") from None
+    except DefusedXmlException as error:
+        raise ValueError(f"annotation '{path}' declares entities ({error}): refused, VOC needs none") from error
+    except (ParseError, ValueError, LookupError) as error:
+        raise ValueError(f"annotation '{path}' is not valid XML ({error}): {RESTORE}") from error
+    if root.tag != "annotation":
+        raise ValueError(f"annotation '{path}' begins with <{root.tag}>, not with <annotation>: {RESTORE}")
+    return root
+
+
+def named_objects(path: Path) -> list[Element]:
+    """Find the names of an annotation's objects.
+
+    Args:
+        path: The XML file.
+
+    Returns:
+        The elements that hold the names; none for a broken file. A broken file of another split must not stop this
+        one, and `read_boxes` names it when its own split is read.
+    """
+    try:
+        return parse_annotation(path).findall("object/name")
+    except ValueError:
+        return []
+
+
+def read_boxes(root: Path, name: str) -> list[Box]:
+    """Read the objects of one image.
+
+    VOC counts pixels from 1 and includes the last one, `Box` counts from 0 and excludes it; so xmin - 1, xmax. A box
+    that reaches over the edge is clipped to the image.
+
+    Args:
+        root: A VOC folder.
+        name: The image's id.
+
+    Returns:
+        The boxes; none for an annotation without objects, which is an image without labels.
+
+    Raises:
+        FileNotFoundError: The annotation is missing.
+        ValueError: The annotation is unusable, or a box is inverted or wholly outside the image.
+    """
+    path = annotation_path(root, name)
+    annotation = parse_annotation(path)
+    elements = annotation.findall("object")
+    if not elements:
+        return []
+    # Some tools write 0 × 0, or no size at all: then the image itself has to give it.
+    width, height = (int(_number(annotation, f"size/{side}", path, 0)) for side in ("width", "height"))
+    if width <= 0 or height <= 0:
+        width, height = _header_size(image_path(root, name))
+    return [_read_box(element, path, width, height) for element in elements]
+
+
+def _read_box(element: Element, path: Path, width: int, height: int) -> Box:
+    """One object in an image of this size."""
+    name = (element.findtext("name") or "").strip()
+    if not name:
+        raise ValueError(f"annotation '{path}' has an object without a name: give it one, or take it out")
+    xmin, ymin, xmax, ymax = (_number(element, f"bndbox/{side}", path) for side in ("xmin", "ymin", "xmax", "ymax"))
+    left, top, right, bottom = max(xmin - 1, 0.0), max(ymin - 1, 0.0), min(xmax, width), min(ymax, height)
+    if not (xmin <= xmax and ymin <= ymax and left < right and top < bottom):
+        raise ValueError(
+            f"annotation '{path}': box of {name!r} is xmin {xmin:g}, ymin {ymin:g}, xmax {xmax:g}, ymax {ymax:g} "
+            f"in an image of {width} × {height}: expected 1 ≤ xmin ≤ xmax ≤ {width} and 1 ≤ ymin ≤ ymax ≤ {height}"
+        )
+    flags = (_number(element, flag, path, 0) != 0 for flag in ("truncated", "occluded", "difficult"))
+    return Box(name, left, top, float(right), float(bottom), *flags)
+
+
+def _number(element: Element, tag: str, path: Path, default: float | None = None) -> float:
+    """The finite number at this tag; `default` where the tag is absent."""
+    text = element.findtext(tag)
+    if text is None and default is not None:
+        return default
+    try:
+        value = float(text)
+    except (TypeError, ValueError):
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"annotation '{path}' has {tag} = {text!r}: expected a number")
+    return value
+
+
+def _header_size(path: Path) -> tuple[int, int]:
+    """Width and height of an image."""
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except OSError as error:
+        raise ValueError(f"image '{path}' cannot be decoded ({error}): restore the file") from error
+
+
+def unknown_class(path: Path, name: str, classes: Sequence[str]) -> str:
+    """Write the error about a class name that is not in the list of classes.
+
+    Args:
+        path: The annotation that names it.
+        name: The unknown name.
+        classes: The known names.
+
+    Returns:
+        A sentence, with the most similar known name where there is one.
+    """
+    close = difflib.get_close_matches(name, classes, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else "pass classes= with all names of this folder"
+    return f"annotation '{path}' names the class {name!r}: known are {', '.join(classes)}; {hint}"
