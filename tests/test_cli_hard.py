@@ -19,7 +19,7 @@ from udlib.datasets.custom import Custom
 from udlib.datasets.layouts import source
 from udlib.datasets.voc import VOC
 from udlib.models import load
-from udlib.workshop import alone_in
+from udlib.workshop.folders import alone_in
 
 QUICK = ("--network", "small_narrow", "--epochs", "1", "--size", "24", "--batch", "16")
 VOC_LISTS = "VOCdevkit/VOC2007/ImageSets/Main"
@@ -139,7 +139,7 @@ def test_a_disk_without_locks_is_no_obstacle(tmp_path, monkeypatch):
 @pytest.mark.parametrize("out", ["a file/m", "a file"])
 def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_trained(folder, tmp_path, out, monkeypatch):
     (tmp_path / "a file").touch()
-    monkeypatch.setattr("udlib.workshop._train", None)
+    monkeypatch.setattr("udlib.workshop.model_folders.train", None)
     assert "a file" in refused("train", folder, "--out", tmp_path / out, *QUICK)
 
 
@@ -220,8 +220,8 @@ def test_settings_are_judged_before_any_image_is_opened(words, said, folder, tmp
     if words[0] == "distill":
         assert udlib_command("train", folder, "--out", tmp_path / "t", *QUICK)[0] == 0
         words = (*words, "--teacher", tmp_path / "t")
-    monkeypatch.setattr("udlib.workshop.open_splits", None)
-    monkeypatch.setattr("udlib.workshop.open_dataset", None)
+    monkeypatch.setattr("udlib.workshop.model_folders.open_splits", None)
+    monkeypatch.setattr("udlib.workshop.model_folders.open_dataset", None)
     assert said in refused(words[0], folder, "--out", tmp_path / "m", *QUICK, *words[1:])
     assert not (tmp_path / "m").exists()
 

@@ -12,7 +12,7 @@ from tiny_voc import CLASSES, write_tiny_voc
 
 import udlib
 from udlib.datasets.voc import VOC
-from udlib.methods.parallel.method import partitions
+from udlib.methods.parallel import partitions
 from udlib.training import loop as training
 from udlib.training.checkpoints import load_checkpoint
 

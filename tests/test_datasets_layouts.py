@@ -7,7 +7,7 @@ from trees import CLASSES, coco_tree, csv_tree, nus_tree, voc_tree
 from udlib.datasets import open_dataset
 from udlib.datasets.coco import COCO
 from udlib.datasets.custom import Custom, read_csv
-from udlib.datasets.folders import absent, chosen_by, first_repeated, held_out, inside, portion
+from udlib.datasets.folders import absent, first_repeated, held_out, inside, portion, rows_of_split
 from udlib.datasets.layouts import layout_of, source
 from udlib.datasets.nuswide import NUSWIDE
 from udlib.datasets.roots import place
@@ -177,9 +177,9 @@ def test_a_portion_is_the_first_six_bytes_of_the_hash():
 def test_train_val_and_trainval_share_out_a_training_list():
     names = [str(k) for k in range(400)]
     val = [k for k, name in enumerate(names) if held_out(name)]
-    assert chosen_by("val", names) == val and 20 < len(val) < 60
-    assert chosen_by("train", names) == [k for k in range(400) if k not in val]
-    assert chosen_by("trainval", names) == list(range(400))
+    assert rows_of_split("val", names) == val and 20 < len(val) < 60
+    assert rows_of_split("train", names) == [k for k in range(400) if k not in val]
+    assert rows_of_split("trainval", names) == list(range(400))
 
 
 def test_missing_files_are_found_in_every_folder(tmp_path):

@@ -3,8 +3,9 @@
 import pytest
 
 from udlib.course import recipes
-from udlib.course.profiles import REGIONS, SPEED, for_profile, seconds
+from udlib.course.profiles import SPEED, for_profile, seconds
 from udlib.course.store import needed, recipe
+from udlib.methods.detection.method import REGION_STEP as REGIONS
 
 FIVE = ("teacher, grid", "both", "predictions", "classifier")
 

@@ -13,7 +13,7 @@ from udlib.course.exercises.lesson_09 import (
     what_the_teachers_add,
 )
 from udlib.losses import asymmetric_loss
-from udlib.methods.parallel.method import label_affinity, parallel_loss
+from udlib.methods.parallel import label_affinity, parallel_loss
 from udlib.statistics import paired_difference
 
 CHECKS = [affinity_of_labels, chance_from_asl, scattered_answers, loss_of_psd, what_the_teachers_add]

@@ -12,15 +12,16 @@ import pytest
 import torch
 from PIL import Image
 from torchvision import models
-from udlib.methods.parallel.partitions import stored_partition
 
 from udlib.backbones import pretrained_state
-from udlib.datasets import pixels, proposals, tables
+from udlib.datasets import pixels, selective_search, tables
 from udlib.datasets.base import MultiLabelDataset, load_rgb
 from udlib.datasets.coco import read_instances
 from udlib.datasets.custom import read_csv
 from udlib.datasets.nuswide import read_labels
-from udlib.datasets.voc import parse_annotation, read_posterior, read_truth
+from udlib.datasets.voc import read_posterior, read_truth
+from udlib.datasets.voc_annotations import parse_annotation
+from udlib.methods.parallel.clustering import stored_partition
 from udlib.models import load
 from udlib.training.checkpoints import load_checkpoint
 
@@ -81,8 +82,8 @@ def picture(folder):
 
 def search(folder, content):
     dataset = picture(folder)
-    put(folder / f"{proposals._cache_name(dataset, 0)}.safetensors", content)
-    return proposals.searched(dataset, folder)
+    put(folder / f"{selective_search._cache_name(dataset, 0)}.safetensors", content)
+    return selective_search.search_proposals(dataset, folder)
 
 
 def pretrained(folder, content, monkeypatch):

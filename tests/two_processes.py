@@ -22,10 +22,9 @@ from udlib.methods.detection.method import (
 )
 from udlib.methods.detection.network import Detector
 from udlib.methods.supervised import make_network, supervised_loss
-from udlib.training import Saving
+from udlib.training import Saving, TrainingConfig, evaluate, fit, predict
 from udlib.training.batches import ArrayData
 from udlib.training.devices import make_accelerator
-from udlib.training.loop import TrainingConfig, evaluate, fit, predict
 
 CLASSES, CONFIG = (
     4,
