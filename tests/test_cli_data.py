@@ -38,8 +38,8 @@ def test_describe_counts_a_voc_folder(command, tmp_path):
 
 
 def test_an_embedded_data_set_is_described_and_checked_by_its_name(command, tmp_path, monkeypatch):
-    made = VOC(voc_tree(tmp_path / "voc", 12), "val")
-    monkeypatch.setattr(udlib.datasets, "open_dataset", lambda data, split, root: made)
+    dataset = VOC(voc_tree(tmp_path / "voc", 12), "val")
+    monkeypatch.setattr(udlib.datasets, "open_dataset", lambda data, split, root: dataset)
     code, out, _ = command("describe", "scenes", "--split", "test")
     assert code == 0 and cells(out, "images") == ["3"]
     assert command("check", "digits")[:2] == (0, "nothing is wrong\n")
@@ -68,14 +68,14 @@ def test_describe_says_what_is_missing_and_what_cannot_be_read(command, tmp_path
 
 def test_describe_refuses_what_is_not_there_in_one_line(command, tmp_path):
     root = csv_tree(tmp_path / "tree", 20)
-    for words, said in (
+    for words, message in (
         ((root, "--split", "testing"), "no image of split 'testing'"),
         (("voc2007",), "udlib data download"),
         ((tmp_path / "nowhere",), "neither a folder nor a CSV"),
         ((tmp_path,), "in no layout"),
     ):
         code, out, err = command("describe", *words)
-        assert code == 2 and out == "" and err.startswith("udlib: ") and said in err and err.count("\n") == 1
+        assert code == 2 and out == "" and err.startswith("udlib: ") and message in err and err.count("\n") == 1
 
 
 def test_check_exits_0_for_a_whole_tree_and_1_for_a_broken_one(command, tmp_path):

@@ -26,14 +26,14 @@ def tree(whole, tmp_path):
     return lambda layout: shutil.copytree(whole[layout], tmp_path / layout)
 
 
-def found(root):
+def check_tree(root):
     findings = list(check(source(root)))
     return [finding.text for finding in findings if finding.wrong], [each.text for each in findings if not each.wrong]
 
 
 @pytest.mark.parametrize("layout", MAKERS)
 def test_nothing_is_wrong_with_a_whole_tree(whole, layout):
-    assert found(whole[layout])[0] == []
+    assert check_tree(whole[layout])[0] == []
 
 
 @pytest.mark.parametrize("layout", MAKERS)
@@ -43,9 +43,9 @@ def test_every_missing_and_broken_image_is_named(tree, layout):
     first.unlink()
     second.write_bytes(second.read_bytes()[:300])
     third.write_bytes(b"")
-    wrong, _ = found(root)
+    wrong, _ = check_tree(root)
     assert len(wrong) == 3 and wrong[0] == f"image '{first}' is missing"
-    assert all(f"image '{path}' cannot be decoded" in said for path, said in zip((second, third), wrong[1:]))
+    assert all(f"image '{path}' cannot be decoded" in sentence for path, sentence in zip((second, third), wrong[1:]))
 
 
 @pytest.mark.parametrize("layout", MAKERS)
@@ -54,8 +54,10 @@ def test_one_picture_in_two_splits_under_two_names_is_worth_knowing(tree, layout
     test = {"coco": "val2014"}.get(layout, IMAGES[layout])
     first, last = sorted((root / IMAGES[layout]).iterdir())[0], sorted((root / test).iterdir())[-1]
     shutil.copy(first, last)
-    wrong, notes = found(root)
-    assert wrong == [] and [said for said in notes if "same file" in said and str(first) in said and str(last) in said]
+    wrong, notes = check_tree(root)
+    assert wrong == [] and [
+        sentence for sentence in notes if "same file" in sentence and str(first) in sentence and str(last) in sentence
+    ]
 
 
 def test_every_broken_annotation_of_voc_is_named_and_class_files_are_compared(tree):
@@ -75,11 +77,14 @@ def test_every_broken_annotation_of_voc_is_named_and_class_files_are_compared(tr
         (lists / "cat_test.txt").read_text().replace("000018 -1", "000018  0", 1).replace("000018  1", "000018 -1", 1)
     )
     (lists / "dog_val.txt").write_text("000012 maybe\n")
-    wrong, _ = found(folder)
+    wrong, _ = check_tree(folder)
     for name in ("000001", "000002", "000003", "000004"):
-        assert sum(f"{name}.xml'" in said for said in wrong) == 1
-    assert sum("'lion'" in said for said in wrong) == 1 and sum("dog_val.txt' line 1" in said for said in wrong) == 1
-    assert sum(said.startswith("000018: cat_test.txt says") for said in wrong) == 1 and len(wrong) == 6
+        assert sum(f"{name}.xml'" in sentence for sentence in wrong) == 1
+    assert (
+        sum("'lion'" in sentence for sentence in wrong) == 1
+        and sum("dog_val.txt' line 1" in sentence for sentence in wrong) == 1
+    )
+    assert sum(sentence.startswith("000018: cat_test.txt says") for sentence in wrong) == 1 and len(wrong) == 6
 
 
 def test_splits_that_share_images_are_named(tree):
@@ -89,9 +94,9 @@ def test_splits_that_share_images_are_named(tree):
     lists = folder / "ImageSets" / "Main"
     (lists / "test.txt").write_text((lists / "test.txt").read_text() + "000000\n")
     (lists / "odd.txt").write_text("000001\n000001\n")
-    wrong, _ = found(folder)
-    assert sum("share 1 image, '000000' first" in said for said in wrong) == 2  # train and trainval with test
-    assert sum("lists '000001' more than once" in said for said in wrong) == 1 and len(wrong) == 3
+    wrong, _ = check_tree(folder)
+    assert sum("share 1 image, '000000' first" in sentence for sentence in wrong) == 2  # train and trainval with test
+    assert sum("lists '000001' more than once" in sentence for sentence in wrong) == 1 and len(wrong) == 3
 
 
 def test_every_bad_entry_of_coco_is_named(tree):
@@ -104,17 +109,17 @@ def test_every_bad_entry_of_coco_is_named(tree):
     content["images"].append(content["images"][0])
     content["categories"][0]["name"] = "owl"
     path.write_text(json.dumps(content))
-    wrong, notes = found(root)
-    for said in (
+    wrong, notes = check_tree(root)
+    for sentence in (
         "category_id 99",
         "image -1, which 'images' does not list",
         "repeats the image id 100",
         "list different categories",
     ):
-        assert sum(said in text for text in wrong) == 1
+        assert sum(sentence in text for text in wrong) == 1
     assert len(wrong) == 4 and "boxes without area in 1 images (first: 100)" in notes[0]
     path.unlink()
-    wrong, _ = found(root)
+    wrong, _ = check_tree(root)
     assert len(wrong) == 1 and "no 'annotations/instances_train2014.json'" in wrong[0]
 
 
@@ -126,7 +131,7 @@ def test_images_of_coco_in_both_parts_are_named(tree):
     shutil.copy(root / "train2014" / shared["file_name"], root / "val2014")
     content["images"].append(shared)
     val.write_text(json.dumps(content))
-    assert "'trainval' and 'test' share 1 image, '100' first" in found(root)[0][0]
+    assert "'trainval' and 'test' share 1 image, '100' first" in check_tree(root)[0][0]
 
 
 def test_every_bad_list_of_nuswide_is_named(tree):
@@ -135,11 +140,11 @@ def test_every_bad_list_of_nuswide_is_named(tree):
     (labels / "Labels_cat_Test.txt").write_text("1\n")
     (labels / "Labels_dog_Test.txt").write_text("2\n" * 6)
     (labels / "Labels_cat_Train.txt").unlink()
-    wrong, _ = found(root)
+    wrong, _ = check_tree(root)
     assert len(wrong) == 3 and "has no 'Groundtruth/TrainTestLabels/Labels_cat_Train.txt'" in wrong[0]
     assert "has 1 lines" in wrong[1] and "entry 1 holds '2'" in wrong[2]
     (root / "ConceptsList" / "Concepts81.txt").write_text("")
-    assert "is empty" in found(root)[0][0]
+    assert "is empty" in check_tree(root)[0][0]
 
 
 def test_every_bad_line_of_a_csv_is_named(tree):
@@ -148,20 +153,20 @@ def test_every_bad_line_of_a_csv_is_named(tree):
     lines[3], lines[5] = lines[3].replace(",train,", ",training,"), lines[5].replace(",0", ",-1")
     lines[7] = "../" + lines[7]
     (root / "labels.csv").write_text("\n".join(lines + [lines[1]]))
-    wrong, _ = found(root)
-    assert [said.split(" line ")[1].split(":")[0] for said in wrong] == ["4", "6", "8", "26"]
+    wrong, _ = check_tree(root)
+    assert [sentence.split(" line ")[1].split(":")[0] for sentence in wrong] == ["4", "6", "8", "26"]
     (root / "labels.csv").write_text("\n".join(line for line in lines[:3]))
-    wrong, notes = found(root)
-    assert sum("no image of split" in said for said in wrong) == 1
-    assert any("no image of split 'test': a model can be trained" in said for said in notes)
+    wrong, notes = check_tree(root)
+    assert sum("no image of split" in sentence for sentence in wrong) == 1
+    assert any("no image of split 'test': a model can be trained" in sentence for sentence in notes)
     (root / "labels.csv").write_text("file,split,cat,dog\n0000.jpg,train,1,0\n0001.jpg,val,1,1\n0002.jpg,test,0,1\n")
-    assert found(root) == ([], ["split 'train' has no image with dog", "split 'test' has no image with cat"])
+    assert check_tree(root) == ([], ["split 'train' has no image with dog", "split 'test' has no image with cat"])
 
 
 def test_after_an_interruption_the_rest_is_not_decoded(whole, monkeypatch):
-    seen = []
+    decoded = []
     monkeypatch.setattr(checks.os, "cpu_count", lambda: 1)
-    monkeypatch.setattr(checks, "load_rgb", lambda path: seen.append(path))
+    monkeypatch.setattr(checks, "load_rgb", lambda path: decoded.append(path))
 
     class Interrupted:
         def __init__(self, results, **_):
@@ -174,4 +179,4 @@ def test_after_an_interruption_the_rest_is_not_decoded(whole, monkeypatch):
     monkeypatch.setattr(checks, "track", lambda rows, **options: Interrupted(rows) if "total" in options else rows)
     with pytest.raises(KeyboardInterrupt):
         list(check(source(whole["csv"])))
-    assert len(seen) <= 24
+    assert len(decoded) <= 24

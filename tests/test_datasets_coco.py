@@ -36,13 +36,13 @@ def write(root, ids=(1, 2, 3), annotations=(), part="val", **more):
 
 
 def test_labels_and_boxes_equal_what_the_pictures_show(tmp_path):
-    found = pictures(40)
+    shown = pictures(40)
     data = COCO(coco_tree(tmp_path, 40), "test")
     rows = parts(40)["test"]
     assert data.classes == CLASSES and data.ids == [str(100 + i) for i in rows] and not data.difficult.any()
     for row, i in enumerate(rows):
-        assert data.targets[row].nonzero().flatten().tolist() == list(found[i].labels)
-        assert len(data.boxes(row)) == len(found[i].labels) and data.image_size(row) == (24, 16)
+        assert data.targets[row].nonzero().flatten().tolist() == list(shown[i].labels)
+        assert len(data.boxes(row)) == len(shown[i].labels) and data.image_size(row) == (24, 16)
     image, target, _ = data[0]
     assert image.size == (24, 16) and target.dtype == torch.float32
 
@@ -207,10 +207,10 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize("changes, said", WRONG, ids=[said[:40] for _, said in WRONG])
-def test_a_bad_entry_is_named_with_its_place(tmp_path, changes, said):
+@pytest.mark.parametrize("changes, message", WRONG, ids=[message[:40] for _, message in WRONG])
+def test_a_bad_entry_is_named_with_its_place(tmp_path, changes, message):
     path = write(tmp_path, **changes)
-    with pytest.raises(ValueError, match=said) as caught:
+    with pytest.raises(ValueError, match=message) as caught:
         COCO(tmp_path, "test")
     assert str(path) in str(caught.value)
 
@@ -221,7 +221,7 @@ def test_all_problems_are_collected_on_request(tmp_path):
     )
     problems = []
     table = read_instances(path, problems.append)
-    assert len(problems) == 3 and [re.search(r"id (\d)", said)[1] for said in problems] == ["1", "3", "4"]
+    assert len(problems) == 3 and [re.search(r"id (\d)", message)[1] for message in problems] == ["1", "3", "4"]
     assert [len(boxes) for boxes in table.objects] == [1, 0, 0] and table.ids == ["1", "2", "3"]
 
 

@@ -20,12 +20,12 @@ def write(folder, text):
 
 @pytest.mark.parametrize("form", ["columns", "labels"])
 def test_both_forms_say_what_the_pictures_show(tmp_path, form):
-    found = pictures(20)
+    shown = pictures(20)
     root = csv_tree(tmp_path, 20, form=form)
     for split, rows in parts(20).items():
         data = Custom(root, split)
         assert data.classes == CLASSES and data.ids == [f"{i:04d}.jpg" for i in rows]
-        assert [row.nonzero().flatten().tolist() for row in data.targets] == [list(found[i].labels) for i in rows]
+        assert [row.nonzero().flatten().tolist() for row in data.targets] == [list(shown[i].labels) for i in rows]
         assert not data.difficult.any() and data.image_size(0) == (24, 16)
     assert len(Custom(root, "trainval")) == len(Custom(root / "labels.csv", "trainval")) == 15
 
@@ -103,10 +103,10 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize("text, said", WRONG, ids=[said[:40] for _, said in WRONG])
-def test_a_bad_csv_is_refused_with_its_line(folder, text, said):
+@pytest.mark.parametrize("text, message", WRONG, ids=[message[:40] for _, message in WRONG])
+def test_a_bad_csv_is_refused_with_its_line(folder, text, message):
     path = write(folder, text)
-    with pytest.raises(ValueError, match=said) as caught:
+    with pytest.raises(ValueError, match=message) as caught:
         Custom(folder, "train")
     assert str(path) in str(caught.value)
 

@@ -16,11 +16,11 @@ def tree(tmp_path):
 
 
 def test_labels_equal_what_the_pictures_show(whole):
-    data, found = NUSWIDE(whole, "test"), pictures(40)
+    data, shown = NUSWIDE(whole, "test"), pictures(40)
     assert data.classes == CLASSES and not data.difficult.any() and data.objects == [()] * 10
     assert data.ids[:2] == ["zebra/0030_7030", "actor/0031_7031"] and data.image_size(0) == (24, 16)
     for row, i in enumerate(parts(40)["test"]):
-        assert data.targets[row].nonzero().flatten().tolist() == list(found[i].labels)
+        assert data.targets[row].nonzero().flatten().tolist() == list(shown[i].labels)
 
 
 def test_val_is_held_out_of_the_training_list(whole):
@@ -74,10 +74,10 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize("name, content, said", WRONG, ids=[said[:30] for *_, said in WRONG])
-def test_a_bad_list_is_refused_by_name(tree, name, content, said):
+@pytest.mark.parametrize("name, content, message", WRONG, ids=[message[:30] for *_, message in WRONG])
+def test_a_bad_list_is_refused_by_name(tree, name, content, message):
     (tree / name).write_text(content)
-    with pytest.raises(ValueError, match=said) as caught:
+    with pytest.raises(ValueError, match=message) as caught:
         NUSWIDE(tree, "test")
     assert str(tree / name) in str(caught.value)
 

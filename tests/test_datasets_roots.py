@@ -100,20 +100,20 @@ def test_voc_2012_is_tested_on_its_validation_images_since_its_test_labels_are_s
 
 
 def test_recipes_and_keys_know_names_only_and_a_fingerprint_knows_the_labels(devkit):
-    chosen = recipe(data="tree")
+    tree_recipe = recipe(data="tree")
     place("tree", devkit / "VOC2007")
-    assert chosen.key == recipe(data="tree").key and str(devkit) not in str(chosen)
-    first = fingerprint(chosen)
-    assert len(first) == 12 and fingerprint(chosen.but(seed=1, size=32)) == first, "labels, not pixels or seeds"
-    assert fingerprint(chosen.but(limit=5)) != first
+    assert tree_recipe.key == recipe(data="tree").key and str(devkit) not in str(tree_recipe)
+    first = fingerprint(tree_recipe)
+    assert len(first) == 12 and fingerprint(tree_recipe.but(seed=1, size=32)) == first, "labels, not pixels or seeds"
+    assert fingerprint(tree_recipe.but(limit=5)) != first
 
 
 def test_another_folder_under_a_name_is_opened_and_not_the_one_before(devkit, tmp_path):
-    chosen = recipe(data="tree")
+    tree_recipe = recipe(data="tree")
     place("tree", devkit / "VOC2007")
-    first = fingerprint(chosen)
+    first = fingerprint(tree_recipe)
     other = voc_tree(tmp_path / "other", 20, seed=3)
     place("tree", other / "VOCdevkit" / "VOC2007")
-    assert fingerprint(chosen) != first
+    assert fingerprint(tree_recipe) != first
     place("tree", devkit / "VOC2007")
-    assert fingerprint(chosen) == first
+    assert fingerprint(tree_recipe) == first

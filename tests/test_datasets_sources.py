@@ -21,17 +21,17 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.files, self.asked, self.cut, self.ranges = {}, [], None, True
+        self.files, self.requested, self.cut, self.ranges = {}, [], None, True
 
 
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         content = self.server.files.get(self.path[1:])
-        asked = self.headers.get("Range")
-        self.server.asked.append(asked)
+        requested = self.headers.get("Range")
+        self.server.requested.append(requested)
         if content is None:
             return self.send_error(404)
-        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and self.server.ranges else 0
+        start = int(requested.removeprefix("bytes=").rstrip("-")) if requested and self.server.ranges else 0
         if start >= len(content):
             return self.send_error(416)
         self.send_response(206 if start else 200)
@@ -48,13 +48,13 @@ class Handler(BaseHTTPRequestHandler):
 def server(monkeypatch):
     monkeypatch.setenv("UDLIB_PROGRESS", "0")
     monkeypatch.setenv("no_proxy", "*")
-    found = Server()
-    thread = threading.Thread(target=found.serve_forever, kwargs={"poll_interval": 0.01})
+    running = Server()
+    thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
-    yield found
-    found.shutdown()
+    yield running
+    running.shutdown()
     thread.join()
-    found.server_close()
+    running.server_close()
 
 
 def packed(folder, keep):
@@ -77,12 +77,12 @@ def voc2007(server, tmp_path):
         "test": lambda name: name.stem in test or name.stem.endswith("test"),
         "trainval": lambda name: name.stem not in test and not name.stem.endswith("test"),
     }
-    found = []
-    for split, wanted in keep.items():
+    parts = []
+    for split, belongs in keep.items():
         name = f"VOC{split}.tar"
-        server.files[name] = packed(tree, wanted)
-        found.append(archive(server, name, split))
-    return found
+        server.files[name] = packed(tree, belongs)
+        parts.append(archive(server, name, split))
+    return parts
 
 
 def archive(server, name, split="trainval"):
@@ -103,28 +103,28 @@ def test_the_archives_are_torchvisions():
 def test_both_archives_land_in_one_vocdevkit_and_a_second_call_fetches_nothing(server, voc2007, tmp_path):
     root = tmp_path / "data" / "voc2007"
     steps = list(download(root, voc2007))
-    assert [step for step in steps if "extracted" in step] and len(server.asked) == 2
+    assert [step for step in steps if "extracted" in step] and len(server.requested) == 2
     assert len(VOC(root, "trainval")) == 15 and len(VOC(root, "test", year=2007)) == 5
     assert VOC(root, "trainval").check() == VOC(root, "test").check() == []
     assert sorted(path.name for path in root.iterdir()) == ["VOCdevkit", "VOCtest.tar", "VOCtrainval.tar"]
     assert all("all extracted already" in step or "checksum" in step for step in download(root, voc2007))
-    for found in voc2007:
-        (root / found.filename).unlink()
+    for part in voc2007:
+        (root / part.filename).unlink()
     assert list(download(root, voc2007)) == [
         "test of VOC2007: complete already",
         "trainval of VOC2007: complete already",
     ]
-    assert len(server.asked) == 2
+    assert len(server.requested) == 2
 
 
 def test_half_a_download_goes_on_where_it_stopped(server, voc2007, tmp_path):
-    found, whole = voc2007[1], server.files["VOCtrainval.tar"]
+    part, whole = voc2007[1], server.files["VOCtrainval.tar"]
     server.cut = len(whole) // 2
     with pytest.raises(OSError, match=f"stopped after {len(whole) // 2:,} of {len(whole):,} bytes: run this again"):
-        fetch(found, tmp_path)
+        fetch(part, tmp_path)
     assert not (tmp_path / "VOCtrainval.tar").exists()
-    assert fetch(found, tmp_path).read_bytes() == whole
-    assert server.asked == [None, f"bytes={len(whole) // 2}-"] and not list(tmp_path.glob("*.part"))
+    assert fetch(part, tmp_path).read_bytes() == whole
+    assert server.requested == [None, f"bytes={len(whole) // 2}-"] and not list(tmp_path.glob("*.part"))
 
 
 def test_a_server_without_ranges_sends_all_again(server, voc2007, tmp_path):
@@ -144,22 +144,22 @@ def test_a_part_that_is_whole_already_is_only_checked(server, voc2007, tmp_path)
 
 
 def test_a_wrong_checksum_names_both_and_is_not_kept(server, voc2007, tmp_path):
-    found, whole = voc2007[1], server.files["VOCtrainval.tar"]
+    part, whole = voc2007[1], server.files["VOCtrainval.tar"]
     server.files["VOCtrainval.tar"] = whole[:-1] + b"!"
-    with pytest.raises(ValueError, match=f"came with the MD5 .*, expected {found.md5}: what came is deleted"):
-        list(download(tmp_path / "new", [found]))
+    with pytest.raises(ValueError, match=f"came with the MD5 .*, expected {part.md5}: what came is deleted"):
+        list(download(tmp_path / "new", [part]))
     assert list((tmp_path / "new").iterdir()) == []
     (tmp_path / "VOCtrainval.tar").write_bytes(whole[:-1])
-    with pytest.raises(ValueError, match=f"has the MD5 .*, expected {found.md5}: it is half a download"):
-        list(download(tmp_path, [found]))
+    with pytest.raises(ValueError, match=f"has the MD5 .*, expected {part.md5}: it is half a download"):
+        list(download(tmp_path, [part]))
 
 
 def test_an_absent_file_or_server_is_named(server, tmp_path):
     server.files["a.tar"] = b"a"
-    found = archive(server, "a.tar")
+    part = archive(server, "a.tar")
     del server.files["a.tar"]
     with pytest.raises(OSError, match="cannot download 'http://.*/a.tar' .404 Not Found.: run this again .*browser"):
-        fetch(found, tmp_path)
+        fetch(part, tmp_path)
     gone = Archive("file:///nowhere/a.tar", "a.tar", "", 2007, "test")
     with pytest.raises(OSError, match="download of 'file:///nowhere/a.tar' stopped"):
         fetch(gone, tmp_path)
@@ -177,7 +177,7 @@ def test_a_full_disk_is_told_before_anything_is_written(server, voc2007, tmp_pat
 
 
 def test_an_interrupted_extraction_is_completed(server, voc2007, tmp_path, monkeypatch):
-    root, found = tmp_path / "root", voc2007[1]
+    root, part = tmp_path / "root", voc2007[1]
     written, one = [], tarfile.TarFile.extract
 
     def interrupted(tar, member, *args, **kwargs):
@@ -189,13 +189,13 @@ def test_an_interrupted_extraction_is_completed(server, voc2007, tmp_path, monke
     with monkeypatch.context() as patch:
         patch.setattr(tarfile.TarFile, "extract", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            list(download(root, [found]))
-    assert not is_complete(root, found)
+            list(download(root, [part]))
+    assert not is_complete(root, part)
     last = root / written[-1]
     last.write_bytes(last.read_bytes()[:-1])  # cut off in the middle
-    steps = list(download(root, [found]))
-    assert len(server.asked) == 1 and len(VOC(root, "trainval")) == 15 and last.stat().st_size
-    with tarfile.open(root / found.filename) as tar:
+    steps = list(download(root, [part]))
+    assert len(server.requested) == 1 and len(VOC(root, "trainval")) == 15 and last.stat().st_size
+    with tarfile.open(root / part.filename) as tar:
         files = sum(member.isfile() for member in tar)
     assert f"{files - 19} files extracted" in steps[-1]
 

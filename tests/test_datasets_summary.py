@@ -9,29 +9,30 @@ DIFFICULT = torch.tensor([[1, 0, 0], [0, 0, 0], [0, 0, 0], [1, 1, 0]], dtype=tor
 
 
 def test_labels_are_counted():
-    found = label_statistics(TARGETS, DIFFICULT)
-    assert found == Labels(4, {0: 1, 1: 1, 2: 2}, [3, 2, 0], [2, 1, 0], 2)
-    assert found.mean == 5 / 4 and found.unlabelled == 1
+    summary = label_statistics(TARGETS, DIFFICULT)
+    assert summary == Labels(4, {0: 1, 1: 1, 2: 2}, [3, 2, 0], [2, 1, 0], 2)
+    assert summary.mean == 5 / 4 and summary.unlabelled == 1
 
 
 def test_counts_equal_a_literal_loop():
     draw = np.random.default_rng(0)
     targets = torch.from_numpy((draw.random((50, 7)) < 0.3).astype(np.uint8))
     difficult = torch.from_numpy(draw.random((50, 7)) < 0.3) & targets.bool()
-    found = label_statistics(targets, difficult)
+    summary = label_statistics(targets, difficult)
     for k in range(7):
-        assert found.positives[k] == sum(int(targets[i, k]) for i in range(50))
-        assert found.difficult[k] == sum(bool(difficult[i, k]) for i in range(50))
+        assert summary.positives[k] == sum(int(targets[i, k]) for i in range(50))
+        assert summary.difficult[k] == sum(bool(difficult[i, k]) for i in range(50))
     counts = [sum(int(targets[i, k]) for k in range(7)) for i in range(50)]
     assert (
-        found.labels_per_image == {n: counts.count(n) for n in sorted(set(counts))} and sum(counts) / 50 == found.mean
+        summary.labels_per_image == {n: counts.count(n) for n in sorted(set(counts))}
+        and sum(counts) / 50 == summary.mean
     )
-    assert found.difficult_images == sum(any(difficult[i, k] for k in range(7)) for i in range(50))
+    assert summary.difficult_images == sum(any(difficult[i, k] for k in range(7)) for i in range(50))
 
 
 def test_no_images_have_no_mean():
-    found = label_statistics(torch.zeros(0, 3), torch.zeros(0, 3, dtype=torch.bool))
-    assert found.images == found.unlabelled == 0 and np.isnan(found.mean) and found.positives == [0, 0, 0]
+    summary = label_statistics(torch.zeros(0, 3), torch.zeros(0, 3, dtype=torch.bool))
+    assert summary.images == summary.unlabelled == 0 and np.isnan(summary.mean) and summary.positives == [0, 0, 0]
     with pytest.raises(ValueError, match=r"targets \(4, 3\) and difficult \(4, 2\)"):
         label_statistics(TARGETS, DIFFICULT[:, :2])
     with pytest.raises(ValueError, match=r"expected one shape \(N, C\)"):
@@ -39,20 +40,20 @@ def test_no_images_have_no_mean():
 
 
 def test_sizes_are_ranges_medians_and_the_commonest():
-    found = size_statistics([(10, 4), (30, 2), (20, 2), (20, 2)])
-    assert found.width == (10, 20, 30) and found.height == (2, 2, 4)
-    assert found.commonest == (20, 2) and found.share == 0.5
+    summary = size_statistics([(10, 4), (30, 2), (20, 2), (20, 2)])
+    assert summary.width == (10, 20, 30) and summary.height == (2, 2, 4)
+    assert summary.commonest == (20, 2) and summary.share == 0.5
     assert size_statistics(iter([(10, 4), (13, 4)])).width == (10, 11.5, 13)
     with pytest.raises(ValueError, match="no sizes"):
         size_statistics([])
 
 
 def test_the_table_has_a_row_per_split_and_class():
-    found = class_table(
+    summary = class_table(
         {"train": label_statistics(TARGETS, DIFFICULT), "test": label_statistics(TARGETS[:1], DIFFICULT[:1])},
         ["cat", "dog", "owl"],
     )
-    assert found.values.tolist() == [
+    assert summary.values.tolist() == [
         ["train", "cat", 4, 3, 2, 0.75],
         ["train", "dog", 4, 2, 1, 0.5],
         ["train", "owl", 4, 0, 0, 0.0],

@@ -87,10 +87,10 @@ def test_another_list_another_root_and_another_format_are_other_tables(cache, tm
     names = root / "VOCdevkit" / "VOC2007" / "ImageSets" / "Main" / "train.txt"
     ids = VOC(root, "train").ids
     names.write_text("".join(f"{name}\n" for name in ids[::-1]))
-    found = VOC(root, "train")
-    assert found.ids == ids[::-1] and len(found.boxes(3)) == 6
+    data = VOC(root, "train")
+    assert data.ids == ids[::-1] and len(data.boxes(3)) == 6
     other = voc_tree(tmp_path / "other", 8, seed=1)
-    assert content(VOC(other, "train"))[3] != content(found)[3] and len(list(cache.iterdir())) == 2
+    assert content(VOC(other, "train"))[3] != content(data)[3] and len(list(cache.iterdir())) == 2
     file = root / "VOCdevkit" / "VOC2007" / "ImageSets" / "Main" / "train.txt"
     assert tables.fingerprint([file]) != tables.fingerprint([file], version=tables.FORMAT + 1)
 
@@ -174,11 +174,11 @@ def test_small_sets_leave_no_file(tmp_path, monkeypatch):
 
 def test_two_that_build_one_table_at_once_both_get_it_right(cache, tmp_path):
     root = voc_tree(tmp_path / "voc", 16)
-    found, failed = [], []
+    results, failed = [], []
 
     def read():
         try:
-            found.append(content(VOC(root, "train")))
+            results.append(content(VOC(root, "train")))
         except Exception as error:
             failed.append(error)
 
@@ -189,5 +189,5 @@ def test_two_that_build_one_table_at_once_both_get_it_right(cache, tmp_path):
             thread.start()
         for thread in threads:
             thread.join()
-    assert failed == [] and len(found) == 4 and all(one == found[0] for one in found)
-    assert len(list(cache.iterdir())) == 1 and content(VOC(root, "train")) == found[0]
+    assert failed == [] and len(results) == 4 and all(one == results[0] for one in results)
+    assert len(list(cache.iterdir())) == 1 and content(VOC(root, "train")) == results[0]

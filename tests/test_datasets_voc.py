@@ -118,7 +118,7 @@ OUTSIDE = '<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/hostname">]><annotation>&
 
 
 @pytest.mark.parametrize(
-    "xml, said",
+    "xml, message",
     [
         ("<annotation><object>", "not valid XML"),
         ("", "not valid XML"),
@@ -135,14 +135,14 @@ OUTSIDE = '<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/hostname">]><annotation>&
         (annotation(object_xml("dog", (-9, 1, 0, 8))), "image of 20 × 10"),
     ],
 )
-def test_a_bad_annotation_names_its_file_and_can_be_skipped(tree, xml, said):
+def test_a_bad_annotation_names_its_file_and_can_be_skipped(tree, xml, message):
     path = tree / "Annotations" / "000002.xml"
     path.write_text(xml, encoding="utf-8")
-    refused(lambda: VOC(tree, "train"), path, said)
+    refused(lambda: VOC(tree, "train"), path, message)
     data = VOC(tree, "train", on_error="skip")
     assert data.ids == ["000001", "000003", "000004"] and len(data.targets) == 3
     [(name, reason)] = data.skipped
-    assert name == "000002" and said in reason
+    assert name == "000002" and message in reason
 
 
 def test_a_box_over_the_edge_is_clipped_to_the_image(tmp_path):
@@ -223,13 +223,13 @@ def test_windows_line_ends_and_blank_lines_do_no_harm(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content, said",
+    "content, message",
     [("", "is empty"), ("\n \n", "is empty"), ("a\nb\na\n", "'a' more than once"), ("a -1\n", "'a -1'")],
 )
-def test_a_bad_split_file_is_refused(tmp_path, content, said):
+def test_a_bad_split_file_is_refused(tmp_path, content, message):
     root = make_tree(tmp_path, {"a": annotation(), "b": annotation()})
     (root / "ImageSets" / "Main" / "train.txt").write_text(content)
-    refused(lambda: VOC(root, "train"), root / "ImageSets" / "Main" / "train.txt", said)
+    refused(lambda: VOC(root, "train"), root / "ImageSets" / "Main" / "train.txt", message)
 
 
 def test_check_reports_where_class_files_and_annotations_disagree(tree):

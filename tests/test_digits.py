@@ -31,10 +31,10 @@ def test_a_picture_depends_on_its_number_and_split_alone():
 
 
 def test_no_glyph_serves_two_splits_and_none_is_lost():
-    seen = [{(k, g.tobytes()) for k in range(10) for g in glyphs(split)[k]} for split in SPLITS]
-    assert not (seen[0] & seen[1] or seen[0] & seen[2] or seen[1] & seen[2])
+    glyph_sets = [{(k, g.tobytes()) for k in range(10) for g in glyphs(split)[k]} for split in SPLITS]
+    assert not (glyph_sets[0] & glyph_sets[1] or glyph_sets[0] & glyph_sets[2] or glyph_sets[1] & glyph_sets[2])
     everything = {(k, image.tobytes()) for k, image in zip(*_scans())}
-    assert set.union(*seen) == everything
+    assert set.union(*glyph_sets) == everything
     assert sum(len(glyphs(split)[k]) for split in SPLITS for k in range(10)) == 1797
 
 
@@ -65,13 +65,13 @@ def test_the_posterior_is_how_often_the_label_appears_under_many_annotators(root
     data = digits("train", root=root, counts=COUNTS)
     for i in range(5):
         mine = truth["object_image"] == i
-        index, seen = truth["object_class"][mine], truth["object_visibility"][mine]
-        marks = annotate(np.broadcast_to(seen, (rounds, len(seen))), rng)
+        index, visibilities = truth["object_class"][mine], truth["object_visibility"][mine]
+        marks = annotate(np.broadcast_to(visibilities, (rounds, len(visibilities))), rng)
         labels = np.stack([marks[:, index == k].any(1) for k in range(10)], axis=1)
         posterior = data.posterior[i].numpy().astype(float)
         for hits, chance in zip(labels.sum(0), posterior):
             assert binomtest(int(hits), rounds, chance).pvalue > 1e-6
-        assert np.allclose(posterior, label_posterior(index, seen, 10), atol=1e-6)
+        assert np.allclose(posterior, label_posterior(index, visibilities, 10), atol=1e-6)
 
 
 def test_labels_do_not_depend_on_the_size_and_boxes_scale_with_it():

@@ -47,13 +47,17 @@ def held(cache):
 
 
 def test_the_file_holds_what_to_memory_gives_and_is_made_once(data, cache, monkeypatch):
-    found = decoded(data, SIZE, cache)
-    assert found.dtype == torch.uint8 and torch.equal(found, to_memory(data, SIZE)) and held(cache) == [".uint8"]
+    pixels_on_disk = decoded(data, SIZE, cache)
+    assert (
+        pixels_on_disk.dtype == torch.uint8
+        and torch.equal(pixels_on_disk, to_memory(data, SIZE))
+        and held(cache) == [".uint8"]
+    )
     monkeypatch.setattr(pixels, "_build", None)
-    assert torch.equal(decoded(data, SIZE, cache, workers=3), found)
-    for images in (found, to_memory(data, SIZE)):
+    assert torch.equal(decoded(data, SIZE, cache, workers=3), pixels_on_disk)
+    for images in (pixels_on_disk, to_memory(data, SIZE)):
         assert images.is_contiguous(memory_format=torch.channels_last), "a pixel's three colours lie side by side"
-    assert ArrayData(found, data.targets).images is found
+    assert ArrayData(pixels_on_disk, data.targets).images is pixels_on_disk
 
 
 def test_writing_into_the_tensor_leaves_the_file_alone(data, cache):
@@ -90,9 +94,9 @@ def test_what_an_interrupted_call_has_written_is_not_decoded_again(data, cache, 
     (partial,) = cache.glob("*.partial")
     assert partial.stat().st_size == 4 * 3 * SIZE**2
     partial.write_bytes(partial.read_bytes() + b"half an image")
-    asked = []
-    monkeypatch.setattr(type(data), "image", lambda self, i: asked.append(i) or whole(self, i))
-    assert torch.equal(decoded(data, SIZE, cache), right) and sorted(asked) == [4, 5, 6, 7, 8]
+    requested = []
+    monkeypatch.setattr(type(data), "image", lambda self, i: requested.append(i) or whole(self, i))
+    assert torch.equal(decoded(data, SIZE, cache), right) and sorted(requested) == [4, 5, 6, 7, 8]
     assert held(cache) == [".uint8"]
 
 

@@ -28,13 +28,13 @@ def images(tmp_path):
     return MultiLabelDataset(("cup", "boat"), ["a", "b", "c"], paths, objects)
 
 
-def opencv(rectangles, seen=None):
+def opencv(rectangles, searched_images=None):
     """A module that stands in for OpenCV's selective search and finds these x, y, width, height."""
 
     class Search:
         def setBaseImage(self, image):
-            if seen is not None:
-                seen.append(image)
+            if searched_images is not None:
+                searched_images.append(image)
 
         def switchToSelectiveSearchFast(self):
             self.fast = True
@@ -48,53 +48,53 @@ def opencv(rectangles, seen=None):
 
 
 def test_a_grid_of_two_scales_by_hand():
-    found = grid([1, 2]).tolist()
-    assert found[0] == [0, 0, 1, 1]
-    assert found[1:] == [[x, y, x + 0.5, y + 0.5] for y in (0, 0.25, 0.5) for x in (0, 0.25, 0.5)]
+    regions = grid([1, 2]).tolist()
+    assert regions[0] == [0, 0, 1, 1]
+    assert regions[1:] == [[x, y, x + 0.5, y + 0.5] for y in (0, 0.25, 0.5) for x in (0, 0.25, 0.5)]
     assert len(grid()) == sum((2 * n - 1) ** 2 for n in DIVISIONS)
 
 
 def test_a_mirrored_grid_is_the_same_grid():
-    found = grid_proposals(1).of(torch.tensor([0]))
-    mirrored = found.mirrored(torch.tensor([True])).boxes
+    regions = grid_proposals(1).of(torch.tensor([0]))
+    mirrored = regions.mirrored(torch.tensor([True])).boxes
     assert {tuple(box) for box in mirrored.mul(48).round().tolist()} == {
-        tuple(box) for box in found.boxes.mul(48).round().tolist()
+        tuple(box) for box in regions.boxes.mul(48).round().tolist()
     }
 
 
 def test_a_grid_is_stored_once_for_any_number_of_images():
-    found = grid_proposals(5, [2])
-    assert len(found) == 5 and found.boxes.shape == (9, 4) and found.shared
-    of = found.of(torch.tensor([4, 0]))
+    regions = grid_proposals(5, [2])
+    assert len(regions) == 5 and regions.boxes.shape == (9, 4) and regions.shared
+    of = regions.of(torch.tensor([4, 0]))
     assert (
-        torch.equal(of.boxes, found.boxes.repeat(2, 1))
+        torch.equal(of.boxes, regions.boxes.repeat(2, 1))
         and of.image.tolist() == [0] * 9 + [1] * 9
         and (of.scores == 1).all()
     )
 
 
 def test_a_batch_has_the_boxes_of_its_rows_in_their_order():
-    found = Proposals.of_images(
+    regions = Proposals.of_images(
         [torch.tensor([[0, 0, 0.1, k / 10]] * k) for k in (1, 2, 3)], [torch.full((k,), float(k)) for k in (1, 2, 3)]
     )
-    of = found.of(torch.tensor([2, 0, 2]))
+    of = regions.of(torch.tensor([2, 0, 2]))
     assert of.image.tolist() == [0, 0, 0, 1, 2, 2, 2] and of.scores.tolist() == [3, 3, 3, 1, 3, 3, 3]
     torch.testing.assert_close(of.boxes[:, 3], of.scores / 10)
-    assert not found.shared and len(found) == 3
+    assert not regions.shared and len(regions) == 3
 
 
 def test_boxes_of_mirrored_images_are_mirrored_and_those_of_others_stay():
-    found = Proposals.of_images([torch.tensor([[0.0, 0.1, 0.25, 0.5]])] * 2).of(torch.tensor([0, 1]))
-    once = found.mirrored(torch.tensor([False, True]))
-    assert once.boxes.tolist() == [found.boxes[0].tolist(), pytest.approx([0.75, 0.1, 1.0, 0.5])]
-    torch.testing.assert_close(once.mirrored(torch.tensor([False, True])).boxes, found.boxes)
+    regions = Proposals.of_images([torch.tensor([[0.0, 0.1, 0.25, 0.5]])] * 2).of(torch.tensor([0, 1]))
+    once = regions.mirrored(torch.tensor([False, True]))
+    assert once.boxes.tolist() == [regions.boxes[0].tolist(), pytest.approx([0.75, 0.1, 1.0, 0.5])]
+    torch.testing.assert_close(once.mirrored(torch.tensor([False, True])).boxes, regions.boxes)
 
 
 def test_annotated_boxes_are_cut_at_the_edge_and_an_image_without_objects_is_one_box(images):
-    found = proposals(images, "boxes")
-    assert found.counts.tolist() == [2, 1, 1]
+    regions = proposals(images, "boxes")
+    assert regions.counts.tolist() == [2, 1, 1]
     torch.testing.assert_close(
-        found.boxes, torch.tensor([[0, 0, 0.25, 0.5], [0.5, 0.25, 1, 1], [0, 0, 1, 1], [0, 0.5, 0.25, 1]])
+        regions.boxes, torch.tensor([[0, 0, 0.25, 0.5], [0.5, 0.25, 1, 1], [0, 0, 1, 1], [0, 0.5, 0.25, 1]])
     )
     assert annotated(images, 1).shape == (0, 4)
 
@@ -151,26 +151,30 @@ def test_an_unknown_kind_and_boxes_of_nothing_are_refused(images):
 
 
 def test_selective_search_keeps_each_box_of_some_size_once_the_largest_first(monkeypatch):
-    seen = []
+    searched_images = []
     monkeypatch.setitem(
         sys.modules,
         "cv2",
-        opencv([(0, 0, 4, 4), (0, 0, 40, 20), (10, 5, 20, 10), (0, 0, 4, 4), (3, 3, 1, 9), (0, 0, 9, 1)], seen),
+        opencv(
+            [(0, 0, 4, 4), (0, 0, 40, 20), (10, 5, 20, 10), (0, 0, 4, 4), (3, 3, 1, 9), (0, 0, 9, 1)], searched_images
+        ),
     )
     image = np.zeros((20, 40, 3), np.uint8)
     image[..., 0] = 255
-    found = selective_search(image)
-    torch.testing.assert_close(found, torch.tensor([[0, 0, 1, 1], [0.25, 0.25, 0.75, 0.75], [0, 0, 0.1, 0.2]]))
-    assert (seen[0][..., 2] == 255).all() and not seen[0][..., 0].any(), "OpenCV has blue first"
+    regions = selective_search(image)
+    torch.testing.assert_close(regions, torch.tensor([[0, 0, 1, 1], [0.25, 0.25, 0.75, 0.75], [0, 0, 0.1, 0.2]]))
+    assert (searched_images[0][..., 2] == 255).all() and not searched_images[0][..., 0].any(), "OpenCV has blue first"
 
 
 def test_of_too_many_boxes_some_are_taken_evenly_whatever_the_order_opencv_has_them_in(monkeypatch):
     boxes = [(0, 0, 4 + k % 20, 2 + k // 20) for k in range(300)]
     monkeypatch.setitem(sys.modules, "cv2", opencv(boxes))
-    found = selective_search(np.zeros((20, 40, 3), np.uint8))
+    regions = selective_search(np.zeros((20, 40, 3), np.uint8))
     monkeypatch.setitem(sys.modules, "cv2", opencv(boxes[::-1]))
-    assert len(found) == search_module.MOST and torch.equal(found, selective_search(np.zeros((20, 40, 3), np.uint8)))
-    area = (found[:, 2] - found[:, 0]) * (found[:, 3] - found[:, 1])
+    assert len(regions) == search_module.MOST and torch.equal(
+        regions, selective_search(np.zeros((20, 40, 3), np.uint8))
+    )
+    area = (regions[:, 2] - regions[:, 0]) * (regions[:, 3] - regions[:, 1])
     assert (area.diff() < 1e-6).all() and area[0] == pytest.approx(23 * 16 / 800) and area[-1] == pytest.approx(8 / 800)
 
 
@@ -180,15 +184,15 @@ def test_where_nothing_is_found_the_whole_image_is_the_box(monkeypatch, images, 
 
 
 def test_boxes_that_were_searched_are_kept_for_each_image_until_it_changes(monkeypatch, images, tmp_path):
-    seen, folder = [], tmp_path / "cache"
-    monkeypatch.setitem(sys.modules, "cv2", opencv([(0, 0, 20, 20)], seen))
+    searched_images, folder = [], tmp_path / "cache"
+    monkeypatch.setitem(sys.modules, "cv2", opencv([(0, 0, 20, 20)], searched_images))
     first = proposals(images.subset([0, 1]), "selective-search", folder)
-    assert len(seen) == 2 and len(list(folder.iterdir())) == 2
+    assert len(searched_images) == 2 and len(list(folder.iterdir())) == 2
     again = proposals(images, "selective-search", folder)
-    assert len(seen) == 3 and torch.equal(again.boxes[:2], first.boxes)
+    assert len(searched_images) == 3 and torch.equal(again.boxes[:2], first.boxes)
     Image.fromarray(np.zeros((20, 40, 3), np.uint8)).save(images.image_path(1))
     search_proposals(images, folder)
-    assert len(seen) == 4, "the changed image alone"
+    assert len(searched_images) == 4, "the changed image alone"
 
 
 def test_a_search_that_was_stopped_goes_on_where_it_was(monkeypatch, images, tmp_path):

@@ -44,8 +44,8 @@ def test_labels_and_visibility_do_not_depend_on_the_size_and_boxes_scale():
     for index in range(12):
         small, large = record(index, "val", 64), record(index, "val", 128)
         assert large.image.shape == (128, 128, 3)
-        seen = {(o.name, o.marked, o.difficult, o.visibility) for o in small.objects}
-        assert seen <= {(o.name, o.marked, o.difficult, o.visibility) for o in large.objects}
+        described = {(o.name, o.marked, o.difficult, o.visibility) for o in small.objects}
+        assert described <= {(o.name, o.marked, o.difficult, o.visibility) for o in large.objects}
         if len(small.objects) == len(large.objects):
             for a, b in zip(small.objects, large.objects):
                 assert np.abs(2 * np.array(a.box) - np.array(b.box)).max() <= 4

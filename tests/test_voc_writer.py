@@ -110,7 +110,7 @@ def test_a_posterior_follows_the_order_of_the_classes_and_a_foreign_one_is_refus
 
 
 @pytest.mark.parametrize(
-    "records, said",
+    "records, message",
     [
         ([scene("a"), scene("a")], "'a' is repeated"),
         ([scene("../a")], "'../a'"),
@@ -118,8 +118,8 @@ def test_a_posterior_follows_the_order_of_the_classes_and_a_foreign_one_is_refus
         ([scene("a", thing("car", (0, 0, 1, 1), visibility=1.5))], "1.5"),
     ],
 )
-def test_an_unusable_record_is_refused_and_leaves_nothing(tmp_path, records, said):
-    with pytest.raises(ValueError, match=said):
+def test_an_unusable_record_is_refused_and_leaves_nothing(tmp_path, records, message):
+    with pytest.raises(ValueError, match=message):
         write_voc(tmp_path / "set", {"train": records}, CLASSES, {})
     assert list(tmp_path.iterdir()) == []
 
@@ -232,13 +232,13 @@ def test_a_visibility_outside_0_and_1_is_refused(value):
 
 
 def test_the_posterior_is_how_often_an_annotator_marks_the_class():
-    index, seen, rounds = np.array([0, 2, 2, 0, 3]), np.array([0.05, 0.15, 0.2, 0.25, 0.6]), 20_000
+    index, visibilities, rounds = np.array([0, 2, 2, 0, 3]), np.array([0.05, 0.15, 0.2, 0.25, 0.6]), 20_000
     rng = np.random.default_rng(0)
     hits = np.zeros(5)
     for _ in range(rounds):
-        marked = annotate(seen, rng)
+        marked = annotate(visibilities, rng)
         hits[np.unique(index[marked])] += 1
-    posterior = label_posterior(index, seen, 5)
+    posterior = label_posterior(index, visibilities, 5)
     for count, chance in zip(hits, posterior):
         assert binomtest(int(count), rounds, chance).pvalue > 1e-6
     assert posterior[1] == posterior[4] == 0 and label_posterior([], [], 2).tolist() == [0, 0]

@@ -11,7 +11,7 @@ COUNTS = {"train": 48, "val": 32, "test": 32}
 
 
 def write_tiny_voc(root, counts=COUNTS, classes=CLASSES, size=32, seed=0):
-    """Images of `size` pixels for each split; some labels are difficult, and some pictures have none. Returns `root`."""
+    """Write images of `size` pixels for each split; some labels are difficult, and some pictures have none."""
     splits = {split: map(partial(scene, split, classes, size, seed), range(count)) for split, count in counts.items()}
     write_voc(root, splits, classes, {})
     (root / "truth.npz").unlink()  # as a folder of anyone's has none

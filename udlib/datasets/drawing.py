@@ -136,6 +136,7 @@ class Sketch:
 
 
 def apple(s: Sketch) -> None:
+    """Paint an apple."""
     body = np.minimum(s.circle(-0.27, 0.2, 0.62), s.circle(0.27, 0.2, 0.62))
     s.fill(body, s.look.colour)
     s.fill(s.ellipse(-0.4, -0.05, 0.14, 0.2), WHITE, 0.45)
@@ -144,6 +145,7 @@ def apple(s: Sketch) -> None:
 
 
 def orange(s: Sketch) -> None:
+    """Paint an orange."""
     s.fill(s.circle(0, 0.05, 0.86), s.look.colour)
     s.fill(s.circle(0.18, 0.25, 0.6), shade(s.look.colour, 1.12), 0.5)
     s.fill(s.ellipse(-0.35, -0.3, 0.18, 0.13), WHITE, 0.4)
@@ -151,6 +153,7 @@ def orange(s: Sketch) -> None:
 
 
 def ball(s: Sketch) -> None:
+    """Paint a ball."""
     outline = s.circle(0, 0, 0.9)
     s.fill(outline, s.look.colour)
     angle = np.arctan2(s.y + 0.12, s.x - 0.1)
@@ -160,6 +163,7 @@ def ball(s: Sketch) -> None:
 
 
 def bird(s: Sketch) -> None:
+    """Paint a bird."""
     dark = shade(s.look.colour, 0.6)
     s.fill(s.polygon((-0.95, -0.12), (-0.4, 0.02), (-0.42, 0.34), (-0.98, 0.2)), dark)
     s.fill(s.ellipse(-0.02, 0.14, 0.62, 0.38), s.look.colour)
@@ -171,6 +175,7 @@ def bird(s: Sketch) -> None:
 
 
 def boat(s: Sketch) -> None:
+    """Paint a boat."""
     s.fill(s.line(0.02, -0.92, 0.02, 0.4, 0.1), BROWN)
     s.fill(s.polygon((0.1, -0.9), (0.78, 0.2), (0.1, 0.2)), WHITE)
     s.fill(s.polygon((-0.06, -0.7), (-0.06, 0.2), (-0.62, 0.2)), shade(s.look.colour, 1.25))
@@ -179,6 +184,7 @@ def boat(s: Sketch) -> None:
 
 
 def book(s: Sketch) -> None:
+    """Paint a book."""
     s.fill(s.box(0.05, 0.03, 0.62, 0.86, 0.05), shade(s.look.colour, 0.6))
     s.fill(s.box(0.04, 0.0, 0.56, 0.8), WHITE)
     s.fill(s.box(-0.06, 0.0, 0.58, 0.84, 0.05), s.look.colour)
@@ -187,6 +193,7 @@ def book(s: Sketch) -> None:
 
 
 def bottle(s: Sketch) -> None:
+    """Paint a bottle."""
     s.fill(s.box(0, -0.55, 0.15, 0.36), s.look.colour)
     s.fill(s.box(0, 0.32, 0.38, 0.64, 0.16), s.look.colour)
     s.fill(s.box(0, -0.88, 0.19, 0.09), shade(s.look.colour, 0.45))
@@ -196,6 +203,7 @@ def bottle(s: Sketch) -> None:
 
 
 def car(s: Sketch) -> None:
+    """Paint a car."""
     s.fill(s.polygon((-0.42, -0.5), (0.3, -0.5), (0.62, 0.06), (-0.66, 0.06)), shade(s.look.colour, 0.82))
     s.fill(s.polygon((-0.38, -0.4), (-0.09, -0.4), (-0.09, 0.02), (-0.54, 0.02)), GLASS)
     s.fill(s.polygon((0.01, -0.4), (0.26, -0.4), (0.48, 0.02), (0.01, 0.02)), GLASS)
@@ -207,6 +215,7 @@ def car(s: Sketch) -> None:
 
 
 def chair(s: Sketch) -> None:
+    """Paint a chair."""
     dark = shade(s.look.colour, 0.72)
     for x in (-0.5, 0.48):
         s.fill(s.line(x, 0.2, x * 1.12, 0.93, 0.15), dark)
@@ -218,6 +227,7 @@ def chair(s: Sketch) -> None:
 
 
 def clock(s: Sketch) -> None:
+    """Paint a clock."""
     s.fill(s.circle(0, 0, 0.92), s.look.colour)
     s.fill(s.circle(0, 0, 0.72), WHITE)
     for hour in range(4):
@@ -228,6 +238,7 @@ def clock(s: Sketch) -> None:
 
 
 def cup(s: Sketch) -> None:
+    """Paint a cup."""
     s.fill(np.abs(s.circle(0.52, 0.1, 0.33)) - 0.1, shade(s.look.colour, 0.85))
     s.fill(s.polygon((-0.78, -0.62), (0.56, -0.62), (0.4, 0.8), (-0.62, 0.8)), s.look.colour)
     s.fill(s.ellipse(-0.11, -0.62, 0.67, 0.18), shade(s.look.colour, 1.2))
@@ -237,6 +248,7 @@ def cup(s: Sketch) -> None:
 
 
 def fish(s: Sketch) -> None:
+    """Paint a fish."""
     dark = shade(s.look.colour, 0.7)
     s.fill(s.polygon((-0.96, -0.5), (-0.35, 0.0), (-0.96, 0.5), (-0.78, 0.0)), dark)
     s.fill(s.polygon((-0.1, -0.58), (0.25, -0.3), (-0.25, -0.25)), dark)
@@ -249,6 +261,7 @@ def fish(s: Sketch) -> None:
 
 
 def flower(s: Sketch) -> None:
+    """Paint a flower."""
     s.fill(s.line(0, -0.2, 0.05, 0.95, 0.12), LEAF)
     s.fill(s.ellipse(0.28, 0.6, 0.28, 0.12), LEAF)
     petals = 5 + int(2 * s.look.detail)
@@ -259,6 +272,7 @@ def flower(s: Sketch) -> None:
 
 
 def lamp(s: Sketch) -> None:
+    """Paint a lamp."""
     s.fill(s.line(0, -0.2, 0, 0.88, 0.12), (0.3, 0.3, 0.33))
     s.fill(s.ellipse(0, 0.88, 0.42, 0.11), (0.3, 0.3, 0.33))
     s.fill(s.circle(0, -0.08, 0.17), (1.0, 0.97, 0.75))
@@ -267,6 +281,7 @@ def lamp(s: Sketch) -> None:
 
 
 def tree(s: Sketch) -> None:
+    """Paint a tree."""
     s.fill(s.polygon((-0.12, 0.1), (0.12, 0.1), (0.2, 0.97), (-0.2, 0.97)), BROWN)
     if s.look.detail < 0.6:
         for x, y, r in ((-0.38, -0.05, 0.42), (0.38, -0.05, 0.42), (0.0, -0.42, 0.5)):
@@ -278,6 +293,7 @@ def tree(s: Sketch) -> None:
 
 
 def umbrella(s: Sketch) -> None:
+    """Paint an umbrella."""
     s.fill(s.line(0, -0.5, 0, 0.8, 0.1), BROWN)
     s.fill(s.line(0, 0.85, 0.2, 0.85, 0.1), BROWN)
     dome = np.maximum(s.circle(0, 0.1, 0.95), s.y - 0.1)
