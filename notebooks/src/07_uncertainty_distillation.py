@@ -21,6 +21,7 @@ from IPython.display import display
 from scipy.stats import t as student_t
 from torch.nn import functional as F
 
+# %% tags=["setup"]
 from udlib import losses
 from udlib.figures import plots
 from udlib.course import recipes
