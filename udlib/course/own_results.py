@@ -37,10 +37,9 @@ class OwnResults:
         """Whether the trained network of a recipe is here."""
         return (self.networks / key / "state.json").exists()
 
-    def network(self, key: str) -> Mapping[str, Tensor] | None:
-        """The weights of a trained network, or None; ValueError for damaged ones."""
-        checkpoint = load_checkpoint(self.networks / key)
-        return None if checkpoint is None else checkpoint[0]
+    def network(self, key: str) -> tuple[Mapping[str, Tensor], Mapping[str, Any]] | None:
+        """The weights of a trained network and its state, or None; ValueError for damaged ones."""
+        return load_checkpoint(self.networks / key)
 
     def save(self, key: str, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> Path:
         """Write a run; returns its folder."""

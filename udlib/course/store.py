@@ -163,13 +163,13 @@ def load_model(recipe: Recipe) -> nn.Module:
     """
     recipe = for_profile(recipe)
     networks = (place.network(recipe.key) for place in places())
-    weights = next((network for network in networks if network is not None), None)
-    if weights is None:
+    network = next((network for network in networks if network is not None), None)
+    if network is None:
         run = load_or_run(recipe, retrain=True)
         save_model(run)
         return run.model.eval()
     model = method_of(recipe.method).build(recipe, len(labels(recipe, "val").classes))
-    load_weights(model, weights, Path(recipe.key))
+    load_weights(model, network[0], Path(recipe.key))
     return model.eval()
 
 

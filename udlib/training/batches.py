@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from udlib.datasets.proposals import Proposals, Regions
+from udlib.datasets.threads import one_thread
 
 
 @dataclass(frozen=True)
@@ -157,11 +158,12 @@ def gathered(images: Tensor, indices: list[Tensor]) -> Iterator[Tensor]:
     batch = None
     for rows in indices:
         rows = rows.to(images.device)
-        if batch is None or images.device.type != "cpu" or len(batch) != len(rows):
-            batch = images.index_select(0, rows)
-        else:
-            # Over the last batch, which its reader has copied by now: new memory costs as much time as the copy.
-            torch.index_select(images, 0, rows, out=batch)
+        with one_thread():  # a copy is as fast on one core, and a second thread would have to be waited for
+            if batch is None or images.device.type != "cpu" or len(batch) != len(rows):
+                batch = images.index_select(0, rows)
+            else:
+                # Over the last batch, which its reader has copied by now: new memory costs as much time as the copy.
+                torch.index_select(images, 0, rows, out=batch)
         yield batch.permute(0, 3, 1, 2) if channels_last else batch
 
 
