@@ -13,8 +13,7 @@ from tiny_voc import write_tiny_voc
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from udlib import files
-from udlib import workshop as making
-from udlib.training import checkpoints
+from udlib.training import checkpoints, prediction
 
 # All that a checkpoint must carry: a running average, the draws of crops and erasing, the weights of the best epoch.
 EVERYTHING = (
@@ -45,7 +44,7 @@ def level(evaluate):
 def validation_is_level():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("UDLIB_PROGRESS", "0")
-        patch.setattr(making, "evaluate", level(making.evaluate))
+        patch.setattr(prediction, "evaluate", level(prediction.evaluate))
         yield
 
 
@@ -64,7 +63,7 @@ def undisturbed(tree, tmp_path_factory):
 
 def dying(moment):
     """What makes a process die at this moment of its second epoch, of three steps."""
-    making.evaluate = level(making.evaluate)
+    prediction.evaluate = level(prediction.evaluate)
     moment()
 
 

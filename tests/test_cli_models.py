@@ -24,14 +24,14 @@ from udlib import workshop as making
 from udlib.calibration import expected_calibration_error
 from udlib.datasets import pixels
 from udlib.datasets.voc import VOC
-from udlib.methods import supervised
 from udlib.metrics import mean_average_precision
 from udlib.models import save_trained
 from udlib.posthoc import fit_label_temperature, fit_temperature
 from udlib.training import devices
 from udlib.training import loop as training
-from udlib.training.checkpoints import load_checkpoint
+from udlib.training.checkpoints import fingerprint, load_checkpoint
 from udlib.training.devices import within_memory
+from udlib.workshop import model_folders, splits
 
 QUICK = ("--network", "small_narrow", "--epochs", "2", "--size", "24", "--batch", "16")
 
@@ -81,7 +81,7 @@ def rows_of(path):
 
 def interrupted(monkeypatch, epoch, act=lambda: signal.raise_signal(signal.SIGINT)):
     """Ctrl-C, or something else, in the middle of this epoch."""
-    trained_epochs, usual = [], training.train_epoch
+    trained_epochs, usual = [], training._Training._steps
 
     def train_epoch(*arguments):
         trained_epochs.append(len(trained_epochs) + 1)
@@ -89,7 +89,7 @@ def interrupted(monkeypatch, epoch, act=lambda: signal.raise_signal(signal.SIGIN
             act()
         return usual(*arguments)
 
-    monkeypatch.setattr(training, "train_epoch", train_epoch)
+    monkeypatch.setattr(training._Training, "_steps", train_epoch)
     return trained_epochs
 
 
@@ -242,8 +242,8 @@ def test_a_wrong_option_is_one_line_and_exit_code_2(tree, tmp_path, options, com
 
 
 def test_crops_come_out_of_larger_images_and_the_model_sees_whole_ones_of_their_size(tree, tmp_path, monkeypatch):
-    decoded, usual = set(), making.images_of
-    monkeypatch.setattr(making, "images_of", lambda dataset, size: decoded.add(size) or usual(dataset, size))
+    decoded, usual = set(), splits.images_of
+    monkeypatch.setattr(splits, "images_of", lambda dataset, size: decoded.add(size) or usual(dataset, size))
     code, out, err = udlib_command("train", tree, "--out", tmp_path / "model", *QUICK, "--crop", "--ema", "0.3")
     model = udlib.load(tmp_path / "model")
     assert code == 0 and err == "" and "at 24 px" in out and decoded == {27} and model.size == 24
@@ -395,7 +395,7 @@ def test_out_of_memory_says_which_batch_was_tried_and_fits():
 
 
 def test_training_out_of_memory_is_one_line_with_the_batch_that_fits(tree, tmp_path, monkeypatch):
-    usual = supervised.train
+    usual = model_folders.train
 
     def train(chosen, *arguments, **options):
         if chosen.training.batch_size > 4:
@@ -403,7 +403,7 @@ def test_training_out_of_memory_is_one_line_with_the_batch_that_fits(tree, tmp_p
         assert options["max_steps"] == 1
         return usual(chosen, *arguments, **options)
 
-    monkeypatch.setattr(supervised, "train", train)
+    monkeypatch.setattr(model_folders, "train", train)
     code, _, err = udlib_command("train", tree, "--out", tmp_path / "model", *QUICK)
     assert code == 2 and "batches of 16 images; 4 at a time fit, as one trial showed: pass --batch 4" in err
 
@@ -437,7 +437,7 @@ def student(tree, trained, tmp_path_factory):
 def test_distill_makes_a_student_at_the_teachers_size_that_remembers_its_teacher(trained, student):
     model = udlib.load(student[0])
     assert model.size == 24 and model.training["method"] == "distillation" and model.training["beta"] == 0.1
-    assert model.training["teacher"] == making.fingerprint(udlib.load(trained[0]).network.state_dict())
+    assert model.training["teacher"] == fingerprint(udlib.load(trained[0]).network.state_dict())
     assert {"classification", "attention"} < set(rows_of(student[0] / "log.csv")[0])
     assert model.network.head.calibration is not None and set(model.metrics) == {"val", "test"}
 

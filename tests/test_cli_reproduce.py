@@ -98,7 +98,7 @@ def test_it_trains_teachers_first_stores_all_and_prints_the_papers_numbers_besid
         row_recipe(table("table2a"), table("table2a").row("ResNet-101, with branch"), "scenes", "course", seed)
         for seed in (0, 1)
     ]
-    assert all(experiments.model_folder(teacher) for teacher in teachers)
+    assert all(experiments.has_model(teacher) for teacher in teachers)
     code, out, _ = reproduce("table3a", "--data", "scenes", "--rows", BASE, "--seeds", "2")
     code, out, _ = reproduce(*TWO)
     assert code == 0 and len(trainer.trained) == 6 and "2 trainings: 2 stored, 0 half done, 0 missing" in out

@@ -46,8 +46,8 @@ def trained(tree, tmp_path_factory):
 @pytest.fixture
 def epochs(monkeypatch):
     """The epochs that are trained from here on, by teachers and student."""
-    found, usual = [], training.train_epoch
-    monkeypatch.setattr(training, "train_epoch", lambda *given: found.append(1) or usual(*given))
+    found, usual = [], training._Training._steps
+    monkeypatch.setattr(training._Training, "_steps", lambda *given: found.append(1) or usual(*given))
     return found
 
 
@@ -80,7 +80,7 @@ def test_the_same_command_again_trains_nothing_and_another_strategy_is_refused(t
 
 @pytest.mark.parametrize("at", [2, 5, 10])  # of 4 teachers and a student with 2 epochs each
 def test_control_c_anywhere_is_resumed_bit_for_bit(tree, trained, tmp_path, monkeypatch, at):
-    found, usual = [], training.train_epoch
+    found, usual = [], training._Training._steps
 
     def train_epoch(*given):
         found.append(1)
@@ -88,7 +88,7 @@ def test_control_c_anywhere_is_resumed_bit_for_bit(tree, trained, tmp_path, monk
             signal.raise_signal(signal.SIGINT)
         return usual(*given)
 
-    monkeypatch.setattr(training, "train_epoch", train_epoch)
+    monkeypatch.setattr(training._Training, "_steps", train_epoch)
     out = tmp_path / "student"
     code, _, err = udlib_command("parallel", tree, "--out", out, *QUICK)
     assert code == 130 and "the same command goes on from there" in err
@@ -177,7 +177,7 @@ def test_detection_leaves_a_plain_classifier(tree, tmp_path, epochs):
 
 @pytest.mark.parametrize("at", [2, 5, 7])
 def test_control_c_in_a_detector_or_either_stage_is_resumed_bit_for_bit(tree, tmp_path, monkeypatch, at):
-    found, usual = [], training.train_epoch
+    found, usual = [], training._Training._steps
 
     def train_epoch(*given):
         found.append(1)
@@ -187,7 +187,7 @@ def test_control_c_in_a_detector_or_either_stage_is_resumed_bit_for_bit(tree, tm
 
     whole = tmp_path / "whole"
     assert udlib_command("detection", tree, "--out", whole, *DETECT)[0] == 0
-    monkeypatch.setattr(training, "train_epoch", train_epoch)
+    monkeypatch.setattr(training._Training, "_steps", train_epoch)
     out = tmp_path / "m"
     assert udlib_command("detection", tree, "--out", out, *DETECT)[0] == 130
     assert udlib_command("detection", tree, "--out", out, *DETECT)[0] == 0 and len(found) == 9

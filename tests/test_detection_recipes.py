@@ -29,7 +29,7 @@ def test_every_students_teacher_is_a_recipe_of_the_course_and_so_its_network_is_
             if name == "classifier"
             else groups[f"teacher, {name.removeprefix('both, ') if name.startswith('both, ') else 'grid'}"]
         )
-        assert [recipe(**needed(chosen)["teacher"]) for chosen in found] == teachers[: len(found)], name
+        assert [needed(chosen)["teacher"] for chosen in found] == teachers[: len(found)], name
 
 
 @pytest.mark.parametrize(
@@ -75,4 +75,4 @@ def test_a_forecast_adds_up_the_stages():
 def test_full_size_has_networks_of_full_size_on_both_sides():
     full = for_profile(recipe("detection"), "full")
     assert (full.network, full.settings.teacher, full.size) == ("resnet18", "resnet18", 448)
-    assert recipe(**needed(full)["teacher"]).network == "resnet18"
+    assert needed(full)["teacher"].network == "resnet18"

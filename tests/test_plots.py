@@ -11,7 +11,7 @@ from PIL import Image
 
 from udlib.calibration import reliability_curve
 from udlib.datasets.base import Box
-from udlib.figures import plots, style
+from udlib.figures import plots
 from udlib.statistics import summary
 
 PICTURE = np.zeros((8, 8, 3), np.uint8)
@@ -241,7 +241,7 @@ def test_precision_recall_marks_the_threshold_it_is_given():
 def test_show_puts_the_words_beside_the_picture(monkeypatch):
     output = {}
     words = "mAP rises with the epochs"
-    monkeypatch.setattr(style, "display", lambda data, **rest: output.update(data=data, **rest))
+    monkeypatch.setattr("IPython.display.display", lambda data, **rest: output.update(data=data, **rest))
     plots.show(CURVES["lines"](1), words)
     assert output["data"]["image/png"].startswith(b"\x89PNG") and output["data"]["text/plain"] == words
     assert output["metadata"] == {"image/png": {"alt": words}} and output["raw"] is True

@@ -14,7 +14,7 @@ from udlib.course.paper_recipes import (
 )
 from udlib.course.paper_tables import TABLES, table
 from udlib.course.profiles import FULL, OURS, PAPER, RELEASED
-from udlib.course.store import needed, recipe
+from udlib.course.store import needed
 
 
 def full(name, row, **options):
@@ -116,7 +116,7 @@ def test_one_setting_in_several_tables_is_one_recipe_trained_once():
     )
     assert full("table1", "ResNet-101, both") == full("table2a", "ResNet-101, without branch")
     assert full("table3a", "ResNet-18, UD from ResNet-101") == full("table5", "ResNet-18, UD from ResNet-101")
-    teacher = recipe(**needed(full("table3a", "ResNet-18, UD from ResNet-101", seed=2))["teacher"])
+    teacher = needed(full("table3a", "ResNet-18, UD from ResNet-101", seed=2))["teacher"]
     assert teacher == full("table2a", "ResNet-101, with branch", seed=2)
 
 

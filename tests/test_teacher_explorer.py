@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from udlib.calibration import calibration_interval, expected_calibration_error
-from udlib.course import store as experiments
+from udlib.course.data import RecipeData
 from udlib.course.explorers import LambdaExplorer, TeacherExplorer
 from udlib.course.store import Run, recipe
 from udlib.training.evaluation import Split, measure
@@ -35,7 +35,7 @@ def taught(teacher, T, seed):
 
 @pytest.fixture
 def grid(monkeypatch):
-    monkeypatch.setattr(experiments, "labels", lambda chosen, split: labelled())
+    monkeypatch.setattr(RecipeData, "labels", lambda data, split: labelled())
     return {
         (teacher, T): [taught(teacher, T, seed) for seed in SEEDS]
         for T in reversed(TEMPERATURES)
@@ -140,7 +140,7 @@ def test_students_and_baseline_need_the_same_seeds(grid, baseline):
 
 
 def test_what_was_not_measured_is_a_dash(grid, baseline, monkeypatch):
-    monkeypatch.setattr(experiments, "labels", lambda chosen, split: labelled(posterior=None))
+    monkeypatch.setattr(RecipeData, "labels", lambda data, split: labelled(posterior=None))
     bare = {key: [replace(run, metrics={"test": {}}) for run in runs] for key, runs in grid.items()}
     shown = TeacherExplorer(bare, baseline, samples=5, warm=False).readout.value
     assert "mAP, Difficult<br><b>–</b>" in shown and "NLL, nats<br><b>–</b>" in shown and "true error" not in shown

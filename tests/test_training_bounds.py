@@ -11,7 +11,7 @@ import torch
 from pretended_gpu import GPU, pretended_gpu
 from striped_images import QUICK, both_branches, net, striped_images
 
-from udlib.training import History, evaluate, fit, predict
+from udlib.training import History, Saving, Watch, evaluate, fit, predict
 from udlib.training.batches import ArrayData, gathered, load
 from udlib.training.logs import EpochLog, write_csv
 from udlib.training.optimization import TrainingConfig, generator, learning_rate, make_optimizer, mixed_seed
@@ -134,7 +134,9 @@ def test_one_cycle_begins_at_a_25th_and_ends_at_a_ten_thousandth_of_that():
 @pytest.mark.parametrize(
     "function, defaults",
     [
-        (fit, {"validate_every": 1, "select": "mAP", "keep": "last", "checkpoint_every": 1, "max_steps": None}),
+        (fit, {"max_steps": None}),
+        (Watch, {"every": 1, "select": "mAP", "keep": "last"}),
+        (Saving, {"every": 1}),
         (predict, {"batch_size": 256, "precision": "auto", "calibration": True, "workers": 0}),
         (evaluate, {"scores": "sigmoid"}),
     ],

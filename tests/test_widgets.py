@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from nbclient import NotebookClient
 
 from udlib.calibration import calibration_interval, expected_calibration_error
-from udlib.course import store as experiments
+from udlib.course.data import RecipeData
 from udlib.course.explorers import Explorer, Frame, LambdaExplorer
 from udlib.course.store import Run, recipe
 from udlib.metrics import average_precision
@@ -147,9 +147,9 @@ def trained(lam, seed, sharper=1.0):
 @pytest.fixture
 def sweep(monkeypatch):
     monkeypatch.setattr(
-        experiments,
+        RecipeData,
         "labels",
-        lambda chosen, split: Split(CLASSES, TARGETS, torch.zeros_like(TARGETS, dtype=torch.bool), POSTERIOR),
+        lambda data, split: Split(CLASSES, TARGETS, torch.zeros_like(TARGETS, dtype=torch.bool), POSTERIOR),
     )
     return {
         lam: [trained(lam, seed, sharper) for seed in (0, 3)] for lam, sharper in ((1.0, 1.0), (0.0, 3.0), (0.1, 2.0))
@@ -223,9 +223,9 @@ def test_a_class_nobody_has_is_a_dash_in_the_explorers_table(sweep, monkeypatch)
     nobody = TARGETS.clone()
     nobody[:, 1] = 0
     monkeypatch.setattr(
-        experiments,
+        RecipeData,
         "labels",
-        lambda chosen, split: Split(CLASSES, nobody, torch.zeros_like(nobody, dtype=torch.bool), None),
+        lambda data, split: Split(CLASSES, nobody, torch.zeros_like(nobody, dtype=torch.bool), None),
     )
     table = LambdaExplorer(sweep, samples=20, warm=False).table.value
     assert re.sub("<[^>]*>", " ", table).split("fish")[1].split()[:2] == ["0", "–"]
@@ -233,9 +233,9 @@ def test_a_class_nobody_has_is_a_dash_in_the_explorers_table(sweep, monkeypatch)
 
 def test_without_a_posterior_the_lambda_explorer_shows_no_true_error(sweep, monkeypatch):
     monkeypatch.setattr(
-        experiments,
+        RecipeData,
         "labels",
-        lambda chosen, split: Split(CLASSES, TARGETS, torch.zeros_like(TARGETS, dtype=torch.bool), None),
+        lambda data, split: Split(CLASSES, TARGETS, torch.zeros_like(TARGETS, dtype=torch.bool), None),
     )
     explorer = LambdaExplorer(sweep, samples=20, warm=False)
     assert "mAP, Difficult<br><b>–</b>" in explorer.readout.value, "nothing is difficult here"

@@ -173,4 +173,5 @@ __getattr__ = moved_names(
     few_views="udlib.methods.teachers:few_views",
     require_same_classes="udlib.methods.teachers:require_same_classes",
     Taught="udlib.methods.teachers:TeacherAnswers",
+    build="udlib.methods.distillation:METHOD.build",
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from importlib import import_module
+from operator import attrgetter
 from typing import Any
 
 
@@ -19,6 +20,6 @@ def moved_names(module: str, **places: str) -> Callable[[str], Any]:
             raise AttributeError(f"module '{module}' has no attribute '{name}'")
         place, new = places[name].split(":")
         warnings.warn(f"{module}.{name} is now {place}.{new}; 0.3 drops the old name", DeprecationWarning, stacklevel=2)
-        return getattr(import_module(place), new)
+        return attrgetter(new)(import_module(place))
 
     return __getattr__

@@ -119,12 +119,26 @@ def require_same(saved: Mapping, current: Mapping, folder: Path) -> None:
 
 def require_resumable(saved: Mapping, current: Mapping, folder: Path) -> None:
     """Refuse a checkpoint of another training, or one that udlib 0.1 left half done: ValueError."""
-    if TRAINING not in saved:
+    _require_later_than_0_1(saved, folder)
+    require_same(saved, current, folder)
+
+
+def refuse_old_trainings(folder: Path) -> None:
+    """Refuse a folder in which udlib 0.1, whose checkpoints lay elsewhere in it, left a training half done: ValueError."""
+    for path in sorted(folder.rglob("state.json")):
+        try:
+            identity = json.loads(path.read_bytes())["identity"]
+        except (ValueError, KeyError, TypeError):
+            continue  # no checkpoint of a training, or a damaged one, of which `load_checkpoint` says so
+        _require_later_than_0_1(identity, path.parent)
+
+
+def _require_later_than_0_1(identity: Mapping, folder: Path) -> None:
+    if TRAINING not in identity:
         raise ValueError(
             f"checkpoint '{folder}' is a training that udlib 0.1 left half done, and later versions cannot go on with it: "
             "delete that folder, and the same command starts the training again"
         )
-    require_same(saved, current, folder)
 
 
 def describe(config, data: ArrayData, identity: Mapping[str, object]) -> dict[str, object]:

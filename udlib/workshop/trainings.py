@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 from udlib.methods import method_of
 from udlib.methods.base import Recipe, Stage, Stages
 from udlib.training.batches import ArrayData, as_data
-from udlib.training.checkpoints import fingerprint
+from udlib.training.checkpoints import fingerprint, refuse_old_trainings
 from udlib.training.devices import keeps_devices, make_accelerator
 from udlib.training.loop import History, Saving, Watch, fit
 
@@ -66,6 +66,8 @@ def train(
     needs = method.needs(recipe)
     data = as_data(data).to(make_accelerator().device)
     method.check(recipe, data)
+    if (folder := saving.below("")) is not None:
+        refuse_old_trainings(folder)
     seconds = 0.0
     if teachers is None:
         teachers = {}

@@ -111,7 +111,7 @@ class ParallelSelfDistillation(Method):
             members = [teachers[f"{group} {number}"] for number in range(1, len(parts) + 1)]
             asks[group] = stored_where_few(scattered(members, parts), data, config)
         student = self.new_network(recipe, data.targets.shape[1])
-        yield Stage(student, loss_of(asks, settings.share), data, config, name="student")
+        yield Stage(student, loss_of(asks, settings.share), data, config)
         return student
 
 
