@@ -6,6 +6,8 @@ import os
 import sys
 from importlib import import_module
 
+import torch
+
 
 def source_of(function, body):
     """The text of a function that takes another's place; `body` works with `right`, `values` and `options`."""
@@ -30,7 +32,7 @@ def run_with_broken(room, function, body, sources, folder):
 def break_function(room, function, body):
     """Puts the broken function wherever a module of the package holds the right one."""
     module = import_module(f"udlib.{room}")
-    right, scope = getattr(module, function), dict(vars(module))
+    right, scope = getattr(module, function), vars(module) | {"torch": torch}
     exec(source_of(function, body), scope)
     for other in [module for name, module in sys.modules.items() if name.split(".")[0] == "udlib"]:
         for name in [name for name, value in vars(other).items() if value is right]:

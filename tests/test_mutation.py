@@ -12,10 +12,10 @@ import pytest
 from broken import run_with_broken, source_of
 from forks import call_in_fork
 from lessons import ROOT, SOURCES, build, code_of, complaints, cut
-from safetensors.torch import load_file, save_file
 
-from udlib.course.recipes import groups
-from udlib.course.store import load
+from udlib.course import store as experiments
+from udlib.course.recipes import two_branch
+from udlib.course.store import load, save
 from udlib.datasets import data_root
 
 
@@ -159,7 +159,8 @@ def test_an_assertion_that_fails_because_a_function_is_broken_turns_ci_red(tmp_p
     number, room, function, body, words = MUTANTS["BCE, flipped"]
     lesson = write(cut(number, *words), tmp_path / "lesson.ipynb")
     shutil.copytree(ROOT / "udlib", tmp_path / "mutant" / "udlib", ignore=shutil.ignore_patterns("__pycache__"))
-    with open(tmp_path / "mutant" / "udlib" / f"{room}.py", "a", encoding="utf-8") as file:
+    place = tmp_path / "mutant" / "udlib" / room
+    with open(place / "__init__.py" if place.is_dir() else place.with_suffix(".py"), "a", encoding="utf-8") as file:
         file.write(f"\n\n{source_of(function, body)}")
     # The mutant is no checkout, and finds data and results where the environment says.
     (tmp_path / "data").mkdir()
@@ -174,25 +175,40 @@ def test_an_assertion_that_fails_because_a_function_is_broken_turns_ci_red(tmp_p
 
 
 @pytest.fixture
-def shipped(tmp_path):
-    """A copy of the first result that ships: its recipe and folder."""
-    store = ROOT / "data" / "results"
-    recipe = next(recipe for found in groups().values() for recipe in found if (store / recipe.key).exists())
-    return recipe, shutil.copytree(store / recipe.key, tmp_path / recipe.key)
+def shipped(tmp_path, monkeypatch):
+    """The recipe of a result that ships with its logits, and a copy of the folder of packed results."""
+    folder = shutil.copytree(ROOT / "data" / "results", tmp_path / "results")
+    monkeypatch.setattr(experiments, "results_folder", lambda: folder)
+    monkeypatch.setattr(experiments, "store", lambda: tmp_path / "runs")
+    return two_branch(0.1)[0], folder
 
 
-def test_a_shipped_result_with_one_changed_logit_is_refused(shipped):
+def test_a_packed_file_of_logits_with_one_changed_byte_is_refused(shipped):
     recipe, folder = shipped
-    assert load(recipe, folder).test_logits.isfinite().all()
-    (path,) = folder.glob("*.safetensors")
-    tensors = load_file(path)
-    tensors["test_logits"][0, 0] += 1
-    save_file(tensors, path)
-    with pytest.raises(ValueError, match="is damaged, it differs from what was saved"):
-        load(recipe, folder)
+    assert load(recipe).test_logits.isfinite().all()
+    path = folder / "logits" / "lambda.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"lambda\.safetensors"):
+        load(recipe)
 
 
-def test_a_shipped_result_under_another_recipes_name_is_refused(shipped):
+def test_a_changed_number_in_the_packed_table_is_refused(shipped):
     recipe, folder = shipped
+    value = repr(load(recipe).metrics["test"]["mAP"])
+    table = folder / "metrics.csv"
+    text = table.read_text(encoding="utf-8")
+    assert value in text
+    table.write_text(text.replace(value, repr(float(value) + 0.1), 1), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"metrics\.csv"):
+        load(recipe)
+
+
+def test_a_shipped_result_under_another_recipes_name_is_refused(shipped, tmp_path):
+    recipe, _ = shipped
+    save(load(recipe))
+    other = recipe.but(seed=recipe.training.seed + 100)
+    (tmp_path / "runs" / recipe.key).rename(tmp_path / "runs" / other.key)
     with pytest.raises(ValueError, match="holds the result of"):
-        load(recipe.but(seed=recipe.training.seed + 100), folder)
+        load(other)

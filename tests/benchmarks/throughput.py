@@ -26,7 +26,6 @@ from pathlib import Path
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
-from trainings import train_distilled
 
 from tests.benchmarks import Figure, distillation
 from tests.benchmarks.distillation import CLASSES
@@ -36,9 +35,11 @@ from udlib.datasets.base import MultiLabelDataset
 from udlib.datasets.pixels import decoded
 from udlib.datasets.transforms import train_transform
 from udlib.heads import DualBranchNet
+from udlib.methods import recipe
 from udlib.training.batches import ArrayData, ImagesOnly
 from udlib.training.devices import make_accelerator, resolve_precision
-from udlib.training.loop import TrainingConfig
+from udlib.training.loop import TrainingConfig, Watch
+from udlib.workshop import train
 
 SPEEDUP, LEAST_SHARE = 10.0, 0.85
 WARM_UP = 2  # the peer's steps before each of its turns, while its processes start
@@ -112,7 +113,9 @@ def ours(
         compile=compile,
         **RECIPE,
     )
-    train_distilled(ArrayData(images, targets), teacher, config, network=plan.student, on_epoch=on_epoch)
+    student = recipe("distillation", network=plan.student, embedding=512, **asdict(config))
+    watch = Watch(on_epoch=on_epoch)
+    train(student, ArrayData(images, targets), teachers={"teacher": teacher}, watch=watch)
 
 
 def peer(plan: Plan, data: MultiLabelDataset) -> Callable[[], float]:

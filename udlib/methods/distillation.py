@@ -84,6 +84,7 @@ class Distillation(Method):
 
 
 METHOD = Distillation()
+build = METHOD.build  # as 0.1 called it; goes with 0.3
 
 
 def without_settings(recipe: Recipe) -> dict[str, object]:
@@ -173,5 +174,4 @@ __getattr__ = moved_names(
     few_views="udlib.methods.teachers:few_views",
     require_same_classes="udlib.methods.teachers:require_same_classes",
     Taught="udlib.methods.teachers:TeacherAnswers",
-    build="udlib.methods.distillation:METHOD.build",
 )
