@@ -97,7 +97,7 @@ def for_profile(recipe: Recipe, name: str | None = None) -> Recipe:
 def seconds(recipe: Recipe) -> float:
     """A rough forecast of the training time on two laptop-class cores (a full-size recipe: on one GPU, see `ASSUMED`).
 
-    What an image costs in an epoch says the method; the networks that it needs are not counted.
+    The method says what an image costs in an epoch; the networks that it needs are not counted.
     """
     images = min(recipe.limit or math.inf, COUNTS.get(recipe.data, (2000 if recipe.size == 64 else 5000,))[0])
     cost = method_of(recipe.method).cost(recipe)

@@ -1,7 +1,7 @@
-"""Train or load: the results of recipes, those that ship with the course and the reader's own.
+"""Train or load the result of a recipe.
 
-What a reader trains lies in a store of their own, one folder per run (`state.json` and a safetensors file), written
-atomically and checked on reading. It is looked into first; then come the packed results that ship (`udlib.course.packed`).
+The reader's own results are in a store of their own, one folder per run (`own_results`). `load` looks there first, and
+then among the packed results that ship with the course (`packed`).
 """
 
 from __future__ import annotations
@@ -218,7 +218,7 @@ def _measured(data: RecipeData, network: nn.Module, history: History) -> Run:
 def load_or_run(recipe: Recipe, retrain: bool = False) -> Run:
     """Load the run of a recipe, at the size of the profile; one that is not stored is trained, and stored.
 
-    `retrain=True` trains in any case and leaves the stored result alone. What a training costs is said first.
+    `retrain=True` trains in any case, and leaves the stored result alone. The expected time is printed before a training.
     """
     recipe = for_profile(recipe)
     if not retrain and (run := load(recipe)) is not None:

@@ -159,7 +159,7 @@ class Method(ABC):
         """Refuse data that the recipe cannot be trained on (ValueError), before the first teacher is trained."""
 
     def needs(self, recipe: Recipe) -> dict[str, Recipe]:
-        """Name the networks that must be trained before, with their recipes; often none."""
+        """Name the networks that must be trained before this recipe, with their own recipes; often none."""
         return {}
 
     def scores(self, recipe: Recipe) -> str:

@@ -1,4 +1,4 @@
-"""What trained teachers say about images: asked batch by batch, or once and for all.
+"""What trained teachers say about images: computed for each batch, or once for all images.
 
 A teacher is a constant: it is in eval mode, on the device of the images, and no gradient flows through its answers.
 """
@@ -36,8 +36,8 @@ def answers(teacher: DualBranchNet, calibration: bool = True, attention: bool = 
 
     Args:
         teacher: put in eval mode by the caller; it moves to the images' device if need be.
-        calibration: whether the calibration branch is asked too.
-        attention: whether its map of uncertainty is wanted too (UD, Eq. 16).
+        calibration: whether the calibration branch runs too.
+        attention: whether its map of uncertainty is computed too (UD, Eq. 16).
 
     Raises:
         FloatingPointError: when an answer is not finite, with the rows of the images.

@@ -59,7 +59,7 @@ class Augment(Protocol):
 
 @dataclass(frozen=True)
 class Watch:
-    """Who looks at the network while it trains. Watching changes no step, only which epoch's weights are kept.
+    """What looks at the network while it trains. Watching changes no training step, only which epoch's weights are kept.
 
     `validate(network)` gives numbers for the history after every `every` epochs and after the last one. The weights
     with the highest `select` among them are remembered; `keep="best"` ends with those rather than with the last.

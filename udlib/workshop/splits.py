@@ -38,7 +38,7 @@ def open_splits(data: str | Path, size: int) -> dict[str, MultiLabelDataset]:
 
 
 def array_data(dataset: MultiLabelDataset, size: int, policy: str = "positive") -> ArrayData:
-    """Make a split what `training.fit` takes, its images decoded once (`pixels.images_of`).
+    """Turn a split into what `training.fit` takes; its images are decoded once (`pixels.images_of`).
 
     Args:
         dataset: the split.

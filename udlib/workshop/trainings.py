@@ -1,8 +1,8 @@
 """From a recipe and data to a trained network, the same way for every method.
 
-The method says what is needed and what is to be trained; here the needed networks are trained if nobody brings them, the
-stages run through the one loop, and their histories are joined. Every checkpoint carries a chain of fingerprints: of the
-data, the settings, each teacher's weights, and what the stage before it gave. So nothing resumes what it is not.
+The method names the networks that it needs and its own stages. The workshop trains the needed networks if the caller does
+not bring them, runs the stages through the one loop, and joins their histories. Every checkpoint carries fingerprints of
+the data, the settings, each teacher's weights, and the result of the stage before. So a training resumes only itself.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ def train(
 
     Args:
         recipe: what to train. Its fields `data`, `size` and `limit` only name the data, which stands in the next argument.
-        data: the training set, with proposals where the method looks at boxes.
+        data: the training set; with proposals, if the method looks at boxes.
         teachers: the networks that the method needs, by name. None: they are trained now, one after the other; a network
             that is trained only to teach is not validated, and teaches with its last weights.
-        watch: who looks at the network that is made, never at its teachers. Which epoch to keep says the recipe.
+        watch: what looks at the network that is made, never at its teachers. The recipe says which epoch to keep.
         saving: the checkpoints; `saving.identity` says which data this is.
         max_steps: the largest number of steps of each stage, for a trial.
         on_teacher: called with the name and the recipe of each teacher before it is trained.
