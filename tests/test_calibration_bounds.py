@@ -9,6 +9,7 @@ import torch
 from test_calibration import simulated
 
 from udlib.calibration import (
+    brier_score,
     calibration_interval,
     calibration_noise,
     confident_calibration_error,
@@ -94,3 +95,14 @@ def test_both_ends_of_an_interval_are_kept_at_or_above_zero():
     y = torch.tensor([[0], [1]] * 4)
     found = calibration_interval(expected_calibration_error, p, y, samples=50)
     assert found.estimate == 0 and tuple(found) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("average", ["classwise", "pooled"])
+def test_every_error_is_a_plain_number(average):
+    _, p, y = simulated(30)
+    for error in (expected_calibration_error, maximum_calibration_error, confident_calibration_error):
+        assert type(error(p, y, average=average)) is float
+    assert type(true_calibration_error(p, y.double(), average=average)) is float
+    assert type(calibration_noise(p, samples=2, average=average)) is float and type(brier_score(p, y)) is float
+    found = calibration_interval(expected_calibration_error, p, y, samples=3, average=average)
+    assert [type(value) for value in found] == [float] * 3

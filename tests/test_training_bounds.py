@@ -284,3 +284,28 @@ def test_what_is_no_log_is_written_anew(tmp_path, content):
 def test_a_table_is_written_as_utf_8_whatever_it_holds(tmp_path):
     write_csv(tmp_path / "a.csv", [["name", "n"], ['äß,"', 1], ["\ud800", 2]])
     assert (tmp_path / "a.csv").read_bytes() == 'name,n\n"äß,""",1\n\\ud800,2\n'.encode()
+
+
+def test_an_evaluation_does_without_the_calibration_branch():
+    class Never(torch.nn.Module):
+        def forward(self, features):
+            raise AssertionError("nobody needs it")
+
+    model = net()
+    model.head.calibration = Never()
+    assert 0 <= evaluate(model, striped_images(20))["mAP"] <= 1
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_weights_are_laid_out_as_the_settings_say(last):
+    model, layouts = net(), []
+    config = dataclasses.replace(QUICK, epochs=1, channels_last=last)
+    weight = model.backbone[3].conv1.weight if hasattr(model.backbone[3], "conv1") else model.backbone[0].weight
+    fit(
+        model,
+        striped_images(),
+        both_branches,
+        config,
+        on_epoch=lambda *_: layouts.append(weight.is_contiguous(memory_format=torch.channels_last)),
+    )
+    assert layouts == [last]
