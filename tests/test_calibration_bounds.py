@@ -106,3 +106,10 @@ def test_every_error_is_a_plain_number(average):
     assert type(calibration_noise(p, samples=2, average=average)) is float and type(brier_score(p, y)) is float
     found = calibration_interval(expected_calibration_error, p, y, samples=3, average=average)
     assert [type(value) for value in found] == [float] * 3
+
+
+@pytest.mark.parametrize("average", ["classwise", "pooled"])
+def test_empty_bins_have_no_part_in_the_largest_gap(average):
+    p, y = [[0.1], [0.9], [0.85]], [[0], [1], [1]]
+    assert maximum_calibration_error(p, y, average=average) == pytest.approx(0.15)
+    assert expected_calibration_error(p, y, average=average) == pytest.approx((0.1 + 0.1 + 0.15) / 3)
