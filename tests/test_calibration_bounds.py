@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -113,3 +114,10 @@ def test_empty_bins_have_no_part_in_the_largest_gap(average):
     p, y = [[0.1], [0.9], [0.85]], [[0], [1], [1]]
     assert maximum_calibration_error(p, y, average=average) == pytest.approx(0.15)
     assert expected_calibration_error(p, y, average=average) == pytest.approx((0.1 + 0.1 + 0.15) / 3)
+
+
+def test_an_empty_bin_is_no_reason_for_a_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for binning in ("width", "mass"):
+            expected_calibration_error([[0.1], [0.1], [0.9]], [[0], [0], [1]], binning=binning)

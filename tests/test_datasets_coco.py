@@ -288,3 +288,10 @@ def test_boxes_end_at_the_edges_of_the_image_and_may_start_there(tmp_path):
         (4, 4, 4, 7),
     ]
     assert [has_area(box) for box in read_instances(path).objects[0]] == [False] * 2 + [True] * 3 + [False] * 3
+
+
+@pytest.mark.parametrize("mark, crowd", [({}, False), ({"iscrowd": 0}, False), ({"iscrowd": 1}, True)])
+def test_only_what_is_marked_so_is_a_crowd(tmp_path, mark, crowd):
+    item = {"id": 1, "image_id": 1, "category_id": 2, "bbox": SQUARE} | mark
+    (box,) = read_instances(write(tmp_path, annotations=[item])).objects[0]
+    assert box.crowd is crowd and not box.difficult

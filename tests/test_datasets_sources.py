@@ -308,3 +308,9 @@ def test_a_folder_in_the_way_of_a_file_is_not_taken_for_it(tmp_path):
 def test_a_server_that_does_not_say_how_much_comes_is_read_to_its_end(server, voc2007, tmp_path):
     server.lengths = False
     assert fetch(voc2007[1], tmp_path).read_bytes() == server.files["VOCtrainval.tar"]
+
+
+def test_where_it_is_not_known_how_much_comes_no_room_is_asked_for(server, voc2007, tmp_path, monkeypatch):
+    server.lengths = False
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: type("Usage", (), {"free": 0}))
+    assert fetch(voc2007[1], tmp_path).exists()

@@ -252,3 +252,10 @@ def test_a_line_of_an_isotonic_calibrator_is_of_plain_numbers():
     assert {type(value) for value in (*fitted.logits[0], *fitted.probabilities[0])} == {float}
     with pytest.raises(dataclasses.FrozenInstanceError):
         fitted.kind = "other"
+
+
+def test_a_calibrator_computes_in_double_precision():
+    a, b, c, z = 0.1, 0.3, 0.7, 1.1
+    p = LogisticCalibrator("beta", (a,), (b,), (c,))([[z]]).item()
+    score = -a * np.log1p(np.exp(-z)) + b * np.log1p(np.exp(z)) + c
+    assert p == pytest.approx(1 / (1 + np.exp(-score)), rel=1e-14)

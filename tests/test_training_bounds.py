@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import math
+import random
 
 import numpy as np
 import pytest
@@ -313,3 +314,37 @@ def test_the_progress_of_a_training_is_counted_in_images(tmp_path, monkeypatch):
         "mAP",
     }
     assert (again.options["initial"], again.steps) == (288, [])
+
+
+def test_order_and_augmentation_of_an_epoch_come_from_the_seed_and_the_epoch():
+    """Stored results can be made again only while these are the generators."""
+    orders, draws = [], []
+
+    def augment(images, source, share):
+        draws.append(torch.rand(2, generator=source))
+        return images.float()
+
+    def loss(model, batch):
+        orders.append(batch.index)
+        return both_branches(model, batch)
+
+    config = dataclasses.replace(QUICK, epochs=2, batch_size=96, seed=7)
+    fit(net(), striped_images(), loss, config, augment=augment)
+    for epoch in (0, 1):
+        assert torch.equal(orders[epoch], torch.randperm(96, generator=generator(7, epoch)))
+        assert torch.equal(draws[epoch], torch.rand(2, generator=generator(7, epoch, 1)))
+
+
+def test_global_generators_are_seeded_at_each_epoch():
+    drawn = []
+
+    def loss(model, batch):
+        drawn.append((torch.rand(1).item(), np.random.rand(), random.random()))
+        return both_branches(model, batch)
+
+    config = dataclasses.replace(QUICK, epochs=2, batch_size=96, seed=7)
+    fit(net(), striped_images(), loss, config)
+    for epoch in (0, 1):
+        seed = mixed_seed(7, epoch)
+        expected = torch.rand(1, generator=torch.Generator().manual_seed(seed)).item()
+        assert drawn[epoch] == (expected, np.random.RandomState(seed).rand(), random.Random(seed).random())
