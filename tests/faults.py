@@ -66,7 +66,9 @@ def faults(source: str) -> list[Fault]:
             start = starts[target.lineno - 1] + target.col_offset
             places.append(Fault(start, starts[target.end_lineno - 1] + target.end_col_offset, texts, lines))
         for child in parts(node):
-            visit(child, lines)
+            # A function's defaults and decorators are there as soon as it is imported.
+            head = isinstance(node, ast.FunctionDef) and not isinstance(child, ast.stmt)
+            visit(child, None if head else lines)
 
     for statement in ast.parse(source).body:
         visit(statement, None)
@@ -74,18 +76,14 @@ def faults(source: str) -> list[Fault]:
 
 
 def lines_of(node, around):
-    """Lines of a statement without its block. A function's head (its defaults) matters where its body is executed."""
+    """Lines of a statement without its block; None for one that the import executes."""
     if isinstance(node, ast.FunctionDef):
         return range(node.body[0].lineno, node.end_lineno + 1)
     if around is None:
         return None
-    block = getattr(node, "body", None) or getattr(node, "cases", None)
-    end = (
-        block[0].lineno
-        if isinstance(node, (ast.stmt)) and isinstance(block, list) and hasattr(block[0], "lineno")
-        else 0
-    )
-    return range(node.lineno, max(end or node.end_lineno + 1, node.lineno + 1))
+    block = getattr(node, "body", None)  # an if, a loop, a with or a try
+    end = block[0].lineno if isinstance(block, list) else node.end_lineno + 1
+    return range(node.lineno, max(end, node.lineno + 1))
 
 
 def parts(node):

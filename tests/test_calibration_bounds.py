@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 from test_calibration import simulated
 
 from udlib.calibration import (
+    brier_score,
     calibration_interval,
     calibration_noise,
     confident_calibration_error,
@@ -94,3 +96,28 @@ def test_both_ends_of_an_interval_are_kept_at_or_above_zero():
     y = torch.tensor([[0], [1]] * 4)
     found = calibration_interval(expected_calibration_error, p, y, samples=50)
     assert found.estimate == 0 and tuple(found) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("average", ["classwise", "pooled"])
+def test_every_error_is_a_plain_number(average):
+    _, p, y = simulated(30)
+    for error in (expected_calibration_error, maximum_calibration_error, confident_calibration_error):
+        assert type(error(p, y, average=average)) is float
+    assert type(true_calibration_error(p, y.double(), average=average)) is float
+    assert type(calibration_noise(p, samples=2, average=average)) is float and type(brier_score(p, y)) is float
+    found = calibration_interval(expected_calibration_error, p, y, samples=3, average=average)
+    assert [type(value) for value in found] == [float] * 3
+
+
+@pytest.mark.parametrize("average", ["classwise", "pooled"])
+def test_empty_bins_have_no_part_in_the_largest_gap(average):
+    p, y = [[0.1], [0.9], [0.85]], [[0], [1], [1]]
+    assert maximum_calibration_error(p, y, average=average) == pytest.approx(0.15)
+    assert expected_calibration_error(p, y, average=average) == pytest.approx((0.1 + 0.1 + 0.15) / 3)
+
+
+def test_an_empty_bin_is_no_reason_for_a_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for binning in ("width", "mass"):
+            expected_calibration_error([[0.1], [0.1], [0.9]], [[0], [0], [1]], binning=binning)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 from PIL import Image
 from test_datasets_voc import RAMP, annotation, make_tree, object_xml, refused
 
+from udlib.datasets import base
 from udlib.datasets.base import (
     Box,
     MultiLabelDataset,
@@ -117,3 +119,19 @@ def test_decoding_takes_any_number_of_workers(tree):
     data = VOC(tree, "train")
     assert torch.equal(to_memory(data, 8, workers=0), to_memory(data, 8))
     assert to_memory(data, 8).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_the_checkout_is_the_folder_of_the_project_and_an_installed_package_has_none(monkeypatch, tmp_path):
+    assert base.checkout() == Path(__file__).resolve().parents[1]
+    monkeypatch.setattr(base, "__file__", str(tmp_path / "site-packages" / "udlib" / "datasets" / "base.py"))
+    assert base.checkout() is None
+    monkeypatch.delenv("UDLIB_DATA", raising=False)
+    assert base.data_root() == Path.home() / ".cache" / "udlib"
+    monkeypatch.undo()
+    monkeypatch.delenv("UDLIB_DATA", raising=False)
+    assert base.data_root() == Path(__file__).resolve().parents[1] / "data"
+
+
+def test_the_data_root_of_the_environment_may_lie_in_the_home_folder(monkeypatch):
+    monkeypatch.setenv("UDLIB_DATA", "~/sets")
+    assert base.data_root() == Path.home() / "sets"

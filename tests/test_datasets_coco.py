@@ -265,10 +265,21 @@ def test_an_image_has_a_width_and_a_height(tmp_path, size):
 
 
 def test_boxes_end_at_the_edges_of_the_image_and_may_start_there(tmp_path):
-    boxes = [[-5, -5, 10, 10], [15, 5, 10, 10], [0, 0, 20, 10], [25, 3, 4, 4], [3, 12, 2, 2], [4, 4, 0, 3]]
+    boxes = [
+        [-9, 2, 4, 4],
+        [2, -9, 4, 4],
+        [-5, -5, 10, 10],
+        [15, 5, 10, 10],
+        [0, 0, 20, 10],
+        [25, 3, 4, 4],
+        [3, 12, 2, 2],
+        [4, 4, 0, 3],
+    ]
     path = write(tmp_path, images=[image()], annotations=[entry(k, 9, 2, box) for k, box in enumerate(boxes)])
     found = [(box.xmin, box.ymin, box.xmax, box.ymax) for box in read_instances(path).objects[0]]
     assert found == [
+        (0, 2, 0, 6),
+        (2, 0, 6, 0),
         (0, 0, 5, 5),
         (15, 5, 20, 10),
         (0, 0, 20, 10),
@@ -276,4 +287,11 @@ def test_boxes_end_at_the_edges_of_the_image_and_may_start_there(tmp_path):
         (3, 10, 5, 10),
         (4, 4, 4, 7),
     ]
-    assert [has_area(box) for box in read_instances(path).objects[0]] == [True] * 3 + [False] * 3
+    assert [has_area(box) for box in read_instances(path).objects[0]] == [False] * 2 + [True] * 3 + [False] * 3
+
+
+@pytest.mark.parametrize("mark, crowd", [({}, False), ({"iscrowd": 0}, False), ({"iscrowd": 1}, True)])
+def test_only_what_is_marked_so_is_a_crowd(tmp_path, mark, crowd):
+    item = {"id": 1, "image_id": 1, "category_id": 2, "bbox": SQUARE} | mark
+    (box,) = read_instances(write(tmp_path, annotations=[item])).objects[0]
+    assert box.crowd is crowd and not box.difficult

@@ -92,6 +92,7 @@ def test_what_is_wrong_is_left_out_when_problems_are_collected(tree):
     (folder / "Labels_dog_Test.txt").write_text("0\n2\n3\n")
     (folder / "Labels_ball_Test.txt").write_bytes(b"\xef\xbb\xbf1\r\n0\r\n1\r\n")
     found = read_labels(tree, "Test", ("cat", "dog", "ball"), 3, problems.append)
+    assert found.dtype == "uint8"
     assert found.tolist() == [[0, 0, 1], [0, 0, 0], [0, 0, 1]] and "entry 2 holds '2'" in problems[-1]
 
 

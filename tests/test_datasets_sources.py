@@ -21,7 +21,11 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
+<<<<<<< HEAD
         self.files, self.requested, self.cut, self.ranges = {}, [], None, True
+=======
+        self.files, self.asked, self.cut, self.ranges, self.lengths = {}, [], None, True, True
+>>>>>>> refs/heads/mutants
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -35,7 +39,8 @@ class Handler(BaseHTTPRequestHandler):
         if start >= len(content):
             return self.send_error(416)
         self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(content) - start))
+        if self.server.lengths:
+            self.send_header("Content-Length", str(len(content) - start))
         self.end_headers()
         body, self.server.cut = content[start:][: self.server.cut], None
         self.wfile.write(body)
@@ -302,3 +307,14 @@ def test_a_folder_in_the_way_of_a_file_is_not_taken_for_it(tmp_path):
     (root / "VOCdevkit" / "a").write_text("a file, and no folder")
     with pytest.raises(OSError):
         extract(path, root)
+
+
+def test_a_server_that_does_not_say_how_much_comes_is_read_to_its_end(server, voc2007, tmp_path):
+    server.lengths = False
+    assert fetch(voc2007[1], tmp_path).read_bytes() == server.files["VOCtrainval.tar"]
+
+
+def test_where_it_is_not_known_how_much_comes_no_room_is_asked_for(server, voc2007, tmp_path, monkeypatch):
+    server.lengths = False
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: type("Usage", (), {"free": 0}))
+    assert fetch(voc2007[1], tmp_path).exists()

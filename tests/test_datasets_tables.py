@@ -1,8 +1,13 @@
 """Label tables: the same result with and without, and never an old one."""
 
+import dataclasses
+import hashlib
+import io
 import os
+import tempfile
 import threading
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -189,5 +194,57 @@ def test_two_that_build_one_table_at_once_both_get_it_right(cache, tmp_path):
             thread.start()
         for thread in threads:
             thread.join()
+<<<<<<< HEAD
     assert failed == [] and len(results) == 4 and all(one == results[0] for one in results)
     assert len(list(cache.iterdir())) == 1 and content(VOC(root, "train")) == results[0]
+=======
+    assert failed == [] and len(found) == 4 and all(one == found[0] for one in found)
+    assert len(list(cache.iterdir())) == 1 and content(VOC(root, "train")) == found[0]
+
+
+def test_a_fingerprint_is_of_the_format_and_of_each_name_size_and_time(tmp_path):
+    there, gone = tmp_path / "a.xml", tmp_path / "b.xml"
+    there.write_text("four")
+    state = (4, there.stat().st_mtime_ns)
+    digest = hashlib.sha256(f"1 2\0{there}\0{state}\0{gone}\0None".encode()).hexdigest()
+    assert tables.fingerprint([there, gone]) == digest, "format 1 is that of the tables on users' disks"
+    assert tables.fingerprint([there, gone], version=2) != digest != tables.fingerprint([gone, there])
+
+
+def test_a_table_cannot_be_changed(tmp_path):
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        TABLE.ids = []
+
+
+@pytest.mark.parametrize("spoil", ["ids", "files", "count"])
+def test_a_table_whose_parts_do_not_fit_is_not_believed(tmp_path, spoil):
+    path = tmp_path / "table.npz"
+    with np.load(io.BytesIO(tables.packed(TABLE, "key"))) as whole:
+        arrays = dict(whole)
+    np.savez(path, **arrays)
+    assert tables.load(path, "key") == TABLE and tables.load(path, "other") is None
+    for longer in (True, False):
+        part = arrays[spoil]
+        np.savez(path, **arrays | {spoil: np.concatenate([part, part[-1:]]) if longer else part[:-1]})
+        assert tables.load(path, "key") is None
+
+
+def test_a_table_without_any_box_is_whole():
+    empty = tables.Table(("cat",), ["1"], ["1.jpg"], [()])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "table.npz"
+        path.write_bytes(tables.packed(empty, "key"))
+        assert tables.load(path, "key") == empty
+
+
+def test_a_thousand_images_are_worth_a_table(monkeypatch, tmp_path):
+    monkeypatch.setenv("UDLIB_DATA", str(tmp_path))
+    made = []
+
+    def parse():
+        made.append(1)
+        return TABLE
+
+    for size, count in ((999, 1), (999, 2), (1000, 3), (1000, 3)):
+        assert tables.cached("toy", size, lambda: [], parse) == TABLE and len(made) == count
+>>>>>>> refs/heads/mutants

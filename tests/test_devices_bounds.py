@@ -1,5 +1,8 @@
 """Where networks are and end, what a launcher's worlds say, and which batch fits into a memory that is too small."""
 
+import platform
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -138,3 +141,31 @@ def test_the_provenance_of_a_training_is_its_machine_and_what_it_took():
 
 def test_the_processor_has_a_name():
     assert processor() and ":" not in processor()[:1] and processor() == processor().strip()
+
+
+def test_the_processors_name_may_hold_a_colon(monkeypatch):
+    monkeypatch.setattr(
+        Path, "read_text", lambda self: "processor : 0\nmodel name\t: Intel: Core i7 \nmodel name : other\n"
+    )
+    assert processor() == "Intel: Core i7"
+    monkeypatch.setattr(Path, "read_text", lambda self: "nothing")
+    assert processor() == (platform.processor() or platform.machine())
+
+
+def test_a_compiled_module_is_compiled_only_inside(monkeypatch):
+    called = []
+
+    def compiled(function, **_):
+        return lambda *values: called.append(1) or function(*values)
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    layer = nn.Linear(1, 1)
+    context = compiled_or_not(layer, True)
+    called.clear()
+    layer(torch.zeros(1, 1))
+    assert not called
+    with context:
+        layer(torch.zeros(1, 1))
+    assert called == [1]
+    layer(torch.zeros(1, 1))
+    assert called == [1] and set(layer.state_dict()) == {"weight", "bias"}

@@ -84,3 +84,9 @@ def test_two_classes_have_a_top_two():
     two = Split(NAMES[:2], split.targets[:, :2], split.difficult[:, :2], None)
     found = measure(logits[:, :2], two)
     assert found["OR_top3"] == found["OR"]
+
+
+def test_the_top_three_are_of_the_classes_however_few_the_images():
+    logits, split = drawn(posterior=False, difficult=False)
+    few = Split(NAMES, torch.ones(2, 4, dtype=torch.uint8), split.difficult[:2], None)
+    assert measure(logits[:2].abs() + 1, few)["OR_top3"] == 0.75

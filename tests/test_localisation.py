@@ -102,3 +102,10 @@ def test_a_label_whose_boxes_hold_no_pixel_is_left_out_and_so_is_a_group_without
     measured = localisation(model, ArrayData(data.images, shrunk.targets, difficult=shrunk.difficult), shrunk)
     assert {name.rpartition("_")[2] for name in measured} == {"easy"}
     assert measured["area_easy"] == pytest.approx(room.box_mask(objects[0], (SIZE, SIZE), SIZE).double().mean().item())
+
+
+def test_a_box_has_four_sides():
+    mask = box_mask([Box("cup", 10, 5, 30, 15)], (40, 20), 4).int().tolist()
+    assert mask == [[0, 0, 0, 0], [0, 1, 1, 0], [0, 1, 1, 0], [0, 0, 0, 0]]
+    edge = box_mask([Box("cup", 5, 2.5, 15, 7.5)], (40, 20), 4).int().tolist()
+    assert edge == [[1, 0, 0, 0], *[[0] * 4] * 3], "a centre on the left or upper side is inside, on the others outside"

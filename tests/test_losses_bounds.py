@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import warnings
 from types import SimpleNamespace
 
 import pytest
@@ -71,3 +72,15 @@ def test_an_attention_map_that_either_network_lacks_is_named(lacking):
     maps = {"teacher_map": batch(2)[0][:, None], "student_map": batch(3)[0][:, None]} | {lacking: None}
     with pytest.raises(ValueError, match=f"beta is 0.5 but {lacking} is None"):
         losses.uncertainty_distillation_loss(network, network, alpha=0, **maps)
+
+
+def test_no_loss_warns():
+    logits, targets = batch()
+    other, maps = batch(1)[0], logits[:, None]
+    prediction = SimpleNamespace(logits=logits, calibration_logits=other)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        losses.dual_branch_loss(prediction, targets)
+        losses.uncertainty_distillation_loss(prediction, prediction, teacher_map=maps, student_map=maps[:, :, :3])
+        for loss in (losses.one_over_k_softmax_loss, losses.label_smoothing_loss, losses.asymmetric_loss):
+            loss(logits, targets)

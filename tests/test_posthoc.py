@@ -1,5 +1,6 @@
 """Post-hoc calibrators on logits whose miscalibration is known, and against scikit-learn."""
 
+import dataclasses
 import json
 import warnings
 
@@ -215,7 +216,7 @@ def test_unknown_keys_of_a_saved_calibrator_are_refused():
 def test_a_calibrator_with_a_shift_or_two_slopes_has_no_temperature():
     for a, b, c in (((1.0,), (1.0,), (0.5,)), ((1.0,), (2.0,), (0.0,))):
         with pytest.raises(ValueError, match="beta scaling has no temperature"):
-            LogisticCalibrator("beta", a, b, c).temperatures
+            _ = LogisticCalibrator("beta", a, b, c).temperatures
     assert LogisticCalibrator("beta", (0.5, 4.0), (0.5, 4.0), (0.0, 0.0)).temperatures == (2.0, 0.25)
 
 
@@ -236,3 +237,25 @@ def test_isotonic_probabilities_stay_in_the_unit_interval_and_flat_outside_what_
     with pytest.warns(UserWarning, match=r"classes \[1\]"):
         fitted = fit_isotonic(one_sided, [[0, 1], [1, 1]])
     assert fitted.fallbacks == (1,) and fitted.logits[1] is None and fitted.probabilities[1] is None
+
+
+@pytest.mark.parametrize("kind", [kind for kind in CALIBRATORS if kind != "isotonic"])
+def test_parameters_are_plain_numbers(kind):
+    fitted = CALIBRATORS[kind](*distorted([2.0, 3.0], n=200))
+    assert {type(value) for value in (*fitted.a, *fitted.b, *fitted.c)} == {float}
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        fitted.kind = "other"
+
+
+def test_a_line_of_an_isotonic_calibrator_is_of_plain_numbers():
+    fitted = fit_isotonic(*distorted([2.0], n=200))
+    assert {type(value) for value in (*fitted.logits[0], *fitted.probabilities[0])} == {float}
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        fitted.kind = "other"
+
+
+def test_a_calibrator_computes_in_double_precision():
+    a, b, c, z = 0.1, 0.3, 0.7, 1.1
+    p = LogisticCalibrator("beta", (a,), (b,), (c,))([[z]]).item()
+    score = -a * np.log1p(np.exp(-z)) + b * np.log1p(np.exp(z)) + c
+    assert p == pytest.approx(1 / (1 + np.exp(-score)), rel=1e-14)

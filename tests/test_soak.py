@@ -29,11 +29,11 @@ TRAINER = """
 import dataclasses, sys, torch
 sys.path.insert(0, sys.argv[1])
 import striped_images as here
-from udlib.training import fit
+from udlib.training import Saving, fit
 torch.set_num_threads(1)
 print("ready", flush=True)
 config = dataclasses.replace(here.QUICK, epochs=int(sys.argv[3]))
-fit(here.net(), here.striped_images(), here.both_branches, config, checkpoint=sys.argv[2])
+fit(here.net(), here.striped_images(), here.both_branches, config, saving=Saving(sys.argv[2]))
 print("finished", flush=True)
 """
 

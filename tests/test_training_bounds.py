@@ -1,9 +1,9 @@
 """What a training's settings may be and are by default, and what a history, an epoch, a batch and a log hold."""
 
-import csv
 import dataclasses
 import inspect
 import math
+import random
 
 import numpy as np
 import pytest
@@ -13,7 +13,6 @@ from striped_images import QUICK, both_branches, net, striped_images
 
 from udlib.training import History, Saving, Watch, evaluate, fit, predict
 from udlib.training.batches import ArrayData, gathered, load
-from udlib.training.logs import EpochLog, write_csv
 from udlib.training.optimization import TrainingConfig, generator, learning_rate, make_optimizer, mixed_seed
 
 DEFAULTS = {
@@ -258,31 +257,96 @@ def test_boxes_follow_the_images_that_were_mirrored():
         assert batch.regions.boxes.tolist() == [[0, 0, 0.25, 1]] * 2
 
 
-def rows_of(path):
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.reader(file))
+def test_an_evaluation_does_without_the_calibration_branch():
+    class Never(torch.nn.Module):
+        def forward(self, features):
+            raise AssertionError("nobody needs it")
+
+    model = net()
+    model.head.calibration = Never()
+    assert 0 <= evaluate(model, striped_images(20))["mAP"] <= 1
 
 
-def test_a_log_has_a_row_for_each_epoch_and_a_resumed_training_keeps_those_before(tmp_path):
-    path = tmp_path / "new" / "log.csv"
-    log = EpochLog(path)
-    for epoch in (1, 2, 3):
-        log(epoch, None, {"epoch": epoch, "mAP": epoch / 4})
-    assert rows_of(path) == [["epoch", "mAP"], ["1", "0.25"], ["2", "0.5"], ["3", "0.75"]]
-    EpochLog(path)(3, None, {"epoch": 3, "NLL": 0.1})
-    assert rows_of(path) == [["epoch", "mAP", "NLL"], ["1", "0.25", ""], ["2", "0.5", ""], ["3", "", "0.1"]]
-    EpochLog(path)(1, None, {"epoch": 1})
-    assert rows_of(path) == [["epoch"], ["1"]]
-    assert path.read_bytes() == b"epoch\n1\n"
+@pytest.mark.parametrize("last", [True, False])
+def test_weights_are_laid_out_as_the_settings_say(last):
+    model, layouts = net(), []
+    config = dataclasses.replace(QUICK, epochs=1, channels_last=last)
+    weight = model.backbone[3].conv1.weight if hasattr(model.backbone[3], "conv1") else model.backbone[0].weight
+    fit(
+        model,
+        striped_images(),
+        both_branches,
+        config,
+        on_epoch=lambda *_: layouts.append(weight.is_contiguous(memory_format=torch.channels_last)),
+    )
+    assert layouts == [last]
 
 
-@pytest.mark.parametrize("content", ["", "no log\n1,2\n", "epoch\nx\n", "epoch,mAP\n,0.5\n"])
-def test_what_is_no_log_is_written_anew(tmp_path, content):
-    (tmp_path / "log.csv").write_text(content)
-    EpochLog(tmp_path / "log.csv")(4, None, {"epoch": 4})
-    assert rows_of(tmp_path / "log.csv") == [["epoch"], ["4"]]
+def test_the_progress_of_a_training_is_counted_in_images(tmp_path, monkeypatch):
+    bars = []
+
+    class Bar:
+        def __init__(self, **options):
+            self.options, self.steps, self.shown = options, [], []
+            bars.append(self)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def update(self, count):
+            self.steps.append(count)
+
+        def set(self, **numbers):
+            self.shown.append(numbers)
+
+    monkeypatch.setattr("udlib.training.loop.track", Bar)
+    numbers = iter([0.5, 0.6, 0.7, 0.8, 0.9])
+    options = {"checkpoint": tmp_path / "run", "validate": lambda _: {"mAP": next(numbers)}}
+    fit(net(), striped_images(), both_branches, QUICK, **options)
+    fit(net(), striped_images(), both_branches, QUICK, **options)
+    (first, again) = bars
+    assert (first.options["total"], first.options["initial"], first.options["silent"]) == (288, 0, False)
+    assert first.steps == [32] * 9 and [shown["epoch"] for shown in first.shown] == [1, 2, 3]
+    assert [shown["mAP"] for shown in first.shown] == [0.5, 0.6, 0.7] and set(first.shown[0]) == {
+        "epoch",
+        "total",
+        "mAP",
+    }
+    assert (again.options["initial"], again.steps) == (288, [])
 
 
-def test_a_table_is_written_as_utf_8_whatever_it_holds(tmp_path):
-    write_csv(tmp_path / "a.csv", [["name", "n"], ['äß,"', 1], ["\ud800", 2]])
-    assert (tmp_path / "a.csv").read_bytes() == 'name,n\n"äß,""",1\n\\ud800,2\n'.encode()
+def test_order_and_augmentation_of_an_epoch_come_from_the_seed_and_the_epoch():
+    """Stored results can be made again only while these are the generators."""
+    orders, draws = [], []
+
+    def augment(images, source, share):
+        draws.append(torch.rand(2, generator=source))
+        return images.float()
+
+    def loss(model, batch):
+        orders.append(batch.index)
+        return both_branches(model, batch)
+
+    config = dataclasses.replace(QUICK, epochs=2, batch_size=96, seed=7)
+    fit(net(), striped_images(), loss, config, augment=augment)
+    for epoch in (0, 1):
+        assert torch.equal(orders[epoch], torch.randperm(96, generator=generator(7, epoch)))
+        assert torch.equal(draws[epoch], torch.rand(2, generator=generator(7, epoch, 1)))
+
+
+def test_global_generators_are_seeded_at_each_epoch():
+    drawn = []
+
+    def loss(model, batch):
+        drawn.append((torch.rand(1).item(), np.random.rand(), random.random()))
+        return both_branches(model, batch)
+
+    config = dataclasses.replace(QUICK, epochs=2, batch_size=96, seed=7)
+    fit(net(), striped_images(), loss, config)
+    for epoch in (0, 1):
+        seed = mixed_seed(7, epoch)
+        expected = torch.rand(1, generator=torch.Generator().manual_seed(seed)).item()
+        assert drawn[epoch] == (expected, np.random.RandomState(seed).rand(), random.Random(seed).random())
