@@ -21,11 +21,7 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
-<<<<<<< HEAD
-        self.files, self.requested, self.cut, self.ranges = {}, [], None, True
-=======
-        self.files, self.asked, self.cut, self.ranges, self.lengths = {}, [], None, True, True
->>>>>>> refs/heads/mutants
+        self.files, self.requested, self.cut, self.ranges, self.lengths = {}, [], None, True, True
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -194,12 +194,8 @@ def test_two_that_build_one_table_at_once_both_get_it_right(cache, tmp_path):
             thread.start()
         for thread in threads:
             thread.join()
-<<<<<<< HEAD
     assert failed == [] and len(results) == 4 and all(one == results[0] for one in results)
     assert len(list(cache.iterdir())) == 1 and content(VOC(root, "train")) == results[0]
-=======
-    assert failed == [] and len(found) == 4 and all(one == found[0] for one in found)
-    assert len(list(cache.iterdir())) == 1 and content(VOC(root, "train")) == found[0]
 
 
 def test_a_fingerprint_is_of_the_format_and_of_each_name_size_and_time(tmp_path):
@@ -247,4 +243,3 @@ def test_a_thousand_images_are_worth_a_table(monkeypatch, tmp_path):
 
     for size, count in ((999, 1), (999, 2), (1000, 3), (1000, 3)):
         assert tables.cached("toy", size, lambda: [], parse) == TABLE and len(made) == count
->>>>>>> refs/heads/mutants

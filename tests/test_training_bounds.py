@@ -277,7 +277,7 @@ def test_weights_are_laid_out_as_the_settings_say(last):
         striped_images(),
         both_branches,
         config,
-        on_epoch=lambda *_: layouts.append(weight.is_contiguous(memory_format=torch.channels_last)),
+        watch=Watch(on_epoch=lambda *_: layouts.append(weight.is_contiguous(memory_format=torch.channels_last))),
     )
     assert layouts == [last]
 
@@ -304,7 +304,8 @@ def test_the_progress_of_a_training_is_counted_in_images(tmp_path, monkeypatch):
 
     monkeypatch.setattr("udlib.training.loop.track", Bar)
     numbers = iter([0.5, 0.6, 0.7, 0.8, 0.9])
-    options = {"checkpoint": tmp_path / "run", "validate": lambda _: {"mAP": next(numbers)}}
+    watch = Watch(lambda _: {"mAP": next(numbers)})
+    options = {"saving": Saving(tmp_path / "run"), "watch": watch}
     fit(net(), striped_images(), both_branches, QUICK, **options)
     fit(net(), striped_images(), both_branches, QUICK, **options)
     (first, again) = bars
