@@ -81,13 +81,15 @@ class Tree:
 
     def tests_of(self, module):
         """The nearest test files that import a module, or if none does, that import what imports it."""
-        wanted = {module}
-        while not (files := [path for path in self.tests if self.imports(path) & wanted and self.counts(path, module)]):
-            more = wanted | {name for name, path in self.modules.items() if self.imports(path) & wanted}
-            if more == wanted:
-                return [path for path in self.tests if self.imports(path) & wanted][:NEAREST]
-            wanted = more
-        distance = {path: (not self.names(path) & wanted, -kinship(module, path)) for path in files}
+        modules = {module}
+        while not (
+            files := [path for path in self.tests if self.imports(path) & modules and self.counts(path, module)]
+        ):
+            more = modules | {name for name, path in self.modules.items() if self.imports(path) & modules}
+            if more == modules:
+                return [path for path in self.tests if self.imports(path) & modules][:NEAREST]
+            modules = more
+        distance = {path: (not self.names(path) & modules, -kinship(module, path)) for path in files}
         return sorted(files, key=lambda path: (distance[path], path.stat().st_size))[:NEAREST]
 
     def counts(self, path, module):
@@ -140,19 +142,19 @@ class Judge:
     def trace(self, name, items):
         """What each test of a file executes: as another run has found it, or as is found now."""
         stamp = zlib.crc32((self.tree.root / name).read_bytes(), self.tree.library)
-        known = self.tree.lines / f"{name.replace('/', '.')}-{stamp:08x}.json"
-        if not known.exists():
+        stored = self.tree.lines / f"{name.replace('/', '.')}-{stamp:08x}.json"
+        if not stored.exists():
 
             def work():
                 trace = Trace(self.tree.root)
                 items[0].config.pluginmanager.register(trace)
                 run_all(items)
-                return trace.found()
+                return trace.facts()
 
-            partial = known.with_suffix(f".{os.getpid()}")
+            partial = stored.with_suffix(f".{os.getpid()}")
             partial.write_text(forked(self.tree, LONGEST, work)[1])
-            partial.replace(known)
-        self.tree.executed[name] = json.loads(known.read_bytes() or "{}")
+            partial.replace(stored)
+        self.tree.executed[name] = json.loads(stored.read_bytes() or "{}")
         return self.tree.executed[name]
 
     def run(self, case, items, facts):
@@ -219,15 +221,15 @@ def judge(tree, module, cases):
         def report(case, killed):
             killers[case.number] = killed
 
-        code = pytest.main([*options, *files], plugins=[Judge(tree, module, cases, report)])
-        return json.dumps({"killers": killers, "executed": tree.executed, "code": int(code)})
+        pytest.main([*options, *files], plugins=[Judge(tree, module, cases, report)])
+        return json.dumps({"killers": killers, "executed": tree.executed})
 
     in_time, text = forked(tree, LONGEST * len(cases), work)
-    found = json.loads(text)
-    if len(found["killers"]) < len(cases):
+    outcome = json.loads(text)
+    if len(outcome["killers"]) < len(cases):
         raise RuntimeError(f"the tests of {module} cannot be collected: see {tree.root.parent / 'log.txt'}")
-    tree.executed = found["executed"]
-    return {int(number): killed for number, killed in found["killers"].items()}
+    tree.executed = outcome["executed"]
+    return {int(number): killed for number, killed in outcome["killers"].items()}
 
 
 def pool(tree, files):

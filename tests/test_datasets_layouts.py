@@ -7,7 +7,7 @@ from trees import CLASSES, coco_tree, csv_tree, nus_tree, voc_tree
 from udlib.datasets import open_dataset
 from udlib.datasets.coco import COCO
 from udlib.datasets.custom import Custom, read_csv
-from udlib.datasets.folders import absent, first_repeated, held_out, inside, portion, rows_of_split
+from udlib.datasets.folders import absent, first_repeated, held_out, inside, portion, rows_of_split, utf8
 from udlib.datasets.layouts import layout_of, source
 from udlib.datasets.nuswide import NUSWIDE
 from udlib.datasets.roots import place
@@ -192,3 +192,13 @@ def test_missing_files_are_found_in_every_folder(tmp_path):
 
 def test_the_first_repeated_name_is_the_one_whose_second_place_comes_first():
     assert first_repeated(["a", "b", "b", "a"]) == "b" and first_repeated(["a", "b"]) is None
+
+
+def test_a_text_that_is_not_utf_8_is_refused_with_the_remedy(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_bytes("ä".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"a.txt' is not UTF-8 .*: save it as UTF-8$"), utf8(path) as file:
+        file.read()
+    path.write_bytes("\ufeffä".encode())
+    with utf8(path) as file:
+        assert file.read() == "ä"

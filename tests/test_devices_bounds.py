@@ -1,12 +1,14 @@
 """Where networks are and end, what a launcher's worlds say, and which batch fits into a memory that is too small."""
 
 import platform
+import types
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from udlib.training import devices
 from udlib.training.devices import (
     WORLDS,
     beside,
@@ -14,6 +16,7 @@ from udlib.training.devices import (
     device_of,
     keeps_devices,
     machine,
+    make_accelerator,
     processor,
     provenance,
     require_one_world,
@@ -38,6 +41,9 @@ def test_one_process_of_several_that_were_launched_does_not_go_on_alone(monkeypa
     require_one_world(4)
     with pytest.raises(RuntimeError, match=f"{name} says that 4 processes were launched.*--nproc_per_node 4 -m udlib"):
         require_one_world(1)
+    monkeypatch.setattr(devices, "Accelerator", lambda **_: types.SimpleNamespace(num_processes=1))
+    with pytest.raises(RuntimeError, match="4 processes were launched"):
+        make_accelerator()
 
 
 def test_a_network_is_where_its_parameters_are_and_without_any_on_the_cpu():
@@ -132,9 +138,9 @@ def test_other_errors_are_no_lack_of_memory():
 
 
 def test_the_provenance_of_a_training_is_its_machine_and_what_it_took():
-    rows = [{"seconds": 2.0, "images_per_second": 100.0}, {"seconds": 6.04, "images_per_second": 50.0}]
+    rows = [{"seconds": 2.0, "images_per_second": 100.0}, {"seconds": 6.14, "images_per_second": 50.0}]
     found = provenance("fp32", rows)
-    assert found == machine("fp32") | {"seconds": 8.0, "images_per_second": round((200 + 302) / 8.04, 1)}
+    assert found == machine("fp32") | {"seconds": 8.1, "images_per_second": round((200 + 307) / 8.14, 1)}
     assert found["precision"] == "fp32" and found["threads"] == torch.get_num_threads()
     assert set(machine("bf16")) == {"udlib", "python", "torch", "hardware", "device", "threads", "precision"}
 

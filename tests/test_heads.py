@@ -125,3 +125,11 @@ def test_any_module_with_out_channels_is_a_backbone():
 def test_an_unknown_pooling_is_refused():
     with pytest.raises(ValueError, match="pooling is 'sum': expected 'avg' or 'max'"):
         DualBranchNet(backbone("small_narrow"), 5, pooling="sum")
+
+
+def test_the_usual_calibration_branch_is_512_wide_and_both_branches_have_biases():
+    head, net = DualBranchHead(6, 4), DualBranchNet(backbone("small_narrow"), 4)
+    for part in (head, net.head):
+        assert part.calibration[0].out_features == part.calibration[-1].in_features == 512
+        assert part.classification.bias is not None and part.calibration[-1].bias is not None
+    assert net.pooling == "avg"

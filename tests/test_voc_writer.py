@@ -242,3 +242,9 @@ def test_the_posterior_is_how_often_an_annotator_marks_the_class():
     for count, chance in zip(hits, posterior):
         assert binomtest(int(count), rounds, chance).pvalue > 1e-6
     assert posterior[1] == posterior[4] == 0 and label_posterior([], [], 2).tolist() == [0, 0]
+
+
+def test_chances_are_computed_in_double_precision():
+    v = np.array([0.3, 0.7], dtype=np.float32)
+    found = marking_probability(v)
+    assert found.dtype == np.float64 and np.array_equal(found, marking_probability(v.astype(np.float64)))

@@ -48,7 +48,7 @@ class Trace:
         if report.failed:
             self.failed.add(report.nodeid)
 
-    def found(self):
+    def facts(self):
         tests = {}
         for name, (seconds, places) in self.tests.items():
             by_file = {}
