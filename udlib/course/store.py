@@ -49,7 +49,6 @@ __all__ = [
     "seconds",
     "shipped",
     "store",
-    "stored_keys",
     "train",
 ]
 
@@ -92,11 +91,6 @@ def places() -> list[OwnResults | PackedResults]:
 def own_results() -> OwnResults:
     """The reader's own results."""
     return OwnResults(store(), (store() if profile() == "smoke" else data_root()) / "models")
-
-
-def stored_keys() -> set[str]:
-    """The keys of all results, the reader's own and those that ship."""
-    return set().union(*(place.keys() for place in places()))
 
 
 def result_folder(recipe: Recipe) -> Path:
