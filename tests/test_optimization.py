@@ -25,7 +25,7 @@ from udlib.training.optimization import TrainingConfig, learning_rate, running_a
         ({"ema": 1.0}, r"ema is 1.0: expected a share of the steps in \[0, 1\)"),
         ({"lr_end": -0.1}, r"lr_end is -0.1: expected a share of lr in \[0, 1\)"),
         ({"crop": -1}, "crop is -1: expected at least 0"),
-        ({"optimizer": "lion"}, "optimizer is 'lion': expected one of adam, sgd"),
+        ({"optimizer": "lion"}, "optimizer is 'lion': expected one of adam, adamw, sgd"),
         ({"schedule": "linear"}, "schedule is 'linear': expected one of one-cycle, cosine, step, constant"),
         ({"precision": "fp16"}, "precision is 'fp16': expected one of auto, bf16, fp32"),
     ],

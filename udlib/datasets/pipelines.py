@@ -9,6 +9,7 @@ from torchvision.transforms import v2
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+CROP_SCALES = (1.0, 0.875, 0.75, 0.66, 0.5)  # of the shorter side, as in the released code of UD
 ERASED_AREA = (0.02, 0.4)  # of the image, as in Zhong et al. 2017, "Random erasing data augmentation"
 ERASED_ASPECT = (0.3, 1 / 0.3)  # height / width
 # Places of a crop: fractions of the free room above it and to its left. The four corners, then the centre.
@@ -34,7 +35,7 @@ class MultiScaleCrop(v2.Transform):
         scale jitter.
     """
 
-    def __init__(self, size: int, scales: Sequence[float] = (1.0, 0.875, 0.75, 0.66, 0.5), max_distort: int = 2):
+    def __init__(self, size: int, scales: Sequence[float] = CROP_SCALES, max_distort: int = 2):
         super().__init__()
         if not scales or not all(0 < scale <= 1 for scale in scales):
             raise ValueError(f"scales are {tuple(scales)}: expected fractions of the shorter side, 0 < s ≤ 1")
@@ -64,7 +65,7 @@ def _to_normalised(mean: Sequence[float], std: Sequence[float]) -> list[v2.Trans
 def train_transform(
     size: int = 448,
     resize: int = 512,
-    scales: Sequence[float] = (1.0, 0.875, 0.75, 0.66, 0.5),
+    scales: Sequence[float] = CROP_SCALES,
     erase: bool = True,
     mean: Sequence[float] = IMAGENET_MEAN,
     std: Sequence[float] = IMAGENET_STD,

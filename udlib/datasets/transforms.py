@@ -1,5 +1,6 @@
 """Augmentation of batches in memory: random flips, shifts, crops and erased rectangles, drawn for each image."""
 
+import copy
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from udlib.datasets.pipelines import (
+    CROP_SCALES,
     ERASED_AREA,
     ERASED_ASPECT,
     IMAGENET_MEAN,
@@ -54,6 +56,16 @@ class _Plan(NamedTuple):
             rectangles=None if self.rectangles is None else tuple(values[rows] for values in self.rectangles),
         )
 
+    def at(self, side: int) -> "_Plan":
+        """The same plan for results of another side, with the erased rectangles enlarged alike."""
+        rectangles = self.rectangles
+        if rectangles is not None:
+            erased, first, length = rectangles
+            scale = torch.tensor([side / self.height, side / self.width], device=first.device)
+            last = ((first + length) * scale).round()
+            rectangles = (erased, (first * scale).round(), last - (first * scale).round())
+        return self._replace(height=side, width=side, rectangles=rectangles)
+
 
 class BatchAugment:
     """Augment a batch in memory, each image with its own random numbers, with few loops over images.
@@ -73,6 +85,7 @@ class BatchAugment:
         mean: Mean of each channel, for values in [0, 1].
         std: Standard deviation of each channel.
         crop: Side in pixels of crops as `MultiScaleCrop` draws them; 0 keeps whole images.
+        crop_scales: Fractions of the shorter side that crops are drawn from.
 
     Attributes:
         mirrored: Bool (N,), which images of the last batch were mirrored; None before the first.
@@ -89,6 +102,7 @@ class BatchAugment:
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
         crop: int = 0,
+        crop_scales: Sequence[float] = CROP_SCALES,
     ):
         if crop < 0:
             raise ValueError(f"crop is {crop}: expected the side of the crops in pixels, or 0")
@@ -97,8 +111,9 @@ class BatchAugment:
         if not 0 <= erase <= 1:
             raise ValueError(f"erase is {erase}: expected a chance between 0 and 1")
         self.flip, self.shift, self.erase, self.mean, self.std = flip, shift, erase, tuple(mean), tuple(std)
-        self.crops = MultiScaleCrop(crop) if crop else None
+        self.crops = MultiScaleCrop(crop, crop_scales) if crop else None
         self.mirrored: Tensor | None = None
+        self.plan: _Plan | None = None
 
     def __call__(self, images: Tensor, generator: torch.Generator, share: tuple[int, int] = (0, 1)) -> Tensor:
         """Augment one batch.
@@ -120,7 +135,34 @@ class BatchAugment:
 
         uniform, crops = draw(8), draw(2) if self.crops else None
         self.mirrored = (uniform[0] < 0.5) & self.flip
-        plan = self._plan(uniform, crops, images.shape[-2:])
+        self.plan = self._plan(uniform, crops, images.shape[-2:])
+        return self._carried_out(images, self.plan)
+
+    def again(self, images: Tensor, size: int, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+        """Make the last batch once more at another size: the same windows, mirrored and erased alike.
+
+        A teacher looks at larger pictures of what its student sees.
+
+        Args:
+            images: The images of the last batch, as they were given.
+            size: Side in pixels of the result.
+            mean: Mean of each channel, for values in [0, 1].
+            std: Standard deviation of each channel.
+
+        Returns:
+            Normalised float32 (N, 3, size, size).
+
+        Raises:
+            ValueError: There was no batch, or it was not cropped.
+        """
+        if self.plan is None or self.plan.windows is None:
+            raise ValueError("there is no batch of crops to make again: train on crops (crop=…)")
+        twin = copy.copy(self)
+        twin.mean, twin.std = tuple(mean), tuple(std)
+        return twin._carried_out(images, self.plan.at(size))
+
+    def _carried_out(self, images: Tensor, plan: _Plan) -> Tensor:
+        """Do what the plan says, in portions that several threads share."""
         if images.device.type != "cpu":
             return self._augmented(images, plan)
         together = max(IN_CACHE // (images.shape[1] * plan.height * plan.width), 1)
@@ -157,13 +199,12 @@ class BatchAugment:
 
     def _augmented(self, images: Tensor, plan: _Plan, out: Tensor | None = None) -> Tensor:
         """All steps in order; `out` takes the result."""
-        on_cpu = images.device.type == "cpu"
         moved = images if plan.shifts is None and not self.flip else self._moved(images, plan)
         if plan.windows is not None:
-            moved = (self._resized if on_cpu else self._sampled)(moved, *plan.windows)
+            moved = self._resized(moved, plan)
         out = normalise(moved, self.mean, self.std, out=out)
         if plan.rectangles is not None:
-            (_fill if on_cpu else _mask)(out, *plan.rectangles)
+            (_fill if images.device.type == "cpu" else _mask)(out, *plan.rectangles)
         return out
 
     def _moved(self, images: Tensor, plan: _Plan) -> Tensor:
@@ -191,28 +232,16 @@ class BatchAugment:
         length = (pairs[pair] * whole.min()).long().clamp(min=1)
         return (shares * (whole - length)).floor().long(), length
 
-    def _resized(self, images: Tensor, first: Tensor, length: Tensor) -> Tensor:
-        """Crop one window after the other: several times as fast on a CPU as `_sampled`, since bytes stay bytes."""
-        side, crops = (self.crops.size, self.crops.size), []
+    def _resized(self, images: Tensor, plan: "_Plan") -> Tensor:
+        """Crop one window after the other and resize it: bytes stay bytes on a CPU, where that is several times as fast."""
+        if images.dtype == torch.uint8 and images.device.type != "cpu":
+            images = images.float() / 255  # a GPU resizes floats alone
+        side, crops = (plan.height, plan.width), []
+        first, length = plan.windows
         for image, (top, left), (height, width) in zip(images.split(1), first.tolist(), length.tolist()):
             window = image[..., top : top + height, left : left + width]
-            crops.append(F.interpolate(window, side, mode="bilinear", align_corners=False))
+            crops.append(F.interpolate(window, side, mode="bilinear", antialias=True))
         return torch.cat(crops) if len(crops) > 1 else crops[0]
-
-    def _sampled(self, images: Tensor, first: Tensor, length: Tensor) -> Tensor:
-        """Crop all windows at once, to float in [0, 1], since a GPU wants few and large operations."""
-        at = []
-        for axis, side in enumerate(images.shape[-2:]):
-            # The centre of each new pixel in old pixels, kept inside the window; then on grid_sample's scale of −1 … 1.
-            count = length[:, axis, None]
-            step = (torch.arange(self.crops.size, device=images.device) + 0.5) * count / self.crops.size - 0.5
-            inside = torch.minimum(step.clamp(min=0), count - 1.0) + first[:, axis, None]
-            at.append((2 * inside + 1) / side - 1)
-        rows, columns = at
-        shape = (len(images), self.crops.size, self.crops.size)
-        grid = torch.stack([columns[:, None, :].expand(shape), rows[:, :, None].expand(shape)], -1)
-        unit = 255.0 if images.dtype == torch.uint8 else 1.0
-        return F.grid_sample(images.float() / unit, grid, align_corners=False)
 
     def _rectangles(
         self, height: int, width: int, area: Tensor, aspect: Tensor, down: Tensor, right: Tensor

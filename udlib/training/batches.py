@@ -72,6 +72,14 @@ class ArrayData:
         return replace(self, **{name: value.to(device) for name, value in values.items() if value is not None})
 
 
+class View(NamedTuple):
+    """How the images of a batch were made from the stored ones."""
+
+    mean: tuple[float, ...]  # of each colour, as they were normalised
+    std: tuple[float, ...]
+    again: Callable[[int, Sequence[float], Sequence[float]], Tensor]  # (size, mean, std): the same regions once more
+
+
 class Batch(NamedTuple):
     """What one step sees: B images with their labels."""
 
@@ -81,6 +89,10 @@ class Batch(NamedTuple):
     index: Tensor  # type: ignore[assignment]  # (B,) rows of the data, on the CPU; it hides tuple.index
     regions: Regions | None = None  # the boxes of the images as they are here, mirrored with them
     mirrored: Tensor | None = None  # (B,) bool, which images were mirrored; None where none was
+    view: View | None = None  # None where nobody knows how the images were made
+    epoch: int = 0  # of the training, from 0
+    progress: float = 0.0  # share of the training's steps that are done, in [0, 1)
+    answers: Any = None  # what a teacher says about the images, where a stage asks one
 
 
 def as_data(data: ArrayData | Dataset) -> ArrayData:
@@ -108,6 +120,7 @@ def load(
     device: torch.device,
     workers: int,
     mirrored: Callable[[], Tensor | None] | None = None,
+    view: Callable[[Tensor], View | None] = lambda stored: None,
 ) -> Iterator[Batch]:
     """Load batches onto a device.
 
@@ -119,6 +132,7 @@ def load(
         workers: processes that decode a Dataset's images.
         mirrored: says after each `prepare` which images, bool (B,), it mirrored, so that their boxes follow. None as its
             answer, or in its place, says that no image was mirrored.
+        view: says after each `prepare` how it made the images from the stored ones.
 
     Raises:
         ValueError: for float images with boxes, since nobody knows how such images were moved.
@@ -132,9 +146,10 @@ def load(
     labels = data.targets.device
     for rows, stored in zip(indices, images):
         pixels = raw = stored.to(device, non_blocking=True)
-        which = None
+        which = remade = None
         if raw.dtype == torch.uint8:
             pixels = prepare(raw)
+            remade = view(raw)
             which = mirrored() if mirrored is not None else None
             if pixels.untyped_storage().data_ptr() == raw.untyped_storage().data_ptr():
                 pixels = pixels.clone()  # the next batch may be written over this one
@@ -148,7 +163,8 @@ def load(
         regions = None if data.proposals is None else data.proposals.of(rows).to(device)
         if regions is not None and which is not None:
             regions = regions.mirrored(which)
-        yield Batch(pixels.contiguous(memory_format=torch.channels_last), targets, ignore, rows, regions, which)
+        prepared = pixels.contiguous(memory_format=torch.channels_last)
+        yield Batch(prepared, targets, ignore, rows, regions, which, remade)
 
 
 def gathered(images: Tensor, indices: list[Tensor]) -> Iterator[Tensor]:

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from udlib.attention import class_attention, energy_inside, pointing_game, uncertainty_attention
 from udlib.datasets.base import Box, MultiLabelDataset
-from udlib.datasets.transforms import normalise
 from udlib.heads import DualBranchNet
 from udlib.modes import evaluating
 from udlib.training.batches import ArrayData, Batch, load
 from udlib.training.devices import autocast, keeps_devices, make_accelerator
+from udlib.training.optimization import TrainingConfig
 
 
 class Cases(NamedTuple):
@@ -67,7 +67,7 @@ def localisation(
     *,
     batch_size: int = 256,
     precision: str = "auto",
-    prepare: Callable[[Tensor], Tensor] = normalise,
+    prepare: Callable[[Tensor], Tensor] | None = None,
 ) -> dict[str, float]:
     """Measure how well the maps of a network find the objects of each label: pointing game and energy inside the boxes.
 
@@ -80,7 +80,7 @@ def localisation(
         dataset: has the boxes.
         batch_size: number of images at once.
         precision: "auto", "bf16" or "fp32", of the backbone.
-        prepare: makes float images of uint8 ones.
+        prepare: makes float images of uint8 ones; None: normalises them as the network expects.
 
     Returns:
         Fractions, averaged over cases, by name: `class_…` for Grad-CAM of the case's class and, with a calibration
@@ -88,7 +88,7 @@ def localisation(
         mask's share of the picture, which the energy of a flat map equals. `…_easy` averages labels of which some
         object is easy, `…_difficult` those of which all are difficult; a group without cases is left out.
     """
-    device = make_accelerator().device
+    device, prepare = make_accelerator().device, prepare or TrainingConfig().prepare_for(model)
     model.to(device)
     values: dict[str, list[Tensor]] = {}
     rows = list(torch.arange(len(data.targets)).split(batch_size))

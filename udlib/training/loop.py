@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from udlib.progress import track
-from udlib.training.batches import ArrayData, Batch, as_data, load, require_positives
+from udlib.training.batches import ArrayData, Batch, View, as_data, load, require_positives
 from udlib.training.checkpoints import (
     describe,
     load_checkpoint,
@@ -30,20 +30,17 @@ from udlib.training.checkpoints import (
     training_tensors,
 )
 from udlib.training.devices import autocast, compiled_or_not, keeps_devices, make_accelerator, moved
+from udlib.training.history import History, Saving, Watch, require_at_least_one
 from udlib.training.optimization import (
     TrainingConfig,
+    frozen,
     generator,
     learning_rate,
     make_optimizer,
     mixed_seed,
     running_average,
 )
-
-
-def _require_at_least_one(**counts: int | None) -> None:
-    for name, value in counts.items():
-        if value is not None and value < 1:
-            raise ValueError(f"{name} is {value}: expected at least 1")
+from udlib.training.precision import training_precision
 
 
 class Augment(Protocol):
@@ -55,74 +52,6 @@ class Augment(Protocol):
 
     def __call__(self, images: Tensor, generator: torch.Generator, share: tuple[int, int]) -> Tensor:
         """Augment one batch."""
-
-
-@dataclass(frozen=True)
-class Watch:
-    """What looks at the network while it trains. Watching changes no training step, only which epoch's weights are kept.
-
-    `validate(network)` gives numbers for the history after every `every` epochs and after the last one. The weights
-    with the highest `select` among them are remembered; `keep="best"` ends with those rather than with the last.
-    `on_epoch(epoch, network, row)` is called after each epoch.
-    """
-
-    validate: Callable[[nn.Module], Mapping[str, float]] | None = None
-    every: int = 1
-    select: str = "mAP"
-    keep: str = "last"
-    on_epoch: Callable[[int, nn.Module, dict[str, float]], None] | None = None
-
-    def __post_init__(self):
-        _require_at_least_one(validate_every=self.every)
-        if self.keep not in ("last", "best"):
-            raise ValueError(f"keep is '{self.keep}': expected 'last', or 'best' together with validate")
-
-
-@dataclass(frozen=True)
-class Saving:
-    """Where a training keeps its checkpoint, and how often it writes it.
-
-    `identity` is what else makes this training what it is: settings of the method, the data, the teachers. A checkpoint
-    in `folder` of another identity, configuration, training set or architecture is refused. None as folder: no checkpoint.
-    """
-
-    folder: str | Path | None = None
-    every: int = 1
-    identity: Mapping[str, object] = field(default_factory=dict)
-
-    def __post_init__(self):
-        _require_at_least_one(checkpoint_every=self.every)
-
-    def below(self, name: str) -> Path | None:
-        """The folder of a part of this training; "" is the training itself."""
-        return None if self.folder is None else Path(self.folder) / name
-
-
-@dataclass
-class History:
-    """One row per epoch: epoch, lr, seconds, images_per_second, each loss term, and the validation numbers.
-
-    `best_epoch` has the highest selected validation number, and `best_weights` is the network's state then; None and
-    empty without validation.
-    """
-
-    rows: list[dict[str, float]] = field(default_factory=list)
-    best_epoch: int | None = None
-    best_weights: dict[str, Tensor] = field(default_factory=dict, repr=False)
-
-    def column(self, name: str) -> list[float]:
-        """One number through the epochs that have it, e.g. `history.column("total")`."""
-        return [row[name] for row in self.rows if name in row]
-
-    def improved(self, select: str) -> bool:
-        """Whether the last epoch has the highest `select` so far, a NaN never; if so it becomes the best epoch."""
-        last = self.rows[-1]
-        if select not in last:
-            raise ValueError(f"validate gave no '{select}' beside {', '.join(last)}: pass select= one of its numbers")
-        record = self.rows[self.best_epoch - 1][select] if self.best_epoch else -math.inf
-        if last[select] > record:
-            self.best_epoch = int(last["epoch"])
-        return last[select] > record
 
 
 @keeps_devices
@@ -160,34 +89,23 @@ def fit(
         FloatingPointError: for a loss or gradient that is not finite, with the rows of the batch.
         KeyboardInterrupt: after Ctrl-C, saying how to resume.
     """
-    _require_at_least_one(max_steps=max_steps)
+    require_at_least_one(max_steps=max_steps)
     if watch.keep == "best" and watch.validate is None:
         raise ValueError("keep is 'best': expected 'last', or 'best' together with validate")
     data = as_data(data)
     require_positives(data)
-    augment = augment or config.augment
+    augment = augment or config.augment_for(model)
     if data.proposals is not None and not hasattr(augment, "mirrored"):
         raise ValueError(
             "augment has no `mirrored`, which says which images of the last batch it mirrored: without it their "
             "boxes cannot follow; use a `BatchAugment`"
         )
-    training = _Training(model, data, loss_fn, config, augment, max_steps)
-    training.resume(saving)
-    with training.bar() as bar:
-        try:
-            for epoch in range(training.saved, training.epochs):
-                row = training.run_epoch(epoch, bar)
-                last = epoch + 1 == training.epochs
-                if watch.validate is not None and ((epoch + 1) % watch.every == 0 or last):
-                    training.validated(watch.validate(training.result), watch.select, row)
-                bar.set(**{name: row[name] for name in ("epoch", "total", watch.select) if name in row})
-                if (folder := saving.below("")) is not None and ((epoch + 1) % saving.every == 0 or last):
-                    training.save(folder)
-                if watch.on_epoch is not None:
-                    watch.on_epoch(epoch + 1, training.result, row)
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(training.how_to_resume(saving)) from None
-    return training.finish(watch)
+    with frozen(model, config.freeze) as layers:
+        training = _Training(model, data, loss_fn, config, augment, max_steps)
+        training.frozen = layers
+        training.resume(saving)
+        training.run(watch, saving)
+        return training.finish(watch)
 
 
 class _Training:
@@ -225,6 +143,8 @@ class _Training:
         self.compiled = compiled_or_not(getattr(model, "backbone", model), config.compile)
         self.optimizer = make_optimizer(model, config)
         self.max_steps, self.saved = max_steps, 0
+        self.frozen: list[nn.Module] = []  # stay in evaluation mode
+        self.precision = ""
         self.history = History()
         self.best: dict[str, Tensor] = {}
 
@@ -238,9 +158,30 @@ class _Training:
             require_resumable(state["identity"], self.described, folder)
             restore_training(tensors, self.model, self.optimizer, folder, self.average)
             self.history = History(state["rows"], state["best_epoch"])
+            self.precision = state.get("precision", "")  # a resumed training computes as it began
             self.best = {name: value for name, value in tensors.items() if name.startswith("best/")}
         self.saved = len(self.history.rows)
-        self.data = self.data.to(self.accelerator.device)
+        device = self.accelerator.device
+        self.precision = self.precision or training_precision(self.model, self.config.precision, device)
+        self.history.precision = self.precision
+        self.data = self.data.to(device)
+
+    def run(self, watch: Watch, saving: Saving) -> None:
+        """Train the epochs that are left, with what is to be seen and saved after each."""
+        with self.bar() as bar:
+            try:
+                for epoch in range(self.saved, self.epochs):
+                    row = self.run_epoch(epoch, bar)
+                    last = epoch + 1 == self.epochs
+                    if watch.validate is not None and ((epoch + 1) % watch.every == 0 or last):
+                        self.validated(watch.validate(self.result), watch.select, row)
+                    bar.set(**{name: row[name] for name in ("epoch", "total", watch.select) if name in row})
+                    if (folder := saving.below("")) is not None and ((epoch + 1) % saving.every == 0 or last):
+                        self.save(folder)
+                    if watch.on_epoch is not None:
+                        watch.on_epoch(epoch + 1, self.result, row)
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt(self.how_to_resume(saving)) from None
 
     def bar(self) -> track:
         """A progress bar over all images of all epochs, shown by the first process."""
@@ -273,23 +214,35 @@ class _Training:
         draws = generator(seed, epoch, 1)
         # Every process takes its turn in each batch, so that together they see what one would see.
         indices = [rows[self.rank :: self.processes] for rows in order.split(self.batch_size)[:steps]]
-        return load(
+        batches = load(
             self.data,
             indices,
             lambda images: augment(images, draws, share),
             self.accelerator.device,
             self.config.workers,
             lambda: getattr(augment, "mirrored", None),
+            self._view,
         )
+        for step, batch in enumerate(batches, epoch * self.steps):
+            yield batch._replace(epoch=epoch, progress=step / self.total_steps)
+
+    def _view(self, stored: Tensor) -> View | None:
+        """How the augmentation made the last batch, if it is one that can make it again."""
+        augment = self.augment
+        if not hasattr(augment, "again"):
+            return None
+        return View(augment.mean, augment.std, partial(augment.again, stored.to(self.accelerator.device)))
 
     def _steps(self, epoch: int, batches: Iterator[Batch], rates: list[float], bar: track) -> dict[str, float]:
         """One step for each batch, at its learning rate, and of the running average; returns the mean of each loss term."""
         self.network.train()
+        for layer in self.frozen:
+            layer.eval()
         sums: dict[str, Tensor] = {}
         for step, (batch, rate) in enumerate(zip(batches, rates)):
             for group in self.optimizer.param_groups:
-                group["lr"] = rate
-            with autocast(self.accelerator.device, self.config.precision):
+                group["lr"] = rate * group["share"]
+            with autocast(self.accelerator.device, self.precision):
                 terms = self.loss_fn(self.network, batch)
             self.optimizer.zero_grad()
             self.accelerator.backward(terms["total"])
@@ -314,7 +267,12 @@ class _Training:
     def save(self, folder: Path) -> None:
         """Write the checkpoint; the first of several processes writes, and all wait for it."""
         if self.rank == 0:
-            state = {"identity": self.described, "rows": self.history.rows, "best_epoch": self.history.best_epoch}
+            state = {
+                "identity": self.described,
+                "rows": self.history.rows,
+                "best_epoch": self.history.best_epoch,
+                "precision": self.precision,
+            }
             tensors = training_tensors(self.model, self.optimizer, self.average) | self.best
             save_checkpoint(folder, tensors, state)
         self.accelerator.wait_for_everyone()

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from udlib.datasets.pipelines import CROP_SCALES, IMAGENET_MEAN, IMAGENET_STD
 from udlib.datasets.transforms import BatchAugment, normalise
 
 
@@ -21,8 +24,10 @@ class TrainingConfig:
 
     epochs: int = 40  # data/README.md says how the course's regime (epochs to erase) was chosen
     batch_size: int = 50  # per step, over all processes; divides 2,000 images, so that no epoch leaves one out
-    optimizer: str = "adam"  # "adam" trains the small nets from scratch in few epochs; "sgd" fine-tunes, as UD does
+    optimizer: str = "adam"  # "adam" trains small nets from scratch in few epochs; "adamw" and "sgd" (as UD) fine-tune
     lr: float = 3e-3  # the schedule's peak, for Adam from scratch; 1e-3 for SGD on pretrained weights
+    head_lr: float | None = None  # the peak for all that is not the backbone; None: that of the backbone
+    freeze: int = 0  # k: the backbone's stem and its first k stages are not trained; 0 trains all
     weight_decay: float = 0.0  # the small nets are meant to be able to overfit; the released code has 1e-4
     momentum: float = 0.9  # SGD only
     schedule: str = "one-cycle"  # warm-up, then cosine to 0; "cosine" starts at the peak; "step"; or "constant"
@@ -39,6 +44,7 @@ class TrainingConfig:
     shift: int = 0  # largest shift in pixels; 0 leaves images where they are
     erase: float = 0.0  # chance of random erasing (CutOut); it regularises strongly, so it is a choice
     crop: int = 0  # side of multi-scale crops out of larger images (448 of 512, say), as wholes are resized; 0: none
+    crop_scales: tuple[float, ...] = CROP_SCALES  # sides of the crops, as shares of the shorter side
     compile: bool = False  # torch.compile for training steps: pays for large networks on a GPU; else it costs a minute
     workers: int = 0  # processes that decode a Dataset's images; images in memory need none
 
@@ -52,14 +58,17 @@ class TrainingConfig:
             "seed": 0,
             "workers": 0,
             "crop": 0,
+            "freeze": 0,
         }
         for name, bound in least.items():
             if not getattr(self, name) >= bound:
                 raise ValueError(f"{name} is {getattr(self, name)}: expected at least {bound}")
         if self.seed >= 2**32:
             raise ValueError(f"seed is {self.seed}: expected less than 2**32, which NumPy's must be")
-        if not 0 < self.lr < math.inf:
-            raise ValueError(f"lr is {self.lr}: expected a number above 0")
+        for name in ("lr", "head_lr"):
+            if (value := getattr(self, name)) is not None and not 0 < value < math.inf:
+                raise ValueError(f"{name} is {value}: expected a number above 0")
+        object.__setattr__(self, "crop_scales", tuple(self.crop_scales))
         for name, what in {"warm_up": "the steps", "ema": "the steps", "lr_end": "lr"}.items():
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: expected a share of {what} in [0, 1)")
@@ -69,17 +78,33 @@ class TrainingConfig:
 
     @property
     def augment(self) -> BatchAugment:
-        """What happens to a batch of training images."""
-        return BatchAugment(flip=self.flip, shift=self.shift, erase=self.erase, crop=self.crop)
+        """What happens to a batch of training images, for networks that expect ImageNet's mean and deviation."""
+        return self.augment_for(None)
+
+    def augment_for(self, network: nn.Module | None) -> BatchAugment:
+        """What happens to a batch of training images of this network."""
+        mean, std = normalisation_of(network)
+        return BatchAugment(self.flip, self.shift, self.erase, mean, std, self.crop, self.crop_scales)
 
     @property
     def prepare(self) -> Callable[[Tensor], Tensor]:
-        """What happens to whole images, in evaluation: normalised, and resized to the side that training crops have."""
-        return partial(normalise, size=self.crop or None)
+        """What happens to whole images, in evaluation, for networks that expect ImageNet's mean and deviation."""
+        return self.prepare_for(None)
+
+    def prepare_for(self, network: nn.Module | None) -> Callable[[Tensor], Tensor]:
+        """What happens to whole images of this network: normalised, and resized to the side that training crops have."""
+        mean, std = normalisation_of(network)
+        return partial(normalise, mean=mean, std=std, size=self.crop or None)
+
+
+def normalisation_of(network: nn.Module | None) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """The mean and the standard deviation of each colour that a network expects; those of ImageNet where it says nothing."""
+    backbone = getattr(network, "backbone", network)
+    return getattr(backbone, "mean", IMAGENET_MEAN), getattr(backbone, "std", IMAGENET_STD)
 
 
 CHOICES = {
-    "optimizer": ("adam", "sgd"),
+    "optimizer": ("adam", "adamw", "sgd"),
     "schedule": ("one-cycle", "cosine", "step", "constant"),
     "precision": ("auto", "bf16", "fp32"),
 }
@@ -109,11 +134,65 @@ def learning_rate(step: int, total_steps: int, config: TrainingConfig) -> float:
 
 
 def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
-    """Make the optimiser of all parameters that are trained; fused: one pass over them instead of a dozen."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if config.optimizer == "adam":
-        return torch.optim.Adam(parameters, config.lr, weight_decay=config.weight_decay, fused=True)
-    return torch.optim.SGD(parameters, config.lr, config.momentum, weight_decay=config.weight_decay, fused=True)
+    """Make the optimiser of all parameters that are trained; fused: one pass over them instead of a dozen.
+
+    Each group of parameters has a `share`: its learning rate as a multiple of the backbone's.
+    """
+    backbone = getattr(model, "backbone", None)
+    in_backbone = set() if backbone is None else {id(parameter) for parameter in backbone.parameters()}
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups: list[dict[str, Any]] = [{"params": trained, "share": 1.0}]
+    if config.head_lr is not None and config.head_lr != config.lr:
+        if not in_backbone:
+            raise ValueError(
+                f"head_lr is {config.head_lr}, but a {type(model).__name__} has no backbone beside its heads: "
+                "leave head_lr out"
+            )
+        groups = [
+            {"params": [parameter for parameter in trained if id(parameter) in in_backbone], "share": 1.0},
+            {
+                "params": [parameter for parameter in trained if id(parameter) not in in_backbone],
+                "share": config.head_lr / config.lr,
+            },
+        ]
+    groups = [group for group in groups if group["params"]]
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, config.lr, config.momentum, weight_decay=config.weight_decay, fused=True)
+    kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+    return kind(groups, config.lr, weight_decay=config.weight_decay, fused=True)
+
+
+@contextmanager
+def frozen(model: nn.Module, stages: int) -> Iterator[list[nn.Module]]:
+    """Take the gradient from a backbone's stem and first stages inside the `with` block, and give it back after it.
+
+    Args:
+        model: a network with a `backbone`, or a backbone.
+        stages: how many of its stages; 0 freezes nothing.
+
+    Yields:
+        The layers, which belong into evaluation mode while the rest trains: else batch normalisation would go on learning.
+
+    Raises:
+        ValueError: more stages than there are, or a network without stages.
+    """
+    if stages == 0:
+        yield []
+        return
+    backbone = getattr(model, "backbone", model)
+    if not hasattr(backbone, "frozen_layers"):
+        raise ValueError(
+            f"freeze is {stages}, but a {type(model).__name__} has no backbone with stages: set freeze to 0"
+        )
+    layers = backbone.frozen_layers(stages)
+    parameters = [parameter for layer in layers for parameter in layer.parameters() if parameter.requires_grad]
+    try:
+        for parameter in parameters:
+            parameter.requires_grad_(False)
+        yield layers
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)
 
 
 def running_average(model: nn.Module, config: TrainingConfig, total_steps: int) -> AveragedModel:

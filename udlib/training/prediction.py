@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from udlib.datasets.transforms import normalise
 from udlib.metrics import mean_average_precision
 from udlib.modes import evaluating
 from udlib.training.batches import ArrayData, as_data, load
@@ -36,7 +35,7 @@ def predict(
     batch_size: int = 256,
     precision: str = "auto",
     calibration: bool = True,
-    prepare: Callable[[Tensor], Tensor] = normalise,
+    prepare: Callable[[Tensor], Tensor] | None = None,
     workers: int = 0,
 ) -> Predictions:
     """Compute the logits of both branches for every image, in order, exact with any number of processes.
@@ -47,10 +46,10 @@ def predict(
         batch_size: images at a time, over all processes.
         precision: "auto", "bf16" or "fp32".
         calibration: whether to run the calibration branch.
-        prepare: makes float images of uint8 ones.
+        prepare: makes float images of uint8 ones; None: normalises them as the network expects.
         workers: processes that decode a Dataset's images.
     """
-    data = as_data(data)
+    data, prepare = as_data(data), prepare or TrainingConfig().prepare_for(model)
     accelerator = make_accelerator()
     device, rank, processes = accelerator.device, accelerator.process_index, accelerator.num_processes
     count = len(data.targets)
@@ -103,6 +102,6 @@ def on_validation(
         scores,
         batch_size=batch_size,
         precision=config.precision,
-        prepare=config.prepare,
+        prepare=config.prepare_for(network),
         workers=config.workers,
     )
