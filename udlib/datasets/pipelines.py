@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms import v2
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+from udlib.normalisation import IMAGENET_MEAN, IMAGENET_STD
+
 CROP_SCALES = (1.0, 0.875, 0.75, 0.66, 0.5)  # of the shorter side, as in the released code of UD
 ERASED_AREA = (0.02, 0.4)  # of the image, as in Zhong et al. 2017, "Random erasing data augmentation"
 ERASED_ASPECT = (0.3, 1 / 0.3)  # height / width

