@@ -21,9 +21,19 @@ POOLINGS: dict[str, Callable[[Tensor], Tensor]] = {
     "max": lambda features: features.flatten(2).amax(2),
 }
 
+# From the slope g (N, D) of the divergence to the channels' weights w.
+WEIGHTINGS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gradient": lambda slope: slope,
+    "released": lambda slope: slope.detach().softmax(1),
+}
+
 
 def uncertainty_attention(
-    head: nn.Module, features: Tensor, pooling: str = "avg", create_graph: bool = False
+    head: nn.Module,
+    features: Tensor,
+    pooling: str = "avg",
+    create_graph: bool = False,
+    weighting: str = "gradient",
 ) -> Tensor:
     """Map of where the two branches of one network disagree about an image.
 
@@ -31,25 +41,33 @@ def uncertainty_attention(
     KL = KL(softmax(calibration logits) ‖ softmax(logits)) of each image, and the gradient is taken through both
     branches. Eq. 15 prints teacher against student; the text speaks of the two branches of one network.
 
+    The released code takes a softmax over the channels of these w and holds the result constant. As w is tiny, each
+    weight is then nearly 1/D, and the map is close to the mean activation. Its student has the heads in training mode
+    here; with this function teacher and student alike have them in evaluation mode.
+
     Args:
         head: maps pooled features (N, D) to `(logits, calibration_logits)`: a `heads.DualBranchHead`. It computes in
             evaluation mode; its mode, its running statistics and its parameters' gradients are left as they were.
         features: (N, D, h, w), the backbone's last map Z; may come from `inference_mode` or `no_grad`.
         pooling: "avg" or "max", the network's own.
-        create_graph: whether the result can be differentiated through w too, and not only through Z.
+        create_graph: whether the result can be differentiated through w too, and not only through Z. No effect with
+            weighting="released", whose weights are constants.
+        weighting: "gradient", w as above, or "released", softmax(w) over the channels.
 
     Returns:
-        (N, h, w), at least float32, in nats; positive or negative. Differentiable in `features` where these are.
+        (N, h, w), at least float32; positive or negative. In nats, and for "released" in the unit of the features.
+        Differentiable in `features` where these are.
 
     Raises:
-        ValueError: features that are not (N, D, h, w), an unknown pooling, a head without a calibration branch.
+        ValueError: features that are not (N, D, h, w), an unknown pooling or weighting, a head without a calibration
+            branch.
 
-    Source: UD, Eq. 15–16.
+    Source: UD, Eq. 15–16; "released": LcDog/ud.
     """
-    return _attention(head, features, pooling, lambda pooled: _divergence(*head(pooled)), create_graph)
+    return _attention(head, features, pooling, lambda pooled: _divergence(*head(pooled)), create_graph, weighting)
 
 
-def uncertainty_attention_of(prediction: Any, create_graph: bool = True) -> Tensor:
+def uncertainty_attention_of(prediction: Any, create_graph: bool = True, weighting: str = "gradient") -> Tensor:
     """Uncertainty map of a forward pass that was already made, in the mode of that pass: for a student in training.
 
     In evaluation mode it equals `uncertainty_attention`. In training mode the calibration branch normalises by the
@@ -59,21 +77,27 @@ def uncertainty_attention_of(prediction: Any, create_graph: bool = True) -> Tens
         prediction: has `.features` (N, D, h, w), `.pooled` (N, D), from which the logits were computed, and `.logits`
             and `.calibration_logits` (N, C), all with their graph.
         create_graph: whether the map can be differentiated through w too. Only then is the gradient of a loss on the
-            map exact: with w held constant, steps against the gradient can, and do, raise the loss.
+            map exact: with w held constant, steps against the gradient can, and do, raise the loss. No effect with
+            weighting="released".
+        weighting: "gradient" or "released", as in `uncertainty_attention`. After a pass in training mode "released"
+            mixes the images of a batch, as the released code does; for weights of each image alone, hand
+            `prediction.features` to `uncertainty_attention`.
 
     Returns:
-        (N, h, w), at least float32, in nats.
+        (N, h, w), at least float32; in nats, and for "released" in the unit of the features.
 
     Raises:
-        ValueError: a prediction without a calibration branch.
+        ValueError: an unknown weighting, a prediction without a calibration branch.
 
-    Source: UD, Eq. 15–16.
+    Source: UD, Eq. 15–16; "released": LcDog/ud.
     """
+    _require_weighting(weighting)
+    create_graph = create_graph and weighting != "released"
     # In half precision the sum over channels would be rounded, and the backward pass with it.
     with torch.autocast(prediction.features.device.type, enabled=False):
         score = _divergence(prediction.logits, prediction.calibration_logits)
         (weights,) = torch.autograd.grad(score, prediction.pooled, create_graph=create_graph, retain_graph=True)
-        return _weighted_sum(weights, prediction.features)
+        return _weighted_sum(WEIGHTINGS[weighting](weights), prediction.features)
 
 
 def class_attention(
@@ -180,14 +204,27 @@ def _divergence(logits: Tensor, calibration_logits: Tensor | None) -> Tensor:
     return (log_p.exp() * (log_p - log_q)).sum()
 
 
+def _require_weighting(weighting: str) -> None:
+    """Refuse an unknown weighting (ValueError)."""
+    if weighting not in WEIGHTINGS:
+        raise ValueError(f"weighting is '{weighting}': expected 'gradient' or 'released'")
+
+
 def _attention(
-    head: nn.Module, features: Tensor, pooling: str, score: Callable[[Tensor], Tensor], create_graph: bool
+    head: nn.Module,
+    features: Tensor,
+    pooling: str,
+    score: Callable[[Tensor], Tensor],
+    create_graph: bool,
+    weighting: str = "gradient",
 ) -> Tensor:
-    """Σ_c w_c Z_c with w the gradient of `score`, a sum over images, at the pooled features."""
+    """Σ_c w_c Z_c, w from the gradient of `score`, a sum over images, at the pooled features."""
     if features.ndim != 4 or features.numel() == 0:
         raise ValueError(f"features have shape {tuple(features.shape)}: expected (images, channels, height, width)")
     if pooling not in POOLINGS:
         raise ValueError(f"pooling is '{pooling}': expected 'avg' or 'max'")
+    _require_weighting(weighting)
+    create_graph = create_graph and weighting != "released"
     features = features.to(torch.promote_types(features.dtype, torch.float32))
     # In half precision the sum over channels would be rounded, and the backward pass with it.
     full_precision = torch.autocast(features.device.type, enabled=False)
@@ -198,7 +235,7 @@ def _attention(
             pooled = pooled.clone().requires_grad_()  # a clone, since a tensor of inference mode cannot require one
         (weights,) = torch.autograd.grad(score(pooled), pooled, create_graph=create_graph)
     with full_precision:
-        return _weighted_sum(weights, features)
+        return _weighted_sum(WEIGHTINGS[weighting](weights), features)
 
 
 def _weighted_sum(weights: Tensor, features: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ Sources: UD = Song et al., Uncertainty Distillation, ACM MM 2021; ASL = Ridnik e
 Mahajan = Mahajan et al., ECCV 2018.
 """
 
-from udlib.losses.checks import Reduction, Scale
+from udlib.losses.checks import Normalization, OverClasses, Reduction, Scale
 from udlib.losses.distillation import attention_loss, bernoulli_kl, softmax_kl, uncertainty_distillation_loss
 from udlib.losses.hard_labels import (
     asymmetric_loss,
@@ -27,6 +27,8 @@ from udlib.losses.hard_labels import (
 )
 
 __all__ = [
+    "Normalization",
+    "OverClasses",
     "Reduction",
     "Scale",
     "asymmetric_loss",

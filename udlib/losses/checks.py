@@ -7,6 +7,8 @@ from torch import Tensor
 
 Reduction = Literal["mean", "none"]
 Scale = Literal["paper", "released"]
+Normalization = bool | Literal["l2"]
+OverClasses = Literal["mean", "sum"]
 
 
 def require(name: str, value: object, holds: bool, expected: str) -> None:

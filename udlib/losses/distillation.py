@@ -8,12 +8,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from udlib.losses.checks import (
+    Normalization,
+    OverClasses,
     Reduction,
     Scale,
     floating,
     is_available,
     is_released,
     logit_pair,
+    require,
     require_reduction,
 )
 from udlib.losses.reductions import average, leave_out, over_images
@@ -25,11 +28,15 @@ def bernoulli_kl(
     temperature: float = 1.0,
     ignore: Tensor | None = None,
     reduction: Reduction = "mean",
+    over_classes: OverClasses = "mean",
 ) -> Tensor:
-    """Divergence of a student's sigmoids from a teacher's, averaged over the classes.
+    """Divergence of a student's sigmoids from a teacher's, averaged over the classes or summed.
 
     T²/C Σ_i KL(Bern(σ(t_i/T)) ‖ Bern(σ(s_i/T))). The factor T² keeps the size of the gradient as T grows. The gradient
     flows to both arguments: detach a teacher.
+
+    Eq. 13 prints a mean over the classes, while Eq. 3, its counterpart for labels, prints a sum. The sum is C times the
+    mean.
 
     Args:
         teacher_logits: (N, C), t.
@@ -37,13 +44,14 @@ def bernoulli_kl(
         temperature: T, above 0.
         ignore: (N, C) bool, True = label left out.
         reduction: "mean" over images, or "none" for the (N,) losses of the images.
+        over_classes: "mean" over an image's kept classes, or their "sum", which drops the factor 1/C.
 
     Returns:
         Scalar, or (N,); in nats, ≥ 0.
 
     Raises:
         TypeError: logits that are not floating-point tensors, `ignore` that is not bool.
-        ValueError: mismatched shapes, a temperature that is not above 0, an unknown `reduction`.
+        ValueError: mismatched shapes, a temperature that is not above 0, an unknown `reduction` or `over_classes`.
 
     Example:
         >>> bernoulli_kl(torch.tensor([[0.0, 2.0]]), torch.tensor([[0.0, 2.0]]))
@@ -52,12 +60,15 @@ def bernoulli_kl(
     Source: UD, Eq. 13.
     """
     require_reduction(reduction)
+    require("over_classes", over_classes, over_classes in ("mean", "sum"), "'mean' or 'sum'")
     t, s, ignored = logit_pair(teacher_logits, student_logits, temperature, ignore)
 
     present = torch.sigmoid(t) * (F.logsigmoid(t) - F.logsigmoid(s))
     absent = torch.sigmoid(-t) * (F.logsigmoid(-t) - F.logsigmoid(-s))
     # An ignored label has t = s = 0, so its divergence is 0 already.
-    return over_images(temperature**2 * average(present + absent, ~ignored), reduction)
+    divergence = present + absent
+    per_image = divergence.sum(1) if over_classes == "sum" else average(divergence, ~ignored)
+    return over_images(temperature**2 * per_image, reduction)
 
 
 def softmax_kl(
@@ -103,7 +114,7 @@ def softmax_kl(
 def attention_loss(
     teacher_map: Tensor,
     student_map: Tensor,
-    normalize: bool = False,
+    normalize: Normalization = False,
     reduction: Reduction = "mean",
     scale: Scale = "paper",
 ) -> Tensor:
@@ -115,25 +126,30 @@ def attention_loss(
     Args:
         teacher_map: (N, h', w'), A_T; resized bilinearly to the student's map where its size differs.
         student_map: (N, h, w), A_S.
-        normalize: standardise each map first, after resizing (mean 0, population standard deviation 1; a flat map
-            becomes 0): for networks whose features differ in scale.
+        normalize: what happens to each map first, after resizing, for networks whose features differ in scale. True
+            standardises it (mean 0, population standard deviation 1; a flat map becomes 0). "l2" divides it by its
+            L2 norm over the cells (a map of zeros stays so, and has a gradient of 0): the distances of `paper` then
+            lie in [0, 2], with √2 for orthogonal maps and 2 for opposite ones.
         reduction: "mean" over images, or "none" for the (N,) distances of the images.
         scale: "paper" or "released", as above.
 
     Returns:
-        Scalar, or (N,); in the unit of the maps (squared for `released`), ≥ 0.
+        Scalar, or (N,); in the unit of the maps (squared for `released`; none where normalised), ≥ 0.
 
     Raises:
         TypeError: maps that are not floating-point tensors.
-        ValueError: maps that are not (N, h, w) with equal N, an unknown `reduction` or `scale`.
+        ValueError: maps that are not (N, h, w) with equal N, an unknown `normalize`, `reduction` or `scale`.
 
     Example:
         >>> attention_loss(torch.zeros(1, 2, 2), torch.full((1, 2, 2), 3.0))  # √(4 · 9)
         tensor(6.)
+        >>> attention_loss(torch.ones(1, 2, 2), torch.full((1, 2, 2), -3.0), normalize="l2")
+        tensor(2.)
 
     Source: UD, Eq. 17.
     """
     require_reduction(reduction)
+    require("normalize", normalize, normalize in (False, True, "l2"), "False, True or 'l2'")
     released = is_released(scale)
     teacher = floating("teacher_map", teacher_map, "(images, height, width)", ndim=3)
     student = floating("student_map", student_map, "(images, height, width)", ndim=3)
@@ -147,7 +163,8 @@ def attention_loss(
         teacher = F.interpolate(teacher[:, None], size=student.shape[1:], mode="bilinear", align_corners=False)[:, 0]
     teacher, student = teacher.flatten(1), student.flatten(1)
     if normalize:
-        teacher, student = _standardised(teacher), _standardised(student)
+        scaled = _of_unit_norm if normalize == "l2" else _standardised
+        teacher, student = scaled(teacher), scaled(student)
     difference = teacher - student
     per_image = difference.square().mean(1) if released else torch.linalg.vector_norm(difference, dim=1)
     return over_images(per_image, reduction)
@@ -162,15 +179,17 @@ def uncertainty_distillation_loss(
     student_map: Tensor | None = None,
     temperature: float = 1.0,
     ignore: Tensor | None = None,
-    normalize: bool = False,
+    normalize: Normalization = False,
     scale: Scale = "paper",
+    over_classes: OverClasses = "mean",
 ) -> dict[str, Tensor]:
     """Loss of a student in uncertainty distillation: classification, calibration and attention.
 
     `paper`: total = classification + α · calibration + β · attention, being `bernoulli_kl` (Eq. 13), `softmax_kl`
     (Eq. 14) and the Frobenius `attention_loss` (Eq. 17).
     `released`: total = (classification + α · calibration) / 2 + β · attention, being ½ `bernoulli_kl`, `softmax_kl`
-    and the squared `attention_loss`; the released code's own values are alpha=1, beta=0.1, temperature=3.
+    and the squared `attention_loss`; the released code's own values are alpha=1, beta=0.1, temperature=3, and its maps
+    are those of `attention.uncertainty_attention` with weighting="released".
 
     Args:
         teacher: has `.logits` and `.calibration_logits` (N, C); everything from it is detached.
@@ -181,8 +200,9 @@ def uncertainty_distillation_loss(
         student_map: (N, h, w).
         temperature: T of both divergences, above 0.
         ignore: (N, C) bool, True = label left out.
-        normalize: standardise the maps, as in `attention_loss`.
+        normalize: False, True or "l2": what happens to the maps, as in `attention_loss`.
         scale: "paper" or "released", as above.
+        over_classes: "mean" or "sum", of the classification term, as in `bernoulli_kl`.
 
     Returns:
         {"total", "classification", "calibration", "attention"}: scalars, the last three before weighting.
@@ -199,7 +219,9 @@ def uncertainty_distillation_loss(
     with_calibration = is_available("alpha", alpha, teacher_calibration_logits=t, student_calibration_logits=s)
     with_attention = is_available("beta", beta, teacher_map=teacher_map, student_map=student_map)
 
-    classification = half * bernoulli_kl(teacher.logits.detach(), student.logits, temperature, ignore)
+    classification = half * bernoulli_kl(
+        teacher.logits.detach(), student.logits, temperature, ignore, over_classes=over_classes
+    )
     calibration = attention = torch.zeros_like(classification)
     if with_calibration:
         calibration = softmax_kl(t.detach(), s, temperature, ignore)
@@ -217,3 +239,13 @@ def _standardised(rows: Tensor) -> Tensor:
     # Variation within the rounding of the mean is no variation: without this, a flat map becomes amplified noise.
     flat = norm <= 4 * torch.finfo(rows.dtype).eps * torch.linalg.vector_norm(rows, dim=1, keepdim=True)
     return (centred / norm.masked_fill(flat, 1)).masked_fill(flat, 0) * math.sqrt(rows.shape[1])
+
+
+def _of_unit_norm(rows: Tensor) -> Tensor:
+    """Rows of L2 norm 1; a row of zeros stays so."""
+    # The size of a row does not matter, so that its largest value is a constant for the gradient. Divided by it, the
+    # squares of a tiny row do not underflow. Below the smallest normal number a gradient would not be finite.
+    largest = rows.detach().abs().amax(1, keepdim=True)
+    zero = largest < torch.finfo(rows.dtype).tiny
+    scaled = (rows / largest.masked_fill(zero, 1)).masked_fill(zero, 0)
+    return scaled / torch.linalg.vector_norm(scaled, dim=1, keepdim=True).masked_fill(zero, 1)
