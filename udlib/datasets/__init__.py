@@ -50,6 +50,7 @@ __all__ = [
 ]
 
 EMBEDDED = ("scenes", "digits")
+PHOTOS = "photos"  # labels ship, photographs do not
 
 
 def open_dataset(
@@ -58,12 +59,13 @@ def open_dataset(
     """Open one split of a data set.
 
     Args:
-        data: A name or a path. The names are "scenes" and "digits", which are made on first use; "voc2007", "voc2012",
+        data: A name or a path. The names are "scenes" and "digits", which are made on first use; "photos", whose labels
+            ship and whose photographs you add (`udlib data photos`); "voc2007", "voc2012",
             "coco2014" and "nuswide"; and any other for which `roots.place` or UDLIB_ROOTS holds a folder. A path is
             that of a folder in one of these layouts, or of a folder or a CSV as `Custom` reads it; the folder's content
             decides on the layout.
         split: The split's name.
-        size: Side in pixels of the pictures of "scenes" and "digits"; those on disk keep their size.
+        size: Side in pixels of the pictures of "scenes" and "digits"; all others keep their size.
         root: The folder of a data set that is given by name; by default the one that `roots.place` or UDLIB_ROOTS
             holds, else the folder of that name below `data_root()`.
         **options: Arguments of the reader: `VOC`, `COCO`, `NUSWIDE` or `Custom`.
@@ -78,9 +80,11 @@ def open_dataset(
     name = str(data)
     if name in EMBEDDED:
         return getattr(import_module(f"udlib.datasets.{name}"), name)(split, size=size, root=root, **options)
+    if data == PHOTOS:  # the name; Path("photos") and "./photos" are folders
+        return import_module("udlib.datasets.photos").photos(split, size=size, root=root, **options)
     if name not in NAMED and placed(name) is None and not Path(data).expanduser().exists():
         raise ValueError(
-            f"unknown data set '{data}': choose {', '.join((*EMBEDDED, *NAMED))}, or name a folder in the "
+            f"unknown data set '{data}': choose {', '.join((*EMBEDDED, PHOTOS, *NAMED))}, or name a folder in the "
             "layout of VOC, COCO or NUS-WIDE, or one with a CSV of labels"
         )
     return source(data, root).open(split, **options)
