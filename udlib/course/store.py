@@ -17,18 +17,18 @@ from torch import nn
 
 from udlib import workshop
 from udlib.course.data import RecipeData, arrays, dataset, fingerprint, labels
+from udlib.course.measuring import measured
 from udlib.course.own_results import OwnResults
 from udlib.course.packed import PackedResults
 from udlib.course.profiles import for_profile, profile, seconds
 from udlib.course.runs import LOGITS, Run, read_as
 from udlib.datasets.base import checkout, data_root
-from udlib.methods import method_of, recipe
+from udlib.methods import method_of, needs_of, recipe
 from udlib.methods.base import Recipe
 from udlib.training.checkpoints import load_weights
 from udlib.training.devices import provenance
-from udlib.training.evaluation import measure
-from udlib.training.loop import History, Saving, Watch
-from udlib.training.prediction import on_validation, predict
+from udlib.training.loop import Saving, Watch
+from udlib.training.prediction import on_validation
 
 __all__ = [
     "Recipe",
@@ -169,7 +169,7 @@ def load_model(recipe: Recipe) -> nn.Module:
 
 def needed(recipe: Recipe) -> dict[str, Recipe]:
     """The recipes whose networks a recipe needs, by the name they have for its method; often none."""
-    return method_of(recipe.method).needs(recipe)
+    return needs_of(recipe)
 
 
 def train(recipe: Recipe, checkpoint: Path | None = None) -> Run:
@@ -186,27 +186,12 @@ def train(recipe: Recipe, checkpoint: Path | None = None) -> Run:
         teachers=teachers,
         watch=Watch(on_validation(data.arrays("val"), recipe.training, read_as(recipe)), every=VALIDATE_EVERY),
         saving=Saving(checkpoint, every=VALIDATE_EVERY, identity={"images and labels": data.fingerprint()}),
+        answers=data_root() / "answers" if profile() != "smoke" else None,
     )
-    return _measured(data, trained.network, trained.history)
-
-
-def _measured(data: RecipeData, network: nn.Module, history: History) -> Run:
-    """Both splits' logits and every number of a trained network."""
-    recipe, config = data.recipe, data.recipe.training
-    options = {"precision": config.precision, "prepare": config.prepare}
-    logits, metrics = {}, {}
-    for split in ("val", "test"):
-        predictions = predict(network, data.arrays(split), **options)
-        for name in ("logits", "calibration_logits"):
-            value = getattr(predictions, name)
-            # Half precision is what is stored: measure what a later reader will have.
-            logits[f"{split}_{name}"] = None if value is None else value.half().float()
-        metrics[split] = measure(logits[f"{split}_logits"], data.labels(split), read_as(recipe))
-    if any(data.split("test").objects):
-        locate = method_of(recipe.method).localise
-        metrics["test"] |= locate(network, data.arrays("test"), data.split("test"), **options)
-    origin = provenance(config.precision, history.rows) | {"data": data.fingerprint()}
-    return Run(recipe, **logits, metrics=metrics, history=history.rows, provenance=origin, model=network)
+    logits, metrics = measured(data, trained.network, teachers)
+    rows, precision = trained.history.rows, trained.history.precision
+    origin = provenance(precision or recipe.training.precision, rows) | {"data": data.fingerprint()}
+    return Run(recipe, **logits, metrics=metrics, history=rows, provenance=origin, model=trained.network)
 
 
 def load_or_run(recipe: Recipe, retrain: bool = False) -> Run:

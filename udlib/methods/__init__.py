@@ -34,3 +34,21 @@ def recipe(method: str = "supervised", **choices) -> Recipe:
         'supervised(erase=0.5, seed=4)'
     """
     return make_recipe(method, method_of(method).Settings, **choices)
+
+
+def needs_of(recipe: Recipe) -> dict[str, Recipe]:
+    """The recipes whose trained networks a recipe needs, by name: its method's teachers, and the "start" if it has one.
+
+    The start is the recipe itself but for what `recipe.start` says: other settings, another method, no start of its own.
+
+    Raises:
+        ValueError: for a start with an unknown method or field.
+    """
+    needs = method_of(recipe.method).needs(recipe)
+    if recipe.start:
+        changes = dict(recipe.start)
+        method = changes.pop("method", recipe.method)
+        own = {*type(recipe.settings).__dataclass_fields__} if method != recipe.method else set()
+        kept = {name: value for name, value in recipe.choices().items() if name not in {*own, "start"}}
+        needs = needs | {"start": make_recipe(method, method_of(method).Settings, **kept | changes)}
+    return needs

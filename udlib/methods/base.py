@@ -11,7 +11,7 @@ import difflib
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, get_args
@@ -23,6 +23,7 @@ from udlib.backbones import backbone
 from udlib.datasets.base import MultiLabelDataset, Policy
 from udlib.datasets.proposals import Proposals
 from udlib.heads import DualBranchNet
+from udlib.methods.teachers import Ask
 from udlib.training.batches import ArrayData, Batch
 from udlib.training.localisation import localisation
 from udlib.training.loop import Augment
@@ -45,7 +46,8 @@ class Recipe:
     limit: int | None = None  # only the first images of each split
     classes: tuple[int, ...] | None = None  # only these classes of the data, by number
     network: str = "small"
-    weights: str | None = None  # of torchvision, e.g. IMAGENET1K_V1
+    weights: str | None = None  # IMAGENET1K_V1 of torchvision, IMAGENET1K of EfficientNet-Lite
+    start: tuple = ()  # another recipe whose trained network is the start, as the fields in which it differs from this one
     pooling: str = "avg"
     embedding: int = 128  # width of the calibration branch; the released code's 512 suits 2,048 features
     bias: bool = True  # of the classifier; the released code has none
@@ -60,6 +62,7 @@ class Recipe:
                 raise ValueError(f"{name} is '{getattr(self, name)}': expected one of {', '.join(allowed)}")
         if self.classes is not None:
             object.__setattr__(self, "classes", tuple(self.classes))
+        object.__setattr__(self, "start", sorted_pairs(self.start))
 
     @property
     def side(self) -> int:
@@ -88,6 +91,11 @@ class Recipe:
 
     def __str__(self) -> str:
         return f"{self.method}({', '.join(f'{name}={value}' for name, value in self.choices().items())})"
+
+
+def sorted_pairs(values: Mapping[str, Any] | Sequence) -> tuple:
+    """A mapping as sorted pairs, which can be hashed, compared and stored; pairs are sorted only."""
+    return tuple(sorted(dict(values).items()))
 
 
 def make_recipe(method: str, settings: type, **choices) -> Recipe:
@@ -122,6 +130,8 @@ class Stage:
     keep: str | None = None  # "last" or "best"; None: what the recipe says
     student: str = ""  # path of the submodule that is validated and handed on; "": the network itself
     augment: Augment | None = None  # None: what the config says
+    ask: Ask | None = None  # asked about each batch; the loss reads the answers as `batch.answers`
+    ask_size: int = 0  # side in pixels of the images that `ask` looks at
 
 
 # A stage may build on what an earlier one gave: a method yields a stage, and is sent its history when it is trained.

@@ -61,15 +61,15 @@ class SelfDistillation(Method):
             normalize=settings.normalize,
         )
         if settings.distil:
-            teacher_answers(network, settings.alpha, settings.beta)  # refuse wrong settings now, not at the restart
+            teacher_answers(network, eq_18, config)  # refuse wrong settings now, not at the restart
         first = yield Stage(network, hard_labels, data, config, name="1", label={"half": 1}, keep="last")
 
         loss_fn = hard_labels
         if settings.distil:
             teacher = copy.deepcopy(network)
             teacher.load_state_dict(first.best_weights)
-            ask = teacher_answers(teacher, settings.alpha, settings.beta)
-            loss_fn = loss_of(eq_18, stored_where_few(ask, data, config))
+            ask = teacher_answers(teacher, eq_18, config)
+            loss_fn = loss_of(eq_18, stored_where_few(ask, data, config, teacher))
         # Another seed, so that the batches of the second half come in another order than those of the first.
         again = replace(config, seed=mixed_seed(config.seed, 2))
         yield Stage(network, loss_fn, data, again, name="2", label={"half": 2})

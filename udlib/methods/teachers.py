@@ -6,6 +6,7 @@ A teacher is a constant: it is in eval mode, on the device of the images, and no
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -15,9 +16,10 @@ from udlib.attention import uncertainty_attention
 from udlib.datasets.proposals import Regions
 from udlib.datasets.transforms import normalise
 from udlib.heads import DualBranchNet
+from udlib.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from udlib.training.batches import ArrayData, Batch
 from udlib.training.devices import autocast, beside, make_accelerator, moved
-from udlib.training.optimization import TrainingConfig
+from udlib.training.optimization import TrainingConfig, normalisation_of
 
 
 class TeacherAnswers(NamedTuple):
@@ -26,33 +28,81 @@ class TeacherAnswers(NamedTuple):
     logits: Tensor  # (N, C)
     calibration_logits: Tensor | None  # (N, C), None where no term needs them
     attention: Tensor | None  # (N, h, w), None likewise
+    released_attention: Tensor | None = None  # (N, h, w), by the released code's weights, None likewise
 
 
+Normalisation = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard deviation of each colour
+WEIGHTINGS = ("gradient", "released")  # of the maps' channels, in the order of the fields above
 Ask = Callable[[Batch], TeacherAnswers]
 
 
-def answers(teacher: DualBranchNet, calibration: bool = True, attention: bool = True) -> Ask:
+def answers(
+    teacher: DualBranchNet,
+    calibration: bool = True,
+    weightings: Sequence[str] = WEIGHTINGS[:1],
+    size: int = 0,
+    precision: str = "",
+) -> Ask:
     """Make `ask(batch)`, which runs a two-branch teacher on the images of a batch.
 
     Args:
         teacher: put in eval mode by the caller; it moves to the images' device if need be.
         calibration: whether the calibration branch runs too.
-        attention: whether its map of uncertainty is computed too (UD, Eq. 16).
+        weightings: of which of `WEIGHTINGS` its map of uncertainty is computed too (UD, Eq. 16).
+        size: side of the images that it sees, which show the same regions larger; 0: those of the batch.
+        precision: "auto", "bf16" or "fp32"; "": that of the student's forward pass.
 
     Raises:
         FloatingPointError: when an answer is not finite, with the rows of the images.
+        ValueError: for another size or normalisation than the batch's, where nobody knows how its images were made.
     """
 
     def ask(batch: Batch) -> TeacherAnswers:
-        with torch.inference_mode():
-            prediction = beside(teacher, batch.images)(batch.images, calibration=calibration)
+        images = images_for(teacher, batch, size)
+        context = autocast(images.device, precision) if precision else nullcontext()
+        with torch.inference_mode(), context:
+            prediction = beside(teacher, images)(images, calibration=calibration)
             branches = prediction[:2] if calibration else prediction[:1]
             require_finite(batch, *branches)
-            maps = uncertainty_attention(teacher.head, prediction.features, teacher.pooling) if attention else None
+            maps = [
+                uncertainty_attention(teacher.head, prediction.features, teacher.pooling, weighting=weighting)
+                if weighting in weightings
+                else None
+                for weighting in WEIGHTINGS
+            ]
         # Copies, since tensors made in inference mode may not take part in the student's backward pass.
-        return _each(lambda part: part.clone(), TeacherAnswers(prediction.logits, prediction.calibration_logits, maps))
+        whole = TeacherAnswers(prediction.logits, prediction.calibration_logits, *maps)
+        return _each(lambda part: part.clone(), whole)
 
     return ask
+
+
+def images_for(teacher: nn.Module, batch: Batch, size: int = 0) -> Tensor:
+    """The images of a batch as a teacher wants them: at its size, and normalised as it expects.
+
+    Raises:
+        ValueError: where they would have to be made anew, and nobody knows how they were made.
+    """
+    side, normalisation = size or batch.images.shape[-1], normalisation_of(teacher)
+    view = batch.view
+    if view is None:
+        if side == batch.images.shape[-1]:
+            return batch.images  # whoever made them knows what the teacher expects
+        raise ValueError(
+            f"the teacher sees {size} px and the batch has {batch.images.shape[-1]}: only uint8 images that the loop "
+            "crops itself can be made again at another size"
+        )
+    if side == batch.images.shape[-1]:
+        if (view.mean, view.std) == normalisation:
+            return batch.images
+        return renormalised(batch.images, (view.mean, view.std), normalisation)
+    return view.again(side, *normalisation).contiguous(memory_format=torch.channels_last)
+
+
+def renormalised(images: Tensor, before: Normalisation, after: Normalisation) -> Tensor:
+    """Images (N, 3, H, W) that were normalised in one way, normalised in another; what was erased gets the same colour."""
+    mean, std, new_mean, new_std = (images.new_tensor(values).view(1, -1, 1, 1) for values in (*before, *after))
+    return (images * std + (mean - new_mean)) / new_std
 
 
 def require_finite(batch: Batch, *answers: Tensor) -> None:
@@ -72,12 +122,20 @@ def few_views(data: ArrayData, config: TrainingConfig) -> bool:
     return not moved and config.epochs > 2 and isinstance(data.images, Tensor)
 
 
-def stored_where_few(ask: Ask, data: ArrayData, config: TrainingConfig) -> Ask:
-    """`ask`, with its answers stored beforehand where `few_views` says that this pays."""
-    return stored_answers(ask, data, config.precision) if few_views(data, config) else ask
+def stored_where_few(ask: Ask, data: ArrayData, config: TrainingConfig, teacher: nn.Module) -> Ask:
+    """`ask`, with the teacher's answers stored beforehand where `few_views` says that this pays."""
+    if not few_views(data, config):
+        return ask
+    return stored_answers(ask, data, config.precision, normalisation=normalisation_of(teacher))
 
 
-def stored_answers(ask: Ask, data: ArrayData, precision: str = "auto", batch_size: int = 256) -> Ask:
+def stored_answers(
+    ask: Ask,
+    data: ArrayData,
+    precision: str = "auto",
+    batch_size: int = 256,
+    normalisation: Normalisation = (IMAGENET_MEAN, IMAGENET_STD),
+) -> Ask:
     """Compute the answers to every image of `data` and to its mirror image now, and look them up from then on.
 
     A trained teacher gives the same answer to the same picture, and with flips alone each image has two views: over
@@ -88,13 +146,14 @@ def stored_answers(ask: Ask, data: ArrayData, precision: str = "auto", batch_siz
         data: uint8 images in memory; every batch that is looked up later shows one of these, whole, mirrored or not.
         precision: that of the training.
         batch_size: images at a time.
+        normalisation: mean and standard deviation of each colour that the teacher expects.
     """
     device = make_accelerator().device  # of the teacher; the images may be too many for it
     plain: list[TeacherAnswers] = []
     mirrored: list[TeacherAnswers] = []
     pixels = cast(Tensor, data.images)
     for rows in torch.arange(len(data.targets)).split(batch_size):
-        images = normalise(pixels[rows.to(pixels.device)].to(device))
+        images = normalise(pixels[rows.to(pixels.device)].to(device), *normalisation)
         for parts, view, flip in ((plain, images, False), (mirrored, images.flip(3), True)):
             with autocast(device, precision):
                 view = view.contiguous(memory_format=torch.channels_last)

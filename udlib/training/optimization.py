@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from udlib.datasets.pipelines import CROP_SCALES, IMAGENET_MEAN, IMAGENET_STD
+from udlib.datasets.pipelines import CROP_SCALES
 from udlib.datasets.transforms import BatchAugment, normalise
+from udlib.normalisation import IMAGENET_MEAN, IMAGENET_STD
 
 
 @dataclass(frozen=True)

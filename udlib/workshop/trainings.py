@@ -9,17 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import NamedTuple
 
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from udlib.methods import method_of
-from udlib.methods.base import Recipe, Stage, Stages
+from udlib.methods import method_of, needs_of
+from udlib.methods.base import LossFunction, Recipe, Stage, Stages
 from udlib.training.batches import ArrayData, as_data
 from udlib.training.checkpoints import fingerprint, refuse_old_trainings
 from udlib.training.devices import keeps_devices, make_accelerator
 from udlib.training.loop import History, Saving, Watch, fit
+from udlib.workshop.answers import kept_answers
 
 OnTeacher = Callable[[str, Recipe], None]
 
@@ -41,6 +43,7 @@ def train(
     saving: Saving = Saving(),
     max_steps: int | None = None,
     on_teacher: OnTeacher | None = None,
+    answers: Path | None = None,
 ) -> Trained:
     """Train a recipe; the same seed gives the same network.
 
@@ -50,12 +53,15 @@ def train(
     Args:
         recipe: what to train. Its fields `data`, `size` and `limit` only name the data, which stands in the next argument.
         data: the training set; with proposals, if the method looks at boxes.
-        teachers: the networks that the method needs, by name. None: they are trained now, one after the other; a network
-            that is trained only to teach is not validated, and teaches with its last weights.
+        teachers: the networks that the recipe needs, by name: the method's, and "start" for a recipe with a start. None:
+            they are trained now, one after the other; a network that is trained only to teach is not validated, and
+            teaches with its last weights.
         watch: what looks at the network that is made, never at its teachers. The recipe says which epoch to keep.
         saving: the checkpoints; `saving.identity` says which data this is.
         max_steps: the largest number of steps of each stage, for a trial.
         on_teacher: called with the name and the recipe of each teacher before it is trained.
+        answers: the folder in which a teacher's answers to crops are kept, for the other students of the same seed; None:
+            they are computed as they are needed.
 
     Raises:
         ValueError: for teachers that do not go with the recipe, and for a checkpoint of another training.
@@ -63,7 +69,7 @@ def train(
         KeyboardInterrupt: after Ctrl-C, saying how to resume.
     """
     method = method_of(recipe.method)
-    needs = method.needs(recipe)
+    needs = needs_of(recipe)
     data = as_data(data).to(make_accelerator().device)
     method.check(recipe, data)
     if (folder := saving.below("")) is not None:
@@ -82,7 +88,9 @@ def train(
     identity = dict(saving.identity) | settings_of(recipe) | boxes_of(data)
     identity |= {f"teacher {name}": fingerprint(network.state_dict()) for name, network in teachers.items()}
     runner = _Stages(recipe, watch, replace(saving, identity=identity), max_steps)
-    trained = runner.run(method.stages(recipe, data, teachers))
+    runner.start, runner.answers = teachers.get("start"), answers
+    own = {name: network for name, network in teachers.items() if name != "start"}
+    trained = runner.run(method.stages(recipe, data, own))
     if seconds:
         trained.history.rows[0]["teachers_seconds"] = seconds
     return trained
@@ -98,7 +106,7 @@ def train_teacher(
     Raises:
         ValueError: for a name that the recipe does not need.
     """
-    needs = method_of(recipe.method).needs(recipe)
+    needs = needs_of(recipe)
     if name not in needs:
         raise ValueError(f"there is no teacher '{name}' to train: choose one of {', '.join(needs) or 'none'}")
     teacher = needs[name].but(keep="last")
@@ -114,6 +122,8 @@ class _Stages:
         self.recipe, self.watch, self.saving, self.max_steps = recipe, watch, saving, max_steps
         self.identity = dict(saving.identity)
         self.done: list[tuple[Stage, History]] = []
+        self.start: nn.Module | None = None  # a trained network, with whose weights the first stage begins
+        self.answers: Path | None = None  # the folder of the teachers' answers
 
     def run(self, stages: Stages) -> Trained:
         """Walk through the stages; a stage is made only after the one before it is trained, and may build on it."""
@@ -123,10 +133,12 @@ class _Stages:
                 stage = stages.send(history)
             except StopIteration as end:
                 return Trained(end.value, self._joined())
+            if self.start is not None and not self.done:
+                begin_with(stage.network.get_submodule(stage.student), self.start)
             history = fit(
                 stage.network,
                 stage.data,
-                stage.loss_fn,
+                self._loss(stage),
                 stage.config,
                 augment=stage.augment,
                 watch=self._watching(stage),
@@ -135,6 +147,23 @@ class _Stages:
             )
             self.done.append((stage, history))
             self.identity = self.identity | {f"after stage {len(self.done)}": _outcome(stage, history)}
+
+    def _loss(self, stage: Stage) -> LossFunction:
+        """The stage's loss, on batches that carry the teacher's answers where it asks for them."""
+        if stage.ask is None:
+            return stage.loss_fn
+        ask, images = stage.ask, stage.data.images
+        if self.answers is not None and stage.config.crop and isinstance(images, Tensor) and not self._several():
+            ask = kept_answers(stage, self.answers, self.identity_of_answers())
+        return lambda network, batch: stage.loss_fn(network, batch._replace(answers=ask(batch)))
+
+    def _several(self) -> bool:
+        return make_accelerator().num_processes > 1
+
+    def identity_of_answers(self) -> dict[str, object]:
+        """What answers depend on beside the views: the images and the teachers."""
+        known = ("images and labels",)
+        return {name: value for name, value in self.identity.items() if name in known or name.startswith("teacher ")}
 
     def _watching(self, stage: Stage) -> Watch:
         """The caller's watch, which sees the student alone, and epochs that carry on counting."""
@@ -165,7 +194,27 @@ class _Stages:
             before += stage.config.epochs
         stage, last = self.done[-1]
         best = None if last.best_epoch is None else last.best_epoch + before - stage.config.epochs
-        return History(rows, best, _part(last.best_weights, stage.student))
+        return History(rows, best, _part(last.best_weights, stage.student), last.precision)
+
+
+def begin_with(network: nn.Module, start: nn.Module) -> None:
+    """Give a network the weights of a trained one, which may have a calibration branch that the network lacks.
+
+    Raises:
+        ValueError: for another architecture or another number of classes, naming the first tensor that differs.
+    """
+    expected, weights = network.state_dict(), start.state_dict()
+    branch = "head.calibration."
+    if not any(name.startswith(branch) for name in expected):
+        weights = {name: value for name, value in weights.items() if not name.startswith(branch)}
+    for name in sorted({*expected, *weights}):
+        own, theirs = (tuple(state[name].shape) if name in state else None for state in (expected, weights))
+        if own != theirs:
+            raise ValueError(
+                f"the start does not fit: its '{name}' is {theirs}, and the network that is to be trained has {own}: "
+                "start from the same network with the same classes"
+            )
+    network.load_state_dict(weights)
 
 
 def _row(row: Mapping[str, float], stage: Stage, before: int) -> dict[str, float]:

@@ -198,9 +198,9 @@ class WeaklySupervisedDetection(Method):
         if not settings.predictions:
             yield Stage(student, supervised_loss(lam=0.0), data, rest, "stage 2", label)
             return student
-        ask = predictions_of(teacher, settings.sharpen) if settings.boxed else answers(teacher.eval(), False, False)
+        ask = predictions_of(teacher, settings.sharpen) if settings.boxed else answers(teacher.eval(), False, ())
         scaled = ScaledStudent(student, settings.scale)
-        predictions = prediction_loss(stored_where_few(ask, data, rest))
+        predictions = prediction_loss(stored_where_few(ask, data, rest, teacher))
         history = yield Stage(scaled, predictions, data, rest, "stage 2", label, student="student")
         history.rows[-1] |= {f"scale {k}": value for k, value in enumerate(scaled.scale.tolist())}
         return student

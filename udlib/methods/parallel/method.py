@@ -109,7 +109,7 @@ class ParallelSelfDistillation(Method):
         asks = {}
         for group, parts in settings.groups().items():
             members = [teachers[f"{group} {number}"] for number in range(1, len(parts) + 1)]
-            asks[group] = stored_where_few(scattered(members, parts), data, config)
+            asks[group] = stored_where_few(scattered(members, parts), data, config, members[0])
         student = self.new_network(recipe, data.targets.shape[1])
         yield Stage(student, loss_of(asks, settings.share), data, config)
         return student
@@ -194,7 +194,7 @@ def scattered(teachers: Sequence[DualBranchNet], parts: Sequence[Sequence[int]])
             f"the teachers know {known} classes and the parts have {[len(part) for part in parts]}: "
             "give one teacher for each part, in the same order"
         )
-    members = [answers(teacher, calibration=False, attention=False) for teacher in teachers]
+    members = [answers(teacher, calibration=False, weightings=()) for teacher in teachers]
 
     def ask(batch: Batch) -> TeacherAnswers:
         logits = torch.cat([member(batch).logits for member in members], 1)
