@@ -220,10 +220,11 @@ def map_correlation(a: Tensor, b: Tensor) -> Tensor:
         raise ValueError(
             f"maps have shapes {tuple(a.shape)} and {tuple(b.shape)}: expected (N, h, w) of the same images"
         )
+    eps = torch.finfo(torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32)).eps
     a, b = a.double(), b.double()
     if a.shape != b.shape:
         b = F.interpolate(b[:, None], size=a.shape[1:], mode="bilinear", align_corners=False)[:, 0]
-    return (_centred(a) * _centred(b)).sum(1).clamp(-1, 1)
+    return (_centred(a, eps) * _centred(b, eps)).sum(1).clamp(-1, 1)
 
 
 def _divergence(logits: Tensor, calibration_logits: Tensor | None) -> Tensor:
@@ -274,14 +275,14 @@ def _weighted_sum(weights: Tensor, features: Tensor) -> Tensor:
     return torch.einsum("nc,nchw->nhw", weights.to(features.dtype), features)
 
 
-def _centred(maps: Tensor) -> Tensor:
+def _centred(maps: Tensor, eps: float) -> Tensor:
     """Each map's cells as a row of mean 0 and L2 norm 1; NaN for a flat map."""
     rows = maps.flatten(1)
     rows = rows / rows.abs().amax(1, keepdim=True)  # of size 1, or the squares of a tiny map would underflow
     centred = rows - rows.mean(1, keepdim=True)
     norm = torch.linalg.vector_norm(centred, dim=1, keepdim=True)
-    # A map of one value differs from its mean by rounding alone; resizing rounds too.
-    flat = norm <= 4 * torch.finfo(rows.dtype).eps * torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    # Variation within the rounding of the maps that came in is none.
+    flat = norm <= 4 * eps * torch.linalg.vector_norm(rows, dim=1, keepdim=True)
     return (centred / norm).masked_fill(flat, math.nan)
 
 
