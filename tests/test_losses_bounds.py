@@ -34,8 +34,9 @@ DEFAULTS = {
     "pal_n_loss": {"reduction": "mean", "temperature": 1.0},
     "label_smoothing_loss": {"target_logit": 9.0},
     "asymmetric_loss": {"gamma_neg": 4.0, "gamma_pos": 0.0, "margin": 0.05, "reduction": "mean"},
+    "focal_loss": {"gamma": 2.0, "reduction": "mean"},
     "dual_branch_loss": {"lam": 0.1, "scale": "paper"},
-    "bernoulli_kl": {"temperature": 1.0, "reduction": "mean"},
+    "bernoulli_kl": {"temperature": 1.0, "reduction": "mean", "over_classes": "mean"},
     "softmax_kl": {"temperature": 1.0, "reduction": "mean"},
     "attention_loss": {"normalize": False, "reduction": "mean", "scale": "paper"},
     "uncertainty_distillation_loss": {
@@ -44,6 +45,7 @@ DEFAULTS = {
         "temperature": 1.0,
         "normalize": False,
         "scale": "paper",
+        "over_classes": "mean",
     },
 }
 
@@ -82,5 +84,6 @@ def test_no_loss_warns():
         warnings.simplefilter("error")
         losses.dual_branch_loss(prediction, targets)
         losses.uncertainty_distillation_loss(prediction, prediction, teacher_map=maps, student_map=maps[:, :, :3])
-        for loss in (losses.one_over_k_softmax_loss, losses.label_smoothing_loss, losses.asymmetric_loss):
-            loss(logits, targets)
+        names = ("one_over_k_softmax", "label_smoothing", "asymmetric", "focal")
+        for name in names:
+            getattr(losses, f"{name}_loss")(logits, targets)

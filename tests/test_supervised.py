@@ -11,7 +11,7 @@ from udlib.course.store import recipe
 from udlib.heads import DualBranchNet
 from udlib.losses import dual_branch_loss, ova_loss
 from udlib.methods import method_of
-from udlib.methods.supervised import supervised_loss
+from udlib.methods.supervised import METHOD, supervised_loss
 from udlib.training import evaluate
 from udlib.training.batches import ArrayData, Batch
 from udlib.workshop import trainings as workshop
@@ -55,9 +55,11 @@ def test_at_lambda_0_the_loss_is_bce_and_the_calibration_branch_stays_out_of_it(
         ("softmax", lambda z, y: losses.pal_n_loss(z, y, temperature=3.0)),
         ("label-smoothing", lambda z, y: 3 * losses.label_smoothing_loss(z, y, target_logit=9.0)),
         ("one-over-k", losses.one_over_k_softmax_loss),
+        ("focal", lambda z, y: losses.focal_loss(z, y, gamma=2.0)),
+        ("asymmetric", lambda z, y: losses.asymmetric_loss(z, y, gamma_neg=4.0, gamma_pos=0.0, margin=0.05)),
     ],
 )
-def test_the_rows_of_table_5_train_the_classifier_alone(loss, literal):
+def test_other_losses_on_hard_labels_train_the_classifier_alone(loss, literal):
     torch.manual_seed(0)
     model, given = DualBranchNet(backbone("small_narrow"), 3, calibration=False).eval(), batch()._replace(ignore=None)
     found = supervised_loss(lam=0.0, loss=loss)(model, given)
@@ -68,8 +70,44 @@ def test_the_rows_of_table_5_train_the_classifier_alone(loss, literal):
 def test_other_losses_do_not_stand_beside_the_calibration_branch():
     with pytest.raises(ValueError, match="loss is 'softmax' with lam 0.1"):
         supervised_loss(lam=0.1, loss="softmax")
-    with pytest.raises(ValueError, match="loss is 'focal': choose one of ova, label-smoothing, softmax, one-over-k"):
-        supervised_loss(lam=0.0, loss="focal")
+    known = "ova, label-smoothing, softmax, one-over-k, focal, asymmetric"
+    with pytest.raises(ValueError, match=f"loss is 'hinge': choose one of {known}"):
+        supervised_loss(lam=0.0, loss="hinge")
+
+
+@pytest.mark.parametrize("loss", ["focal", "asymmetric"])
+def test_focal_and_asymmetric_loss_leave_out_ignored_labels_and_are_scored_by_sigmoids(loss):
+    torch.manual_seed(0)
+    model, chosen = DualBranchNet(backbone("small_narrow"), 3, calibration=False).eval(), batch()
+    literal = getattr(losses, f"{loss}_loss")
+    found = supervised_loss(lam=0.0, loss=loss)(model, chosen)["total"]
+    torch.testing.assert_close(found, literal(model(chosen.images).logits, chosen.targets, ignore=chosen.ignore))
+    assert METHOD.scores(recipe(loss=loss)) == "sigmoid" and METHOD.scores(recipe(loss="one-over-k")) == "softmax"
+    with pytest.raises(ValueError, match=f"loss is '{loss}' with lam 0.1"):
+        supervised_loss(lam=0.1, loss=loss)
+
+
+def test_gamma_is_that_of_the_focal_loss_and_of_no_other():
+    torch.manual_seed(0)
+    model, chosen = DualBranchNet(backbone("small_narrow"), 3, calibration=False).eval(), batch()
+    found = supervised_loss(lam=0.0, loss="focal", gamma=0.0)(model, chosen)["total"]
+    torch.testing.assert_close(found, ova_loss(model(chosen.images).logits, chosen.targets, chosen.ignore))
+    for loss in ("ova", "asymmetric"):
+        one, other = (supervised_loss(lam=0.0, loss=loss, gamma=gamma)(model, chosen) for gamma in (2.0, 5.0))
+        assert torch.equal(one["total"], other["total"])
+
+
+@pytest.mark.parametrize("gamma", [-1.0, float("inf"), float("nan")])
+def test_a_gamma_that_is_negative_or_not_finite_is_refused(gamma):
+    with pytest.raises(ValueError, match=f"gamma is {gamma}: expected at least 0, and finite"):
+        supervised_loss(lam=0.0, loss="focal", gamma=gamma)
+    with pytest.raises(ValueError, match="gamma is"):
+        recipe(loss="focal", gamma=gamma)
+
+
+def test_a_recipe_of_the_usual_gamma_keeps_its_key():
+    assert recipe(gamma=2.0) == recipe() and recipe(gamma=2.0).key == recipe().key == "scenes-supervised-f6e2abdfad"
+    assert recipe(loss="focal").key != recipe(loss="focal", gamma=3.0).key
 
 
 @pytest.mark.parametrize("lam", [-0.1, float("nan")])

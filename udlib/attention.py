@@ -1,4 +1,4 @@
-"""Where a network looks: the uncertainty attention of UD (Eq. 15–16), Grad-CAM of a class, and how well maps locate.
+"""Where a network looks: uncertainty attention (UD, Eq. 15–16), Grad-CAM of a class; how maps locate, and compare.
 
 Both maps weigh the channels of the last feature map Z (N, D, h, w) by a gradient that is summed over its cells. Under
 global pooling p = pool(Z), average or max, Σ_hw ∂p_c/∂Z_chw = 1, so that Σ_hw ∂f/∂Z_chw = ∂f/∂p_c. The gradient only
@@ -7,6 +7,7 @@ has to go through the head, back to the pooled vector, and costs next to nothing
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -196,6 +197,36 @@ def pointing_game(maps: Tensor, masks: Tensor) -> Tensor:
     return masks.flatten(1).gather(1, highest[:, None])[:, 0]
 
 
+def map_correlation(a: Tensor, b: Tensor) -> Tensor:
+    """Pearson correlation over the cells of two maps of the same image: whether both look at the same places.
+
+    The size and the offset of a map make no difference.
+
+    Args:
+        a: (N, h, w), e.g. a student's maps.
+        b: (N, h', w'), e.g. a teacher's; resized bilinearly to the size of `a` where its size differs.
+
+    Returns:
+        (N,) in [−1, 1], float64; NaN where either map is flat.
+
+    Raises:
+        ValueError: maps that are not (N, h, w) of the same images.
+
+    Example:
+        >>> map_correlation(torch.tensor([[[0.0, 1.0]]]), torch.tensor([[[5.0, 3.0]]]))
+        tensor([-1.], dtype=torch.float64)
+    """
+    if a.ndim != 3 or b.ndim != 3 or len(a) != len(b):
+        raise ValueError(
+            f"maps have shapes {tuple(a.shape)} and {tuple(b.shape)}: expected (N, h, w) of the same images"
+        )
+    eps = torch.finfo(torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32)).eps
+    a, b = a.double(), b.double()
+    if a.shape != b.shape:
+        b = F.interpolate(b[:, None], size=a.shape[1:], mode="bilinear", align_corners=False)[:, 0]
+    return (_centred(a, eps) * _centred(b, eps)).sum(1).clamp(-1, 1)
+
+
 def _divergence(logits: Tensor, calibration_logits: Tensor | None) -> Tensor:
     """KL(softmax(calibration logits) ‖ softmax(logits)), summed over images."""
     if calibration_logits is None:
@@ -242,6 +273,17 @@ def _weighted_sum(weights: Tensor, features: Tensor) -> Tensor:
     """Σ_c w_c Z_c (N, h, w), in at least float32."""
     features = features.to(torch.promote_types(features.dtype, torch.float32))
     return torch.einsum("nc,nchw->nhw", weights.to(features.dtype), features)
+
+
+def _centred(maps: Tensor, eps: float) -> Tensor:
+    """Each map's cells as a row of mean 0 and L2 norm 1; NaN for a flat map."""
+    rows = maps.flatten(1)
+    rows = rows / rows.abs().amax(1, keepdim=True)  # of size 1, or the squares of a tiny map would underflow
+    centred = rows - rows.mean(1, keepdim=True)
+    norm = torch.linalg.vector_norm(centred, dim=1, keepdim=True)
+    # Variation within the rounding of the maps that came in is none.
+    flat = norm <= 4 * eps * torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    return (centred / norm).masked_fill(flat, math.nan)
 
 
 def _resized(maps: Tensor, masks: Tensor) -> Tensor:

@@ -15,8 +15,8 @@ Mahajan = Mahajan et al., ECCV 2018.
 
 from udlib.losses.checks import Normalization, OverClasses, Reduction, Scale
 from udlib.losses.distillation import attention_loss, bernoulli_kl, softmax_kl, uncertainty_distillation_loss
+from udlib.losses.focusing import asymmetric_loss, focal_loss
 from udlib.losses.hard_labels import (
-    asymmetric_loss,
     dual_branch_loss,
     label_smoothing_loss,
     one_over_k_softmax_loss,
@@ -35,6 +35,7 @@ __all__ = [
     "attention_loss",
     "bernoulli_kl",
     "dual_branch_loss",
+    "focal_loss",
     "label_smoothing_loss",
     "one_over_k_softmax_loss",
     "ova_loss",

@@ -1,6 +1,5 @@
-"""Losses against labels: one-versus-all, PAL-N and its relatives, the asymmetric loss, and both branches together."""
+"""Losses against labels: one-versus-all, PAL-N and its relatives, and both branches together."""
 
-import math
 from typing import Any
 
 import torch
@@ -15,7 +14,6 @@ from udlib.losses.checks import (
     is_released,
     labelled,
     positives,
-    require,
     require_reduction,
     require_temperature,
 )
@@ -199,58 +197,6 @@ def label_smoothing_loss(
 
     smoothed = torch.where(positive, target_logit, -target_logit).to(z.dtype)
     return bernoulli_kl(smoothed, z, ignore=ignore, reduction=reduction)
-
-
-def asymmetric_loss(
-    logits: Tensor,
-    targets: Tensor,
-    gamma_neg: float = 4.0,
-    gamma_pos: float = 0.0,
-    margin: float = 0.05,
-    ignore: Tensor | None = None,
-    reduction: Reduction = "mean",
-) -> Tensor:
-    """Asymmetric loss: binary cross-entropy that gives easy negatives less weight than positives.
-
-    −Σ_i [y (1−p)^γ₊ log p + (1−y) p_m^γ₋ log(1−p_m)] with p = σ(z) and p_m = max(p − margin, 0), summed over classes.
-    The focusing weights (1−p)^γ₊ and p_m^γ₋ are constants for the gradient.
-
-    Args:
-        logits: (N, C), z.
-        targets: (N, C) in {0, 1}, any dtype, y.
-        gamma_neg: γ₋, focus of the negatives, at least 0.
-        gamma_pos: γ₊, focus of the positives, at least 0.
-        margin: probability below which a negative costs nothing, in [0, 1).
-        ignore: (N, C) bool, True = label left out.
-        reduction: "mean" over images, or "none" for the (N,) losses of the images.
-
-    Returns:
-        Scalar, or (N,); in nats, ≥ 0.
-
-    Raises:
-        TypeError: as `ova_loss`.
-        ValueError: a negative γ, a margin outside [0, 1), mismatched shapes, targets outside {0, 1}, an unknown
-            `reduction`.
-
-    Example:
-        >>> asymmetric_loss(torch.zeros(1, 2), torch.tensor([[1, 1]]))  # 2 log 2: no focus on positives
-        tensor(1.3863)
-
-    Source: ASL.
-    """
-    require_reduction(reduction)
-    require("gamma_neg", gamma_neg, gamma_neg >= 0, "at least 0")
-    require("gamma_pos", gamma_pos, gamma_pos >= 0, "at least 0")
-    require("margin", margin, 0 <= margin < 1, "a probability below 1")
-    z, positive, negative = labelled(logits, targets, ignore)
-
-    p = torch.sigmoid(z.detach())
-    focus = torch.where(positive, (1 - p) ** gamma_pos, (p - margin).clamp(min=0) ** gamma_neg)
-    # log(1 − p_m) = log min(1, σ(−z) + margin), summed in logs so that margin 0 survives p = 1.
-    log_margin = z.new_full((), math.log(margin) if margin > 0 else -math.inf)
-    log_absent = torch.logaddexp(F.logsigmoid(-z), log_margin).clamp(max=0)
-    per_label = -focus * torch.where(positive, F.logsigmoid(z), log_absent) * (positive | negative)
-    return over_images(per_label.sum(1), reduction)
 
 
 def dual_branch_loss(

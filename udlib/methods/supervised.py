@@ -15,7 +15,15 @@ from typing import Any
 from torch import Tensor
 
 from udlib.heads import DualBranchNet
-from udlib.losses import Scale, dual_branch_loss, label_smoothing_loss, one_over_k_softmax_loss, pal_n_loss
+from udlib.losses import (
+    Scale,
+    asymmetric_loss,
+    dual_branch_loss,
+    focal_loss,
+    label_smoothing_loss,
+    one_over_k_softmax_loss,
+    pal_n_loss,
+)
 from udlib.methods.base import Method, Recipe, Stage, Stages, make_network, two_branch_network
 from udlib.methods.moved import moved_names
 from udlib.training.batches import ArrayData, Batch
@@ -23,7 +31,7 @@ from udlib.training.batches import ArrayData, Batch
 __all__ = ["LOSSES", "METHOD", "Settings", "Supervised", "make_network", "supervised_loss"]
 
 SOFTMAX = ("softmax", "one-over-k")  # losses that leave the level of the logits free
-LOSSES = ("ova", "label-smoothing", *SOFTMAX)
+LOSSES = ("ova", "label-smoothing", *SOFTMAX, "focal", "asymmetric")
 
 
 @dataclass(frozen=True)
@@ -32,9 +40,10 @@ class Settings:
 
     lam: float = 0.0  # λ of Eq. 12; 0 is the baseline, the paper's choice is 0.1
     scale: Scale = "paper"  # or "released", the repaired sums and means of the released code
-    loss: str = "ova"  # of the classifier; the others are the hard-label rows of Table 5
+    loss: str = "ova"  # of the classifier: one of `LOSSES`
     temperature: float = 3.0  # of the partial softmax in loss="softmax"
     smoothing: float = 9.0  # target logits ±9 of loss="label-smoothing"
+    gamma: float = 2.0  # of the focal loss
 
     def __post_init__(self):
         supervised_loss(**asdict(self))
@@ -65,13 +74,18 @@ METHOD = Supervised()
 
 
 def supervised_loss(
-    lam: float = 0.1, scale: Scale = "paper", loss: str = "ova", temperature: float = 3.0, smoothing: float = 9.0
+    lam: float = 0.1,
+    scale: Scale = "paper",
+    loss: str = "ova",
+    temperature: float = 3.0,
+    smoothing: float = 9.0,
+    gamma: float = 2.0,
 ) -> Callable[[DualBranchNet, Batch], dict[str, Tensor]]:
     """Make `loss_fn(network, batch)` for `training.fit`: L_b + λ L_ps, with the terms "ova" and "pal_n".
 
     A `loss` other than "ova" stands alone, at λ = 0, on the classifier: "softmax" is the partial softmax,
-    "label-smoothing" pulls towards logits of ±`smoothing`, summed over classes as Eq. 3 is, and "one-over-k" is the
-    full softmax of Eq. 4.
+    "label-smoothing" pulls towards logits of ±`smoothing`, summed over classes as Eq. 3 is, "one-over-k" is the full
+    softmax of Eq. 4, and "focal" and "asymmetric" are the losses of those names, the latter with its usual focus.
 
     Args:
         lam: λ, at least 0.
@@ -79,15 +93,18 @@ def supervised_loss(
         loss: one of `LOSSES`.
         temperature: of the partial softmax.
         smoothing: size of the target logits.
+        gamma: γ of the focal loss, at least 0.
 
     Raises:
-        ValueError: for λ < 0, an unknown loss, or another loss than "ova" beside λ > 0.
+        ValueError: for λ < 0, γ < 0, an unknown loss, or another loss than "ova" beside λ > 0.
 
     Source:
         UD (Song et al., 2021), Eq. 12 and Table 5.
     """
     if not 0 <= lam < math.inf:
         raise ValueError(f"lam is {lam}: expected at least 0, and finite")
+    if not 0 <= gamma < math.inf:
+        raise ValueError(f"gamma is {gamma}: expected at least 0, and finite")
     if loss not in LOSSES:
         raise ValueError(f"loss is '{loss}': choose one of {', '.join(LOSSES)}")
     if loss != "ova" and lam > 0:
@@ -97,6 +114,8 @@ def supervised_loss(
         # `label_smoothing_loss` is a mean over classes, and the other losses are sums.
         "label-smoothing": lambda z, y, ignore: z.shape[1] * label_smoothing_loss(z, y, ignore, target_logit=smoothing),
         "one-over-k": one_over_k_softmax_loss,
+        "focal": lambda z, y, ignore: focal_loss(z, y, gamma, ignore),
+        "asymmetric": lambda z, y, ignore: asymmetric_loss(z, y, ignore=ignore),
     }
 
     def loss_fn(network: DualBranchNet, batch: Batch) -> dict[str, Tensor]:
