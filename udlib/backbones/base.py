@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 
 from torch import nn
 
@@ -16,7 +17,7 @@ class Backbone(nn.Sequential):
         layers: in their order.
         out_channels: D, number of channels of the feature map.
         stride: number of pixels per cell of the feature map, along each side.
-        parts: number of layers of the stem (0 without one), then of each stage; later layers belong to no stage.
+        parts: names of the layers of the stem (none without one), then of each stage; other layers belong to no stage.
         mean: of each colour channel, for values in [0, 1], which is subtracted from an image before the first layer.
         std: of each colour channel, by which an image is then divided.
     """
@@ -26,14 +27,14 @@ class Backbone(nn.Sequential):
         *layers: nn.Module,
         out_channels: int,
         stride: int,
-        parts: Sequence[int] = (0,),
+        parts: Sequence[Sequence[str]] = ((),),
         mean: tuple[float, float, float] = IMAGENET_MEAN,
         std: tuple[float, float, float] = IMAGENET_STD,
     ):
         super().__init__(*layers)
         self.out_channels = out_channels
         self.stride = stride
-        self.parts = tuple(parts)
+        self.parts = [list(names) for names in parts]
         self.mean = mean
         self.std = std
 
@@ -66,4 +67,21 @@ class Backbone(nn.Sequential):
         """
         if not 0 <= k <= self.stages:
             raise ValueError(f"freeze is {k}: this network has {self.stages} stages, choose 0 to {self.stages}")
-        return list(self)[: sum(self.parts[: k + 1])] if k else []
+        return [self.get_submodule(name) for names in self.parts[: k + 1] for name in names] if k else []
+
+
+def in_a_row(*counts: int) -> list[list[str]]:
+    """Name the layers of the stem and of each stage, where all of them stand in a row.
+
+    Args:
+        counts: number of layers of the stem (0 without one), then of each stage.
+
+    Returns:
+        For each of them the names that `Sequential` gives to its layers.
+
+    Example:
+        >>> in_a_row(2, 1)
+        [['0', '1'], ['2']]
+    """
+    names = iter(map(str, range(sum(counts))))
+    return [list(islice(names, count)) for count in counts]

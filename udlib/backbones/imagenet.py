@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torchvision import models
 
-from udlib.backbones.base import Backbone
+from udlib.backbones.base import Backbone, in_a_row
 
 # Channels D of torchvision's last feature map.
 TORCHVISION = {"resnet18": 512, "resnet101": 2048, "vgg19_bn": 512, "mobilenet_v2": 1280}
@@ -41,7 +41,7 @@ def torchvision_network(name: str, weights=None) -> Backbone:
     else:
         layers = list(network.features)
     parts = PARTS[name] if name in PARTS else _stages_by_pooling(layers)
-    return Backbone(*layers, out_channels=TORCHVISION[name], stride=32, parts=parts)
+    return Backbone(*layers, out_channels=TORCHVISION[name], stride=32, parts=in_a_row(*parts))
 
 
 def _stages_by_pooling(layers: list[nn.Module]) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from importlib import import_module
 import torch
 from torch import Tensor, nn
 
-from udlib.backbones.base import Backbone
+from udlib.backbones.base import Backbone, in_a_row
 from udlib.normalisation import SYMMETRIC_MEAN, SYMMETRIC_STD
 
 # The networks, each with the variant's digit in the names of its weights' package.
@@ -47,13 +47,35 @@ def lite_network(name: str, weights: str | None = None) -> Backbone:
         network.bn2,
         out_channels=network.num_features,
         stride=32,
-        parts=(2, *(1 for _ in network.blocks)),
+        parts=in_a_row(2, *(1 for _ in network.blocks)),
         mean=SYMMETRIC_MEAN,
         std=SYMMETRIC_STD,
     )
     if weights is not None:
         load_in_order(net, features_of(lite_state(name)), name)
     return net
+
+
+def imagenet_classifier(name: str) -> nn.Sequential:
+    """Build an EfficientNet-Lite that names the 1000 classes of ImageNet, with its weights.
+
+    Args:
+        name: a network of `LITE`.
+
+    Returns:
+        In evaluation mode: (B, 3, H, W), pixels in [-1, 1] → logits (B, 1000) in the order of ImageNet's classes, in which
+        985 is "daisy".
+
+    Raises:
+        ValueError: another network.
+        ModuleNotFoundError: the package of the weights is not installed; the message has the command.
+    """
+    if name not in LITE:
+        raise ValueError(f"'{name}' has no classifier of ImageNet here: choose one of {', '.join(LITE)}")
+    net, state = lite_network(name, WEIGHTS), lite_state(name)
+    classifier = nn.Linear(net.out_channels, len(state["_fc.bias"]))
+    classifier.load_state_dict({part: state[f"_fc.{part}"] for part in ("weight", "bias")})
+    return nn.Sequential(net, nn.AdaptiveAvgPool2d(1), nn.Flatten(), classifier).eval()
 
 
 def require_weights(name: str, weights: str | None) -> None:

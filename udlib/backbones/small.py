@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from udlib.backbones.base import Backbone
+from udlib.backbones.base import Backbone, in_a_row
 
 # Base width of the small residual nets; the last stage has four times as many channels.
 SMALL_WIDTHS = {"small_narrow": 16, "small": 32, "small_wide": 64}
@@ -65,7 +65,7 @@ def small_residual_net(width: int) -> Backbone:
         ResidualBlock(2 * width, 4 * width, stride=1),
         out_channels=4 * width,
         stride=8,
-        parts=(3, 1, 1, 1),
+        parts=in_a_row(3, 1, 1, 1),
     )
     for module in net.modules():
         if isinstance(module, nn.Conv2d):

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from udlib.backbones import backbone
+from udlib.backbones import TIMM, backbone
 from udlib.heads import DualBranchNet
 from udlib.models.checks import REMEDY
 from udlib.models.trained import TrainedModel
@@ -133,11 +133,13 @@ def _calibrator(state: Mapping) -> Calibrator | None:
 
 
 def _network(architecture: Mapping, classes: int) -> DualBranchNet:
-    """The network that is described, without memory or weights yet: on the meta device."""
+    """The network that is described; without weights yet, and where that is possible without memory."""
     name, pooling = (_entry(architecture, key, str) for key in ("backbone", "pooling"))
     branch, bias = (_entry(architecture, key, bool) for key in ("calibration", "bias"))
     embedding = _entry(architecture, "embedding", int)
-    with torch.device("meta"):
+    # A network of timm may hold buffers that no file stores, such as the filter of a blurred pooling: it is made in full.
+    device = "cpu" if name.startswith(TIMM) else "meta"
+    with torch.device(device), torch.random.fork_rng(devices=[]):
         return DualBranchNet(backbone(name), classes, pooling, embedding, branch, bias)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from udlib.attention import uncertainty_attention
 from udlib.datasets.base import as_rgb, load_rgb, to_square
-from udlib.datasets.transforms import IMAGENET_MEAN, IMAGENET_STD, normalise
+from udlib.datasets.transforms import normalise
 from udlib.heads import DualBranchNet
 from udlib.models.checks import require_consistent
 from udlib.posthoc import Calibrator
@@ -84,11 +84,11 @@ class TrainedModel:
 
     Attributes:
         network: in evaluation mode.
-        backbone: the network's name in `backbones.NAMES`.
+        backbone: the network's name in `backbones.NAMES`, or "timm:NAME".
         classes: C names.
         size: an image is stretched to `size` × `size` pixels.
-        mean: of each of the 3 colour channels, subtracted from an image.
-        std: of each of the 3 colour channels, by which an image is then divided.
+        mean: of each of the 3 colour channels, subtracted from an image; default: that of the network's backbone.
+        std: of each of the 3 colour channels, by which an image is then divided; default: that of the backbone.
         read_as: what turns logits into probabilities: "sigmoid", or "softmax" for a network whose logits are only
             meaningful relative to one another.
         calibrator: fitted on validation; replaces the sigmoid.
@@ -105,8 +105,8 @@ class TrainedModel:
     backbone: str
     classes: tuple[str, ...]
     size: int
-    mean: tuple[float, ...] = IMAGENET_MEAN
-    std: tuple[float, ...] = IMAGENET_STD
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
     read_as: str = "sigmoid"
     calibrator: Calibrator | None = field(default=None, repr=False)
     thresholds: tuple[float, ...] | None = None
@@ -115,6 +115,9 @@ class TrainedModel:
     provenance: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self):
+        for name in ("mean", "std"):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, getattr(self.network.backbone, name))
         if self.thresholds is None:
             object.__setattr__(self, "thresholds", (0.5,) * len(self.classes))
         require_consistent(self)
