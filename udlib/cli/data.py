@@ -1,4 +1,4 @@
-"""`udlib data`: describe a data set, check its files, and download VOC."""
+"""`udlib data`: describe a data set, check its files, download VOC, and make the folder of `photos`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Describe a data set, check its files, and download VOC.",
+    help="Describe a data set, check its files, download VOC, and make the folder of photos.",
 )
 
 Data = Annotated[
@@ -26,7 +26,7 @@ Data = Annotated[
     typer.Argument(
         metavar="DATA",
         show_default=False,
-        help="scenes, digits, voc2007, voc2012, coco2014 or nuswide; or the path of a CSV, or of a folder in one of "
+        help="scenes, digits, photos, voc2007, voc2012, coco2014 or nuswide; or the path of a CSV, or of a folder in one of "
         "these layouts.",
     ),
 ]
@@ -137,6 +137,48 @@ def download(
     print(f"{name} is ready in '{folder}'; " + " and ".join(archive.filename for archive in parts) + " may be deleted")
 
 
+@app.command()
+def photos(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="FOLDER",
+            show_default=False,
+            help="The folder of the photographs (default: UDLIB_PHOTOS, else photos below UDLIB_DATA).",
+        ),
+    ] = None,
+    coco: Annotated[
+        Path | None,
+        typer.Option("--coco", metavar="ROOT", help="Make the folder from COCO's val2017, which lies here."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="With --coco: the folder that is made (default: photos below UDLIB_DATA)."),
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Decode every photograph and compare it with the table.")
+    ] = False,
+) -> None:
+    """Say whether the photographs of the data set `photos` are there, check them, or make them from COCO's val2017.
+
+    After an interruption the same command goes on. COCO's own files are only read.
+    """
+    from udlib.datasets.photos import check_photos, prepare_photos, require_photos
+
+    if folder is not None and coco is not None:
+        raise ValueError(f"'{folder}' is one folder too many beside --coco: name the folder that is made with --out")
+    if out is not None and coco is None:
+        raise ValueError("--out names the folder that --coco makes: give --coco ROOT too, or leave --out out")
+    try:
+        if coco is not None:
+            folder = prepare_photos(coco, out)
+        place = check_photos(folder) if check else require_photos(folder)
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on from here" if coco else "\nstopped", file=sys.stderr)
+        raise typer.Exit(130) from None
+    print(f"photos: all 2,693 photographs are in '{place}'" + (", and each is the table's" if check else ""))
+
+
 def _source(data: str, root: Path | None) -> Source:
     """The folder of a data set; an embedded one is made first."""
     from udlib.datasets import EMBEDDED, open_dataset
@@ -149,7 +191,7 @@ def _source(data: str, root: Path | None) -> Source:
 
 def _open(source: Source, split: str) -> MultiLabelDataset:
     """One split, without its missing images where the reader can leave them out."""
-    return source.open(split) if source.layout == "voc" else source.open(split, missing="drop")
+    return source.open(split) if source.layout in ("voc", "photos") else source.open(split, missing="drop")
 
 
 def _sizes(split: str, part: MultiLabelDataset) -> Sizes | None:

@@ -149,6 +149,7 @@ def _place(data: str, root: Path | None) -> str:
     """Return the name of the data set; note its folder for this process and for those that it starts."""
     from udlib.course.profiles import PAPERS_DATA
     from udlib.datasets import EMBEDDED
+    from udlib.datasets.layouts import PHOTOS
     from udlib.datasets.roots import place, placed
 
     if data in EMBEDDED:
@@ -159,14 +160,14 @@ def _place(data: str, root: Path | None) -> str:
         return data
     if root is not None:
         place(data, root)
-    elif data not in PAPERS_DATA and placed(data) is None:
+    elif data not in (PHOTOS, *PAPERS_DATA) and placed(data) is None:
         folder = Path(data).expanduser()
         if not folder.is_dir():
             raise ValueError(
-                f"unknown data set '{data}': choose one of {', '.join((*EMBEDDED, *PAPERS_DATA))}, or name a folder"
+                f"unknown data set '{data}': choose one of {', '.join((*EMBEDDED, PHOTOS, *PAPERS_DATA))}, or name a folder"
             )
         data = folder.resolve().name
-        if data in (*EMBEDDED, *PAPERS_DATA):
+        if data in (*EMBEDDED, PHOTOS, *PAPERS_DATA):
             raise ValueError(
                 f"folder '{folder}' has the name of a data set that udlib knows: say which data it holds, with "
                 "--data NAME --root FOLDER"

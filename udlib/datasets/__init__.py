@@ -19,7 +19,7 @@ from udlib.datasets.base import (
 )
 from udlib.datasets.coco import COCO
 from udlib.datasets.custom import Custom
-from udlib.datasets.layouts import NAMED, source
+from udlib.datasets.layouts import NAMED, PHOTOS, source
 from udlib.datasets.nuswide import NUSWIDE
 from udlib.datasets.roots import placed
 from udlib.datasets.transforms import BatchAugment, MultiScaleCrop, eval_transform, normalise, train_transform
@@ -50,7 +50,6 @@ __all__ = [
 ]
 
 EMBEDDED = ("scenes", "digits")
-PHOTOS = "photos"  # labels ship, photographs do not
 
 
 def open_dataset(
@@ -80,9 +79,8 @@ def open_dataset(
     name = str(data)
     if name in EMBEDDED:
         return getattr(import_module(f"udlib.datasets.{name}"), name)(split, size=size, root=root, **options)
-    if data == PHOTOS:  # the name; Path("photos") and "./photos" are folders
-        return import_module("udlib.datasets.photos").photos(split, size=size, root=root, **options)
-    if name not in NAMED and placed(name) is None and not Path(data).expanduser().exists():
+    known = name in NAMED or data == PHOTOS or placed(name) is not None
+    if not known and Path(data).expanduser().exists():
         raise ValueError(
             f"unknown data set '{data}': choose {', '.join((*EMBEDDED, PHOTOS, *NAMED))}, or name a folder in the "
             "layout of VOC, COCO or NUS-WIDE, or one with a CSV of labels"

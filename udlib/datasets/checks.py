@@ -16,6 +16,7 @@ from udlib.datasets.custom import image_folder as csv_image_folder
 from udlib.datasets.folders import Report, absent, first_folder
 from udlib.datasets.layouts import Source
 from udlib.datasets.nuswide import read_concepts, read_images, read_labels
+from udlib.datasets.photos import require_photos, wrong_photos
 from udlib.datasets.voc_annotations import annotation_path, image_path, read_boxes, unknown_class
 from udlib.datasets.voc_lists import disagreements, find_classes, read_split
 from udlib.progress import track
@@ -208,6 +209,14 @@ def _csv(source: Source, report: Report, note: Report) -> Images:
     return {split: {row.file: folder / row.file for row in listing.rows if row.split == split} for split in SPLITS}
 
 
+def _photos(source: Source, report: Report, note: Report) -> Images:
+    """Compare the photographs with their table; they are decoded here, so none is left to decode."""
+    _attempt(report, lambda: require_photos(source.root))
+    for problem in wrong_photos(source.root):
+        report(problem)
+    return {}
+
+
 def _note_misspellings(listing: Listing, note: Report) -> None:
     """Note labels of at most two images that are spelled much like a label of more images."""
     counts = Counter(label for row in listing.rows for label in row.labels)
@@ -229,4 +238,4 @@ def _attempt(report: Report, read: Callable[[], object]) -> None:
         report(str(error))
 
 
-_READERS = {"voc": _voc, "coco": _coco, "nuswide": _nuswide, "csv": _csv}
+_READERS = {"voc": _voc, "coco": _coco, "nuswide": _nuswide, "csv": _csv, "photos": _photos}

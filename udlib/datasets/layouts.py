@@ -9,11 +9,19 @@ from udlib.datasets.base import MultiLabelDataset, data_root
 from udlib.datasets.coco import COCO
 from udlib.datasets.custom import Custom
 from udlib.datasets.nuswide import NUSWIDE
+from udlib.datasets.photos import HIDDEN, photo_folder, photos
+from udlib.datasets.photos import NAME as PHOTOS
 from udlib.datasets.roots import placed
 from udlib.datasets.voc import VOC
 from udlib.datasets.voc_lists import find_root, image_sets
 
-READERS: dict[str, Callable[..., MultiLabelDataset]] = {"voc": VOC, "coco": COCO, "nuswide": NUSWIDE, "csv": Custom}
+READERS: dict[str, Callable[..., MultiLabelDataset]] = {
+    "voc": VOC,
+    "coco": COCO,
+    "nuswide": NUSWIDE,
+    "csv": Custom,
+    "photos": lambda root, split, **options: photos(split, root=root, **options),
+}
 NAMED = {"voc2007": "voc", "voc2012": "voc", "coco2014": "coco", "nuswide": "nuswide"}
 SPLITS = ("train", "val", "test")
 NEEDS = {
@@ -37,7 +45,7 @@ class Source:
     """A data set on disk.
 
     Args:
-        layout: "voc", "coco", "nuswide" or "csv".
+        layout: "voc", "coco", "nuswide", "csv" or "photos".
         root: Its folder, or its CSV.
         options: Arguments of its reader.
     """
@@ -83,7 +91,7 @@ def source(data: str | Path, root: str | Path | None = None) -> Source:
     """Find a data set on disk.
 
     Args:
-        data: A name or a path. A name is one of `NAMED`, or one for which `roots.place` stored a folder.
+        data: A name or a path. A name is "photos", one of `NAMED`, or one for which `roots.place` stored a folder.
         root: The folder of a data set that is given by name; by default the stored one, else the folder of that name
             below the data root.
 
@@ -95,6 +103,8 @@ def source(data: str | Path, root: str | Path | None = None) -> Source:
         ValueError: `root` is given beside a path.
     """
     name = str(data)
+    if data == PHOTOS:  # the name alone: "./photos" and Path("photos") are folders
+        return Source("photos", photo_folder(root) or Path(HIDDEN))
     if root is None and (folder := placed(name)) is not None:
         return Source(layout_of(folder), folder)
     if name not in NAMED:
