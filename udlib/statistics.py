@@ -100,6 +100,63 @@ def paired_difference(a, b, confidence: float = 0.95) -> PairedDifference:
     return PairedDifference(float(differences.mean()), low, high, len(differences))
 
 
+def paired_p_value(a, b) -> float:
+    """Two-sided p value of Student's paired t test, which belongs to the interval of `paired_difference`.
+
+    Args:
+        a: (n,) a metric of one method; entry i is from seed i.
+        b: (n,) the same metric of another method, with the same seeds in the same order.
+
+    Returns:
+        The p value in [0, 1]; 0 where all differences are equal and not 0, 1 where all are 0, NaN for a single pair.
+
+    Raises:
+        ValueError: lengths that differ, no pair, values that are not finite.
+
+    Example:
+        >>> round(paired_p_value([.76, .78, .77], [.75, .75, .75]), 3)
+        0.074
+    """
+    differences = _values(a, "a") - _values(b, "b") if len(a) == len(b) else None
+    if differences is None:
+        raise ValueError(f"a has {len(a)} values but b has {len(b)}: pair them by seed")
+    if len(differences) < 2:
+        return float("nan")
+    if np.ptp(differences) == 0:
+        return 0.0 if differences[0] else 1.0
+    return float(stats.ttest_1samp(differences, 0).pvalue)
+
+
+def holm(p_values) -> list[float]:
+    """Correct p values for their number, so that the chance of any false discovery among them stays below the level.
+
+    The k-th smallest of m values is multiplied by m − k + 1, and none ends below a smaller one's.
+
+    Args:
+        p_values: (m,) in [0, 1].
+
+    Returns:
+        The corrected values in [0, 1], in the order of `p_values`.
+
+    Raises:
+        ValueError: a value outside [0, 1].
+
+    Example:
+        >>> holm([0.01, 0.04, 0.03])
+        [0.03, 0.06, 0.06]
+
+    Source: Holm, A simple sequentially rejective multiple test procedure, 1979.
+    """
+    values = [float(p) for p in p_values]
+    if wrong := [p for p in values if not 0 <= p <= 1]:
+        raise ValueError(f"p_values hold {wrong[0]}: expected probabilities")
+    corrected, largest = [0.0] * len(values), 0.0
+    for rank, k in enumerate(sorted(range(len(values)), key=values.__getitem__)):
+        largest = max(largest, min((len(values) - rank) * values[k], 1.0))
+        corrected[k] = largest
+    return corrected
+
+
 def summary(values, confidence: float = 0.95, higher_is_better: bool = True) -> Summary:
     """Summarise one metric over seeds: mean, standard deviation, best, worst and the t interval of the mean.
 

@@ -38,13 +38,14 @@ class Claim:
     Attributes:
         question: The claim in words.
         source: Paper and place, such as "UD, Table 2"; "ours" for a question of the course.
-        metric: Name of the metric on the test split. Two names ask whether the change in the first exceeds that in the
-            second.
+        metric: Name of the metric on the test split; "SPLIT NAME" for another split, such as "blur-2 NLL". Two names ask
+            whether the change in the first exceeds that in the second.
         recipes: The recipes that the claim is about, one per seed.
         against: The recipes to compare them with, paired by seed.
         expected: "higher" or "lower".
         data: Name of the data set.
         headline: Whether the README shows the claim.
+        against_metric: The metric of `against`, where it is another one; by default the same.
     """
 
     question: str
@@ -55,6 +56,7 @@ class Claim:
     expected: str
     data: str = "scenes"
     headline: bool = False
+    against_metric: tuple[str, ...] = ()
 
 
 def all_claims() -> list[Claim]:

@@ -193,11 +193,11 @@ def _data_sets(root: Path) -> Iterator[Finding]:
 
 def _results() -> Finding:
     """How many results are stored, and which of them are damaged."""
-    from udlib.course.recipes import groups
+    from udlib.course.recipes import shipped_groups
     from udlib.course.report import size_in_megabytes, stored
 
     try:
-        recipes = {recipe.key: recipe for recipes_of_group in groups().values() for recipe in recipes_of_group}
+        recipes = {recipe.key: recipe for recipes_of_group in shipped_groups().values() for recipe in recipes_of_group}
         runs, damaged = stored(list(recipes.values()))
     except ValueError as error:
         return Finding("results", "cannot be read", str(error))

@@ -15,19 +15,20 @@ def metric_values(recipes: Sequence[Recipe], metric: str, split: str = "test") -
 
     Args:
         recipes: The recipes; each is taken at the size of the profile.
-        metric: Name of the metric, as `udlib.training.evaluation.measure` gives it.
-        split: "val" or "test".
+        metric: Name of the metric, as `udlib.training.evaluation.measure` gives it, or "SPLIT NAME", such as "blur-2 NLL".
+        split: "val", "test", or another split that was measured; for a metric without one.
 
     Raises:
         FileNotFoundError: Where a run is not stored.
         KeyError: Where a run has not measured the metric.
     """
     values = []
+    own_split, _, name = metric.rpartition(" ")
     for recipe in map(for_profile, recipes):
         run = load(recipe, logits=False)
         if run is None:
             raise FileNotFoundError(f"no result of {recipe} is stored: `udlib runs --only {recipe.key}` trains it")
-        values.append(run.metrics[split][metric])
+        values.append(run.metrics[own_split or split][name])
     return values
 
 

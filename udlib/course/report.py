@@ -11,7 +11,7 @@ from pathlib import Path
 
 from udlib.course import ledger
 from udlib.course.profiles import for_profile
-from udlib.course.recipes import groups
+from udlib.course.recipes import shipped_groups
 from udlib.course.runs import Run
 from udlib.course.sentences import spread
 from udlib.course.store import load, results_folder
@@ -63,7 +63,7 @@ def results(recipes_by_group: Mapping[str, Sequence[Recipe]] | None = None) -> l
         recipes_by_group: The recipes of each group; all groups of the course by default.
     """
     rows = [["recipes", "seeds", *COLUMNS.values()]]
-    for name, recipes in (groups() if recipes_by_group is None else recipes_by_group).items():
+    for name, recipes in (shipped_groups() if recipes_by_group is None else recipes_by_group).items():
         runs, _ = stored(recipes)
         if runs:
             seeds = f"{len(runs)}" if len(runs) == len(recipes) else f"{len(runs)} of {len(recipes)}"
@@ -110,7 +110,7 @@ def provenance(recipes_by_group: Mapping[str, Sequence[Recipe]] | None = None) -
     """
     recipes = [
         recipe
-        for recipes_of_group in (groups() if recipes_by_group is None else recipes_by_group).values()
+        for recipes_of_group in (shipped_groups() if recipes_by_group is None else recipes_by_group).values()
         for recipe in recipes_of_group
     ]
     runs = {run.recipe.key: run for run in stored(recipes)[0]}.values()
@@ -190,8 +190,8 @@ def generated(folder: Path) -> dict[str, str]:
     """Return the generated parts of README.md and docs/results.md, by name, for the checkout in `folder`."""
     # The group "quick" answers no question: the tests train it again. A teacher of some classes has no number for all
     # of them.
-    left_out = ("quick", *(name for name in groups() if name.startswith("parallel/teachers")))
-    table = results({name: recipes for name, recipes in groups().items() if name not in left_out})
+    left_out = ("quick", *(name for name in shipped_groups() if name.startswith("parallel/teachers")))
+    table = results({name: recipes for name, recipes in shipped_groups().items() if name not in left_out})
     try:
         claims = all_claims()
         rows_of_claims = verdicts(claims)

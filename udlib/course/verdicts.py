@@ -19,11 +19,12 @@ from udlib.course.claims import (
 )
 from udlib.course.measurements import best_beta, best_lambda, best_on_validation, metric_values
 from udlib.methods.base import Recipe
-from udlib.statistics import PairedDifference, paired_difference
+from udlib.statistics import PairedDifference, holm, paired_difference, paired_p_value
 
 __all__ = [
     "Claim",
     "Verdict",
+    "after_holm",
     "all_claims",
     "best_beta",
     "best_lambda",
@@ -47,10 +48,12 @@ class Verdict(NamedTuple):
         difference: The paired difference (a fraction; nats for NLL), NaN where it is not measured.
         verdict: "holds", "reversed" or "not detected"; "not measured" where some run lacks a number, as a data set
             without a posterior has no true calibration error.
+        p: The p value of the paired t test, not corrected for the number of claims; NaN where nothing is measured.
     """
 
     difference: PairedDifference
     verdict: str
+    p: float = math.nan
 
 
 def judge(claim: Claim) -> Verdict:
@@ -63,16 +66,27 @@ def judge(claim: Claim) -> Verdict:
     if claim.expected not in CONSEQUENCES:
         raise ValueError(f"expected is '{claim.expected}': a claim says 'higher' or 'lower'")
     try:
-        ours, theirs = (_values_by_seed(claim, recipes) for recipes in (claim.recipes, claim.against))
+        ours = _values_by_seed(claim.metric, claim.recipes)
+        theirs = _values_by_seed(claim.against_metric or claim.metric, claim.against)
     except KeyError:
         ours = theirs = [math.nan]
     if not all(map(math.isfinite, [*ours, *theirs])):
         return Verdict(PairedDifference(math.nan, math.nan, math.nan, len(ours)), "not measured")
     difference = paired_difference(ours, theirs)
-    return Verdict(difference, CONSEQUENCES[claim.expected].get(difference.verdict, difference.verdict))
+    verdict = CONSEQUENCES[claim.expected].get(difference.verdict, difference.verdict)
+    return Verdict(difference, verdict, paired_p_value(ours, theirs))
 
 
-def _values_by_seed(claim: Claim, recipes: Sequence[Recipe]) -> list[float]:
-    """The claim's metric, or the first of its metrics minus the second, of each recipe."""
-    first, *second = (metric_values(recipes, metric) for metric in claim.metric)
+def _values_by_seed(metric: Sequence[str], recipes: Sequence[Recipe]) -> list[float]:
+    """A claim's metric of each recipe, or the first of its metrics minus the second."""
+    first, *second = (metric_values(recipes, name) for name in metric)
     return [a - b for a, b in zip(first, *second)] if second else first
+
+
+def after_holm(verdicts: Sequence[Verdict]) -> list[float]:
+    """Return each verdict's p value after Holm's correction for their number; NaN where nothing was measured."""
+    measured = [k for k, verdict in enumerate(verdicts) if math.isfinite(verdict.p)]
+    corrected = [math.nan] * len(verdicts)
+    for k, p in zip(measured, holm([verdicts[k].p for k in measured])):
+        corrected[k] = p
+    return corrected

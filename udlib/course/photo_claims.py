@@ -1,0 +1,238 @@
+"""The papers' claims on photographs, where they were made, and the course's own about the cause of UD's loss of accuracy.
+
+These were written down before the runs. A claim's `expected` says what the paper, or the measurements of single seeds
+in the preparation, let one expect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from udlib.course.claims import Claim
+from udlib.course.photo_arms import (
+    CALIBRATORS_OF_TODAY,
+    SOFTMAX_ROWS,
+    causes,
+    photo_as_released,
+    photo_branch,
+    photo_calibrators,
+    photo_restarts,
+    photo_sizes,
+    photo_weights,
+    photos,
+)
+from udlib.methods.base import Recipe
+
+# The changes of which single seeds made one expect that they keep UD's accuracy.
+REMEDIES = {
+    "UD, Eq. 13 summed": "Eq. 13 summed over the classes",
+    "UD, no attention": "leaving out the attention term",
+    "UD, no distribution": "leaving out the distribution term",
+    "UD, β ramped up": "a β that rises slowly",
+    "UD released": "the released factors and map",
+    "UD, lr / 10": "a tenth of the learning rate",
+}
+START_WORDS = {
+    ("photos", "first"): "from ImageNet weights",
+    ("photos", "trained"): "from the trained student",
+    ("scenes", "first"): "from a random start",
+    ("scenes", "trained"): "from the trained student",
+}
+
+
+def photo_claims() -> list[Claim]:
+    """Return the claims on photographs: the papers' own, the search for the cause, and today's calibrators."""
+    return [*_papers_claims(), *cause_claims("photos"), *cause_claims("scenes"), *_claims_of_today(), *_other_tables()]
+
+
+def _claim(question: str, source: str, metric: str, arms: tuple, expected: str = "higher", **options: Any) -> Claim:
+    """A claim on photographs."""
+    return Claim(question, source, (metric,), *arms, expected, **{"data": "photos", **options})
+
+
+def _papers_claims() -> list[Claim]:
+    """What the UD paper says about its branch (Table 2, Fig. 3), its students (Tables 3 and 5), and their maps (Fig. 4)."""
+    arms, weights = photos(), photo_weights()
+    base, branch, strong, kd, ud, released = (
+        arms[name] for name in ("baseline", "lambda 0.1", "lambda 1", "KD", "UD", "UD released")
+    )
+    without_maps = weights["KD + distribution"]
+    claims = [
+        _claim("the branch at λ = 0.1 raises mAP", "UD, Table 2", "mAP", (branch, base), headline=True),
+        Claim(
+            "it helps the *Difficult* images more than all",
+            "UD, section 5.2",
+            ("mAP_difficult", "mAP"),
+            branch,
+            base,
+            "higher",
+            data="photos",
+        ),
+        _claim("it lowers the pooled ECE", "UD, Fig. 3", "ECE_pooled", (branch, base), "lower", headline=True),
+        _claim("it lowers the class-wise ECE", "UD, Eq. 2", "ECE", (branch, base), "lower"),
+        _claim("it narrows the gap of confident answers", "UD, Fig. 3", "overconfidence", (branch, base), "lower"),
+        _claim("it lowers the NLL", "ours", "NLL", (branch, base), "lower"),
+        _claim("at λ = 1 it raises mAP", "ours", "mAP", (strong, base)),
+        _claim("at λ = 1 it lowers the pooled ECE", "ours", "ECE_pooled", (strong, base), "lower", headline=True),
+        _claim("at λ = 1 it lowers the NLL", "ours", "NLL", (strong, base), "lower"),
+        _claim("the teacher has a higher mAP than the baseline", "UD, Table 3", "mAP", (arms["teacher"], base)),
+        _claim("KD raises mAP over hard labels", "UD, Table 3", "mAP", (kd, base), headline=True),
+        _claim("KD lowers the pooled ECE", "ours", "ECE_pooled", (kd, base), "lower"),
+        _claim("UD as printed has a higher mAP than KD", "UD, Table 3", "mAP", (ud, kd), headline=True),
+        _claim("UD as printed has a lower pooled ECE than KD", "ours", "ECE_pooled", (ud, kd), "lower"),
+        _claim("UD as released has a higher mAP than KD", "UD, Table 3", "mAP", (released, kd), headline=True),
+        _claim("UD as released has a lower pooled ECE than KD", "ours", "ECE_pooled", (released, kd), "lower"),
+        _claim("the attention term (Eq. 17) raises mAP", "UD, Table 5", "mAP", (ud, without_maps)),
+        _claim("the distribution (Eq. 14) raises mAP over KD", "ours", "mAP", (without_maps, kd)),
+        _claim("the distribution lowers the pooled ECE", "ours", "ECE_pooled", (without_maps, kd), "lower"),
+        _claim("unit maps raise mAP over UD as printed", "ours", "mAP", (weights["UD, unit maps"], ud)),
+        _claim(
+            "the attention term makes the student's map correlate more with the teacher's",
+            "UD, Eq. 17",
+            "map_correlation",
+            (ud, without_maps),
+            headline=True,
+        ),
+        _claim(
+            "the attention term brings the student's map nearer to the teacher's",
+            "UD, Eq. 17",
+            "map_distance",
+            (ud, without_maps),
+            "lower",
+        ),
+        _claim(
+            "UD moves the uncertainty map onto difficult objects",
+            "UD, Fig. 4",
+            "uncertainty_energy_difficult",
+            (ud, branch),
+        ),
+    ]
+    return claims
+
+
+def cause_claims(data: str) -> list[Claim]:
+    """Return the claims about the cause on one data set: what UD loses from each start, and which change keeps it.
+
+    Args:
+        data: "photos" or "scenes".
+    """
+    arms, claims = causes(data), []
+    for start in ("first", "trained"):
+        words = START_WORDS[data, start]
+        ud, kd, hard = (arms[start, name] for name in ("UD", "KD", "hard labels"))
+        first = start == "first"
+        claims += [
+            _claim(f"{words}, UD as printed has a lower mAP than KD", "ours", "mAP", (ud, kd), "lower", data=data),
+            _claim(
+                f"{words}, UD as printed has a lower mAP than hard labels",
+                "ours",
+                "mAP",
+                (ud, hard),
+                "lower",
+                data=data,
+            ),
+            *(
+                _claim(
+                    f"{words}, {remedy} raises UD's mAP",
+                    "ours",
+                    "mAP",
+                    (arms[start, name], ud),
+                    data=data,
+                    headline=first and name == "UD, Eq. 13 summed",
+                )
+                for name, remedy in REMEDIES.items()
+            ),
+        ]
+        summed = arms[start, "UD, Eq. 13 summed"]
+        claims += [
+            _claim(f"{words}, UD with Eq. 13 summed has a higher mAP than KD", "ours", "mAP", (summed, kd), data=data),
+            _claim(
+                f"{words}, UD with Eq. 13 summed has a lower pooled ECE than KD",
+                "ours",
+                "ECE_pooled",
+                (summed, kd),
+                "lower",
+                data=data,
+                headline=first and data == "photos",
+            ),
+            _claim(
+                f"{words}, UD with Eq. 13 summed has a lower NLL than KD",
+                "ours",
+                "NLL",
+                (summed, kd),
+                "lower",
+                data=data,
+            ),
+        ]
+    return claims
+
+
+def _claims_of_today() -> list[Claim]:
+    """The branch at λ = 1, and UD with Eq. 13 summed, beside what people use today on the same network."""
+    arms, today = photos(), photo_calibrators()
+    base, summed = arms["baseline"], causes("photos")["first", "UD, Eq. 13 summed"]
+    claims = []
+    for who, ours in (("λ = 1", arms["lambda 1"]), ("UD with Eq. 13 summed", summed)):
+        for metric, words in (("ECE_pooled", "pooled ECE"), ("NLL", "NLL")):
+            for name in CALIBRATORS_OF_TODAY:
+                claims.append(
+                    _claim(f"{who} has a lower {words} than {name}", "ours", metric, (ours, today[name]), "lower")
+                )
+            for kind, phrase in (("temperature", "one temperature"), ("label-temperature", "a temperature per label")):
+                against = f"test/{kind} {metric}"
+                claims.append(
+                    _claim(
+                        f"{who} has a lower {words} than the baseline with {phrase}",
+                        "ours",
+                        metric,
+                        (ours, base),
+                        "lower",
+                        against_metric=(against,),
+                        headline=kind == "temperature" and metric == "ECE_pooled",
+                    )
+                )
+    for shift in ("blur", "noise", "low-light"):
+        claims.append(
+            _claim(
+                f"under {shift.replace('-', ' ')} of middle strength, λ = 1 has a lower pooled ECE than one temperature",
+                "ours",
+                f"{shift}-2 ECE_pooled",
+                (arms["lambda 1"], base),
+                "lower",
+                against_metric=(f"{shift}-2/temperature ECE_pooled",),
+            )
+        )
+    return claims
+
+
+def _other_tables() -> list[Claim]:
+    """Tables 4, 2 and 5 of the UD paper, and the released code's pooling, classifier and optimiser."""
+    restart, size, released, base = photo_restarts(), photo_sizes(), photo_as_released(), photo_branch()
+    hard: Sequence[Recipe] = restart["hard labels"]
+    return [
+        _claim(
+            "UD from itself after a restart beats hard labels after it", "UD, Table 4", "mAP", (restart["UD"], hard)
+        ),
+        _claim("KD from itself after a restart beats hard labels after it", "ours", "mAP", (restart["KD"], hard)),
+        _claim("the branch at λ = 0.1 raises the larger network's mAP", "UD, Table 2", "mAP", (size[0.1], size[0.0])),
+        *(
+            _claim(f"{name} raises mAP over BCE", "UD, Table 5", "mAP", (photo_branch(**changes), base))
+            for name, changes in SOFTMAX_ROWS.items()
+        ),
+        _claim(
+            "label smoothing raises mAP over BCE", "UD, Table 5", "mAP", (photo_calibrators()["label smoothing"], base)
+        ),
+        _claim(
+            "with the released pooling and optimiser, KD raises mAP",
+            "UD, Table 3",
+            "mAP",
+            (released["KD"], released["baseline"]),
+        ),
+        _claim(
+            "with the released pooling and optimiser, UD as released has a higher mAP than KD",
+            "UD, Table 3",
+            "mAP",
+            (released["UD released"], released["KD"]),
+        ),
+    ]
