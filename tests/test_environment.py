@@ -97,8 +97,11 @@ def test_files_that_the_guide_for_contributors_names_exist():
 
 def test_what_is_not_python_ships_with_the_package():
     shipped = PYPROJECT["tool"]["setuptools"]["package-data"]["udlib"]
-    others = [path.name for path in (ROOT / "udlib").rglob("*.*") if path.suffix not in (".py", ".pyc")]
-    assert sorted(shipped) == sorted(others) == ["moved_names.txt", "py.typed"]
+    package = ROOT / "udlib"
+    others = [
+        path.relative_to(package).as_posix() for path in package.rglob("*.*") if path.suffix not in (".py", ".pyc")
+    ]
+    assert sorted(shipped) == sorted(others) == ["datasets/photos-v1.json.gz", "moved_names.txt", "py.typed"]
 
 
 def test_the_hooks_run_what_is_installed_and_fetch_nothing():
