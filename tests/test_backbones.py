@@ -5,6 +5,7 @@ import torch
 from torchvision import models
 
 from udlib.backbones import NAMES, ResidualBlock, backbone
+from udlib.normalisation import IMAGENET_MEAN, IMAGENET_STD
 
 
 @pytest.mark.parametrize(
@@ -17,6 +18,9 @@ from udlib.backbones import NAMES, ResidualBlock, backbone
         ("resnet101", 2048, 32),
         ("vgg19_bn", 512, 32),
         ("mobilenet_v2", 1280, 32),
+        ("efficientnet_lite0", 1280, 32),
+        ("efficientnet_lite1", 1280, 32),
+        ("efficientnet_lite2", 1280, 32),
     ],
 )
 def test_images_become_maps_of_the_stated_channels_and_stride(name, channels, stride):
@@ -27,7 +31,102 @@ def test_images_become_maps_of_the_stated_channels_and_stride(name, channels, st
 
 
 def test_every_name_is_covered_by_the_table_above():
-    assert set(NAMES) == {"small_narrow", "small", "small_wide", "resnet18", "resnet101", "vgg19_bn", "mobilenet_v2"}
+    torchvisions = {"resnet18", "resnet101", "vgg19_bn", "mobilenet_v2"}
+    lite = {f"efficientnet_lite{number}" for number in range(3)}
+    assert set(NAMES) == {"small_narrow", "small", "small_wide"} | torchvisions | lite
+
+
+def frozen_names(net, k):
+    """Names of the parameters and buffers in the frozen layers."""
+    inside = {id(tensor) for layer in net.frozen_layers(k) for tensor in layer.state_dict(keep_vars=True).values()}
+    return [name for name, tensor in net.state_dict(keep_vars=True).items() if id(tensor) in inside]
+
+
+@pytest.mark.parametrize(
+    "name, ends",  # for each number of frozen stages, the last layer that is frozen, counted from 0
+    [
+        ("small", [3, 4, 5]),
+        ("resnet18", [4, 5, 6, 7]),
+        ("resnet101", [4, 5, 6, 7]),
+        ("vgg19_bn", [6, 13, 26, 39, 52]),
+        ("mobilenet_v2", [1, 3, 6, 10, 13, 16, 17]),
+        ("efficientnet_lite0", [2, 3, 4, 5, 6, 7, 8]),
+        ("efficientnet_lite2", [2, 3, 4, 5, 6, 7, 8]),
+    ],
+)
+def test_the_stem_and_the_first_stages_are_frozen_up_to_their_last_layer(name, ends):
+    with torch.device("meta"):
+        net = backbone(name)
+    assert net.stages == len(ends) and net.frozen_layers(0) == []
+    for k, end in enumerate(ends, start=1):
+        assert list(map(id, net.frozen_layers(k))) == list(map(id, list(net)[: end + 1]))
+        assert frozen_names(net, k) == [key for key in net.state_dict() if int(key.split(".")[0]) <= end]
+
+
+@pytest.mark.parametrize(
+    "name, first_side", [("vgg19_bn", 32), ("resnet18", 16), ("mobilenet_v2", 32), ("efficientnet_lite0", 32)]
+)
+@torch.no_grad()
+def test_stages_follow_on_one_another_from_the_image_to_the_last_resolution(name, first_side):
+    net, image = backbone(name).eval(), torch.zeros(1, 3, 64, 64)
+    first, last = (torch.nn.Sequential(*net.frozen_layers(k))(image).shape[-1] for k in (1, net.stages))
+    assert (first, last) == (first_side, 64 // 32)
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "efficientnet_lite0"])
+def test_the_last_convolution_behind_the_stages_is_never_frozen(name):
+    with torch.device("meta"):
+        net = backbone(name)
+    free = set(net.state_dict()) - set(frozen_names(net, net.stages))
+    assert {key.split(".")[0] for key in free} == ({"18"} if name == "mobilenet_v2" else {"9", "10"})
+
+
+@pytest.mark.parametrize("k", [-1, 5])
+def test_more_stages_than_there_are_cannot_be_frozen(k):
+    with torch.device("meta"):
+        net = backbone("resnet18")
+    with pytest.raises(ValueError, match=f"freeze is {k}: this network has 4 stages, choose 0 to 4"):
+        net.frozen_layers(k)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_backbone_states_its_normalisation_and_whether_it_convolves_channels_apart(name):
+    with torch.device("meta"):
+        net = backbone(name)
+    lite = name.startswith("efficientnet")
+    mean, std = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)) if lite else (IMAGENET_MEAN, IMAGENET_STD)
+    assert (net.mean, net.std) == (mean, std)
+    assert net.depthwise == (lite or name == "mobilenet_v2")
+
+
+def test_torchvisions_own_transforms_have_that_normalisation():
+    for weights in (
+        models.ResNet18_Weights,
+        models.ResNet101_Weights,
+        models.VGG19_BN_Weights,
+        models.MobileNet_V2_Weights,
+    ):
+        transform = weights.IMAGENET1K_V1.transforms()
+        assert (tuple(transform.mean), tuple(transform.std)) == (IMAGENET_MEAN, IMAGENET_STD)
+
+
+@pytest.mark.parametrize("name", ["small", "resnet18", "vgg19_bn", "mobilenet_v2"])
+def test_the_names_of_stored_weights_are_the_numbers_of_layers_in_a_row(name):
+    """Models that were stored before have these names: every layer of torchvision's network counts, pooling too."""
+    with torch.device("meta"):
+        ours = list(backbone(name).state_dict())
+        if name == "small":
+            block = "branch.0.weight branch.1 branch.3.weight branch.4 shortcut.0.weight shortcut.1".split()
+            parts = ["0.weight", "1", *(f"{number}.{part}" for number in (3, 4, 5) for part in block)]
+            batch_norm = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+            expected = [n for p in parts for n in ([p] if p.endswith("weight") else [f"{p}.{x}" for x in batch_norm])]
+        else:
+            network = models.get_model(name, weights=None)
+            whole = network if name == "resnet18" else network.features
+            places = {part: str(number) for number, (part, _) in enumerate(whole.named_children())}
+            split = [key.partition(".") for key in whole.state_dict() if not key.startswith("fc.")]
+            expected = [f"{places[part]}.{rest}" for part, _, rest in split]
+    assert ours == expected
 
 
 @pytest.mark.parametrize("name, width", [("small_narrow", 16), ("small", 32), ("small_wide", 64)])

@@ -33,8 +33,8 @@ def quiet(monkeypatch, tmp_path):
 
 @pytest.fixture
 def folder(tmp_path):
-    csv_tree(tmp_path / "photos", 60)
-    return tmp_path / "photos"
+    csv_tree(tmp_path / "my_images", 60)
+    return tmp_path / "my_images"
 
 
 @pytest.fixture
@@ -153,7 +153,7 @@ def test_what_the_system_refuses_is_named_in_one_line(folder, tmp_path, monkeypa
     assert "home" in refused("data", "check", "~nobody-of-this-name/x")
 
 
-@pytest.mark.parametrize("words", [("predict", "x.jpg"), ("evaluate", "photos"), ("data", "describe", "photos")])
+@pytest.mark.parametrize("words", [("predict", "x.jpg"), ("evaluate", "my_images"), ("data", "describe", "my_images")])
 def test_a_csv_that_cannot_be_written_is_refused_before_the_work(words, tmp_path):
     model = () if words[0] == "data" else ("--model", tmp_path)
     assert "there is no folder" in refused(*words, *model, "--csv", tmp_path / "missing" / "x.csv")

@@ -67,7 +67,7 @@ def test_a_name_lies_below_the_data_root_or_where_root_says(trees, tmp_path, mon
 
 
 def test_what_is_no_data_set_is_told_what_each_layout_needs(tmp_path):
-    with pytest.raises(ValueError, match="unknown data set 'imagenet': choose scenes, digits, voc2007"):
+    with pytest.raises(ValueError, match="unknown data set 'imagenet': choose scenes, digits, photos, voc2007"):
         open_dataset("imagenet", "test")
     with pytest.raises(
         FileNotFoundError, match="it holds nothing.: voc needs ImageSets.*coco needs.*nuswide.*csv needs"
@@ -123,12 +123,12 @@ def test_portions_spread_evenly():
 
 def test_a_data_set_lies_where_it_was_placed_for_every_command(trees, monkeypatch):
     monkeypatch.setenv("UDLIB_ROOTS", "")
-    with pytest.raises(ValueError, match="unknown data set 'photos'"):
-        open_dataset("photos", "train")
-    place("photos", trees["csv"])
+    with pytest.raises(ValueError, match="unknown data set 'my_images'"):
+        open_dataset("my_images", "train")
+    place("my_images", trees["csv"])
     place("coco2014", trees["coco"])
-    assert open_dataset("photos", "test").ids == open_dataset(trees["csv"], "test").ids
-    assert source("coco2014").root == trees["coco"].resolve() and source("photos").layout == "csv"
+    assert open_dataset("my_images", "test").ids == open_dataset(trees["csv"], "test").ids
+    assert source("coco2014").root == trees["coco"].resolve() and source("my_images").layout == "csv"
     assert source("coco2014", trees["voc"]).root == trees["voc"], "a root that is given says more"
 
 

