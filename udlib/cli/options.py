@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-DATA = "A folder of labelled images in a known layout (VOC, …), or scenes or digits, which come with the course."
+DATA = "A folder of labelled images in a known layout (VOC, …), or scenes, digits or photos, which the course knows by name."
 BY_NETWORK = "default: what suits the network"
 Data = Annotated[str, typer.Argument(metavar="DATA", help=DATA)]
 Out = Annotated[Path, typer.Option(metavar="FOLDER", help="Where the model goes; the same command resumes there.")]
