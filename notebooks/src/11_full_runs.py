@@ -191,12 +191,12 @@ Now the whole path, on a folder as you might have it: PASCAL VOC's layout, a few
 
 # %%
 COUNTS = {"train": 240, "val": 120, "test": 240}
-scenes("train", root="photos/VOC2007", counts=COUNTS)
+scenes("train", root="my_images/VOC2007", counts=COUNTS)
 for ours in ("truth.npz", "classes.txt", "VERSION"):  # what real VOC does not have
-    Path("photos/VOC2007", ours).unlink()
-print(*sorted(str(path) for path in Path("photos/VOC2007").glob("*")), sep="\n")
-assert command("data check photos") == 0
-assert command("data describe photos") == 0
+    Path("my_images/VOC2007", ours).unlink()
+print(*sorted(str(path) for path in Path("my_images/VOC2007").glob("*")), sep="\n")
+assert command("data check my_images") == 0
+assert command("data describe my_images") == 0
 
 # %% [markdown]
 r"""
@@ -208,7 +208,7 @@ one. The branch at λ = 0.1 (Eq. 12) is trained too, for the uncertainty maps.
 """
 
 # %%
-assert command("train photos --out teacher --network small --epochs 12 --batch 20") == 0
+assert command("train my_images --out teacher --network small --epochs 12 --batch 20") == 0
 
 # %% [markdown]
 r"""
@@ -229,10 +229,10 @@ the paper has it, which from a random start ended far below KD there. Section 6 
 """
 
 # %%
-assert command("distill photos --teacher teacher --out student --network small_narrow --epochs 12 --batch 20") == 0
+assert command("distill my_images --teacher teacher --out student --network small_narrow --epochs 12 --batch 20") == 0
 
 # %%
-image = next(str(path) for path in sorted(Path("photos/VOC2007/JPEGImages").glob("test_*.jpg")))
+image = next(str(path) for path in sorted(Path("my_images/VOC2007/JPEGImages").glob("test_*.jpg")))
 assert command(f"predict {image} --model student --top 3") == 0
 assert command(f"predict {image} --model teacher --top 3 --map maps") == 0
 
@@ -273,7 +273,7 @@ We start a training, wait for its third checkpoint, and kill it without a warnin
 """
 
 # %%
-ARGUMENTS = "train photos --network small_narrow --epochs 20 --batch 20 --erase 0.5 --ema 0.1"
+ARGUMENTS = "train my_images --network small_narrow --epochs 20 --batch 20 --erase 0.5 --ema 0.1"
 killed = subprocess.Popen([sys.executable, "-m", "udlib", *shlex.split(ARGUMENTS), "--out", "killed"],
                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
@@ -456,8 +456,8 @@ r"""
 One process per GPU, started by a launcher:
 
 ```
-torchrun --nproc_per_node 4 -m udlib train photos --network resnet101 --out teacher
-accelerate launch --num_processes 4 -m udlib train photos --network resnet101 --out teacher
+torchrun --nproc_per_node 4 -m udlib train my_images --network resnet101 --out teacher
+accelerate launch --num_processes 4 -m udlib train my_images --network resnet101 --out teacher
 ```
 
 (On CPUs take `torchrun`: without MPI, `accelerate launch` starts a single process there, whatever number it is given.) On two machines
@@ -754,7 +754,7 @@ A CSV with a column of file names and one of labels is enough. Here are twelve p
 
 # %%
 os.makedirs("mine/images", exist_ok=True)
-source = sorted(Path("photos/VOC2007/JPEGImages").glob("train_*.jpg"))[:12]
+source = sorted(Path("my_images/VOC2007/JPEGImages").glob("train_*.jpg"))[:12]
 lines = ["file,split,labels"]
 for k, path in enumerate(source):
     shutil.copy(path, f"mine/images/{k}.jpg")

@@ -108,7 +108,7 @@ class Distillation(Method):
         return two_branch_network(recipe, num_classes, recipe.settings.branch, weights)
 
     def cost(self, recipe: Recipe) -> Cost:
-        """A large teacher adds a forward pass, a third of a step; a small one's answers are stored beforehand."""
+        """A pretrained teacher adds a forward pass, a third of a step; a small one's answers are stored beforehand."""
         student, teacher = recipe.network, recipe.settings.teacher
         steps = {student: 1.0}
         if student not in SMALL_WIDTHS:

@@ -5,6 +5,7 @@ The course's recipes stand at the size of a laptop; `full_size` gives the same r
 
 from __future__ import annotations
 
+from udlib.backbones import SMALL_WIDTHS
 from udlib.methods.base import Recipe
 
 FULL_SIZE = {"small_narrow": "mobilenet_v2", "small": "resnet18", "small_wide": "resnet101"}
@@ -40,12 +41,12 @@ EPOCHS = {"coco2014": 40, "nuswide": 40}
 
 
 def is_full(recipe: Recipe) -> bool:
-    """Whether a recipe is at full size already: its network is one of torchvision's."""
-    return recipe.network in FULL_SIZE.values() or recipe.network == "vgg19_bn"
+    """Whether a recipe is at full size already: its network is a pretrained one."""
+    return recipe.network not in SMALL_WIDTHS
 
 
 def full_size(recipe: Recipe) -> Recipe:
-    """The recipe at full size; one whose network is one of torchvision's already stays as it is."""
+    """The recipe at full size; one whose network is pretrained already stays as it is."""
     if is_full(recipe):
         return recipe
     networks = {part: value for part, value in recipe.flat().items() if part in ("network", "teacher")}
