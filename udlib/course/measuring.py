@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from udlib.attention import map_correlation, uncertainty_attention
 from udlib.course.data import RecipeData
 from udlib.course.runs import read_as
-from udlib.datasets.shifts import SHIFTS, STRENGTHS, shifted
+from udlib.datasets.shifts import SHIFTS, STRENGTHS
 from udlib.methods import method_of
 from udlib.modes import evaluating
 from udlib.posthoc import CALIBRATORS
@@ -83,10 +83,9 @@ def variants(
             yield f"{name}/{kind}", _of_a_variant(measure(values, labels, calibrator=calibrator))
 
     yield from numbers("test", logits["test_logits"])
-    arrays = data.arrays("test")
     for shift in SHIFTS:
         for strength in STRENGTHS:
-            images = replace(arrays, images=shifted(arrays.images, shift, strength))
+            images = data.under_shift("test", shift, strength)
             values = predict(network, images, calibration=False, **options).logits.half().float()
             name = f"{shift}-{strength}"
             yield name, _of_a_variant(measure(values, labels, reading))
