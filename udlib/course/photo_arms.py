@@ -19,9 +19,10 @@ FINE_TUNING: dict[str, Any] = {
     "optimizer": "adamw",
     "lr": 5e-4,
     "head_lr": 1e-3,
-    "epochs": 8,
+    "epochs": 10,
     "batch_size": 28,  # divides 1,316 images, so that no epoch leaves one out
-    "freeze": 3,
+    "freeze": 4,
+    "crop_scales": (1.0, 0.875, 0.75),
     "erase": 0.0,
 }
 REGIME: dict[str, Any] = {
