@@ -59,11 +59,6 @@ class Claim:
     against_metric: tuple[str, ...] = ()
 
 
-def all_claims() -> list[Claim]:
-    """Return the claims about all systems, in the order of the tables."""
-    return [*calibration_claims(), *distillation_claims(), *parallel_claims(), *detection_claims()]
-
-
 def calibration_claims() -> list[Claim]:
     """Return what the UD paper claims about its calibration branch, and what a careful reader would ask beside it."""
     return [claim for data in ("scenes", "digits") for claim in _claims_on(data)] + [

@@ -15,7 +15,7 @@ from udlib.course.recipes import shipped_groups
 from udlib.course.runs import Run
 from udlib.course.sentences import spread
 from udlib.course.store import load, results_folder
-from udlib.course.verdicts import Claim, all_claims, judge
+from udlib.course.verdicts import Claim, Verdict, after_holm, all_claims, judge
 from udlib.figures.text import as_markdown
 from udlib.methods.base import Recipe
 
@@ -128,27 +128,54 @@ def provenance(recipes_by_group: Mapping[str, Sequence[Recipe]] | None = None) -
     )
 
 
-def verdicts(claims: Sequence[Claim]) -> list[list[str]]:
+def verdicts(claims: Sequence[Claim], corrected: bool = False) -> list[list[str]]:
     """Return the table of verdicts, head first: each claim, the measured difference with its interval, and the verdict.
 
     A claim whose runs are not stored is in the table as "not trained yet", and one whose metric a run lacks as "not
     measured".
+
+    Args:
+        claims: The claims, in the order of the rows.
+        corrected: Whether a last column has the p value after Holm's correction for all these claims on the same data.
     """
     rows = [["claim", "from", "data", "difference", "95 % interval", "verdict"]]
-    for claim in claims:
+    judged: dict[int, Verdict] = {}  # by the number of the claim
+    for number, claim in enumerate(claims):
         try:
-            (mean, low, high, n), verdict = judge(claim)
+            judged[number] = judge(claim)
+            (mean, low, high, _), verdict, _ = judged[number]
         except FileNotFoundError:
             mean, verdict = math.nan, "not trained yet"
         if math.isnan(mean):
             rows.append([claim.question, claim.source, claim.data, "–", "–", verdict])
             continue
-        unit, factor, digits = ("nats", 1, 4) if claim.metric[0] == "NLL" else ("points", 100, 2)
+        unit, factor, digits = unit_of(claim.metric[0])
         ends = f"[{factor * low:+.{digits}f}, {factor * high:+.{digits}f}]"
-        rows.append(
-            [claim.question, claim.source, claim.data, f"{factor * mean:+.{digits}f} {unit}", ends, f"**{verdict}**"]
-        )
-    return rows
+        difference = f"{factor * mean:+.{digits}f} {unit}".rstrip()
+        rows.append([claim.question, claim.source, claim.data, difference, ends, f"**{verdict}**"])
+    return [[*row, p] for row, p in zip(rows, _corrected(claims, judged))] if corrected else rows
+
+
+def _corrected(claims: Sequence[Claim], judged: Mapping[int, Verdict]) -> list[str]:
+    """The column of p values after Holm's correction, head first."""
+    column = ["p, Holm", *("–" for _ in claims)]
+    for data in {claim.data for claim in claims}:
+        numbers = [number for number in judged if claims[number].data == data]
+        for number, p in zip(numbers, after_holm([judged[number] for number in numbers])):
+            column[number + 1] = "–" if math.isnan(p) else f"{p:.3f}" if p >= 0.001 else "< 0.001"
+    return column
+
+
+def unit_of(metric: str) -> tuple[str, float, int]:
+    """Return the unit in which a difference of a metric is shown, its factor, and the number of digits.
+
+    >>> unit_of("blur-2 NLL"), unit_of("mAP"), unit_of("map_distance")
+    (('nats', 1, 4), ('points', 100, 2), ('', 1, 3))
+    """
+    name = metric.rpartition(" ")[2]
+    if name == "NLL":
+        return "nats", 1, 4
+    return ("", 1, 3) if name.startswith("map_") else ("points", 100, 2)
 
 
 SOURCES = {
@@ -179,11 +206,18 @@ VERDICT_NOTE = (
     "compared with "
     "one partition alone, random parts or plain self-distillation, and where WSD's features alone or other proposals "
     "are "
-    "judged. A 95 % interval excludes zero by chance once in twenty times, and the table has {count} of them. "
+    "judged. A 95 % interval excludes zero by chance once in twenty times, and the table has {count} of them; "
+    "the last column corrects the p values for all claims on the same data set together (Holm). "
     '"Not detected" means that so few seeds cannot decide. Networks trained by a softmax alone are ranked by it; the '
     "baseline "
     "loses mAP too when it is ranked that way (lesson 05)."
 )
+
+
+def planned(claim: Claim) -> bool:
+    """Whether a claim is about a group that is planned and not trained yet."""
+    ready = {recipe for recipes in shipped_groups().values() for recipe in recipes}
+    return not ready.issuperset([*claim.recipes, *claim.against])
 
 
 def generated(folder: Path) -> dict[str, str]:
@@ -193,8 +227,8 @@ def generated(folder: Path) -> dict[str, str]:
     left_out = ("quick", *(name for name in shipped_groups() if name.startswith("parallel/teachers")))
     table = results({name: recipes for name, recipes in shipped_groups().items() if name not in left_out})
     try:
-        claims = all_claims()
-        rows_of_claims = verdicts(claims)
+        claims = [claim for claim in all_claims() if not planned(claim)]
+        rows_of_claims = verdicts(claims, corrected=True)
         count = sum(row[3] != "–" for row in rows_of_claims[1:])
         headlines = [rows_of_claims[0], *(row for claim, row in zip(claims, rows_of_claims[1:]) if claim.headline)]
         parts = {

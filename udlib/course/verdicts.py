@@ -11,13 +11,13 @@ from typing import NamedTuple
 
 from udlib.course.claims import (
     Claim,
-    all_claims,
     calibration_claims,
     detection_claims,
     distillation_claims,
     parallel_claims,
 )
 from udlib.course.measurements import best_beta, best_lambda, best_on_validation, metric_values
+from udlib.course.photo_claims import photo_claims
 from udlib.methods.base import Recipe
 from udlib.statistics import PairedDifference, holm, paired_difference, paired_p_value
 
@@ -35,10 +35,16 @@ __all__ = [
     "judge",
     "metric_values",
     "parallel_claims",
+    "photo_claims",
 ]
 
 # What the verdict of a difference says about a claim, by the direction that the claim expects.
 CONSEQUENCES = {"higher": {"higher": "holds", "lower": "reversed"}, "lower": {"lower": "holds", "higher": "reversed"}}
+
+
+def all_claims() -> list[Claim]:
+    """Return the claims about all systems, in the order of the tables."""
+    return [*calibration_claims(), *distillation_claims(), *parallel_claims(), *detection_claims(), *photo_claims()]
 
 
 class Verdict(NamedTuple):

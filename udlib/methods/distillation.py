@@ -17,7 +17,7 @@ from torch import Tensor
 from udlib.attention import uncertainty_attention, uncertainty_attention_of
 from udlib.backbones import SMALL_WIDTHS
 from udlib.heads import DualBranchNet, Prediction
-from udlib.losses import OverClasses, Scale, uncertainty_distillation_loss
+from udlib.losses import Normalization, OverClasses, Scale, uncertainty_distillation_loss
 from udlib.methods import supervised
 from udlib.methods.base import Cost, Method, Recipe, Stage, Stages, make_recipe, sorted_pairs, two_branch_network
 from udlib.methods.moved import moved_names
@@ -37,7 +37,7 @@ class Settings:
     alpha: float = 0.5  # weight of the prediction distribution, Eq. 14
     beta: float = 0.5  # weight of the attention, Eq. 17
     temperature: float = 1.0  # of both divergences; the released code's is 3
-    normalize: bool | str = False  # True standardises both maps before they are compared, "l2" gives them unit norm
+    normalize: Normalization = False  # True standardises both maps before they are compared, "l2" gives them unit norm
     through_weights: bool = True  # let the attention's gradient flow through w (Eq. 15) too, not only through Z
     weighting: str = "gradient"  # w of Eq. 15; "released": the released code's, nearly equal for all channels
     scale: Scale = "paper"  # or "released", the repaired factors of the released code

@@ -228,7 +228,7 @@ class _Training:
 
     def _view(self, stored: Tensor) -> View | None:
         """How the augmentation made the last batch, if it is one that can make it again."""
-        augment = self.augment
+        augment: Any = self.augment
         if not hasattr(augment, "again"):
             return None
         return View(augment.mean, augment.std, partial(augment.again, stored.to(self.accelerator.device)))
