@@ -24,6 +24,8 @@ class Entry:
         words: The first code cell of the lesson with all of these words teaches it.
         test: file::function below tests/.
         released: Where the authors' code departs from the equation.
+        as_released: What makes `function` compute that, and the test that shows it; empty where there is nothing to do.
+        variants: Other variants that the course compares.
     """
 
     equation: str
@@ -33,6 +35,8 @@ class Entry:
     words: tuple[str, ...]
     test: str
     released: str
+    as_released: str = ""
+    variants: str = ""
 
 
 LEDGER = (
@@ -62,6 +66,7 @@ LEDGER = (
         ("ova_loss(z, y)", "assert"),
         "test_losses.py::test_ova_is_pytorchs_binary_cross_entropy_summed_over_classes",
         "divided by C, and the total by the batch size once more",
+        '`scale="released"`',
     ),
     Entry(
         "4",
@@ -143,6 +148,7 @@ LEDGER = (
         ("dual_branch_loss(", "# Eq. 12"),
         "test_losses.py::test_dual_branch_loss_weighs_pal_n_and_halves_at_the_released_scale",
         "(L_b + α L_ps) / 2 with α = 1 and a BCE divided by C",
+        '`lam=1, scale="released"`',
     ),
     Entry(
         "13",
@@ -152,6 +158,8 @@ LEDGER = (
         ("bernoulli_kl(", "assert"),
         "test_losses.py::test_divergences_equal_those_of_torch_distributions",
         "T = 3 with a factor T², and an extra ½",
+        "`temperature=3`, and ½ in Eq. 18",
+        '`over_classes="sum"`: summed over the classes, as Eq. 3 is',
     ),
     Entry(
         "14",
@@ -161,6 +169,7 @@ LEDGER = (
         ("softmax_kl(", "assert"),
         "test_losses.py::test_divergences_equal_those_of_torch_distributions",
         "T = 3 with a factor T², and an extra ½",
+        "`temperature=3`, and ½ in Eq. 18",
     ),
     Entry(
         "15",
@@ -170,6 +179,7 @@ LEDGER = (
         ("autograd.grad", "assert"),
         "test_attention.py::test_the_map_is_that_of_full_autograd_at_every_cell",
         "a softmax over the channels' weights, nearly uniform",
+        '`weighting="released"`',
     ),
     Entry(
         "16",
@@ -179,6 +189,7 @@ LEDGER = (
         ("uncertainty_attention(", "assert"),
         "test_attention.py::test_the_identity_holds_for_any_map_size_and_for_a_real_network",
         "close to the plain mean of the activations, for the weights are nearly uniform",
+        '`weighting="released"`',
     ),
     Entry(
         "17",
@@ -188,6 +199,8 @@ LEDGER = (
         ("attention_loss(", "assert"),
         "test_losses.py::test_attention_loss_equals_its_loop_and_finite_differences",
         "mean of squares, times 0.1",
+        '`scale="released"`',
+        '`normalize=True` (standardised maps), `normalize="l2"` (maps of unit norm)',
     ),
     Entry(
         "18",
@@ -197,6 +210,8 @@ LEDGER = (
         ("uncertainty_distillation_loss(", "assert"),
         "test_losses.py::test_uncertainty_distillation_adds_its_three_terms_at_both_scales",
         "the factors above",
+        '`alpha=1, beta=0.1, temperature=3, scale="released"`, with maps of `weighting="released"`; equal to a literal '
+        "re-implementation (`test_losses_released.py`)",
     ),
 )
 
@@ -207,7 +222,7 @@ def rows(folder: Path | None = None) -> list[list[str]]:
     Args:
         folder: The folder of the notebooks; with it, each row links its lesson's cell by its number.
     """
-    table = [["equation", "computes", "function", "lesson", "test", "released code"]]
+    table = [["equation", "computes", "function", "lesson", "test", "released code", "as released", "variants"]]
     for entry in LEDGER:
         lesson = f"lesson {entry.lesson}"
         if folder is not None:
@@ -221,6 +236,8 @@ def rows(folder: Path | None = None) -> list[list[str]]:
                 lesson,
                 f"`{entry.test.replace('::', '` `')}`",
                 entry.released,
+                entry.as_released or "–",
+                entry.variants or "–",
             ]
         )
     return table
@@ -242,7 +259,8 @@ def find_cell(folder: Path, entry: Entry) -> tuple[Path, int]:
 PAGE = """# The equations of Uncertainty Distillation, and where each one lives
 
 `make readme` makes this page from `udlib/course/ledger.py`; a test compares every row with the code, the lesson and
-the tests. "Released code" is the authors' repository; its factors are in `udlib` too, as `scale="released"`. Eq. 15
+the tests. "Released code" is what the authors' repository computes instead; "as released" is what makes `udlib` compute
+that, with its slips repaired; "variants" are those that the course compares beside both. Eq. 15
 as printed mixes a symbol of the teacher with one of the student; the text speaks of the two branches of one network,
 and so does this course. `lesson NN: name` is a function that the lesson builds.
 """
