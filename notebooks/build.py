@@ -9,11 +9,15 @@ where they are solved. Cells of a source carry what they are in their metadata:
     # %% mistake="01.1" says="…"   a classic mistake, and words of the answer it must get (run by the tests only)
     # %% tags=["setup"]            what an exercise needs before it can run (imports, data)
     # %% tags=["cover"]            its figure is the picture of the README
+    # %% tags=["photo"]            shows photographs where they are (`udlib.course.photo_cells.show_photographs`)
 
 A cell that calls `check(…)` has its output compared by nbval. `write` builds and executes; `execute` runs the committed
 notebooks without writing them. Both notebooks of a lesson are stored small: pictures have a palette of 256 colours, and
 a picture that both notebooks show is stored in the learner's only; the solved one keeps its description. `shrink` does
 this to committed notebooks without executing them.
+
+`write`, `execute` and `shipped` hide the photographs of `photos`, which may be in no commit: what a cell says without
+them is its committed output. `smoke` compares no outputs, and shows them where `UDLIB_PHOTOS` says that they are.
 
 `shipped` and `smoke` are what CI does. Both run nbval over the solved notebooks, which hold every cell of the learner's
 but the stubs (the tests run those, with their checks): `shipped` as they are committed, `smoke` trained from nothing in
@@ -41,6 +45,7 @@ HERE = Path(__file__).resolve().parent
 CHECK_TAG = "nbval-check-output"
 PNG = "image/png"
 SETTINGS = {"UDLIB_PROGRESS": "0", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+HIDDEN = {"UDLIB_PHOTOS": "none"}  # the photographs of `photos`, so that none gets into a notebook
 
 
 def sources(only: str = "*") -> list[Path]:
@@ -105,7 +110,6 @@ def targets(path: Path) -> dict[Path, bool]:
 
 def execute(notebook: nbformat.NotebookNode, folder: Path) -> float:
     """Runs a notebook in place, from a clean kernel; returns the seconds it took."""
-    os.environ.update(SETTINGS)
     start = time.perf_counter()
     NotebookClient(
         notebook,
@@ -113,7 +117,7 @@ def execute(notebook: nbformat.NotebookNode, folder: Path) -> float:
         kernel_name="python3",
         store_widget_state=False,
         resources={"metadata": {"path": str(folder)}},
-    ).execute()
+    ).execute(env=os.environ | SETTINGS | HIDDEN)
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
     notebook.metadata["language_info"] = {"name": "python"}
@@ -236,7 +240,7 @@ def copy_for_smoke(paths: list[Path], folder: Path) -> list[Path]:
 
 
 def as_shipped(only: str) -> int:
-    return nbval(solved_notebooks(only), UDLIB_PROFILE="course")
+    return nbval(solved_notebooks(only), UDLIB_PROFILE="course", **HIDDEN)
 
 
 def in_smoke(only: str) -> int:

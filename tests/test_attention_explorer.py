@@ -148,3 +148,25 @@ def test_a_frame_is_drawn_when_it_is_looked_at_and_kept(models, pictures, monkey
 def test_without_networks_or_pictures_it_says_what_is_missing(models, pictures, networks, rows):
     with pytest.raises(ValueError, match="give at least one of each"):
         AttentionExplorer(models if networks is None else networks, pictures, rows, size=32)
+
+
+def test_a_network_gets_the_colours_and_the_side_that_it_expects(pictures):
+    symmetric, usual = network(3), network(4)
+    symmetric.backbone.mean = symmetric.backbone.std = (0.5, 0.5, 0.5)
+    explorer = AttentionExplorer(
+        {"symmetric": symmetric, "usual": usual}, pictures, ROWS, 32, crop={"symmetric": 16, "usual": 0}
+    )
+    pixels = to_memory(pictures.subset(ROWS), 32).float() / 255
+    small = torch.nn.functional.interpolate(pixels, (16, 16), mode="bilinear", antialias=True)
+    with torch.no_grad():
+        expected = symmetric.eval()(2 * small - 1)
+    torch.testing.assert_close(explorer.predictions["symmetric"].logits.clone(), expected.logits, rtol=1e-4, atol=1e-5)
+    assert explorer.predictions["symmetric"].features.shape[-2:] == (2, 2)
+    whole = seen(usual, pictures, ROWS[0])
+    torch.testing.assert_close(explorer.predictions["usual"].logits[:1].clone(), whole.logits, rtol=1e-4, atol=1e-5)
+    assert "cells of the map<br><b>2 × 2</b>" in words(explorer)
+
+
+def test_the_side_of_each_network_is_wanted(models, pictures):
+    with pytest.raises(ValueError, match="crop has no side for 'max': give one for each of teacher, max, baseline"):
+        AttentionExplorer(models, pictures, ROWS, size=32, crop={"teacher": 16})

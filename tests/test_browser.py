@@ -16,7 +16,7 @@ import urllib.request
 
 import nbformat
 import pytest
-from lessons import ROOT, SOURCES, code_of, cut, name_of
+from lessons import ROOT, SOURCES, build, code_of, cut, name_of
 
 from udlib.course.doctor import find_chromium
 from udlib.course.recipes import sweep
@@ -101,7 +101,9 @@ def server(served):
     ]
     log = tmp_path / "server.log"
     with open(log, "wb") as file:
-        server = subprocess.Popen(command, env=os.environ | own, stdout=file, stderr=subprocess.STDOUT, cwd=tmp_path)
+        server = subprocess.Popen(
+            command, env=os.environ | own | build.HIDDEN, stdout=file, stderr=subprocess.STDOUT, cwd=tmp_path
+        )
     try:
         wait_for(f"http://127.0.0.1:{port}/api", server, log)
         yield f"http://127.0.0.1:{port}"

@@ -1,10 +1,15 @@
-"""No photograph is committed: cells tagged `photo` have no image in the output of any notebook."""
+"""Cells tagged `photo` show photographs where these are; no notebook is committed with one in its output."""
 
 import json
 import re
 from pathlib import Path
 
+import nbformat
 import pytest
+from lessons import build, text_of
+
+from udlib.course.photo_cells import show_photographs
+from udlib.datasets.photos_table import read_table
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 PICTURE = re.compile(r"<(img|svg|image|canvas|video|picture)\b|data:(image|video)/|\.toDataURL", re.IGNORECASE)
@@ -59,3 +64,60 @@ def test_a_picture_in_such_an_output_does_not_go_unnoticed(output, kind, tmp_pat
         ]
         notebook.write_text(json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
         assert pictures(notebook) == expected
+
+
+@pytest.fixture
+def photographs(tmp_path, monkeypatch):
+    """A folder with a file for every photograph, and `UDLIB_PHOTOS` that names it; none of the files is a picture."""
+    folder = tmp_path / "val2017"
+    folder.mkdir()
+    for photo in read_table()[1]:
+        (folder / photo.file).touch()
+    monkeypatch.setenv("UDLIB_PHOTOS", str(tmp_path))
+    return folder
+
+
+def test_photographs_are_shown_where_they_are(photographs, capsys):
+    assert show_photographs(lambda: 7) == 7 and capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("missing", ["hidden", "one"])
+def test_without_photographs_one_sentence_says_how_to_get_them(photographs, missing, monkeypatch, capsys):
+    if missing == "hidden":
+        monkeypatch.setenv("UDLIB_PHOTOS", "none")
+    else:
+        min(photographs.iterdir()).unlink()
+    assert show_photographs(lambda: pytest.fail("there is nothing to draw")) is None
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "they are not here: `udlib data photos --coco ROOT` makes the folder from COCO's val2017" in line
+    assert str(photographs.parent) not in line, "a committed output names no folder of a machine"
+
+
+# The second cell shows a picture where there are photographs, and then fails, so that a run tells which way it went.
+LESSON = """# %%
+from IPython.display import Image, display
+from udlib.course.photo_cells import show_photographs
+
+def draw():
+    display(Image(data=b"\\x89PNG\\r\\n\\x1a\\n"))
+    raise RuntimeError("this was drawn")
+
+# %% tags=["photo"]
+show_photographs(draw)
+"""
+
+
+def test_a_lesson_is_written_and_checked_without_photographs_and_smoke_shows_them(
+    photographs, tmp_path, monkeypatch, capfd
+):
+    folder = tmp_path / "notebooks"
+    (folder / "src").mkdir(parents=True)
+    (folder / "src" / "00_made_up.py").write_text(LESSON)
+    monkeypatch.setattr(build, "HERE", folder)
+    build.write("*")
+    notebook = folder / "00_made_up.ipynb"
+    (output,) = nbformat.read(notebook, as_version=4).cells[1].outputs
+    assert pictures(notebook) == [] and "`udlib data photos --coco ROOT`" in text_of(output)
+    assert build.as_shipped("*") == 0
+    capfd.readouterr()
+    assert build.in_smoke("*") == 1 and "this was drawn" in capfd.readouterr().out

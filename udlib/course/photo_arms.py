@@ -85,6 +85,11 @@ def photo_students(terms: str = "UD", **changes) -> list[Recipe]:
     return [recipe("distillation", **{**REGIME, **TAUGHT, **TERMS[terms], **changes, "seed": seed}) for seed in SEEDS]
 
 
+def shipped_photo_student() -> Recipe:
+    """Return the student whose trained network ships, so that a lesson can use it on a picture without the photographs."""
+    return photo_students(over_classes="sum")[0]
+
+
 def photos() -> dict[str, list[Recipe]]:
     """Return the main arms on photographs: hard labels, the teacher, and what a student learns from it."""
     return {

@@ -50,7 +50,7 @@ from udlib.course.arms import (
     two_branch,
     weights,
 )
-from udlib.course.photo_arms import photo_groups
+from udlib.course.photo_arms import photo_groups, shipped_photo_student
 from udlib.methods import method_of, needs_of
 from udlib.methods.base import Recipe
 
@@ -158,7 +158,7 @@ def keeps_weights(candidate: Recipe) -> bool:
 
     These are seed 0 of each baseline, of the paper's λ, of the teacher, of its students with and without the attention
     term, of PSD's student and of two of its teachers (of the parts that hold the boat), of the asymmetric loss alone,
-    and of the detector.
+    of the detector, and of one student on photographs.
     """
     branched, psd_student = baseline().but(lam=0.1), partitioned()[3, "both"][0]
     specialised = [method_of(psd_student.method).needs(psd_student)[name] for name in ("co 2", "dis 2")]
@@ -172,6 +172,7 @@ def keeps_weights(candidate: Recipe) -> bool:
         parallel()[0],
         *specialised,
         detectors()[0],
+        shipped_photo_student(),
     )
 
 

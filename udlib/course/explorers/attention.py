@@ -12,9 +12,10 @@ from udlib.course.explorers.base import Explorer, Frame
 from udlib.datasets.base import MultiLabelDataset, to_memory
 from udlib.datasets.transforms import normalise
 from udlib.figures import overlays
-from udlib.heads import DualBranchNet
+from udlib.heads import DualBranchNet, Prediction
 from udlib.losses import softmax_kl
 from udlib.training.localisation import box_mask
+from udlib.training.optimization import normalisation_of
 
 
 class AttentionExplorer(Explorer):
@@ -22,18 +23,22 @@ class AttentionExplorer(Explorer):
 
     `MAPS` names the kinds of map: uncertainty attention (a network without a calibration branch has none), and class
     attention, without ReLU, of the most probable class and of the least certain one (p nearest ½). Each network sees
-    all pictures once, at the start. A frame is drawn when it is first shown, and then kept.
+    all pictures once, at the start, normalised by the mean and the standard deviation that it expects. A frame is drawn
+    when it is first shown, and then kept.
 
     Args:
         models: Trained networks by name.
         dataset: The data set of the pictures.
         rows: The pictures of the data set to offer.
-        size: Side in pixels of the squares that the networks see.
+        size: Side in pixels of the squares that the pictures are stretched to.
         start: First value of some sliders, by name.
         warm: Whether to draw all frames now.
+        crop: Side in pixels to which these squares are resized for a network that was trained on crops of them: one
+            for all networks, or one by name; 0 leaves them as they are.
 
     Raises:
-        ValueError: Without a network or without a picture.
+        ValueError: Without a network, without a picture, or without the side of one of the networks.
+        FileNotFoundError: The pictures are not there; the message says how to get them.
     """
 
     origin = "loaded"
@@ -47,13 +52,16 @@ class AttentionExplorer(Explorer):
         size: int = 64,
         start: Mapping[str, Hashable] | None = None,
         warm: bool = False,
+        crop: int | Mapping[str, int] = 0,
     ):
         self.models, self.dataset, self.rows, self.size = dict(models), dataset, list(rows), size
         if not self.models or not self.rows:
             raise ValueError(f"{len(self.models)} networks and {len(self.rows)} pictures: give at least one of each")
-        images = normalise(to_memory(dataset.subset(self.rows), size))
-        with torch.inference_mode():
-            self.predictions = {name: model.eval()(images) for name, model in self.models.items()}
+        sides = crop if isinstance(crop, Mapping) else dict.fromkeys(self.models, crop)
+        if missing := [name for name in self.models if name not in sides]:
+            raise ValueError(f"crop has no side for '{missing[0]}': give one for each of {', '.join(self.models)}")
+        images = to_memory(dataset.subset(self.rows), size)
+        self.predictions = {name: _predict(model, images, sides[name]) for name, model in self.models.items()}
         super().__init__(
             {"picture": self.rows, "network": list(self.models), "map": list(self.MAPS)},
             self.frame,
@@ -79,7 +87,7 @@ class AttentionExplorer(Explorer):
         )
 
     def measure(self, picture: int, network: str, kind: str) -> dict[str, str]:
-        """Return the readings in words: the heads' divergence, and the shares on easy and on difficult objects.
+        """Return the readings in words: the heads' divergence, the map's cells, and the shares on easy and on difficult objects.
 
         The shares are those of the map's positive part, of its negative part, and of the picture's area.
         """
@@ -89,7 +97,8 @@ class AttentionExplorer(Explorer):
             if prediction.calibration_logits is None
             else f"{softmax_kl(prediction.calibration_logits[k : k + 1], prediction.logits[k : k + 1]):.3f} nats"
         )
-        readings = {"KL of the heads": divergence}
+        cells = "–" if heat is None else f"{heat.shape[0]} × {heat.shape[1]}"
+        readings = {"KL of the heads": divergence, "cells of the map": cells}
         for group, hard in (("easy", False), ("difficult", True)):
             boxes = [box for box in self.dataset.boxes(picture) if box.difficult == hard]
             mask = box_mask(boxes, self.dataset.image_size(picture), self.size)[None]
@@ -125,6 +134,13 @@ class AttentionExplorer(Explorer):
             f"picture {picture}, {network}, {what}: {readings_in_words}",
             readings,
         )
+
+
+def _predict(model: DualBranchNet, images: Tensor, side: int) -> Prediction:
+    """What a network answers for square images, each normalised as it expects and resized to `side`, unless that is 0."""
+    mean, std = normalisation_of(model)
+    with torch.inference_mode():
+        return model.eval()(normalise(images, mean, std, size=side or None))
 
 
 def _share(value: Tensor) -> str:
