@@ -14,10 +14,8 @@ from PIL import Image
 
 from udlib.attention import class_attention, uncertainty_attention
 from udlib.course.data import labels
-from udlib.course.packed import PackedResults
 from udlib.course.photo_arms import shipped_photo_student
 from udlib.course.store import load_model, places
-from udlib.datasets.base import checkout, data_root
 from udlib.datasets.photos import require_photos
 from udlib.datasets.transforms import normalise
 from udlib.figures.overlays import attention_grid
@@ -69,9 +67,7 @@ def photo_student(recipe: Recipe | None = None) -> TrainedModel:
     """
     recipe = recipe or shipped_photo_student()
     method, classes = method_of(recipe.method), labels(recipe, "val").classes
-    # The smoke profile, where everything else is trained, takes the network that ships too.
-    folder = (checkout() / "data" if checkout() else data_root()) / "results"
-    networks = (place.network(recipe.key) for place in [*places(), PackedResults(folder)])
+    networks = (place.network(recipe.key) for place in places(recipe))
     stored = next((network for network in networks if network is not None), None)
     if stored is None:
         require_photos()

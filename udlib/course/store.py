@@ -20,7 +20,7 @@ from udlib.course.data import RecipeData, arrays, dataset, fingerprint, labels
 from udlib.course.measuring import measured
 from udlib.course.own_results import OwnResults
 from udlib.course.packed import PackedResults
-from udlib.course.profiles import for_profile, profile, seconds
+from udlib.course.profiles import NOT_IN_SMOKE, for_profile, profile, seconds
 from udlib.course.runs import LOGITS, Run, read_as
 from udlib.datasets.base import checkout, data_root
 from udlib.methods import method_of, needs_of, recipe
@@ -72,8 +72,10 @@ def results_folder() -> Path:
 
     There are none in the smoke profile, where everything is trained.
     """
-    if profile() == "smoke":
-        return store() / "none"
+    return store() / "none" if profile() == "smoke" else _folder_of_what_ships()
+
+
+def _folder_of_what_ships() -> Path:
     return (checkout() / "data" if checkout() else data_root()) / "results"
 
 
@@ -82,10 +84,16 @@ def shipped() -> PackedResults:
     return PackedResults(results_folder())
 
 
-def places() -> list[OwnResults | PackedResults]:
-    """Where results are looked for, in this order: the reader's own, those that 0.1 kept beside what ships, what ships."""
+def places(recipe: Recipe | None = None) -> list[OwnResults | PackedResults]:
+    """Where results are looked for, in this order: the reader's own, those that 0.1 kept beside what ships, what ships.
+
+    In the smoke profile, recipes on the data of `NOT_IN_SMOKE` are looked for in what ships too.
+    """
     folder = results_folder()
-    return [own_results(), OwnResults(folder, folder / "models"), shipped()]
+    everywhere: list[OwnResults | PackedResults] = [own_results(), OwnResults(folder, folder / "models"), shipped()]
+    if recipe is not None and recipe.data in NOT_IN_SMOKE and profile() == "smoke":
+        everywhere.append(PackedResults(_folder_of_what_ships()))
+    return everywhere
 
 
 def own_results() -> OwnResults:
@@ -123,7 +131,7 @@ def load(recipe: Recipe, logits: bool = True) -> Run | None:
     Raises:
         ValueError: for a damaged result, or one of another recipe.
     """
-    results = (place.find(recipe.key, logits) for place in places())
+    results = (place.find(recipe.key, logits) for place in places(recipe))
     stored = next((result for result in results if result is not None), None)
     if stored is None:
         return None
@@ -146,7 +154,7 @@ def save_model(run: Run) -> Path:
 
 def has_model(recipe: Recipe) -> bool:
     """Whether the trained network of a recipe is stored, at the size of the profile."""
-    return any(place.has_network(for_profile(recipe).key) for place in places())
+    return any(place.has_network(for_profile(recipe).key) for place in places(recipe))
 
 
 def load_model(recipe: Recipe) -> nn.Module:
@@ -156,7 +164,7 @@ def load_model(recipe: Recipe) -> nn.Module:
         ValueError: for a stored network that is damaged, of another architecture, or no safetensors file.
     """
     recipe = for_profile(recipe)
-    networks = (place.network(recipe.key) for place in places())
+    networks = (place.network(recipe.key) for place in places(recipe))
     network = next((network for network in networks if network is not None), None)
     if network is None:
         run = load_or_run(recipe, retrain=True)
