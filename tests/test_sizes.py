@@ -5,7 +5,7 @@ import torch
 
 from udlib.backbones import NAMES, backbone
 from udlib.course import profiles as sizes
-from udlib.course.profiles import FULL, PARAMETERS, SPEED, for_profile, seconds
+from udlib.course.profiles import FULL, LITE_SPEED, PARAMETERS, SPEED, for_profile, seconds
 from udlib.course.recipes import distilled, restarted, tricks
 from udlib.course.store import recipe
 
@@ -39,7 +39,7 @@ def test_an_unknown_profile_is_refused(monkeypatch):
 def test_every_backbone_has_a_speed_and_its_number_of_parameters(name):
     with torch.device("meta"):
         count = sum(parameter.numel() for parameter in backbone(name).parameters())
-    assert PARAMETERS[name] == pytest.approx(count / 1e6, rel=0.01) and SPEED[name] > 0
+    assert PARAMETERS[name] == pytest.approx(count / 1e6, rel=0.01) and (SPEED | LITE_SPEED)[name] > 0
 
 
 def test_a_forecast_adds_up_images_epochs_the_teachers_passes_and_the_second_half():
@@ -56,6 +56,18 @@ def test_a_forecast_adds_up_images_epochs_the_teachers_passes_and_the_second_hal
     assert seconds(hard) == pytest.approx(5011 * 20 * 2 / 900) and seconds(ud) == pytest.approx(
         5011 * 20 * (2 + 1 / 3) / 900
     )
+
+
+def test_the_forecast_of_a_pretrained_network_grows_with_its_pixels():
+    photo = {"data": "photos", "size": 240, "crop": 128, "epochs": 10, "network": "efficientnet_lite0"}
+    assert seconds(recipe(**photo)) == pytest.approx(1316 * 10 / LITE_SPEED["efficientnet_lite0"])
+    assert seconds(recipe(**photo | {"crop": 256})) == pytest.approx(4 * seconds(recipe(**photo)))
+    assert seconds(recipe(**photo | {"network": "timm:resnet10t"})) == seconds(recipe(**photo)), "as for the smallest one"
+
+
+def test_results_on_photographs_are_not_made_smaller_in_smoke():
+    assert sizes.for_profile(recipe(data="photos"), "smoke") == recipe(data="photos")
+    assert sizes.for_profile(recipe(), "smoke").limit == 96
 
 
 def test_the_basis_of_a_forecast_says_that_it_is_assumed_and_at_which_speed():
