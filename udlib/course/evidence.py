@@ -1,0 +1,87 @@
+"""Arms beside each other, for a lesson's section of evidence: a table and a figure of differences, paired by seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib.figure import Figure
+
+from udlib.course.measurements import metric_values
+from udlib.course.report import unit_of
+from udlib.course.sentences import difference, spread
+from udlib.figures.plots import estimates
+from udlib.methods.base import Recipe
+from udlib.statistics import PairedDifference
+
+Arms = Mapping[str, Sequence[Recipe]]  # the recipes of each arm, one per seed
+
+
+def differences(arms: Arms, reference: str, metric: str) -> dict[str, PairedDifference]:
+    """Return each arm's difference to one of them, seed by seed, on test.
+
+    Args:
+        arms: The arms by name.
+        reference: Name of the arm that the others are compared with; it is left out.
+        metric: Name of the metric, or "SPLIT NAME", as `measurements.metric_values` takes it.
+
+    Raises:
+        FileNotFoundError: Where a run is not stored.
+    """
+    base = metric_values(arms[reference], metric)
+    return {name: difference(metric_values(arms[name], metric), base) for name in arms if name != reference}
+
+
+def evidence_table(arms: Arms, metrics: Mapping[str, str], reference: str) -> list[list[str]]:
+    """Return mean ± standard deviation of each arm, and below it the difference to one of them where that is detected.
+
+    Args:
+        arms: The arms by name.
+        metrics: The head of each column by the metric's name.
+        reference: Name of the arm that the others are compared with.
+
+    Returns:
+        Rows of cells, head first. A detected difference is bold, as "**+1.2**" behind the mean.
+    """
+    rows = [["on test, mean ± sd over seeds", *metrics.values()]]
+    gaps = {metric: differences(arms, reference, metric) for metric in metrics}
+    for name, recipes in arms.items():
+        cells = []
+        for metric in metrics:
+            _, factor, digits = unit_of(metric)
+            digits = min(digits, 3) if factor == 1 else 1
+            cell = spread(metric_values(recipes, metric), factor, digits)
+            gap = gaps[metric].get(name)
+            if gap is not None and gap.verdict in ("higher", "lower"):
+                cell += f" (**{factor * gap.mean:+.{digits}f}**)"
+            cells.append(cell)
+        rows.append([name, *cells])
+    return rows
+
+
+def evidence_figure(arms: Arms, metrics: Mapping[str, str], reference: str, title: str = "") -> Figure:
+    """Draw each arm's difference to one of them with its 95 % t interval, for one metric or for several of one unit.
+
+    Args:
+        arms: The arms by name.
+        metrics: What each metric is called, by its name.
+        reference: Name of the arm that the others are compared with.
+        title: Title above the axes.
+
+    Raises:
+        ValueError: For metrics of different units.
+    """
+    units = {unit_of(metric)[:2] for metric in metrics}
+    if len(units) > 1:
+        raise ValueError(f"the metrics {', '.join(metrics)} have different units: draw a figure for each")
+    ((unit, factor),) = units
+    groups = {}
+    for metric, words in metrics.items():
+        gaps = differences(arms, reference, metric).values()
+        ends = zip(*((factor * gap.mean, factor * gap.low, factor * gap.high) for gap in gaps))
+        mean, low, high = (list(values) for values in ends)
+        groups[words] = (mean, low, high)
+    names = [name for name in arms if name != reference]
+    what = next(iter(metrics.values())) if len(metrics) == 1 else "difference"
+    figure = estimates(names, groups, f"{what}, against {reference}" + (f" ({unit})" if unit else ""), title)
+    figure.axes[0].axvline(0, color="black", linewidth=0.8)
+    return figure
