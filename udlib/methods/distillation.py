@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -37,7 +37,9 @@ class Settings:
     alpha: float = 0.5  # weight of the prediction distribution, Eq. 14
     beta: float = 0.5  # weight of the attention, Eq. 17
     temperature: float = 1.0  # of both divergences; the released code's is 3
-    normalize: bool | str = False  # True standardises both maps before they are compared, "l2" gives them unit norm
+    normalize: bool | Literal["l2"] = (
+        False  # True standardises both maps before they are compared, "l2" gives them unit norm
+    )
     through_weights: bool = True  # let the attention's gradient flow through w (Eq. 15) too, not only through Z
     weighting: str = "gradient"  # w of Eq. 15; "released": the released code's, nearly equal for all channels
     scale: Scale = "paper"  # or "released", the repaired factors of the released code
@@ -91,7 +93,8 @@ class Distillation(Method):
         if not crop and size != recipe.side:
             raise ValueError(
                 f"teacher_size is {size}, but images are stored at {recipe.size} px, and no larger view of them exists: "
-                f"store larger images and train on crops of them (size={max(recipe.size, size)}, crop={recipe.size})"
+                f"store larger images and train on crops of them (--crop; in a recipe size={max(recipe.size, size)}, "
+                f"crop={recipe.size})"
             )
 
     def needs(self, recipe: Recipe) -> dict[str, Recipe]:

@@ -180,7 +180,7 @@ def frozen(model: nn.Module, stages: int) -> Iterator[list[nn.Module]]:
     if stages == 0:
         yield []
         return
-    backbone = getattr(model, "backbone", model)
+    backbone: Any = getattr(model, "backbone", model)
     if not hasattr(backbone, "frozen_layers"):
         raise ValueError(
             f"freeze is {stages}, but a {type(model).__name__} has no backbone with stages: set freeze to 0"
