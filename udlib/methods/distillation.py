@@ -74,7 +74,7 @@ class Settings:
         start, end = self.ramp
         if progress >= end:
             return self.beta
-        return self.beta * max(progress - start, 0.0) / (end - start)
+        return self.beta * (progress - start) / (end - start) if progress > start else 0.0
 
 
 class Distillation(Method):
