@@ -41,7 +41,7 @@ class FakePhotos:
 
     def labels(self, split):
         targets = self.parts[split].targets
-        return Split(("a", "b", "c"), targets, torch.zeros_like(targets, dtype=torch.bool))
+        return Split(("a", "b", "c"), targets, torch.zeros_like(targets, dtype=torch.bool), None)
 
     def split(self, name):
         return SimpleNamespace(objects=[[]] * len(self.parts[name].targets))
