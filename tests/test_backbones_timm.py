@@ -127,10 +127,11 @@ def test_weights_that_do_not_exist_are_refused():
 # In a recipe
 
 
-def test_a_recipe_takes_these_networks_with_their_weights_at_224_pixels():
-    for network, weights in (("efficientnet_lite0", "IMAGENET1K"), ("timm:convnext_atto", "pretrained")):
+def test_a_recipe_takes_these_networks_at_224_pixels_with_weights_that_need_no_download():
+    for network, weights in (("efficientnet_lite0", "IMAGENET1K"), ("timm:convnext_atto", None)):
         recipe = settings(network=network)
         assert (recipe.network, recipe.weights, recipe.size) == (network, weights, 224)
     assert settings(network="efficientnet_lite2", weights="none", size=96).weights is None
+    assert settings(network="timm:convnext_atto", weights="pretrained").weights == "pretrained"
     with pytest.raises(ValueError, match="unknown network 'efficientnet_lite9': choose one of small_narrow, "):
         settings(network="efficientnet_lite9")

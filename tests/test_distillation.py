@@ -167,7 +167,9 @@ def test_stored_answers_are_those_of_the_teacher_for_an_image_and_for_its_mirror
 def test_answers_are_stored_where_each_image_has_two_views_at_most(teacher, monkeypatch, changes, stored):
     config = dataclasses.replace(CONFIG, **{"epochs": 3, "shift": 0, "erase": 0.0} | changes)
     used = []
-    monkeypatch.setattr(teachers, "stored_answers", lambda *given: used.append(given) or stored_answers(*given))
+    monkeypatch.setattr(
+        teachers, "stored_answers", lambda *given, **named: used.append(given) or stored_answers(*given, **named)
+    )
     student, _ = train_distilled(striped_images(32), teacher, config, network="small_narrow", embedding=8)
     assert bool(used) == stored
     monkeypatch.setattr(teachers, "few_views", lambda *_: False)

@@ -10,7 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from udlib.statistics import PairedDifference, bootstrap_interval, paired_difference, summary
+from udlib.statistics import (
+    PairedDifference,
+    bootstrap_interval,
+    holm,
+    paired_difference,
+    paired_p_value,
+    summary,
+)
 
 lists = st.lists(st.floats(-5, 5), min_size=2, max_size=8)
 
@@ -221,3 +228,64 @@ def test_a_single_run_is_summarised_without_a_warning():
         warnings.simplefilter("error")
         assert math.isnan(summary([0.8]).std)
         assert math.isnan(paired_difference([0.8], [0.7]).low)
+
+
+# p values
+
+
+@given(lists, st.floats(0.1, 3), st.integers(0, 99))
+@settings(max_examples=40, deadline=None)
+def test_the_p_value_is_scipys_and_below_a_twentieth_where_the_interval_excludes_0(values, spread, seed):
+    a = np.array(values)
+    b = a + np.random.default_rng(seed).normal(0.5, spread, len(a))
+    p, interval = paired_p_value(a, b), paired_difference(a, b)
+    assert p == pytest.approx(stats.ttest_rel(a, b).pvalue, rel=1e-6)
+    if abs(p - 0.05) > 1e-9:
+        assert (p < 0.05) == (interval.low > 0 or interval.high < 0)
+
+
+def test_p_values_of_pairs_that_leave_no_doubt_and_of_one_pair():
+    assert paired_p_value([0.5, 1.5], [0.25, 1.25]) == 0.0 and paired_p_value([0.5, 1.5], [0.5, 1.5]) == 1.0
+    assert math.isnan(paired_p_value([1.0], [2.0]))
+    with pytest.raises(ValueError, match="a has 2 values but b has 1: pair them by seed"):
+        paired_p_value([1.0, 2.0], [1.0])
+    with pytest.raises(ValueError, match="b hold nan at"):
+        paired_p_value([1.0, 2.0], [1.0, math.nan])
+
+
+def step_down(values):
+    """Holm's procedure literally: the smallest level at which each hypothesis is rejected, by bisection."""
+
+    def rejected(level):
+        order, reject = np.argsort(values, kind="stable"), np.zeros(len(values), bool)
+        for rank, k in enumerate(order):
+            if values[k] > level / (len(values) - rank):
+                break
+            reject[k] = True
+        return reject
+
+    low, high = np.zeros(len(values)), np.ones(len(values))
+    for _ in range(50):
+        middle = (low + high) / 2
+        yes = np.array([rejected(middle[k])[k] for k in range(len(values))])
+        low, high = np.where(yes, low, middle), np.where(yes, middle, high)
+    return high
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=7))
+@settings(max_examples=60, deadline=None)
+def test_a_corrected_value_is_the_smallest_level_at_which_holms_procedure_rejects(values):
+    assert holm(values) == pytest.approx(list(step_down(values)), abs=1e-9)
+
+
+def test_the_correction_of_rs_documentation_and_of_none():
+    """R 4.3: round(p.adjust(c(0.01, 0.02, 0.03, 0.04, 0.05), "holm"), 2)."""
+    assert holm([0.01, 0.02, 0.03, 0.04, 0.05]) == pytest.approx([0.05, 0.08, 0.09, 0.09, 0.09])
+    assert holm([0.05, 0.01, 0.04]) == pytest.approx([0.08, 0.03, 0.08]), "in the order in which they came"
+    assert holm([]) == [] and holm([0.9, 0.8]) == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("wrong", [-0.1, 1.1, math.nan])
+def test_what_is_no_probability_has_no_correction(wrong):
+    with pytest.raises(ValueError, match=f"p_values hold {wrong}: expected probabilities"):
+        holm([0.5, wrong])

@@ -19,6 +19,8 @@ DEFAULTS = {
     "batch_size": 50,
     "optimizer": "adam",
     "lr": 3e-3,
+    "head_lr": None,
+    "freeze": 0,
     "weight_decay": 0.0,
     "momentum": 0.9,
     "schedule": "one-cycle",
@@ -33,6 +35,7 @@ DEFAULTS = {
     "shift": 0,
     "erase": 0.0,
     "crop": 0,
+    "crop_scales": (1.0, 0.875, 0.75, 0.66, 0.5),
     "compile": False,
     "workers": 0,
 }

@@ -227,7 +227,7 @@ def test_a_batch_of_crops_equals_cropping_and_resizing_each_image_alone():
     for window in windows:
         top, left, height, width = window
         cut = images[:, :, top : top + height, left : left + width] / 255
-        alone = torch.nn.functional.interpolate(cut, (24, 24), mode="bilinear")
+        alone = torch.nn.functional.interpolate(cut, (24, 24), mode="bilinear", antialias=True)
         equal = torch.isclose(alone, out, atol=1.1 / 255).flatten(1).all(1)  # bytes are rounded
         for image in equal.nonzero()[:, 0].tolist():
             same_by_image[image].append(window)
@@ -241,19 +241,27 @@ def test_a_batch_of_crops_equals_cropping_and_resizing_each_image_alone():
     assert len(set(drawn)) > 20
 
 
+class OnGPU(torch.Tensor):
+    """Images that lie on a CPU and say that they are on a GPU."""
+
+    @property
+    def device(self):
+        return torch.device("cuda")
+
+
 @pytest.mark.parametrize("dtype, step", [(torch.uint8, 1.1 / 255), (torch.float32, 1e-5)])
-def test_crops_one_by_one_on_a_cpu_are_those_that_a_gpu_samples_all_at_once(dtype, step):
+def test_crops_of_bytes_on_a_cpu_are_those_of_floats_that_a_gpu_resizes(dtype, step):
     images = noise(64, 50, 40) if dtype == torch.uint8 else noise(64, 50, 40) / 255
-    augment, calls = BatchAugment(crop=24), {}
-    for name in ("_resized", "_sampled"):
-        usual = getattr(augment, name)
-        setattr(augment, name, lambda *parts, name=name, usual=usual: calls.setdefault(name, (parts, usual(*parts)))[1])
+    augment, calls = BatchAugment(crop=24), []
+    usual = augment._resized
+    augment._resized = lambda *parts: calls.append((parts, usual(*parts))) or calls[-1][1]
     augment(images, seeded(3))
-    parts, one_by_one = calls["_resized"]
-    assert parts[0].dtype == one_by_one.dtype == dtype and "_sampled" not in calls
+    ((moved, plan), on_cpu) = calls[0]
+    assert moved.dtype == on_cpu.dtype == dtype
+    on_gpu = usual(moved.as_subclass(OnGPU), plan).as_subclass(torch.Tensor)
+    assert on_gpu.dtype == torch.float32
     unit = 255 if dtype == torch.uint8 else 1
-    together = augment._sampled(parts[0], parts[1].float(), parts[2])
-    torch.testing.assert_close(one_by_one.float() / unit, together, atol=step, rtol=0)
+    torch.testing.assert_close(on_cpu.float() / unit, on_gpu, atol=step, rtol=0)
 
 
 @pytest.mark.parametrize("options", [{"erase": 0.5}, {"shift": 3, "erase": 0.5}, {"crop": 16, "erase": 0.5}])

@@ -42,7 +42,7 @@ for command in (
     app.command()(command)
 app.add_typer(data.app, name="data")
 
-OURS = (ValueError, TypeError, OSError, RuntimeError, ArithmeticError)
+OURS = (ValueError, TypeError, OSError, RuntimeError, ArithmeticError, ImportError)
 
 
 def main(words: list[str] | None = None) -> None:
@@ -64,6 +64,8 @@ def main(words: list[str] | None = None) -> None:
 def _message(error: BaseException) -> str | None:
     """What a user reads: the words of this package's own errors, and the file and reason of the system's. None for another
     library's, which keep their traceback, since that says more."""
+    if isinstance(error, ImportError) and error.name is not None:
+        return None  # Python's own: a package is missing that should be there
     *_, innermost = traceback.extract_tb(error.__traceback__)
     if Path(innermost.filename).is_relative_to(Path(__file__).parents[1]):
         return str(error)

@@ -23,6 +23,8 @@ from udlib.cli.options import (
     Epochs,
     Erase,
     Flip,
+    Freeze,
+    HeadLr,
     Keep,
     Lr,
     Model,
@@ -30,6 +32,7 @@ from udlib.cli.options import (
     Out,
     Seed,
     Size,
+    Start,
     Tensorboard,
     Weights,
     require_writable,
@@ -78,7 +81,10 @@ def train(
     size: Size = None,
     batch: Batch = None,
     lr: Lr = None,
+    head_lr: HeadLr = None,
+    freeze: Freeze = None,
     weights: Weights = None,
+    start: Start = None,
     seed: Seed = 0,
     flip: Flip = True,
     erase: Erase = 0.0,
@@ -100,8 +106,10 @@ def train(
 
     Example: udlib train VOCdevkit/VOC2007 --network resnet18 --out voc07
     """
+    from udlib.models import load
     from udlib.workshop import settings
 
+    start_model = None if start is None else load(start)
     recipe = settings(
         network=network,
         lam=lam,
@@ -109,6 +117,8 @@ def train(
         size=size,
         batch_size=batch,
         lr=lr,
+        head_lr=head_lr,
+        freeze=freeze,
         weights=weights,
         seed=seed,
         flip=flip,
@@ -119,7 +129,7 @@ def train(
         policy=difficult,
         keep=keep,
     )
-    make(data, out, recipe, calibrate=calibrate, tensorboard=tensorboard)
+    make(data, out, recipe, start=start_model, calibrate=calibrate, tensorboard=tensorboard)
 
 
 def distill(
@@ -135,11 +145,21 @@ def distill(
         float, typer.Option(help="Weight of its uncertainty attention (Eq. 17); 0.5 in the paper; see above.")
     ] = 0.0,
     temperature: Annotated[float, typer.Option(help="Softens both networks' answers; above 0.")] = 1.0,
+    teacher_size: Annotated[
+        int | None,
+        typer.Option(
+            min=16,
+            help="Side in pixels at which the teacher sees the student's crops (needs --crop); default: the student's size.",
+        ),
+    ] = None,
     epochs: Epochs = None,
     size: Annotated[int | None, typer.Option(min=16, help="Side of the square images; default: the teacher's.")] = None,
     batch: Batch = None,
     lr: Lr = None,
+    head_lr: HeadLr = None,
+    freeze: Freeze = None,
     weights: Weights = None,
+    start: Start = None,
     seed: Seed = 0,
     flip: Flip = True,
     erase: Erase = 0.0,
@@ -166,17 +186,20 @@ def distill(
     from udlib.models import load
     from udlib.workshop import settings
 
-    teacher_model = load(teacher)
+    teacher_model, start_model = load(teacher), None if start is None else load(start)
     recipe = settings(
         "distillation",
         network,
         alpha=alpha,
         beta=beta,
         temperature=temperature,
+        teacher_size=teacher_size,
         epochs=epochs,
         size=size or teacher_model.size,
         batch_size=batch,
         lr=lr,
+        head_lr=head_lr,
+        freeze=freeze,
         weights=weights,
         seed=seed,
         flip=flip,
@@ -186,7 +209,8 @@ def distill(
         compile=compile,
         keep=keep,
     )
-    make(data, out, recipe, teacher=teacher_model, calibrate=calibrate, tensorboard=tensorboard)
+    models = {"teacher": teacher_model, "start": start_model}
+    make(data, out, recipe, **models, calibrate=calibrate, tensorboard=tensorboard)
 
 
 def evaluate(

@@ -24,11 +24,25 @@ Size = Annotated[int | None, typer.Option(min=16, help=f"Side of the square imag
 Epochs = Annotated[int | None, typer.Option(min=1, help=f"Times through the training images; {BY_NETWORK}.")]
 Batch = Annotated[int | None, typer.Option(min=2, help=f"Images per step; {BY_NETWORK}.")]
 Lr = Annotated[float | None, typer.Option(help=f"Highest learning rate; {BY_NETWORK}.")]
+HeadLr = Annotated[
+    float | None, typer.Option(help=f"Highest learning rate of all that is not the backbone; {BY_NETWORK}.")
+]
+Freeze = Annotated[
+    int | None,
+    typer.Option(min=0, help=f"Leave the stem and so many of the network's first stages as they are; {BY_NETWORK}."),
+]
+Start = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="A trained model, with whose weights the training begins; of the same network and classes.",
+    ),
+]
 Weights = Annotated[
     str | None,
     typer.Option(
-        help=f"Pretrained weights: torchvision's, such as IMAGENET1K_V1, efficientnet_lite's IMAGENET1K, timm's pretrained, "
-        f"or none; {BY_NETWORK}."
+        help=f"Pretrained weights: torchvision's, such as IMAGENET1K_V1, efficientnet_lite's IMAGENET1K, timm's pretrained "
+        f"(which it may have to download), or none; {BY_NETWORK}."
     ),
 ]
 Seed = Annotated[

@@ -139,7 +139,17 @@ def _compute() -> Iterator[Finding]:
         else "cannot multiply in bfloat16, and emulating it is slower"
     )
     yield Finding("precision", f"{precision}: this {'GPU' if device.type == 'cuda' else 'processor'} {reason}")
+    yield from _measured_precision()
     yield Finding("threads", f"{torch.get_num_threads()} on {os.cpu_count()} processor cores")
+
+
+def _measured_precision() -> Iterator[Finding]:
+    """In which precision a training computes by default, for each backbone of which that was measured."""
+    from udlib.training.precision import measured_ratios
+
+    for key, ratio in measured_ratios().items():
+        times = f"a training step in bf16 takes {ratio:.2f} times as long as in fp32"
+        yield Finding("precision", f"{'bf16' if ratio < 1 else 'fp32'} in training: {times} ({key})")
 
 
 def _profile() -> Finding:

@@ -42,10 +42,7 @@ class Settings:
     weighting: str = "gradient"  # w of Eq. 15; "released": the released code's, nearly equal for all channels
     scale: Scale = "paper"  # or "released", the repaired factors of the released code
     over_classes: OverClasses = "mean"  # of Eq. 13; "sum" as Eq. 3, C times as much
-    ramp: tuple[float, float] = (
-        0.0,
-        0.0,
-    )  # shares of the steps between which β rises from 0; (0, 0): whole from the start
+    ramp: tuple[float, float] = (0.0, 0.0)  # shares of the steps between which β rises; (0, 0): whole from the start
 
     def __post_init__(self):
         require_weights(alpha=self.alpha, beta=self.beta)
@@ -72,7 +69,7 @@ class Settings:
         start, end = self.ramp
         if progress >= end:
             return self.beta
-        return self.beta * max(progress - start, 0.0) / (end - start)
+        return self.beta * (progress - start) / (end - start) if progress > start else 0.0
 
 
 class Distillation(Method):
@@ -91,7 +88,8 @@ class Distillation(Method):
         if not crop and size != recipe.side:
             raise ValueError(
                 f"teacher_size is {size}, but images are stored at {recipe.size} px, and no larger view of them exists: "
-                f"store larger images and train on crops of them (size={max(recipe.size, size)}, crop={recipe.size})"
+                f"store larger images and train on crops of them (--crop; in a recipe size={max(recipe.size, size)}, "
+                f"crop={recipe.size})"
             )
 
     def needs(self, recipe: Recipe) -> dict[str, Recipe]:

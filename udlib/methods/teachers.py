@@ -197,18 +197,30 @@ def require_same_number(known: int, num_classes: int) -> None:
         )
 
 
-def require_same_classes(teacher: Sequence[str], student: Sequence[str]) -> None:
-    """Refuse a teacher of other classes, or of the same ones in another order: ValueError that names the first difference."""
+def require_same_classes(
+    teacher: Sequence[str], student: Sequence[str], names: tuple[str, str] = ("teacher", "student")
+) -> None:
+    """Refuse a teacher of other classes, or of the same ones in another order.
+
+    Args:
+        teacher: the names of the classes that it knows.
+        student: those that the student learns.
+        names: what the message calls the two.
+
+    Raises:
+        ValueError: naming the first difference.
+    """
     teacher, student = tuple(teacher), tuple(student)
     if teacher == student:
         return
-    for whose, missing in (("teacher", set(student) - set(teacher)), ("student", set(teacher) - set(student))):
+    one, other = names
+    for whose, missing in ((one, set(student) - set(teacher)), (other, set(teacher) - set(student))):
         if missing:
             raise ValueError(
-                f"the {whose} does not know '{min(missing)}': teacher and student must name the same classes"
+                f"the {whose} does not know '{min(missing)}': {one} and {other} must name the same classes"
             )
     at = next(k for k, (a, b) in enumerate(zip(teacher, student)) if a != b)
-    raise ValueError(f"class {at} is '{teacher[at]}' to the teacher and '{student[at]}' to the student: use one order")
+    raise ValueError(f"class {at} is '{teacher[at]}' to the {one} and '{student[at]}' to the {other}: use one order")
 
 
 def on_teachers_device(teacher: nn.Module, config: TrainingConfig) -> Any:

@@ -12,6 +12,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 
 import safetensors
 import safetensors.torch
@@ -96,18 +97,21 @@ def load_checkpoint(folder: Path, remedy: str | None = None) -> tuple[dict[str, 
         ) from error
 
 
-def require_same(saved: Mapping, current: Mapping, folder: Path) -> None:
+def require_same(saved: Mapping, current: Mapping, folder: Path, defaults: Mapping = MappingProxyType({})) -> None:
     """Refuse a checkpoint of another training.
 
     Args:
         saved: the identity in the checkpoint.
         current: that of the training that would resume.
         folder: of the checkpoint, for the message.
+        defaults: what a field is where the checkpoint lacks it, since a version wrote it that did not have the field.
 
     Raises:
         ValueError: naming each field that differs, and both values.
     """
-    current = json.loads(json.dumps(current))  # JSON has no tuples: compare what would be stored
+    # JSON has no tuples: compare what would be stored.
+    current, defaults = json.loads(json.dumps(current)), json.loads(json.dumps(dict(defaults)))
+    saved = {name: value for name, value in defaults.items() if name in current} | dict(saved)
     differing = sorted(key for key in {*saved, *current} if saved.get(key) != current.get(key))
     if differing:
         changes = "; ".join(f"{key}: saved {saved.get(key)!r}, now {current.get(key)!r}" for key in differing)
@@ -117,10 +121,10 @@ def require_same(saved: Mapping, current: Mapping, folder: Path) -> None:
         )
 
 
-def require_resumable(saved: Mapping, current: Mapping, folder: Path) -> None:
+def require_resumable(saved: Mapping, current: Mapping, folder: Path, defaults: Mapping = MappingProxyType({})) -> None:
     """Refuse a checkpoint of another training, or one that udlib 0.1 left half done: ValueError."""
     _require_later_than_0_1(saved, folder)
-    require_same(saved, current, folder)
+    require_same(saved, current, folder, defaults)
 
 
 def refuse_old_trainings(folder: Path) -> None:

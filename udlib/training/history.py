@@ -44,11 +44,13 @@ class Saving:
 
     `identity` is what else makes this training what it is: settings of the method, the data, the teachers. A checkpoint
     in `folder` of another identity, configuration, training set or architecture is refused. None as folder: no checkpoint.
+    `defaults` says what a part of the identity is where an older checkpoint lacks it.
     """
 
     folder: str | Path | None = None
     every: int = 1
     identity: Mapping[str, object] = field(default_factory=dict)
+    defaults: Mapping[str, object] = field(default_factory=dict)
 
     def __post_init__(self):
         require_at_least_one(checkpoint_every=self.every)

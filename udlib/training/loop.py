@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from accelerate.utils import broadcast, set_seed
+from accelerate.utils import broadcast, broadcast_object_list, set_seed
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -155,14 +156,18 @@ class _Training:
         checkpoint = None if folder is None else load_checkpoint(folder)
         if folder is not None and checkpoint is not None:
             tensors, state = checkpoint
-            require_resumable(state["identity"], self.described, folder)
+            defaults = {f"config.{name}": value for name, value in asdict(TrainingConfig()).items()}
+            require_resumable(state["identity"], self.described, folder, defaults | dict(saving.defaults))
             restore_training(tensors, self.model, self.optimizer, folder, self.average)
             self.history = History(state["rows"], state["best_epoch"])
             self.precision = state.get("precision", "")  # a resumed training computes as it began
             self.best = {name: value for name, value in tensors.items() if name.startswith("best/")}
         self.saved = len(self.history.rows)
         device = self.accelerator.device
-        self.precision = self.precision or training_precision(self.model, self.config.precision, device)
+        if not self.precision:
+            # The first process's, for all: each would measure, and two of them might disagree.
+            measured = training_precision(self.model, self.config.precision, device) if self.rank == 0 else ""
+            self.precision = broadcast_object_list([measured])[0] if self.processes > 1 else measured
         self.history.precision = self.precision
         self.data = self.data.to(device)
 

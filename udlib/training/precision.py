@@ -82,6 +82,7 @@ def _seconds(backbone: nn.Module, precision: str) -> float:
         started = time.perf_counter()
         with autocast(device, precision):
             loss = network(images).float().square().mean()
-        loss.backward()
+        if loss.requires_grad:  # unless all of the backbone is frozen
+            loss.backward()
         times.append(time.perf_counter() - started)
     return min(times[1:])

@@ -21,6 +21,7 @@ from udlib.files import atomic_write
 from udlib.methods.base import Stage
 from udlib.methods.teachers import Ask, TeacherAnswers
 from udlib.training.batches import Batch
+from udlib.training.checkpoints import fingerprint
 from udlib.training.devices import make_accelerator, resolve_precision
 
 # The settings of a training on which the views depend, beside the images themselves.
@@ -33,16 +34,19 @@ def kept_answers(stage: Stage, folder: Path, identity: Mapping[str, Any]) -> Ask
     Args:
         stage: a training on uint8 images in memory, which the loop augments.
         folder: of the answers of all teachers.
-        identity: what stands for the images and for the teacher's weights.
+        identity: what stands for the teacher's weights.
     """
     config, device = stage.config, make_accelerator().device
     parts = {name: getattr(config, name) for name in VIEWS} | dict(identity)
     parts |= {"size": stage.ask_size, "precision": resolve_precision(config.precision, device)}
+    images = stage.data.images
+    assert stage.ask is not None and isinstance(images, Tensor)  # the caller made sure
+    parts |= {"images": f"{tuple(images.shape)}, {fingerprint({'images': images})}"}
     text = json.dumps(parts, sort_keys=True, default=str)
-    count = len(stage.data.targets)
+    count = len(images)
+    batch_size = min(config.batch_size, count)  # as in the loop
     place = folder / hashlib.sha256(text.encode()).hexdigest()[:16]
-    assert stage.ask is not None  # the caller has one
-    return _KeptAnswers(stage.ask, place, count, count // config.batch_size * config.batch_size, text)
+    return _KeptAnswers(stage.ask, place, count, count // batch_size * batch_size, text)
 
 
 class _KeptAnswers:

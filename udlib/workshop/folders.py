@@ -53,12 +53,15 @@ def require_ours(out: Path) -> None:
         )
 
 
-def finished_model(out: Path, record: Mapping[str, Any]) -> TrainedModel | None:
-    """The model that the folder holds already, if it is just this one; ValueError where it is another."""
+def finished_model(out: Path, record: Mapping[str, Any], defaults: Mapping[str, Any]) -> TrainedModel | None:
+    """The model that the folder holds already, if it is just this one; ValueError where it is another.
+
+    `defaults` says what a field is that the model's record lacks, since an earlier version wrote it.
+    """
     if not (out / "state.json").is_file():
         return None
     model = load(out)
-    require_same(model.training, record, out)
+    require_same(model.training, record, out, defaults)
     remove_stale(out)  # a kill may have come between the model and this
     shutil.rmtree(out / "checkpoint", ignore_errors=True)
     return model

@@ -19,9 +19,8 @@ from torch import Tensor, nn
 
 from udlib.datasets import open_dataset
 from udlib.datasets.base import MultiLabelDataset, apply_policy, check_trainable, label_fingerprint
-from udlib.datasets.transforms import IMAGENET_MEAN, IMAGENET_STD
 from udlib.methods import method_of
-from udlib.methods.base import Recipe
+from udlib.methods.base import Recipe, make_recipe
 from udlib.methods.parallel import partitions
 from udlib.methods.teachers import require_same_classes
 from udlib.models import TrainedModel, save_trained
@@ -32,6 +31,7 @@ from udlib.training.devices import make_accelerator, provenance, within_memory
 from udlib.training.evaluation import Split
 from udlib.training.logs import EpochLog
 from udlib.training.loop import Saving, Watch
+from udlib.training.optimization import normalisation_of
 from udlib.training.prediction import on_validation
 from udlib.workshop.folders import alone_in, finished_model, require_ours
 from udlib.workshop.splits import aligned, array_data, numbers_of, open_splits
@@ -44,6 +44,7 @@ def train_model(
     recipe: Recipe,
     *,
     teacher: TrainedModel | None = None,
+    start: TrainedModel | None = None,
     calibrate: str = "temperature",
     tensorboard: bool = False,
     only: str | None = None,
@@ -58,6 +59,8 @@ def train_model(
         out: the model's folder; it is made, or holds this very training.
         recipe: see `settings`.
         teacher: a trained model with the same classes in the same order, for a method that needs one "teacher".
+        start: a trained model of the same network and the same classes in the same order, with whose weights the training
+            begins; None: at random, or with the recipe's `weights`.
         calibrate: a kind of `posthoc.CALIBRATORS`, or "none". It is fitted on the labels of val, difficult ones as
             positives, as `measure` counts them.
         tensorboard: whether to write events for TensorBoard too.
@@ -66,7 +69,7 @@ def train_model(
 
     Raises:
         ValueError: for unusable data, for a folder that holds another training, another model or anything else, or in
-            which another training is at work, and for a teacher that does not fit.
+            which another training is at work, and for a teacher or a start that does not fit.
         OSError: for a folder that cannot be written.
         RuntimeError: where a GPU's memory is too small, with the batch that would fit.
         KeyboardInterrupt: after Ctrl-C, saying how far it came.
@@ -77,10 +80,13 @@ def train_model(
     splits = open_splits(data, recipe.size)
     if teacher is not None:
         _require_teacher(teacher, splits["train"].classes)
+    if start is not None:
+        _require_start(start, recipe, splits["train"].classes)
+        recipe = recipe.but(weights=None)  # the start's replace them
     require_ours(out)
-    work = _ModelTraining(recipe, splits, out, Path(data).name, teacher, calibrate)
+    work = _ModelTraining(recipe, splits, out, Path(data).name, teacher, start, calibrate)
     with alone_in(out) if work.first and only is None else nullcontext():
-        if (model := finished_model(out, work.record)) is not None:
+        if (model := finished_model(out, work.record, work.defaults)) is not None:
             return model
         log = EpochLog(out / "log.csv", out / "tensorboard" if tensorboard else None)
         _say(splits, recipe)
@@ -99,6 +105,7 @@ class _ModelTraining:
     out: Path
     data_name: str
     teacher: TrainedModel | None
+    start: TrainedModel | None
     calibrate: str
 
     @property
@@ -119,8 +126,14 @@ class _ModelTraining:
         apart |= set() if self.teacher is None else {"teacher", "teacher_lam"}
         record = {name: value for name, value in self.recipe.flat().items() if name not in apart}
         record |= _data_of(self.splits) | asdict(self.recipe.training)
-        record |= {} if self.teacher is None else {"teacher": fingerprint(self.teacher.network.state_dict())}
+        for name, model in {"teacher": self.teacher, "start": self.start}.items():
+            record |= {} if model is None else {name: fingerprint(model.network.state_dict())}
         return record | {"method": self.recipe.method, "calibrate": self.calibrate}
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """What each field of a recipe is where the record of an earlier version lacks it."""
+        return make_recipe(self.recipe.method, type(self.recipe.settings)).flat()
 
     @cached_property
     def held_out(self) -> ArrayData:
@@ -156,8 +169,9 @@ class _ModelTraining:
 
     @property
     def teachers(self) -> dict[str, nn.Module] | None:
-        """The teacher that was given, if any; others are trained."""
-        return None if self.teacher is None else {"teacher": self.teacher.network}
+        """The networks that the caller brought, if any; others are trained."""
+        models = {"teacher": self.teacher, "start": self.start}
+        return {name: model.network for name, model in models.items() if model is not None} or None
 
     def _say_teacher(self, name: str, teacher: Recipe) -> None:
         if teacher.classes is not None:
@@ -189,7 +203,7 @@ class _ModelTraining:
             calibrator=calibrator,
             training=self.record,
             metrics={name: numbers_of(logits[name], labels[name], "sigmoid", calibrator) for name in images},
-            provenance=provenance(recipe.training.precision, history.rows) | origin,
+            provenance=provenance(history.precision or recipe.training.precision, history.rows) | origin,
         )
         if self.first:
             log.write(history.rows)
@@ -237,13 +251,26 @@ def _calibrator(kind: str, logits: Tensor, labels: Split) -> Calibrator:
 
 def _require_teacher(teacher: TrainedModel, classes: tuple[str, ...]) -> None:
     require_same_classes(teacher.classes, classes)
-    if (teacher.mean, teacher.std) != (IMAGENET_MEAN, IMAGENET_STD):
+    expected = normalisation_of(teacher.network)
+    if (teacher.mean, teacher.std) != expected:
         raise ValueError(
-            f"the teacher normalises images by {teacher.mean} and {teacher.std}, the student by "
-            f"{IMAGENET_MEAN} and {IMAGENET_STD}: both see the same batches, so take a teacher trained likewise"
+            f"the teacher normalises images by {teacher.mean} and {teacher.std}, and its network '{teacher.backbone}' "
+            f"expects {expected[0]} and {expected[1]}: take a teacher that normalises as its network expects"
         )
     if teacher.read_as != "sigmoid":
         raise ValueError(f"the teacher's logits are read as '{teacher.read_as}': a student learns from sigmoids")
+
+
+def _require_start(start: TrainedModel, recipe: Recipe, classes: tuple[str, ...]) -> None:
+    require_same_classes(start.classes, classes, ("start", "data set"))
+    for name, theirs, ours in (
+        ("network", start.backbone, recipe.network),
+        ("pooling", start.network.pooling, recipe.pooling),
+    ):
+        if theirs != ours:
+            raise ValueError(
+                f"the start's {name} is '{theirs}', and '{ours}' is to be trained: train '{theirs}', or take another start"
+            )
 
 
 def _say(splits: Mapping[str, MultiLabelDataset], recipe: Recipe) -> None:

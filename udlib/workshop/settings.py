@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from udlib.backbones import LITE, SMALL_WIDTHS, TIMM, require_known
 from udlib.methods import recipe
 from udlib.methods.base import Recipe
 from udlib.methods.full_size import full_size
+
+# How the course fine-tunes on photographs (data/README.md), with more epochs and at the usual size, for data of any size.
+FINE_TUNING: dict[str, Any] = {
+    "size": 224,
+    "embedding": 512,
+    "optimizer": "adamw",
+    "lr": 5e-4,
+    "head_lr": 1e-3,
+    "epochs": 12,
+    "batch_size": 32,
+}
+FROM_IMAGENET: dict[str, Any] = {"weights": "IMAGENET1K", "freeze": 3}
 
 
 def settings(method: str = "supervised", network: str = "small", crop: bool = False, **choices) -> Recipe:
     """Make the recipe of a training on data of one's own.
 
     The small networks train from scratch as in the course. torchvision's start from ImageNet and are fine-tuned at 448 px
-    as in the profile "full"; EfficientNet-Lite and timm's are fine-tuned likewise at 224 px. weights="none" starts them at
-    random. With `crop`, training sees multi-scale crops as large as `size` says, out of images 8/7 as large, as the released
-    code does (448 of 512).
+    as in the profile "full". EfficientNet-Lite is fine-tuned at 224 px as on the course's photographs (`FINE_TUNING`). So are
+    timm's networks, none of whose stages is frozen; they start at random, since weights="pretrained" may need a download.
+    weights="none" starts any network at random. With `crop`, training sees multi-scale crops as large as `size` says, out of
+    images 8/7 as large, as the released code does (448 of 512), or 8/7 as large as a larger `teacher_size`.
 
     Args:
         method: a method's name.
@@ -32,11 +47,14 @@ def settings(method: str = "supervised", network: str = "small", crop: bool = Fa
     require_known(network, "network")
     defaults = recipe(method) if network in SMALL_WIDTHS else full_size(recipe(method))
     if network in LITE or network.startswith(TIMM):
-        defaults = defaults.but(size=224, weights="IMAGENET1K" if network in LITE else "pretrained")
+        defaults = recipe(method, **FINE_TUNING)
+    if network in LITE and choices.get("weights") != "none":
+        defaults = defaults.but(**FROM_IMAGENET)
     changes = {name: value for name, value in choices.items() if value is not None}
     if changes.get("weights") == "none":
         changes["weights"] = None
     if crop:
         side = changes.get("size", defaults.size)
-        changes |= {"size": round(side * 8 / 7), "crop": side}
+        stored = max(side, changes.get("teacher_size", 0))
+        changes |= {"size": round(stored * 8 / 7), "crop": side}
     return defaults.but(network=network, **changes)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from udlib.methods import method_of, needs_of
-from udlib.methods.base import LossFunction, Recipe, Stage, Stages
+from udlib.methods.base import LossFunction, Recipe, Stage, Stages, make_recipe
 from udlib.training.batches import ArrayData, as_data
 from udlib.training.checkpoints import fingerprint, refuse_old_trainings
 from udlib.training.devices import keeps_devices, make_accelerator
@@ -55,7 +55,7 @@ def train(
         data: the training set; with proposals, if the method looks at boxes.
         teachers: the networks that the recipe needs, by name: the method's, and "start" for a recipe with a start. None:
             they are trained now, one after the other; a network that is trained only to teach is not validated, and
-            teaches with its last weights.
+            teaches with its last weights. A "start" may be brought for any recipe, also alone.
         watch: what looks at the network that is made, never at its teachers. The recipe says which epoch to keep.
         saving: the checkpoints; `saving.identity` says which data this is.
         max_steps: the largest number of steps of each stage, for a trial.
@@ -75,19 +75,19 @@ def train(
     if (folder := saving.below("")) is not None:
         refuse_old_trainings(folder)
     seconds = 0.0
-    if teachers is None:
-        teachers = {}
-        for name in needs:
+    if teachers is None or teachers.keys() == {"start"}:
+        teachers = dict(teachers or {})
+        for name in [name for name in needs if name not in teachers]:
             if on_teacher is not None:
                 on_teacher(name, needs[name])
             teachers[name], history = train_teacher(recipe, name, data, saving=saving, max_steps=max_steps)
             seconds += sum(history.column("seconds"))
-    if teachers.keys() != needs.keys():
+    if teachers.keys() - {"start"} != needs.keys() - {"start"} or needs.keys() - teachers.keys():
         raise ValueError(f"the teachers are {', '.join(teachers) or 'none'}: expected {', '.join(needs) or 'none'}")
 
     identity = dict(saving.identity) | settings_of(recipe) | boxes_of(data)
     identity |= {f"teacher {name}": fingerprint(network.state_dict()) for name, network in teachers.items()}
-    runner = _Stages(recipe, watch, replace(saving, identity=identity), max_steps)
+    runner = _Stages(recipe, watch, replace(saving, identity=identity, defaults=default_settings(recipe)), max_steps)
     runner.start, runner.answers = teachers.get("start"), answers
     own = {name: network for name, network in teachers.items() if name != "start"}
     trained = runner.run(method.stages(recipe, data, own))
@@ -154,16 +154,19 @@ class _Stages:
             return stage.loss_fn
         ask, images = stage.ask, stage.data.images
         if self.answers is not None and stage.config.crop and isinstance(images, Tensor) and not self._several():
-            ask = kept_answers(stage, self.answers, self.identity_of_answers())
+            ask = kept_answers(stage, self.answers, self._teachers())
         return lambda network, batch: stage.loss_fn(network, batch._replace(answers=ask(batch)))
 
     def _several(self) -> bool:
         return make_accelerator().num_processes > 1
 
-    def identity_of_answers(self) -> dict[str, object]:
-        """What answers depend on beside the views: the images and the teachers."""
-        known = ("images and labels",)
-        return {name: value for name, value in self.identity.items() if name in known or name.startswith("teacher ")}
+    def _teachers(self) -> dict[str, object]:
+        """What stands for the teachers' weights. Where the student begins makes no difference to a teacher."""
+        return {
+            name: value
+            for name, value in self.identity.items()
+            if name.startswith("teacher ") and name != "teacher start"
+        }
 
     def _watching(self, stage: Stage) -> Watch:
         """The caller's watch, which sees the student alone, and epochs that carry on counting."""
@@ -239,6 +242,11 @@ def settings_of(recipe: Recipe) -> dict[str, object]:
     return {name: value for name, value in recipe.flat().items() if name not in apart} | {
         "only classes": recipe.classes
     }
+
+
+def default_settings(recipe: Recipe) -> dict[str, object]:
+    """`settings_of` a recipe of this method that chooses nothing: what a field means that an older checkpoint lacks."""
+    return settings_of(make_recipe(recipe.method, type(recipe.settings)))
 
 
 def boxes_of(data: ArrayData) -> dict[str, str]:

@@ -85,7 +85,7 @@ class ParallelSelfDistillation(Method):
 
     def needs(self, recipe: Recipe) -> dict[str, Recipe]:
         """The teachers: this method without partitions, restricted to the classes of a part."""
-        own = Settings.__dataclass_fields__
+        own = {*Settings.__dataclass_fields__, "start"}  # a start knows all classes, a teacher some of them
         shared = {name: value for name, value in recipe.choices().items() if name not in own}
         return {
             name: make_recipe(
