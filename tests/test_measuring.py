@@ -1,5 +1,6 @@
 """What is measured of a network when its training ends: under shift, after calibration, and its maps beside its teacher's."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch.nn import functional as F
 from udlib.attention import uncertainty_attention
 from udlib.backbones import backbone
 from udlib.course import measuring
+from udlib.course.data import RecipeData
 from udlib.course.measuring import map_agreement, measured, variants
 from udlib.datasets.shifts import shifted
 from udlib.datasets.transforms import normalise
@@ -42,6 +44,10 @@ class FakePhotos:
     def labels(self, split):
         targets = self.parts[split].targets
         return Split(("a", "b", "c"), targets, torch.zeros_like(targets, dtype=torch.bool), None)
+
+    def under_shift(self, split, shift, strength):
+        part = self.parts[split]
+        return replace(part, images=shifted(part.images, shift, strength))
 
     def split(self, name):
         return SimpleNamespace(objects=[[]] * len(self.parts[name].targets))
@@ -137,3 +143,11 @@ def test_a_network_agrees_with_itself_and_without_a_branch_there_is_no_map(photo
     assert map_agreement(photos, net, None) == map_agreement(photos, network(calibration=False), net) == {}
     assert map_agreement(photos, net, network(calibration=False)) == {}
     assert "map_norm" in measured(photos, net, {"teacher": net})[1]["test"]
+
+
+def test_images_under_shift_are_those_of_the_split_and_made_once():
+    data = RecipeData(recipe(limit=6))
+    images = data.under_shift("test", "blur", 2).images
+    assert torch.equal(images, shifted(data.arrays("test").images, "blur", 2))
+    assert data.under_shift("test", "blur", 2).images is images
+    assert torch.equal(data.under_shift("test", "blur", 2).targets, data.arrays("test").targets)

@@ -107,6 +107,7 @@ show_photographs(draw)
 """
 
 
+@pytest.mark.slow
 def test_a_lesson_is_written_and_checked_without_photographs_and_smoke_shows_them(
     photographs, tmp_path, monkeypatch, capfd
 ):
