@@ -57,10 +57,13 @@ def backbone(name: str, weights=None) -> Backbone:
     if name in SMALL_WIDTHS:
         if weights is not None:
             raise ValueError(f"weights are {weights!r}, but '{name}' has no pretrained ones: pass weights=None")
-        return small_residual_net(SMALL_WIDTHS[name])
-    if name in LITE:
-        return lite_network(name, weights)
-    return timm_network(name, weights) if name.startswith(TIMM) else torchvision_network(name, weights)
+        network = small_residual_net(SMALL_WIDTHS[name])
+    elif name in LITE:
+        network = lite_network(name, weights)
+    else:
+        network = timm_network(name, weights) if name.startswith(TIMM) else torchvision_network(name, weights)
+    network.name = name
+    return network
 
 
 def require_known(name: str, kind: str = "backbone") -> None:

@@ -32,6 +32,7 @@ class Backbone(nn.Sequential):
         std: tuple[float, float, float] = IMAGENET_STD,
     ):
         super().__init__(*layers)
+        self.name = ""  # `backbone` fills it in
         self.out_channels = out_channels
         self.stride = stride
         self.parts = [list(names) for names in parts]

@@ -35,8 +35,8 @@ REGIME: dict[str, Any] = {
     **FINE_TUNING,
 }
 TEACHER_SIZE = 224
-# The teacher is trained like the students, on the same regions at 224 px, with CutOut.
-TEACHER_TRAINING = FINE_TUNING | {"erase": 0.5}
+# The teacher is trained like the students, on the same regions at 224 px, but with CutOut.
+TEACHER_TRAINING = {"erase": 0.5}
 TAUGHT = {"teacher": TEACHER, "teacher_size": TEACHER_SIZE, "teacher_training": TEACHER_TRAINING}
 
 PHOTO_LAMBDAS = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0)  # λ of UD's Eq. 12
@@ -129,7 +129,9 @@ def _students(data: str, begin: Mapping[str, Any], changes: Mapping[str, Any], s
         start = {"start": FROM_STUDENT | {"lr": 3e-3}} if slow and begin else begin
         return distilled("UD", data, **rates, **start, **changes)
     usual = {name: FINE_TUNING[name] for name in ("lr", "head_lr")}
-    rates = {name: value / 10 for name, value in usual.items()} if slow else {}
+    rates: dict[str, Any] = {}
+    if slow:
+        rates = {name: value / 10 for name, value in usual.items()} | {"teacher_training": TEACHER_TRAINING | usual}
     start = {"start": FROM_STUDENT | usual} if slow and begin else begin
     return photo_students(**rates, **start, **changes)
 
@@ -169,13 +171,11 @@ def photo_sizes() -> dict[float, list[Recipe]]:
 
 def photo_as_released() -> dict[str, list[Recipe]]:
     """Return pooling, classifier and optimiser as the released code has them, with their own baseline and teacher."""
-    training = FINE_TUNING | {name: AS_RELEASED[name] for name in ("optimizer", "lr", "head_lr", "weight_decay")}
-    taught = AS_RELEASED | {"teacher_training": training | {"erase": 0.5}}
     return {
         "baseline": photo_branch(**AS_RELEASED),
-        "teacher": photo_branch(0.1, **AS_RELEASED, erase=0.5, network=TEACHER, crop=TEACHER_SIZE),
-        "KD": photo_students("KD", **taught),
-        "UD released": photo_students(**RELEASED, **taught),
+        "teacher": photo_branch(0.1, **AS_RELEASED, **TEACHER_TRAINING, network=TEACHER, crop=TEACHER_SIZE),
+        "KD": photo_students("KD", **AS_RELEASED),
+        "UD released": photo_students(**RELEASED, **AS_RELEASED),
     }
 
 

@@ -68,8 +68,9 @@ def _file() -> Path:
 
 
 def _name(backbone: nn.Module) -> str:
-    millions = sum(parameter.numel() for parameter in backbone.parameters()) / 1e6
-    return f"{getattr(backbone, 'name', type(backbone).__name__)} with {millions:.2f} million parameters"
+    return (
+        getattr(backbone, "name", "") or f"{sum(part.numel() for part in backbone.parameters()) / 1e6:.2f} M parameters"
+    )
 
 
 def _seconds(backbone: nn.Module, precision: str) -> float:
