@@ -43,10 +43,13 @@ def test_a_depthwise_network_is_measured_once_and_the_ratio_is_written_down(meas
     assert training_precision(network(), "auto", CPU) == "fp32" and sorted(calls) == ["bf16", "fp32"]
     stored = json.loads((tmp_path / "cache" / "precision.json").read_text())
     assert list(stored.values()) == [2.0] == list(measured_ratios().values())
-    assert "Backbone with 0.00 million parameters" in next(iter(stored))
+    count = sum(part.numel() for part in depthwise().parameters())
+    assert next(iter(stored)).endswith(f"a network of {count:,} parameters")
     assert training_precision(network(), "auto", CPU) == "fp32" and len(calls) == 2
-    training_precision(DualBranchNet(depthwise(40), 3), "auto", CPU)
-    assert len(calls) == 2 or len(measured_ratios()) == 2, "another network is measured on its own"
+    other = depthwise(40)
+    other.name = "efficientnet_lite9"
+    training_precision(DualBranchNet(other, 3), "auto", CPU)
+    assert len(calls) == 4 and [*measured_ratios()][1].endswith(", efficientnet_lite9"), "it is measured on its own"
 
 
 @pytest.mark.parametrize("seconds, expected", [(0.5, "bf16"), (0.99, "bf16"), (1.01, "fp32")])

@@ -69,7 +69,8 @@ def _file() -> Path:
 
 def _name(backbone: nn.Module) -> str:
     return (
-        getattr(backbone, "name", "") or f"{sum(part.numel() for part in backbone.parameters()) / 1e6:.2f} M parameters"
+        getattr(backbone, "name", "")
+        or f"a network of {sum(part.numel() for part in backbone.parameters()):,} parameters"
     )
 
 
