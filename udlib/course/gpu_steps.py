@@ -223,7 +223,8 @@ def train_photos(session: Session, origin: dict[str, Any]) -> None:
             if ahead > session.left or session.left <= 0:
                 session.say(f"{arm} of seed {number} does not fit any more: it waits for another call")
                 break
-            session.say(f"step 3 of 3: seed {number}, {arm} ({place} of {len(waiting)}), about {ahead:.0f} s")
+            forecast = f"about {ahead:.0f} s" if ahead else "not timed yet"
+            session.say(f"step 3 of 3: seed {number}, {arm} ({place} of {len(waiting)}), {forecast}")
             started = time.monotonic()
             failure = train_arm(arm, for_profile(recipe))
             durations[arm] = time.monotonic() - started
