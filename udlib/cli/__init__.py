@@ -10,6 +10,7 @@ import typer
 
 from udlib.cli import data
 from udlib.cli.course import doctor, lab, prepare, readme, results
+from udlib.cli.gpu import gpu, gpu_pack
 from udlib.cli.models import distill, evaluate, train
 from udlib.cli.packing import pack
 from udlib.cli.predictions import predict
@@ -38,6 +39,8 @@ for command in (
     pack,
     results,
     readme,
+    gpu,
+    gpu_pack,
 ):
     app.command()(command)
 app.add_typer(data.app, name="data")

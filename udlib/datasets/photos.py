@@ -14,6 +14,7 @@ from pathlib import Path
 from PIL import Image
 
 from udlib.datasets.base import MultiLabelDataset, NoSplit, data_root, load_rgb
+from udlib.datasets.photos_forms import SHORT_SIDE, form_of
 from udlib.datasets.photos_table import SPLITS, Photo, read_table, signature
 from udlib.datasets.roots import placed
 from udlib.files import atomic_write, remove_leftovers
@@ -23,7 +24,6 @@ NAME = "photos"
 VARIABLE = "UDLIB_PHOTOS"
 HIDDEN = "none"  # value of the variable that hides the photographs
 IMAGES = "val2017"  # COCO's name of the folder of images
-SHORT_SIDE = 288
 QUALITY = 88  # of the JPEGs that are made
 # Of the signature's 64 bits, how many may differ. Measured on every second photograph: at most 4 do in a JPEG of quality
 # 60, 75, 88 or 95 after resampling with a nearest, box, bilinear or bicubic filter, at most 3 in a WebP, and 0.1 on average.
@@ -39,7 +39,7 @@ class Photos(MultiLabelDataset):
     """One split of `photos`. Labels, boxes and sizes come from the table, pixels from a folder.
 
     Args:
-        photos: The images, as in the table.
+        photos: The images, as in the table; a folder that holds them smaller says so (`photos_forms`).
         classes: The names of the classes, in order.
         folder: Holds the JPEGs; None hides the photographs.
         transform: A function of a PIL RGB image.
@@ -56,10 +56,12 @@ class Photos(MultiLabelDataset):
         folder: Path | None,
         transform: Callable | None = None,
     ):
+        form = form_of(folder)
+        photos = [form.reduced(photo) for photo in photos]
         super().__init__(
             classes,
             [str(photo.id) for photo in photos],
-            [(folder or Path(IMAGES)) / photo.file for photo in photos],
+            [(folder or Path(IMAGES)) / form.file(photo) for photo in photos],
             [photo.boxes for photo in photos],
             transform=transform,
         )
@@ -77,12 +79,16 @@ class Photos(MultiLabelDataset):
 
     def image(self, i: int) -> Image.Image:
         """Decode image i to RGB; raises ValueError where it is broken, or another picture than the table's."""
-        return _decoded(self.image_path(i), self._photos[self.ids[i]])
+        return _decoded(self.image_path(i), self.entry(i))
 
     def image_size(self, i: int) -> tuple[int, int]:
         """Return width and height of image i, which `boxes(i)` refer to; no file is needed."""
-        photo = self._photos[self.ids[i]]
+        photo = self.entry(i)
         return photo.width, photo.height
+
+    def entry(self, i: int) -> Photo:
+        """Return what the table holds of image i, at the size of the folder's photographs."""
+        return self._photos[self.ids[i]]
 
 
 def photos(
@@ -94,7 +100,7 @@ def photos(
 
     Args:
         split: "train" (1,316 images), "val" (269) or "test" (1,108).
-        size: Ignored: photographs keep their size, a short side of 288 px.
+        size: Ignored: photographs keep the size of their folder, a short side of 288 px.
         root: The folder of the photographs; by default that of `photo_folder`.
         transform: A function of a PIL RGB image.
 
@@ -168,8 +174,8 @@ def require_photos(root: str | Path | None = None) -> Path:
 
 def _missing(folder: Path) -> list[str]:
     """File names of the table that the folder lacks."""
-    names = set(os.listdir(folder))
-    return [photo.file for photo in read_table()[1] if photo.file not in names]
+    names, form = set(os.listdir(folder)), form_of(folder)
+    return [form.file(photo) for photo in read_table()[1] if form.file(photo) not in names]
 
 
 def _hidden() -> str:
@@ -207,7 +213,7 @@ def require_same(path: Path, image: Image.Image, photo: Photo, remedy: str) -> N
     """
     if image.size != (photo.width, photo.height):
         raise ValueError(
-            f"'{path}' is not image {photo.id} of '{NAME}': at a short side of {SHORT_SIDE} pixels it has "
+            f"'{path}' is not image {photo.id} of '{NAME}': at the size of this folder it has "
             f"{image.width} × {image.height}, expected are {photo.width} × {photo.height}: {remedy}"
         )
     distance = (signature(image) ^ photo.signature).bit_count()
@@ -227,10 +233,11 @@ def wrong_photos(folder: Path) -> Iterator[str]:
     Yields:
         What is wrong with an image. Images that are missing are passed over.
     """
+    form = form_of(folder)
     for photo in track(read_table()[1], description="checking photos"):
-        if (path := folder / photo.file).is_file():
+        if (path := folder / form.file(photo)).is_file():
             try:
-                _decoded(path, photo)
+                _decoded(path, form.reduced(photo))
             except (OSError, ValueError) as error:
                 yield str(error)
 

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError
 
-from defusedxml import DefusedXmlException
-from defusedxml.ElementTree import fromstring
 from PIL import Image
 
 from udlib.datasets.base import Box
@@ -55,6 +53,9 @@ def parse_annotation(path: Path) -> Element:
         FileNotFoundError: The file is missing.
         ValueError: The file is not XML, declares entities, or is not an annotation.
     """
+    from defusedxml import DefusedXmlException  # here, since data sets without XML can do without the package
+    from defusedxml.ElementTree import fromstring
+
     try:
         root = fromstring(path.read_bytes())
     except FileNotFoundError:
