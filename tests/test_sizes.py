@@ -62,7 +62,9 @@ def test_the_forecast_of_a_pretrained_network_grows_with_its_pixels():
     photo = {"data": "photos", "size": 240, "crop": 128, "epochs": 10, "network": "efficientnet_lite0"}
     assert seconds(recipe(**photo)) == pytest.approx(1316 * 10 / LITE_SPEED["efficientnet_lite0"])
     assert seconds(recipe(**photo | {"crop": 256})) == pytest.approx(4 * seconds(recipe(**photo)))
-    assert seconds(recipe(**photo | {"network": "timm:resnet10t"})) == seconds(recipe(**photo)), "as for the smallest one"
+    assert seconds(recipe(**photo | {"network": "timm:resnet10t"})) == seconds(recipe(**photo)), (
+        "as for the smallest one"
+    )
 
 
 def test_results_on_photographs_are_not_made_smaller_in_smoke():
