@@ -224,6 +224,9 @@ def test_every_shipped_result_is_there_and_its_metrics_follow_from_its_logits(na
             if name.startswith(("area_", "class_", "uncertainty_", "CorLoc", "detection_"))
         }
         assert all(0 <= run.metrics["test"][name] <= 1 for name in localised)
+        of_maps = {name for name in run.metrics["test"] if name.startswith(("map_", "teacher_map_"))}
+        assert of_maps in (set(), {"map_correlation", "map_distance", "map_norm", "teacher_map_norm"})
+        localised |= of_maps
         kept = [split for split in ("val", "test") if recipes.keeps_logits(chosen, split)]
         assert kept == [split for split in ("val", "test") if getattr(run, f"{split}_logits") is not None]
         for split in kept:

@@ -25,7 +25,7 @@ from udlib.training.prediction import predict
 
 Metrics = dict[str, dict[str, float]]  # of each split
 POST_HOC = ("temperature", "label-temperature")  # calibrators that are fitted on validation and cost no training
-# The metrics that a shift or a calibrator may change, of all that `measure` gives.
+# The metrics that a shift or a calibrator may change, of all that `measure` gives; six digits of each ship.
 OF_A_VARIANT = ("mAP", "ECE", "ECE_pooled", "ECE_confident", "overconfidence", "NLL", "Brier")
 UNDER_SHIFT = ("photos",)  # data sets whose test images are measured under shift too
 
@@ -93,7 +93,7 @@ def variants(
 
 
 def _of_a_variant(numbers: Mapping[str, float]) -> dict[str, float]:
-    return {name: numbers[name] for name in OF_A_VARIANT if name in numbers}
+    return {name: round(numbers[name], 6) for name in OF_A_VARIANT if name in numbers}
 
 
 def map_agreement(data: RecipeData, network: nn.Module, teacher: nn.Module | None) -> dict[str, float]:

@@ -223,11 +223,20 @@ METRICS_ONLY = (
     "hard labels/label smoothing",
     "digits/lambda *",
     "quick",
+    "cause/*",
+    "photos/teacher",
+    "photos-[chrstw]*",
 )
 # Groups of which a lesson draws the answers of one network, and reads the metrics of the others.
-LOGITS_OF_SEED_0 = ("tricks/neither", "regimes/no augmentation, lambda *", "regimes/CutOut, lambda 1")
+LOGITS_OF_SEED_0 = (
+    "tricks/neither",
+    "regimes/no augmentation, lambda *",
+    "regimes/CutOut, lambda 1",
+    "photos/KD",
+    "photos/UD*",
+)
 # Groups whose logits on test a lesson reads, and those on validation none does.
-TEST_LOGITS_ONLY = ("detection/teacher, grid", "parallel/teachers, *", "hard labels/*")
+TEST_LOGITS_ONLY = ("detection/teacher, grid", "parallel/teachers, *", "hard labels/*", "photos*")
 
 
 def keeps_logits(candidate: Recipe, split: str = "test") -> bool:
