@@ -45,6 +45,9 @@ class FakePhotos:
         targets = self.parts[split].targets
         return Split(("a", "b", "c"), targets, torch.zeros_like(targets, dtype=torch.bool), None)
 
+    def fingerprint(self):
+        return "striped"
+
     def under_shift(self, split, shift, strength):
         part = self.parts[split]
         return replace(part, images=shifted(part.images, shift, strength))
@@ -56,6 +59,7 @@ class FakePhotos:
 @pytest.fixture
 def photos(monkeypatch):
     monkeypatch.setattr(measuring, "UNDER_SHIFT", ("striped",))
+    monkeypatch.setattr(measuring, "_KNOWN_MAPS", {})
     return FakePhotos(recipe(data="striped", size=20, crop=16, network="small_narrow", embedding=8, precision="fp32"))
 
 
@@ -129,6 +133,7 @@ def test_maps_agree_as_by_hand(photos, teacher_size, teacher_name):
     theirs = F.interpolate(theirs[:, None], ours.shape[1:], mode="bilinear", align_corners=False)[:, 0]
     a, b = ours.flatten(1).double().numpy(), theirs.flatten(1).double().numpy()
     numbers = map_agreement(photos, student, teacher)
+    assert map_agreement(photos, student, teacher) == numbers and len(measuring._KNOWN_MAPS) == 1
     assert numbers["map_distance"] == pytest.approx(np.linalg.norm(b - a, axis=1).mean(), rel=1e-3)
     assert numbers["map_norm"] == pytest.approx(np.linalg.norm(a, axis=1).mean(), rel=1e-3)
     assert numbers["teacher_map_norm"] == pytest.approx(np.linalg.norm(b, axis=1).mean(), rel=1e-3)

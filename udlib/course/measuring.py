@@ -18,6 +18,7 @@ from udlib.methods import method_of
 from udlib.modes import evaluating
 from udlib.posthoc import CALIBRATORS
 from udlib.training.batches import ArrayData, load
+from udlib.training.checkpoints import fingerprint
 from udlib.training.devices import autocast, make_accelerator
 from udlib.training.evaluation import measure
 from udlib.training.optimization import TrainingConfig
@@ -27,6 +28,7 @@ Metrics = dict[str, dict[str, float]]  # of each split
 POST_HOC = ("temperature", "label-temperature")  # calibrators that are fitted on validation and cost no training
 # The metrics that a shift or a calibrator may change, of all that `measure` gives; six digits of each ship.
 OF_A_VARIANT = ("mAP", "ECE", "ECE_pooled", "ECE_confident", "overconfidence", "NLL", "Brier")
+_KNOWN_MAPS: dict[str, Tensor] = {}  # of `_teacher_maps`; those of a teacher take 0.2 MB
 UNDER_SHIFT = ("photos",)  # data sets whose test images are measured under shift too
 
 
@@ -117,7 +119,7 @@ def map_agreement(data: RecipeData, network: nn.Module, teacher: nn.Module | Non
     arrays, recipe = data.arrays("test"), data.recipe
     size = getattr(recipe.settings, "teacher_size", 0) or recipe.side
     ours = uncertainty_maps(network, arrays, recipe.training)
-    theirs = uncertainty_maps(teacher, arrays, replace(recipe.training, crop=size))
+    theirs = _teacher_maps(data, teacher, size)
     theirs = nn.functional.interpolate(theirs[:, None], ours.shape[1:], mode="bilinear", align_corners=False)[:, 0]
     return {
         "map_correlation": map_correlation(ours, theirs).nanmean().item(),
@@ -125,6 +127,15 @@ def map_agreement(data: RecipeData, network: nn.Module, teacher: nn.Module | Non
         "map_norm": ours.flatten(1).norm(dim=1).mean().item(),
         "teacher_map_norm": theirs.flatten(1).norm(dim=1).mean().item(),
     }
+
+
+def _teacher_maps(data: RecipeData, teacher: Any, size: int) -> Tensor:
+    """The maps of a teacher on the test images, computed once for all the students that a process trains."""
+    key = f"{data.fingerprint()}, {fingerprint(teacher.state_dict())}, {size} px"
+    if key not in _KNOWN_MAPS:
+        config = replace(data.recipe.training, crop=size)
+        _KNOWN_MAPS[key] = uncertainty_maps(teacher, data.arrays("test"), config)
+    return _KNOWN_MAPS[key]
 
 
 def uncertainty_maps(network: Any, arrays: ArrayData, config: TrainingConfig, batch_size: int = 128) -> Tensor:
