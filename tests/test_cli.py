@@ -76,7 +76,6 @@ class Trainer:
 def house(tmp_path, monkeypatch):
     """An empty checkout in a temporary folder, with five recipes in two groups."""
     monkeypatch.setattr(recipes, "groups", lambda: GROUPS)
-    monkeypatch.setattr(report, "groups", lambda: GROUPS)
     for module in (experiments, udlib.datasets, udlib.datasets.base):
         monkeypatch.setattr(module, "checkout", lambda: tmp_path)
     monkeypatch.setenv("UDLIB_DATA", str(tmp_path / "data"))
