@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from udlib.attention import map_correlation, uncertainty_attention
+from udlib.backbones import SMALL_WIDTHS
 from udlib.course.data import RecipeData
 from udlib.course.runs import read_as
 from udlib.datasets.shifts import SHIFTS, STRENGTHS
@@ -24,6 +25,7 @@ from udlib.training.evaluation import measure
 from udlib.training.optimization import TrainingConfig
 from udlib.training.prediction import predict
 
+TOGETHER = 32  # images of a pretrained network: on a CPU, larger batches leave its cache and take nearly twice as long
 Metrics = dict[str, dict[str, float]]  # of each split
 POST_HOC = ("temperature", "label-temperature")  # calibrators that are fitted on validation and cost no training
 # The metrics that a shift or a calibrator may change, of all that `measure` gives; six digits of each ship.
@@ -41,7 +43,9 @@ def measured(data: RecipeData, network: nn.Module, needs: Mapping[str, nn.Module
         needs: The networks that the recipe needs, by name; the maps of a "teacher" are compared with the network's.
     """
     recipe, config = data.recipe, data.recipe.training
-    options = {"precision": config.precision, "prepare": config.prepare_for(network)}
+    options: dict[str, Any] = {"precision": config.precision, "prepare": config.prepare_for(network)}
+    if recipe.network not in SMALL_WIDTHS:
+        options["batch_size"] = TOGETHER
     logits: dict[str, Any] = {}
     metrics: Metrics = {}
     for split in ("val", "test"):
@@ -138,7 +142,7 @@ def _teacher_maps(data: RecipeData, teacher: Any, size: int) -> Tensor:
     return _KNOWN_MAPS[key]
 
 
-def uncertainty_maps(network: Any, arrays: ArrayData, config: TrainingConfig, batch_size: int = 128) -> Tensor:
+def uncertainty_maps(network: Any, arrays: ArrayData, config: TrainingConfig, batch_size: int = TOGETHER) -> Tensor:
     """Return the uncertainty map (N, h, w) of each image (UD, Eq. 15–16), at the side that `config` says."""
     device = make_accelerator().device
     rows = list(torch.arange(len(arrays.targets)).split(batch_size))
