@@ -181,7 +181,11 @@ def photo_as_released() -> dict[str, list[Recipe]]:
 
 def photo_groups() -> dict[str, list[Recipe]]:
     """Return all recipes on photographs, and those of the search for a cause, by group, in the order of training."""
-    groups: dict[str, Sequence[Recipe]] = {f"photos/{name}": recipes for name, recipes in photos().items()}
+    # The part before "/" names what is trained, packed and committed together.
+    taught = ("KD", "UD", "UD released")
+    groups: dict[str, Sequence[Recipe]] = {
+        f"{'photos-taught' if name in taught else 'photos'}/{name}": recipes for name, recipes in photos().items()
+    }
     for data, prefix in (("scenes", "cause"), ("photos", "photos-cause")):
         groups |= {f"{prefix}/{start} start, {name}": recipes for (start, name), recipes in causes(data).items()}
     groups |= {f"photos-weights/{name}": recipes for name, recipes in photo_weights().items()}
