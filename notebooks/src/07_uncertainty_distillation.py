@@ -428,11 +428,12 @@ and in eval mode, so nothing that it says can carry a gradient back to it, and i
 # %%
 said = answers(teacher)(batch)  # what a student is told: logits, calibration logits, map
 terms["total"].backward()
-assert not any(part.requires_grad for part in said)  # the teacher is a constant
+parts = {name: part for name, part in said._asdict().items() if part is not None}
+assert not any(part.requires_grad for part in parts.values())  # the teacher is a constant
 assert all(weight.grad is None for weight in teacher.parameters()) and not teacher.training
 assert any(weight.grad is not None for weight in student.parameters())
 student.zero_grad()
-print("told:", {name: tuple(getattr(said, name).shape) for name in said._fields})
+print("told:", {name: tuple(part.shape) for name, part in parts.items()})
 
 # %% [markdown]
 r"""
