@@ -97,7 +97,7 @@ def test_a_table_of_evidence_marks_what_is_detected(monkeypatch):
     numbers = {base: [0.40, 0.42, 0.41], kd: [0.45, 0.47, 0.46], ud: [0.40, 0.43, 0.40]}
     stored(monkeypatch, {(one, "mAP"): values for one, values in numbers.items()})
     head, *rows = evidence_table(arms, {"mAP": "mAP (%)"}, "baseline")
-    assert head == ["on test, mean ± sd over seeds", "mAP (%)"]
+    assert head == ["mean ± sd over seeds (**change** from baseline, if detected)", "mAP (%)"]
     assert rows == [["baseline", "41.0 ± 1.0"], ["KD", "46.0 ± 1.0 (**+5.0**)"], ["UD", "41.0 ± 1.7"]]
     gaps = differences(arms, "baseline", "mAP")
     assert list(gaps) == ["KD", "UD"] and gaps["UD"] == paired_difference(numbers[ud], numbers[base])

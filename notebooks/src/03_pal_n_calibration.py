@@ -1169,7 +1169,7 @@ from udlib.course.evidence import differences as paired_on, evidence_figure, evi
 from udlib.course.photo_arms import photos
 from udlib.figures.text import as_markdown
 
-on_photos = {name: photos()[name] for name in ("baseline", "lambda 0.1", "lambda 1")}
+on_photos = {name: photos()[arm] for name, arm in (("baseline", "baseline"), ("λ = 0.1", "lambda 0.1"), ("λ = 1", "lambda 1"))}
 HEADS = {"mAP": "mAP, %", "mAP_difficult": "mAP Difficult, %", "ECE_pooled": "pooled ECE, %",
          "overconfidence": "overconfidence, points", "NLL": "NLL, nats"}
 say(as_markdown(evidence_table(on_photos, HEADS, "baseline")))
@@ -1189,7 +1189,7 @@ ten times the paper's weight before its effect on calibration can be seen with f
 gaps = {key: paired_on(on_photos, "baseline", key) for key in ("mAP", "ECE_pooled")}
 assert {gap.verdict for gap in gaps["mAP"].values()} == {"not detected"}
 assert [gap.verdict for gap in gaps["ECE_pooled"].values()] == ["not detected", "lower"]
-say(f"At λ = 1, pooled ECE: {in_units(gaps['ECE_pooled']['lambda 1'])}; mAP: {in_units(gaps['mAP']['lambda 1'])}.")
+say(f"At λ = 1, pooled ECE: {in_units(gaps['ECE_pooled']['λ = 1'])}; mAP: {in_units(gaps['mAP']['λ = 1'])}.")
 
 # %% [markdown]
 r"""

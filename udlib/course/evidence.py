@@ -42,7 +42,7 @@ def evidence_table(arms: Arms, metrics: Mapping[str, str], reference: str) -> li
     Returns:
         Rows of cells, head first. A detected difference is bold, as "**+1.2**" behind the mean.
     """
-    rows = [["on test, mean ± sd over seeds", *metrics.values()]]
+    rows = [[f"mean ± sd over seeds (**change** from {reference}, if detected)", *metrics.values()]]
     gaps = {metric: differences(arms, reference, metric) for metric in metrics}
     for name, recipes in arms.items():
         cells = []
@@ -83,5 +83,8 @@ def evidence_figure(arms: Arms, metrics: Mapping[str, str], reference: str, titl
     names = [name for name in arms if name != reference]
     what = next(iter(metrics.values())) if len(metrics) == 1 else "difference"
     figure = estimates(names, groups, f"{what}, against {reference}" + (f" ({unit})" if unit else ""), title)
-    figure.axes[0].axvline(0, color="black", linewidth=0.8)
+    axes = figure.axes[0]
+    axes.axvline(0, color="black", linewidth=0.8)
+    if len(groups) > 1:  # beside the axes: inside, it would hide intervals where there are few rows
+        axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1.01, 1))
     return figure

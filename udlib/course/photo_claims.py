@@ -69,7 +69,7 @@ def _papers_claims() -> list[Claim]:
             "higher",
             data="photos",
         ),
-        _claim("it lowers the pooled ECE", "UD, Fig. 3", "ECE_pooled", (branch, base), "lower", headline=True),
+        _claim("the branch at λ = 0.1 lowers the pooled ECE", "UD, Fig. 3", "ECE_pooled", (branch, base), "lower", headline=True),
         _claim("it lowers the class-wise ECE", "UD, Eq. 2", "ECE", (branch, base), "lower"),
         _claim("it narrows the gap of confident answers", "UD, Fig. 3", "overconfidence", (branch, base), "lower"),
         _claim("it lowers the NLL", "ours", "NLL", (branch, base), "lower"),
