@@ -277,7 +277,11 @@ def test_a_pack_runs_to_its_end_alone_goes_on_after_an_interruption_and_leaves_s
         "def refuse(*_, **__):\n    raise OSError('no network')\n"
         "socket.getaddrinfo = refuse\n"
     )
-    process = subprocess.Popen(**command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore Ctrl-C
+    try:
+        process = subprocess.Popen(**command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    finally:
+        signal.signal(signal.SIGINT, before)
     for line in process.stdout:
         if "seed 0, lambda 1" in line:
             process.send_signal(signal.SIGINT)
