@@ -1169,7 +1169,8 @@ from udlib.course.evidence import differences as paired_on, evidence_figure, evi
 from udlib.course.photo_arms import photos
 from udlib.figures.text import as_markdown
 
-on_photos = {name: photos()[arm] for name, arm in (("baseline", "baseline"), ("λ = 0.1", "lambda 0.1"), ("λ = 1", "lambda 1"))}
+ARMS = {"baseline": "baseline", "λ = 0.1": "lambda 0.1", "λ = 1": "lambda 1"}
+on_photos = {name: photos()[arm] for name, arm in ARMS.items()}
 HEADS = {"mAP": "mAP, %", "mAP_difficult": "mAP Difficult, %", "ECE_pooled": "pooled ECE, %",
          "overconfidence": "overconfidence, points", "NLL": "NLL, nats"}
 say(as_markdown(evidence_table(on_photos, HEADS, "baseline")))
