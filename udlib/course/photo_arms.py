@@ -182,9 +182,9 @@ def photo_as_released() -> dict[str, list[Recipe]]:
 def photo_groups() -> dict[str, list[Recipe]]:
     """Return all recipes on photographs, and those of the search for a cause, by group, in the order of training."""
     # The part before "/" names what is trained, packed and committed together.
-    taught = ("KD", "UD", "UD released")
+    family = {"KD": "photos-kd", "UD": "photos-ud", "UD released": "photos-ud-released"}
     groups: dict[str, Sequence[Recipe]] = {
-        f"{'photos-taught' if name in taught else 'photos'}/{name}": recipes for name, recipes in photos().items()
+        f"{family.get(name, 'photos')}/{name}": recipes for name, recipes in photos().items()
     }
     for data, prefix in (("scenes", "cause"), ("photos", "photos-cause")):
         groups |= {f"{prefix}/{start} start, {name}": recipes for (start, name), recipes in causes(data).items()}
