@@ -237,15 +237,12 @@ def test_every_shipped_result_is_there_and_its_metrics_follow_from_its_logits(na
         assert run.metrics["test"].keys() - localised == run.metrics["val"].keys() and run.metrics["test"]["mAP"] > 0.1
         # The last row of the history is the same network on validation before its logits were rounded to half precision,
         # which ties scores; the networks whose w is held constant have the largest logits and so the most ties.
+        # On photographs both are computed in bfloat16, in batches of other sizes, and a pair that changes places counts more
+        # among 269 images.
         last = {metric: run.history[-1][metric] for metric in ("mAP", "NLL") if metric in run.metrics["val"]}
-        assert (
-            last
-            == {
-                metric: pytest.approx(run.metrics["val"][metric], abs=0.01 if "w held constant" in name else 5e-4)
-                for metric in last
-            }
-            and "mAP" in last
-        )
+        tolerance = 0.01 if "w held constant" in name else 2e-3 if chosen.data == "photos" else 5e-4
+        assert last == {metric: pytest.approx(run.metrics["val"][metric], abs=tolerance) for metric in last}
+        assert "mAP" in last
         assert (run.test_calibration_logits is not None) == (recipes.keeps_branch(chosen) and chosen.settings.lam > 0)
         assert {"torch", "hardware", "precision", "seconds", "threads"} <= run.provenance.keys()
         assert len(run.history) == method_of(chosen.method).cost(chosen).epochs
