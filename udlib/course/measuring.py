@@ -15,7 +15,7 @@ from udlib.backbones import SMALL_WIDTHS
 from udlib.course.data import RecipeData
 from udlib.course.runs import read_as
 from udlib.datasets.shifts import SHIFTS, STRENGTHS
-from udlib.methods import method_of
+from udlib.methods import method_of, needs_of
 from udlib.modes import evaluating
 from udlib.posthoc import CALIBRATORS
 from udlib.training.batches import ArrayData, load
@@ -121,7 +121,7 @@ def map_agreement(data: RecipeData, network: nn.Module, teacher: nn.Module | Non
     if any(getattr(getattr(part, "head", None), "calibration", None) is None for part in parts):
         return {}
     arrays, recipe = data.arrays("test"), data.recipe
-    size = getattr(recipe.settings, "teacher_size", 0) or recipe.side
+    size = needs_of(recipe).get("teacher", recipe).side
     ours = uncertainty_maps(network, arrays, recipe.training)
     theirs = _teacher_maps(data, teacher, size)
     theirs = nn.functional.interpolate(theirs[:, None], ours.shape[1:], mode="bilinear", align_corners=False)[:, 0]
