@@ -4,6 +4,7 @@ import contextlib
 import csv
 import io
 import json
+import signal
 
 import pytest
 
@@ -17,6 +18,19 @@ def udlib_command(*words):
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as stop:
         cli.main([*map(str, words)])
     return stop.value.code or 0, out.getvalue(), err.getvalue()
+
+
+@contextlib.contextmanager
+def plain_terminal():
+    """The command as in a wide terminal without colours, with the settings of a fresh shell, and open to Ctrl-C."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"UDLIB_PROGRESS": "0", "COLUMNS": "200", "TERM": "dumb", "NO_COLOR": "1"}.items():
+            patch.setenv(name, value)
+        for name in ("UDLIB_PROFILE", "UDLIB_MODEL"):
+            patch.delenv(name, raising=False)
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore Ctrl-C
+        yield
+        signal.signal(signal.SIGINT, before)
 
 
 def outcome(folder):

@@ -6,8 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from commands import udlib_command
-from tiny_voc import write_tiny_voc
+from commands import plain_terminal, udlib_command
 
 import udlib
 from udlib.backbones import lite
@@ -22,17 +21,8 @@ QUICK = ("--network", "small_narrow", "--epochs", "2", "--size", "24", "--batch"
 
 @pytest.fixture(scope="module", autouse=True)
 def quiet():
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in {"UDLIB_PROGRESS": "0", "COLUMNS": "200", "TERM": "dumb", "NO_COLOR": "1"}.items():
-            patch.setenv(name, value)
-        for name in ("UDLIB_PROFILE", "UDLIB_MODEL"):
-            patch.delenv(name, raising=False)
+    with plain_terminal():
         yield
-
-
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory):
-    return write_tiny_voc(tmp_path_factory.mktemp("data") / "tiny")
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ from functools import partial
 import pytest
 from commands import outcome, udlib_command
 from killing import udlib_process
-from tiny_voc import write_tiny_voc
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from udlib import files
@@ -46,11 +45,6 @@ def validation_is_level():
         patch.setenv("UDLIB_PROGRESS", "0")
         patch.setattr(prediction, "evaluate", level(prediction.evaluate))
         yield
-
-
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory):
-    return write_tiny_voc(tmp_path_factory.mktemp("data") / "tiny")
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 import torch
-from commands import udlib_command
-from tiny_voc import CLASSES, write_tiny_voc
+from commands import plain_terminal, udlib_command
+from tiny_voc import CLASSES
 
 import udlib
 from udlib.datasets.voc import VOC
@@ -21,18 +21,8 @@ QUICK = ("--network", "small_narrow", "--epochs", "2", "--size", "24", "--batch"
 
 @pytest.fixture(scope="module", autouse=True)
 def quiet():
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in {"UDLIB_PROGRESS": "0", "COLUMNS": "200", "TERM": "dumb", "NO_COLOR": "1"}.items():
-            patch.setenv(name, value)
-        patch.delenv("UDLIB_PROFILE", raising=False)
-        before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore Ctrl-C
+    with plain_terminal():
         yield
-        signal.signal(signal.SIGINT, before)
-
-
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory):
-    return write_tiny_voc(tmp_path_factory.mktemp("data") / "tiny")
 
 
 @pytest.fixture(scope="module")
