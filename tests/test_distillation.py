@@ -55,6 +55,9 @@ def teacher():
         {"alpha": 2.0, "beta": 0.0, "temperature": 3.0},
         {"beta": 4.0, "normalize": True},
         {"scale": "released", "alpha": 1.0, "beta": 0.1, "temperature": 3.0},
+        {"over_classes": "sum"},
+        {"normalize": "l2"},
+        {"scale": "released", "alpha": 1.0, "beta": 0.1, "temperature": 3.0, "weighting": "released"},
     ],
 )
 @pytest.mark.parametrize("pooling", ["avg", "max"])
@@ -62,11 +65,13 @@ def test_the_loss_is_eq_18_of_both_networks_answers_and_maps(options, pooling):
     master, student, given = network(seed=1), network(seed=2, pooling=pooling), batch()
     found = distillation_loss(master, **options)(student, given)
     taught, told = master(given.images), student(given.images)
+    weighting = options.get("weighting", "gradient")
     maps = {
-        "teacher_map": uncertainty_attention(master.head, taught.features, "avg"),
-        "student_map": uncertainty_attention(student.head, told.features, pooling),
+        "teacher_map": uncertainty_attention(master.head, taught.features, "avg", weighting=weighting),
+        "student_map": uncertainty_attention(student.head, told.features, pooling, weighting=weighting),
     }
-    expected = uncertainty_distillation_loss(taught, told, **({"alpha": 0.5, "beta": 0.5} | options), **maps)
+    terms = {"alpha": 0.5, "beta": 0.5} | {name: value for name, value in options.items() if name != "weighting"}
+    expected = uncertainty_distillation_loss(taught, told, **terms, **maps)
     assert found.keys() == {"total", "classification", "calibration", "attention"}
     for name in ("total", "classification", "calibration"):
         torch.testing.assert_close(found[name], expected[name])
