@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from udlib.course.claims import Claim
+from udlib.course.claims import Claim, branch_claims
 from udlib.course.photo_arms import (
     CALIBRATORS_OF_TODAY,
     SOFTMAX_ROWS,
@@ -58,31 +58,8 @@ def _papers_claims() -> list[Claim]:
         arms[name] for name in ("baseline", "lambda 0.1", "lambda 1", "KD", "UD", "UD released")
     )
     without_maps = weights["KD + distribution"]
-    claims = [
-        _claim("the branch at λ = 0.1 raises mAP", "UD, Table 2", "mAP", (branch, base), headline=True),
-        Claim(
-            "it helps the *Difficult* images more than all",
-            "UD, section 5.2",
-            ("mAP_difficult", "mAP"),
-            branch,
-            base,
-            "higher",
-            data="photos",
-        ),
-        _claim(
-            "the branch at λ = 0.1 lowers the pooled ECE",
-            "UD, Fig. 3",
-            "ECE_pooled",
-            (branch, base),
-            "lower",
-            headline=True,
-        ),
-        _claim("it lowers the class-wise ECE", "UD, Eq. 2", "ECE", (branch, base), "lower"),
-        _claim("it narrows the gap of confident answers", "UD, Fig. 3", "overconfidence", (branch, base), "lower"),
-        _claim("it lowers the NLL", "ours", "NLL", (branch, base), "lower"),
-        _claim("at λ = 1 it raises mAP", "ours", "mAP", (strong, base)),
-        _claim("at λ = 1 it lowers the pooled ECE", "ours", "ECE_pooled", (strong, base), "lower", headline=True),
-        _claim("at λ = 1 it lowers the NLL", "ours", "NLL", (strong, base), "lower"),
+    return [
+        *branch_claims({0.0: base, 0.1: branch, 1.0: strong}, "photos", headline=True, ece_headline=True),
         _claim("the teacher has a higher mAP than the baseline", "UD, Table 3", "mAP", (arms["teacher"], base)),
         _claim("KD raises mAP over hard labels", "UD, Table 3", "mAP", (kd, base), headline=True),
         _claim("KD lowers the pooled ECE", "ours", "ECE_pooled", (kd, base), "lower"),
@@ -115,7 +92,6 @@ def _papers_claims() -> list[Claim]:
             (ud, branch),
         ),
     ]
-    return claims
 
 
 def cause_claims(data: str) -> list[Claim]:
