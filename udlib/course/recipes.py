@@ -5,7 +5,9 @@ The recipes themselves are in `udlib.course.arms`; this module offers them too.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fnmatch import fnmatch
+from functools import lru_cache
 
 from udlib.course.arms import (
     ALPHAS,
@@ -178,7 +180,7 @@ def keeps_weights(candidate: Recipe) -> bool:
 
 def teaches(candidate: Recipe) -> bool:
     """Return whether a recipe of the course needs the trained network of this one."""
-    return any(candidate in needs_of(student).values() for recipes in groups().values() for student in recipes)
+    return any(candidate in needs_of(student).values() for student in _names_by_recipe(groups))
 
 
 def keeps_branch(candidate: Recipe) -> bool:
@@ -247,9 +249,18 @@ def keeps_logits(candidate: Recipe, split: str = "test") -> bool:
         unread += LOGITS_OF_SEED_0
     if split == "val":
         unread += TEST_LOGITS_ONLY
-    return any(
-        candidate in recipes for name, recipes in groups().items() if not any(fnmatch(name, rule) for rule in unread)
-    )
+    names = _names_by_recipe(groups).get(candidate, [])
+    return any(not any(fnmatch(name, rule) for rule in unread) for name in names)
+
+
+@lru_cache(maxsize=2)
+def _names_by_recipe(make_groups: Callable[[], dict[str, list[Recipe]]]) -> dict[Recipe, list[str]]:
+    """The groups that each recipe is in, found once, since to make all groups takes a tenth of a second."""
+    names: dict[Recipe, list[str]] = {}
+    for name, recipes in make_groups().items():
+        for recipe in recipes:
+            names.setdefault(recipe, []).append(name)
+    return names
 
 
 def select(only: str | None = None) -> dict[str, list[Recipe]]:
