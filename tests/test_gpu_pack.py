@@ -24,6 +24,7 @@ from udlib.datasets.labels import Box
 from udlib.datasets.photos import Photos, require_photos
 from udlib.datasets.photos_forms import Form, form_of
 from udlib.datasets.photos_table import TABLE, Photo, file_name, signature
+from udlib.files import megabytes
 from udlib.methods import needs_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -303,7 +304,7 @@ def test_a_pack_runs_to_its_end_alone_goes_on_after_an_interruption_and_leaves_s
     assert {"hardware", "torch", "commit", "date"} <= machine.keys()
     assert gpu_results.is_whole(gpu_results.read(results / "throughput-gpu.json"))
     assert gpu_results.read(results / "tests.json")["exit_code"] == 0
-    assert len([*results.iterdir()]) <= 8 and gpu_results.size_in_megabytes(results) < gpu_results.MEGABYTES
+    assert len([*results.iterdir()]) <= 8 and megabytes(results) < gpu_results.MEGABYTES
     with pytest.raises(ValueError, match="comes from a trial"):
         gpu_results.collect(results, pack / "shipped")
 

@@ -98,7 +98,7 @@ def test_a_table_of_evidence_marks_what_is_detected(monkeypatch):
     stored(monkeypatch, {(one, "mAP"): values for one, values in numbers.items()})
     head, *rows = evidence_table(arms, {"mAP": "mAP (%)"}, "baseline")
     assert head == ["mean ± sd over seeds (**change** from baseline, if detected)", "mAP (%)"]
-    assert rows == [["baseline", "41.0 ± 1.0"], ["KD", "46.0 ± 1.0 (**+5.0**)"], ["UD", "41.0 ± 1.7"]]
+    assert rows == [["baseline", "41.00 ± 1.00"], ["KD", "46.00 ± 1.00 (**+5.00**)"], ["UD", "41.00 ± 1.73"]]
     gaps = differences(arms, "baseline", "mAP")
     assert list(gaps) == ["KD", "UD"] and gaps["UD"] == paired_difference(numbers[ud], numbers[base])
     figure = evidence_figure(arms, {"mAP": "mAP"}, "baseline")

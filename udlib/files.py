@@ -1,4 +1,4 @@
-"""Atomic writes: a file holds its old content or all of the new."""
+"""Atomic writes: a file holds its old content or all of the new; and how much a folder holds."""
 
 from __future__ import annotations
 
@@ -56,3 +56,8 @@ def remove_leftovers(folder: Path, age: float | None = None) -> None:
         with suppress(OSError):
             if temporary.stat().st_mtime <= latest:
                 temporary.unlink()
+
+
+def megabytes(folder: Path) -> float:
+    """Add up the sizes of all files below a folder, in MB (10^6 bytes)."""
+    return sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file()) / 1e6

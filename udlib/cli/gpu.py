@@ -53,6 +53,7 @@ def _report(out: Path) -> int:
     """Print what the folder of results holds; returns the exit code."""
     from udlib.course import gpu_results
     from udlib.figures.text import as_text
+    from udlib.files import megabytes
 
     tests, trainings = (gpu_results.read(out / name) or {} for name in (gpu_results.TESTS, gpu_results.PHOTOS))
     for row in gpu_results.speeds(gpu_results.read(out / gpu_results.THROUGHPUT)):
@@ -68,7 +69,7 @@ def _report(out: Path) -> int:
         print(f"the tests that need a GPU did not pass: see '{out / gpu_results.TESTS}'", file=sys.stderr)
     files = [path for path in out.iterdir() if path.is_file()]
     print(
-        f"'{out}' holds {len(files)} files of {gpu_results.size_in_megabytes(out):.2f} MB; "
+        f"'{out}' holds {len(files)} files of {megabytes(out):.2f} MB; "
         f"in a checkout, `udlib gpu --collect {out}` adds them to the results that ship"
     )
     return int(tests.get("exit_code") != 0 or bool(trainings.get("failed")))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -124,17 +123,11 @@ def next_free(left: Sequence[Recipe], running: Iterable[Recipe]) -> Recipe | Non
 
 def _train(recipe: Recipe, keep_network: bool) -> None:
     from udlib.course import recipes
-    from udlib.course.store import checkpoint_folder, load, save, save_model, train
+    from udlib.course.store import load, train_and_store
 
     stored = keep_network and load(recipe, logits=False) is not None  # it is trained for its network alone
-    checkpoint = checkpoint_folder(recipe)
-    run = train(recipe, checkpoint)
-    if not stored:
-        save(run)
-    if keep_network or ships(recipe, lambda each: recipes.keeps_weights(each) or recipes.teaches(each)):
-        save_model(run)
-    if checkpoint is not None:  # or a later --retrain would resume at the end of this one
-        shutil.rmtree(checkpoint, ignore_errors=True)
+    ours = ships(recipe, lambda each: recipes.keeps_weights(each) or recipes.teaches(each))
+    train_and_store(recipe, network=keep_network or ours, numbers=not stored)
 
 
 def ships(recipe: Recipe, keeps: Callable[[Recipe], bool] = lambda recipe: True) -> bool:

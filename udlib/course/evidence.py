@@ -32,7 +32,7 @@ def differences(arms: Arms, reference: str, metric: str) -> dict[str, PairedDiff
 
 
 def evidence_table(arms: Arms, metrics: Mapping[str, str], reference: str) -> list[list[str]]:
-    """Return mean ± standard deviation of each arm, and below it the difference to one of them where that is detected.
+    """Return mean ± standard deviation of each arm, and its difference to one of them where that is detected.
 
     Args:
         arms: The arms by name.
@@ -40,7 +40,7 @@ def evidence_table(arms: Arms, metrics: Mapping[str, str], reference: str) -> li
         reference: Name of the arm that the others are compared with.
 
     Returns:
-        Rows of cells, head first. A detected difference is bold, as "**+1.2**" behind the mean.
+        Rows of cells, head first. A detected difference is bold, as "**+1.20**" behind the mean.
     """
     rows = [[f"mean ± sd over seeds (**change** from {reference}, if detected)", *metrics.values()]]
     gaps = {metric: differences(arms, reference, metric) for metric in metrics}
@@ -48,7 +48,7 @@ def evidence_table(arms: Arms, metrics: Mapping[str, str], reference: str) -> li
         cells = []
         for metric in metrics:
             _, factor, digits = unit_of(metric)
-            digits = min(digits, 3) if factor == 1 else 1
+            digits = min(digits, 3)
             cell = spread(metric_values(recipes, metric), factor, digits)
             gap = gaps[metric].get(name)
             if gap is not None and gap.verdict in ("higher", "lower"):

@@ -14,8 +14,8 @@ from udlib.methods.base import Recipe
 
 SIZES: dict[str, Any] = {"size": 256, "crop": 224, "precision": "bf16"}
 TEACHER_SIZE = 256
-# The same arms on a CPU, to try the whole path: nothing is learnt at this size.
-SMOKE_SIZES: dict[str, Any] = {"size": 64, "crop": 56}
+# The same arms on a CPU, to try the whole path: a few steps on stamps, in which nothing is learnt.
+SMOKE_SIZES: dict[str, Any] = {"size": 64, "crop": 56, "limit": 96, "epochs": 2, "batch_size": 32}
 SMOKE_TEACHER_SIZE = 64
 
 ARMS = ("baseline", "lambda 1", "teacher", "KD", "UD", "UD released")

@@ -13,6 +13,8 @@ from typing import Any
 
 from udlib.course.gpu_arms import ARMS
 from udlib.course.sentences import spread
+from udlib.figures.text import as_markdown
+from udlib.figures.text import counted as counted_noun
 from udlib.files import atomic_write
 
 TESTS, THROUGHPUT, PHOTOS, MACHINE = "tests.json", "throughput-gpu.json", "gpu-photos.json", "machine.json"
@@ -101,8 +103,6 @@ def generated_part(folder: Path) -> str:
     Args:
         folder: Of the results that ship.
     """
-    from udlib.figures.text import as_markdown
-
     parts = []
     if (throughput := read(folder / THROUGHPUT)) is not None and (rows := speeds(throughput)):
         values = throughput["figures"]["throughput"][0]["values"]
@@ -149,11 +149,6 @@ def collect(folder: Path, destination: Path) -> list[Path]:
     return written
 
 
-def size_in_megabytes(folder: Path) -> float:
-    """Return the size of all files in a folder, in MB."""
-    return sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file()) / 1e6
-
-
 def of_run(run: Any, arm: str) -> dict[str, Any]:
     """Return what is kept of a training: all its numbers, without logits."""
     return {
@@ -170,4 +165,4 @@ def of_run(run: Any, arm: str) -> dict[str, Any]:
 def counted(runs: Sequence[Mapping[str, Any]]) -> str:
     """Say how many trainings there are, and of how many seeds all arms are trained."""
     whole = set.intersection(*({run["seed"] for run in runs if run["arm"] == arm} for arm in ARMS))
-    return f"{len(runs)} trainings; every arm with {len(whole)} seed{'s' * (len(whole) != 1)}"
+    return f"{len(runs)} trainings; every arm with {counted_noun(len(whole), 'seed')}"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -21,9 +20,8 @@ import torch
 
 from udlib.course import gpu_results
 from udlib.course.gpu_arms import by_seed
-from udlib.course.profiles import for_profile
 from udlib.course.runs import Run
-from udlib.course.store import checkpoint_folder, has_model, load, save, save_model, train
+from udlib.course.store import has_model, load, train_and_store
 from udlib.datasets.base import checkout, data_root
 from udlib.datasets.photos import photo_folder, require_photos
 from udlib.datasets.photos_forms import form_of
@@ -217,7 +215,7 @@ def train_photos(session: Session, origin: dict[str, Any]) -> None:
     """Step 3: the arms on photographs, all of one seed before the next, as long as there is time for a whole seed."""
     durations: dict[str, float] = {}
     for number, arms in enumerate(by_seed(session.smoke)):
-        waiting = {arm: recipe for arm, recipe in arms.items() if not is_stored(arm, for_profile(recipe))}
+        waiting = {arm: recipe for arm, recipe in arms.items() if not is_stored(arm, recipe)}
         expected = sum(durations.get(arm, max(durations.values(), default=0.0)) for arm in waiting)
         if waiting and expected > session.left:
             session.say(f"seed {number} would take {expected:.0f} s: it waits for another call")
@@ -230,7 +228,7 @@ def train_photos(session: Session, origin: dict[str, Any]) -> None:
             forecast = f"about {ahead:.0f} s" if ahead else "not timed yet"
             session.say(f"step 3 of 3: seed {number}, {arm} ({place} of {len(waiting)}), {forecast}")
             started = time.monotonic()
-            failure = train_arm(arm, for_profile(recipe))
+            failure = train_arm(arm, recipe)
             durations[arm] = time.monotonic() - started
             write_photos(session, origin, {f"{arm}, seed {number}": failure} if failure else {})
     write_photos(session, origin)
@@ -243,17 +241,11 @@ def is_stored(arm: str, recipe: Recipe) -> bool:
 
 def train_arm(arm: str, recipe: Recipe) -> str:
     """Train and store a recipe; returns why that failed, or nothing."""
-    checkpoint = checkpoint_folder(recipe)
     try:
-        trained = train(recipe, checkpoint)
+        train_and_store(recipe, network=arm == TEACHER)
     except (FloatingPointError, torch.OutOfMemoryError) as error:
         print(f"failed: {error}", file=sys.stderr, flush=True)
         return str(error)
-    if arm == TEACHER:
-        save_model(trained)  # first, since a training counts as done when its run is stored
-    save(trained)
-    if checkpoint is not None:
-        shutil.rmtree(checkpoint, ignore_errors=True)
     return ""
 
 
@@ -261,7 +253,7 @@ def stored_runs(smoke: bool) -> Iterator[tuple[str, Run]]:
     """Yield each training that is stored, with the name of its arm."""
     for arms in by_seed(smoke):
         for arm, recipe in arms.items():
-            if (trained := load(for_profile(recipe), logits=False)) is not None:
+            if (trained := load(recipe, logits=False)) is not None:
                 yield arm, trained
 
 

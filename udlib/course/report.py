@@ -17,6 +17,7 @@ from udlib.course.sentences import spread
 from udlib.course.store import load, results_folder
 from udlib.course.verdicts import Claim, Verdict, after_holm, all_claims, judge
 from udlib.figures.text import as_markdown
+from udlib.files import megabytes
 from udlib.methods.base import Recipe
 
 # Metrics of the test split, as `training.evaluation.measure` names them, and the heads of their columns.
@@ -276,5 +277,4 @@ def fill(text: str, parts: Mapping[str, str]) -> str:
 
 def size_in_megabytes(folder: Path | None = None) -> float:
     """Return the size of the stored results with the networks that ship, in MB (10^6 bytes)."""
-    folder = folder or results_folder()
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+    return megabytes(folder or results_folder())

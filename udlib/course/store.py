@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -50,6 +51,7 @@ __all__ = [
     "shipped",
     "store",
     "train",
+    "train_and_store",
 ]
 
 VALIDATE_EVERY = 5  # epochs between two validations of the course's trainings, and between two checkpoints
@@ -200,6 +202,27 @@ def train(recipe: Recipe, checkpoint: Path | None = None) -> Run:
     rows, precision = trained.history.rows, trained.history.precision
     origin = provenance(precision or recipe.training.precision, rows) | {"data": data.fingerprint()}
     return Run(recipe, **logits, metrics=metrics, history=rows, provenance=origin, model=trained.network)
+
+
+def train_and_store(recipe: Recipe, network: bool = False, numbers: bool = True) -> Run:
+    """Train a recipe, going on from its checkpoint if there is one, store what comes of it, and remove the checkpoint.
+
+    The network is stored first: a training counts as done when its numbers are there.
+
+    Args:
+        recipe: At the size of the profile.
+        network: Whether to store the trained network.
+        numbers: Whether to store the run; not for one that is trained again for its network alone.
+    """
+    checkpoint = checkpoint_folder(recipe)
+    run = train(recipe, checkpoint)
+    if network:
+        save_model(run)
+    if numbers:
+        save(run)
+    if checkpoint is not None:  # or a later training of the same recipe would resume at the end of this one
+        shutil.rmtree(checkpoint, ignore_errors=True)
+    return run
 
 
 def load_or_run(recipe: Recipe, retrain: bool = False) -> Run:

@@ -47,8 +47,8 @@ class Form:
         Example:
             >>> photo = Photo(139, 433, 288, "val", 0, (Box("tv", 144, 72, 288, 216),))
             >>> small = Form(144).reduced(photo)
-            >>> small.width, small.height, small.boxes[0].xmax
-            (216, 144, 143.67...)
+            >>> small.width, small.height, round(small.boxes[0].xmax, 2)
+            (216, 144, 143.67)
         """
         short = min(photo.width, photo.height)
         if short <= self.short_side:
