@@ -45,6 +45,7 @@ class Form:
         """Return what the table holds of a photograph, with its size and its boxes at this form's size.
 
         Example:
+            >>> from udlib.datasets.labels import Box
             >>> photo = Photo(139, 433, 288, "val", 0, (Box("tv", 144, 72, 288, 216),))
             >>> small = Form(144).reduced(photo)
             >>> small.width, small.height, round(small.boxes[0].xmax, 2)
