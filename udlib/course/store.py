@@ -92,10 +92,10 @@ def places(recipe: Recipe | None = None) -> list[OwnResults | PackedResults]:
     In the smoke profile, recipes on the data of `NOT_IN_SMOKE` are looked for in what ships too.
     """
     folder = results_folder()
-    everywhere: list[OwnResults | PackedResults] = [own_results(), OwnResults(folder, folder / "models"), shipped()]
+    stores: list[OwnResults | PackedResults] = [own_results(), OwnResults(folder, folder / "models"), shipped()]
     if recipe is not None and recipe.data in NOT_IN_SMOKE and profile() == "smoke":
-        everywhere.append(PackedResults(_folder_of_what_ships()))
-    return everywhere
+        stores.append(PackedResults(_folder_of_what_ships()))
+    return stores
 
 
 def own_results() -> OwnResults:
