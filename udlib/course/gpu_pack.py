@@ -178,8 +178,8 @@ def _write_code(root: Path, folder: Path) -> None:
 def needed_tests(root: Path) -> list[Path]:
     """Return the files below `tests` that the command runs: tests for a GPU, the benchmarks, and what they import."""
     tests = root / "tests"
-    waiting = [root / name for name in gpu_tests(root)] + sorted((tests / "benchmarks").glob("*.py"))
-    needed = {tests / "conftest.py"}
+    waiting = [tests / "conftest.py", *(root / name for name in gpu_tests(root)), *(tests / "benchmarks").glob("*.py")]
+    needed: set[Path] = set()
     while waiting:
         file = waiting.pop()
         if file not in needed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import gc
 import os
@@ -36,7 +37,16 @@ def make_accelerator() -> Accelerator:
     # its state is set once per process, and a notebook trains in several precisions.
     accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision="no")
     require_one_world(accelerator.num_processes)
+    if accelerator.num_processes > 1:
+        atexit.unregister(leave_the_others)  # or it would be called as often as this was
+        atexit.register(leave_the_others)
     return accelerator
+
+
+def leave_the_others() -> None:
+    """End the connections to the other processes: threads that still serve them while Python ends would abort it."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def require_one_world(processes: int) -> None:
