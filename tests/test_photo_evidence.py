@@ -115,6 +115,11 @@ def test_a_papers_table_stands_beside_ours_and_leaves_out_what_is_not_trained(mo
     head, row = photo_table("table2a")
     assert head == ["on photographs", "mAP", "Difficult", "in the paper", "mAP", "Difficult"]
     assert row == ["lite0, without branch", "55.0 ± 7.1", "55.0 ± 7.1", "ResNet-18, without branch", "88.91", "83.77"]
+    parts = photo_tables.generated_part().split("\n\n")
+    assert parts[::2] == [f"**{photo_tables.TITLES[name]}**" for name in ("table2a", "table5")], (
+        "the others have no row"
+    )
+    assert [part.count("\n") for part in parts[1::2]] == [2, 2], "head, rule, one row"
     with pytest.raises(ValueError, match="no row of 'table1'"):
         photo_table("table1")
     for counterpart in photo_counterparts():

@@ -187,7 +187,7 @@ def photo_groups() -> dict[str, list[Recipe]]:
         f"{family.get(name, 'photos')}/{name}": recipes for name, recipes in photos().items()
     }
     for data, prefix in (("scenes", "cause"), ("photos", "photos-cause")):
-        groups |= {f"{prefix}/{start} start, {name}": recipes for (start, name), recipes in causes(data).items()}
+        groups |= {f"{prefix}-{start}/{name}": recipes for (start, name), recipes in causes(data).items()}
     groups |= {f"photos-weights/{name}": recipes for name, recipes in photo_weights().items()}
     groups |= {f"photos-today/{name}": recipes for name, recipes in photo_calibrators().items()}
     groups |= {f"photos-lambda/{lam:g}": recipes for lam, recipes in photo_sweep().items()}

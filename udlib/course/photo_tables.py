@@ -18,6 +18,7 @@ from udlib.course.photo_arms import (
     photos,
 )
 from udlib.course.sentences import spread
+from udlib.figures.text import as_markdown
 from udlib.methods.base import Recipe
 
 
@@ -39,6 +40,12 @@ class Counterpart(NamedTuple):
     columns: Mapping[str, str]
 
 
+TITLES = {
+    "table2a": "Table 2, without and with the calibration branch",
+    "table3a": "Table 3, from one teacher",
+    "table4": "Table 4, twice the epochs and one restart",
+    "table5": "Table 5, ways to soften labels",
+}
 DIFFICULT = {"mAP": "mAP", "Difficult": "mAP_difficult"}
 WHOLE = {name: name for name in ("mAP", "CP", "CR", "CF1", "OP", "OR", "OF1")}
 ALONE = {"mAP": "mAP"}
@@ -94,7 +101,7 @@ def photo_table(name: str) -> list[list[str]]:
     """
     counterparts = [counterpart for counterpart in photo_counterparts() if counterpart.table == name]
     if not counterparts:
-        raise ValueError(f"no row of '{name}' is trained on photographs: choose table2a, table3a, table4 or table5")
+        raise ValueError(f"no row of '{name}' is trained on photographs: choose one of {', '.join(TITLES)}")
     columns = counterparts[0].columns
     rows = [["on photographs", *columns, "in the paper", *columns]]
     for counterpart in counterparts:
@@ -105,6 +112,12 @@ def photo_table(name: str) -> list[list[str]]:
         printed = table(name).row(counterpart.row)
         rows.append([counterpart.name, *cells, printed.name, *(_printed(printed, column) for column in columns)])
     return rows
+
+
+def generated_part() -> str:
+    """Return those of the tables that have a row on photographs as markdown, each below its title."""
+    tables = {title: photo_table(name) for name, title in TITLES.items()}
+    return "\n\n".join(f"**{title}**\n\n{as_markdown(rows)}" for title, rows in tables.items() if len(rows) > 1)
 
 
 def _printed(row: Row, column: str) -> str:

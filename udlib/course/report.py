@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from udlib.course import gpu_results, ledger
+from udlib.course import gpu_results, ledger, photo_tables
 from udlib.course.profiles import for_profile
 from udlib.course.recipes import shipped_groups
 from udlib.course.runs import Run
@@ -241,6 +241,7 @@ def generated(folder: Path) -> dict[str, str]:
         parts = dict.fromkeys(("tally", "headlines", "verdicts"), f"Not judged yet: {error}.")
     return parts | {
         "gpu": gpu_results.generated_part(results_folder()),
+        "photo_tables": photo_tables.generated_part(),
         "lessons": as_markdown(lessons(folder / "notebooks")),
         "results": "\n\n".join([as_markdown(table), NOTE, provenance()]) if len(table) > 1 else provenance(),
     }
