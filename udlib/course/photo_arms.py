@@ -137,9 +137,10 @@ def _students(data: str, begin: Mapping[str, Any], changes: Mapping[str, Any], s
 
 
 def photo_weights() -> dict[str, list[Recipe]]:
-    """Return UD with other weights of its attention term, and with maps of unit norm."""
+    """Return UD with other weights of its attention term, without it, and with maps of unit norm."""
     return {
         "KD + distribution": photo_students("KD + distribution"),
+        "KD + distribution, Eq. 13 summed": photo_students("KD + distribution", over_classes="sum"),
         "UD, unit maps": photo_students(normalize="l2"),
         **{f"UD, β = {beta:g}": photo_students(beta=beta) for beta in PHOTO_BETAS[:-1]},
     }
