@@ -136,11 +136,21 @@ def _students(data: str, begin: Mapping[str, Any], changes: Mapping[str, Any], s
     return photo_students(**rates, **start, **changes)
 
 
+def controls(data: str) -> dict[str, list[Recipe]]:
+    """Return what was added once it was seen that UD keeps its accuracy with Eq. 13 summed: the same without attention.
+
+    Args:
+        data: "photos" or "scenes".
+    """
+    return {
+        "KD + distribution, Eq. 13 summed": _students(data, {}, TERMS["KD + distribution"] | {"over_classes": "sum"})
+    }
+
+
 def photo_weights() -> dict[str, list[Recipe]]:
-    """Return UD with other weights of its attention term, without it, and with maps of unit norm."""
+    """Return UD with other weights of its attention term, and with maps of unit norm."""
     return {
         "KD + distribution": photo_students("KD + distribution"),
-        "KD + distribution, Eq. 13 summed": photo_students("KD + distribution", over_classes="sum"),
         "UD, unit maps": photo_students(normalize="l2"),
         **{f"UD, β = {beta:g}": photo_students(beta=beta) for beta in PHOTO_BETAS[:-1]},
     }
@@ -188,6 +198,7 @@ def photo_groups() -> dict[str, list[Recipe]]:
         f"{family.get(name, 'photos')}/{name}": recipes for name, recipes in photos().items()
     }
     for data, prefix in (("scenes", "cause"), ("photos", "photos-cause")):
+        groups |= {f"{prefix}-control/{name}": recipes for name, recipes in controls(data).items()}
         groups |= {f"{prefix}-{start}/{name}": recipes for (start, name), recipes in causes(data).items()}
     groups |= {f"photos-weights/{name}": recipes for name, recipes in photo_weights().items()}
     groups |= {f"photos-today/{name}": recipes for name, recipes in photo_calibrators().items()}
