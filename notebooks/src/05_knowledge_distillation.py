@@ -34,9 +34,10 @@ from udlib.course.recipes import regimes, regimes_distilled, temperatures, two_b
 
 # %% [markdown]
 r"""
-This lesson is about `scenes`: its students, and the known posterior it needs, belong to that data set. As before,
-sentences with numbers are written by code, a "point" is one per cent, and a difference between two recipes is paired by
-seed and comes with its 95 % t interval. Five seeds, unless a section says three.
+This lesson is about `scenes`: its students, and the known posterior it needs, belong to that data set. Section 11
+asks the same of photographs. As before, sentences with numbers are written by code, a "point" is one per cent, and
+a difference between two recipes is paired by seed and comes with its 95 % t interval. Five seeds, unless a section
+says three.
 """
 
 # %% tags=["setup"]
@@ -1109,10 +1110,11 @@ check("05.4", my_soft_labels)
 r"""
 ## 11. On photographs
 
-A teacher that knows more than the labels say, pretrained networks, real pictures: here is the paper's own question at the size
-that section 11 of lesson 03 describes. The student is an EfficientNet-Lite0 at 128 px. Its teacher is an EfficientNet-Lite2 that
-sees the same region of the photograph, with the same flip, at 224 px. Both began with ImageNet weights, and the teacher ends ten
-points of mAP above a student of hard labels. How many of them does it pass on, and what becomes of the pooled ECE?
+Now the paper's own setting: pretrained networks, photographs, and a teacher that is larger and sees more pixels.
+`photos` are the photographs of lesson 03, section 11. The student is an EfficientNet-Lite0 at 128 px. Its teacher
+is an EfficientNet-Lite2 that sees the same region of the photograph, with the same flip, at 224 px; it was trained
+with CutOut and the branch at λ = 0.1. Both began with ImageNet weights, and the teacher ends ten points of mAP
+above a student of hard labels. How many of them does it pass on, and what becomes of the pooled ECE?
 """
 
 # %%
@@ -1142,10 +1144,11 @@ check_guess("pooled ECE on photographs", guess_photo_ece, 100 * np.mean(metric_v
 
 # %% [markdown]
 r"""
-The teacher is better by ten points of mAP, and no gain in the student's mAP is detected. What the student does learn is how sure to
-be: its pooled ECE falls to about half, and its NLL falls too. So here distillation is above all a way to calibrate. But
-calibration has a cheap rival. Lesson 04 fits one temperature on validation, which takes no teacher and a second of work. Does the
-student still gain when the network of hard labels has its temperature?
+No gain in the student's mAP is detected: its interval ends at one point, where the teacher is ten ahead. What the
+student gains is calibration. Its pooled ECE is half that of hard labels, and even below its teacher's, for which we
+have no explanation. Its NLL falls, too. But calibration has a cheap rival. Lesson 04 fits one temperature on
+validation, which takes no teacher and a second of work. Is KD still better than hard labels after temperature
+scaling?
 """
 
 # %%
@@ -1154,19 +1157,15 @@ for metric, scale, digits, unit in (("ECE_pooled", 100, 2, "points"), ("NLL", 1,
     rival = metric_values(on_photos["hard labels"], f"test/temperature {metric}")
     found = difference(metric_values(on_photos["KD"], metric), rival)
     assert found.verdict == gaps[metric]["KD"].verdict == "lower" and gaps["mAP"]["KD"].verdict == "not detected"
-    drawn.append(f"photographs, {metric} against a temperature")
     rows.append([HEADS[metric].split(",")[0], f"{interval(found, scale, digits)} {unit}", f"**{found.verdict}**"])
 say(as_markdown(rows))
 
 # %% [markdown]
 r"""
-It does. One temperature turns all answers down by the same factor, and cannot do what the teacher's answers do. Whether that is
-worth training a teacher depends on what you need the probabilities for.
+It is. A temperature divides every logit by the same number, while the teacher's answers say something else for each
+label of each picture. Whether half a point of pooled ECE is worth training a teacher depends on what you need the
+probabilities for.
 
-"""
-
-# %% [markdown]
-r"""
 ## Summary
 
 - A soft label is a probability in place of 0 and 1. KD on sigmoids (Eq. 13) is binary cross-entropy with soft labels, up
@@ -1208,7 +1207,7 @@ say(f"This lesson has drawn {len(drawn)} intervals. If there were nothing to fin
 # %% [markdown]
 r"""
 Small pictures, small networks, 2,000 training images: what holds here need not hold for a ResNet-101 that teaches a
-ResNet-18 from ImageNet weights. Lesson 11 runs the same recipes there. Lesson 06 goes on with the second thing that the
+ResNet-18 on large pictures. Section 11 had ImageNet weights and photographs, but at 128 px. Lesson 11 runs the same recipes at full size. Lesson 06 goes on with the second thing that the
 paper lets a teacher pass on: where it looks when it is not sure.
 
 ## Further reading
