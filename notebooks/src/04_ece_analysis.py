@@ -746,13 +746,13 @@ error bars for it. Here is our version with five seeds, among all confident yese
 """
 
 # %%
-def yes(r):
+def yes(r, outcomes):
     """Mean confidence and share right among p ≥ 0.5; NaN where there is none."""
     f = r.probabilities()
-    return [values[f >= 0.5].mean().item() for values in (f, y)]
+    return [values[f >= 0.5].mean().item() for values in (f, outcomes)]
 
 
-fig3 = {name: np.array([yes(r) for r in found]) for name, found in models.items()}
+fig3 = {name: np.array([yes(r, y) for r in found]) for name, found in models.items()}
 assert np.allclose(fig3["λ = 0"][:, 0] - fig3["λ = 0"][:, 1], stored(runs[0.0], "overconfidence"), equal_nan=True)
 show(plots.interval_bars(list(fig3), {label: [100 * values[:, k] for values in fig3.values()] for k, label in
                                       enumerate(("mean confidence", "share right"))},
@@ -943,7 +943,76 @@ say(f"Without the branch, the pooled ECE runs from {min(levels.values()):.2f} % 
 
 # %% [markdown]
 r"""
-## 10. Explore: one network, many ECEs
+## 10. On photographs, beside what people use today
+
+Whoever wants probabilities has more than λ to choose from. On the photographs of lesson 03 (section 11), the same network learned hard
+labels in the ways that people use today, with five seeds each: with CutOut, the focal loss ($\gamma = 2$), label smoothing, the asymmetric
+loss. Beside them stand λ, and two students that have a teacher: KD, and UD with Eq. 13 summed (lesson 07). Each is judged as it is, and with one temperature from
+validation.
+
+First the paper's Fig. 3 once more, now with ImageNet weights and photographs, as in the paper.
+"""
+
+# %%
+from udlib.course.evidence import differences as paired_on, evidence_table
+from udlib.course.measurements import metric_values
+from udlib.course.photo_arms import photo_branch, photo_calibrators, photo_students
+from udlib.figures.text import as_markdown
+
+ON_PHOTOS = {"λ = 0": 0.0, "λ = 0.1": 0.1, "λ = 1": 1.0}
+confident = {name: [yes(r, r.labels().targets) for r in map(load_or_run, photo_branch(lam))] for name, lam in ON_PHOTOS.items()}
+show(plots.interval_bars(list(confident), {label: [[100 * both[k] for both in found] for found in confident.values()]
+                                        for k, label in enumerate(("mean confidence", "share right"))},
+                         "per cent of the answers with p ≥ 0.5", "photographs: confidence and accuracy, five seeds"),
+     "Mean confidence and share right among confident answers on photographs for λ = 0, 0.1 and 1, with 95 % intervals")
+
+# %% [markdown]
+r"""
+FIG3
+"""
+
+# %%
+today = {"hard labels": photo_branch(), "λ = 0.1": photo_branch(0.1), "λ = 1": photo_branch(1.0), **photo_calibrators(),
+         "KD": photo_students("KD"), "UD, Eq. 13 summed": photo_students(over_classes="sum")}
+HEADS = {"mAP": "mAP, %", "ECE_pooled": "pooled ECE, %", "test/temperature ECE_pooled": "with one temperature, %",
+         "NLL": "NLL, nats", "test/temperature NLL": "with one temperature, nats"}
+say(as_markdown(evidence_table(today, HEADS, "hard labels")))
+
+# %% [markdown]
+r"""
+TODAY
+"""
+
+# %%
+ASSERTS
+
+# %% [markdown]
+r"""
+### When the pictures change
+
+A calibrator is fitted on pictures like those of training. What is left of it when a camera is out of focus, or noisy, or used at dusk? We changed
+the test photographs in these three ways, at three strengths, and trained and fitted nothing again.
+"""
+
+# %%
+SHIFTS = {"blur": "blur", "noise": "noise", "low-light": "low light"}
+DRAWN = {"hard labels": ("hard labels", ""), "with one temperature": ("hard labels", "/temperature"),
+         "λ = 1": ("λ = 1", ""), "label smoothing": ("label smoothing", ""), "UD, Eq. 13 summed": ("UD, Eq. 13 summed", "")}
+
+
+def under(shift, name, kind):
+    """The pooled ECE on the photographs as they are and at three strengths of a shift: the seeds of each, in per cent."""
+    splits = ["test" + kind, *(f"{shift}-{strength}{kind}" for strength in (1, 2, 3))]
+    return [100 * np.array(metric_values(today[name], f"{split} ECE_pooled")) for split in splits]
+
+# %%
+shifted = {title: {name: under(shift, *which) for name, which in DRAWN.items()} for shift, title in SHIFTS.items()}
+show(plots.panels(["as it is", "1", "2", "3"], shifted, "strength of the shift", columns=3),
+     "Pooled ECE under blur, noise and low light of three strengths, for five ways to calibrate, five seeds")
+
+# %% [markdown]
+r"""
+## 11. Explore: one network, many ECEs
 
 First everything at a glance: five ways to count, three recipes, five numbers of bins. Do the networks ever change
 places?
@@ -991,7 +1060,7 @@ explorer
 
 # %% [markdown]
 r"""
-## 11. Verdicts
+## 12. Verdicts
 
 `udlib.course.verdicts` holds the paper's claims about its branch as data: two lists of runs, a metric, a direction. Beside
 them stand questions of our own. Each is judged by a paired difference over five seeds, on both data sets. *holds*
@@ -1047,7 +1116,7 @@ seeds' own spread. The claims take λ = 0.1 as printed, beside a *sum* over the 
 mean it weighs $C$ times more (lesson 03), so look at λ = 1 in the summary too. And a verdict on small pictures with a
 small network says little about ResNet-101 on VOC2007. Lesson 11 shows how to run the same comparison there.
 
-## 12. More exercises
+## 13. More exercises
 
 ### Exercise 04.2
 
