@@ -1030,7 +1030,7 @@ def under(shift, name, kind):
     return [100 * np.array(metric_values(today[name], f"{split} ECE_pooled")) for split in splits]
 
 # %%
-shifted = {title: {name: under(shift, *which) for name, which in LINES.items()} for shift, title in SHIFTS.items()}
+shifted = {f"{title}: pooled ECE, %": {name: under(shift, *which) for name, which in LINES.items()} for shift, title in SHIFTS.items()}
 show(plots.panels(["as it is", "1", "2", "3"], shifted, "strength of the shift", columns=3),
      "Pooled ECE under blur, noise and low light of three strengths, for five ways to calibrate, five seeds")
 

@@ -30,7 +30,7 @@ from udlib.course.measurements import metric_values
 from udlib.course.store import arrays, for_profile, load, load_model, load_or_run, profile
 from udlib.figures.plots import show
 from udlib.course.recipes import distilled, two_branch
-from udlib.course.sentences import difference, in_units, percent, say, spread, stored
+from udlib.course.sentences import difference, in_units, say, spread, stored
 
 pd.set_option("display.max_colwidth", None, "display.max_columns", None)
 
