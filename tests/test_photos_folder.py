@@ -21,6 +21,9 @@ from udlib.datasets.photos import (
 )
 from udlib.datasets.photos_table import make_table, read_table
 from udlib.datasets.pixels import images_of
+from udlib.methods.supervised import make_network
+from udlib.models import TrainedModel
+from udlib.workshop import measured
 
 SIZES = {7: (640, 426), 12: (500, 375), 30: (426, 640), 31: (400, 250), 45: (288, 300), 46: (300, 300)}
 REDUCED = {7: (433, 288), 12: (384, 288), 30: (288, 433), 31: (400, 250), 45: (288, 300), 46: (288, 288)}
@@ -258,7 +261,9 @@ def test_a_folder_with_a_wrong_image_is_refused_by_the_check_and_by_the_decoding
     )
     code, out, err = udlib_command("data", "photos", "--check")
     assert (code, out) == (2, "")
-    for refusal in (check_photos, lambda: images_of(whole(), 32), lambda: whole().image(1)):
+    model = TrainedModel(make_network(len(whole().classes), 0.1, "small_narrow"), "small_narrow", whole().classes, 32)
+    refusals = (check_photos, lambda: images_of(whole(), 32), lambda: whole().image(1), lambda: measured(model, whole()))
+    for refusal in refusals:
         with pytest.raises(ValueError, match=message):
             refusal()
     code, out, err = udlib_command("data", "check", "photos")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from udlib.attention import uncertainty_attention
-from udlib.datasets.base import as_rgb, load_rgb, to_square
+from udlib.datasets.base import MultiLabelDataset, as_rgb, load_rgb, to_square
 from udlib.datasets.transforms import normalise
 from udlib.heads import DualBranchNet
 from udlib.models.checks import require_consistent
@@ -154,11 +154,12 @@ class TrainedModel:
             )
         return to_square(as_rgb(image), self.size)
 
-    def logits(self, images: Sequence[Picture] | Tensor, batch_size: int = 32) -> Tensor:
+    def logits(self, images: Sequence[Picture] | Tensor | MultiLabelDataset, batch_size: int = 32) -> Tensor:
         """Compute the network's logits for images, in single precision.
 
         Args:
-            images: paths, PIL images or uint8 tensors (3, H, W), uint8 (N, 3, H, W), or a single path or PIL image.
+            images: paths, PIL images or uint8 tensors (3, H, W), uint8 (N, 3, H, W), a single path or PIL image, or a data
+                set, which decodes its images itself.
             batch_size: number of images that are in memory at once, at least 1.
 
         Returns:
@@ -175,11 +176,18 @@ class TrainedModel:
             raise ValueError("there are no images: expected at least one")
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}: expected at least 1")
+        prepare: Callable[[Any], Tensor] = self.prepare
+        if isinstance(images, MultiLabelDataset):
+            dataset, images = images, range(len(images))
+
+            def prepare(i: int) -> Tensor:
+                return self.prepare(dataset.image(i))
+
         parts, starts = [], range(0, len(images), batch_size)
         bar = track(total=len(images), description="predicting", silent=len(starts) < 3)
         with ThreadPoolExecutor() as pool, bar:  # pictures of a batch are decoded side by side
             for start in starts:
-                pixels = torch.stack(list(pool.map(self.prepare, images[start : start + batch_size])))
+                pixels = torch.stack(list(pool.map(prepare, images[start : start + batch_size])))
                 parts.append(self._logits_of_batch(pixels))
                 bar.update(len(pixels))
         return torch.cat(parts)

@@ -185,9 +185,9 @@ class _ModelTraining:
         uncalibrated = TrainedModel(network, recipe.network, classes, recipe.side)
         # Crops are resized differently from whole images, so val is decoded anew where training saw crops.
         val = self.splits["val"]
-        images: dict[str, Any] = {"val": val.paths if recipe.training.crop else self.held_out.images}
+        images: dict[str, Any] = {"val": val if recipe.training.crop else self.held_out.images}
         if "test" in self.splits:
-            images["test"] = self.splits["test"].paths
+            images["test"] = self.splits["test"]
         logits = {name: uncalibrated.logits(part, recipe.training.batch_size) for name, part in images.items()}
         labels = {name: aligned(self.splits[name], classes) for name in images}
         calibrator = None if self.calibrate == "none" else _calibrator(self.calibrate, logits["val"], labels["val"])

@@ -76,7 +76,7 @@ def measured(model: TrainedModel, dataset: MultiLabelDataset, batch_size: int = 
         Every number of `evaluation.measure`: "uncalibrated" and, where the model has a calibrator, "calibrated".
     """
     labels = aligned(dataset, model.classes)
-    return numbers_of(model.logits(dataset.paths, batch_size), labels, model.read_as, model.calibrator)
+    return numbers_of(model.logits(dataset, batch_size), labels, model.read_as, model.calibrator)
 
 
 def numbers_of(
