@@ -13,7 +13,7 @@ from udlib.course import store as experiments
 from udlib.course.recipes import baseline
 from udlib.course.store import load_model, needed, recipe
 from udlib.datasets.proposals import grid_proposals
-from udlib.datasets.transforms import BatchAugment, MultiScale, normalise
+from udlib.datasets.transforms import IMAGENET_MEAN, IMAGENET_STD, BatchAugment, MultiScale, normalise
 from udlib.losses import ova_loss
 from udlib.methods.detection import (
     RegionStudent,
@@ -24,7 +24,9 @@ from udlib.methods.detection import (
     prediction_loss,
     predictions_of,
 )
+from udlib.methods.detection.evaluation import detect
 from udlib.methods.detection.losses import detection_logits, prediction_transfer_loss, region_feature_loss
+from udlib.methods.detection.method import METHOD
 from udlib.methods.detection.network import Detector
 from udlib.methods.supervised import make_network
 from udlib.methods.teachers import stored_answers
@@ -214,6 +216,49 @@ def test_stored_predictions_are_those_of_an_image_and_of_its_mirror_image_with_i
     torch.testing.assert_close(ask(given).logits, live(given).logits, atol=1e-4, rtol=1e-4)
     if not grid:
         assert not torch.allclose(live(given).logits, live(given._replace(regions=data.proposals.of(rows))).logits)
+
+
+HALF = (0.5, 0.5, 0.5)
+WHITE = {True: 1.0, False: ((1 - torch.tensor(IMAGENET_MEAN)) / torch.tensor(IMAGENET_STD)).max().item()}
+
+
+def brightest(network, halves):
+    """The network, which may expect mean and deviation of one half; and the brightest values that it is shown."""
+    shown = set()
+    if halves:
+        network.backbone.mean = network.backbone.std = HALF
+    network.backbone.register_forward_pre_hook(lambda _, inputs: shown.add(round(inputs[0].max().item(), 3)))
+    return network, shown
+
+
+@pytest.mark.parametrize("halves", [(True, False), (False, True), (True, True)])
+def test_detector_and_student_each_see_the_images_normalised_as_they_expect(halves):
+    data = boxed(16)
+    data = dataclasses.replace(data, images=torch.full_like(data.images, 255))
+    (teacher, taught), (pupil, learned) = (
+        brightest(network, half) for network, half in zip((detector(classes=3), student()), halves)
+    )
+    for network, loss in (
+        (RegionStudent(pupil, teacher, 16), feature_loss(teacher)),
+        (ScaledStudent(pupil, 0.2), prediction_loss(predictions_of(teacher))),
+    ):
+        fit(network, data, loss, dataclasses.replace(CONFIG, epochs=1, precision="fp32"))
+    detect(teacher, data, precision="fp32")
+    assert taught == {round(WHITE[halves[0]], 3)} and learned == {round(WHITE[halves[1]], 3)}
+
+
+def test_a_detector_in_training_sees_images_of_every_scale_normalised_as_it_expects(monkeypatch):
+    data, made, seen = boxed(16), METHOD.new_network, []
+    data = dataclasses.replace(data, images=torch.full_like(data.images, 255))
+
+    def new_network(self, recipe, classes):
+        network, shown = brightest(made(recipe, classes), True)
+        seen.append(shown)
+        return network
+
+    monkeypatch.setattr(type(METHOD), "new_network", new_network)
+    train_detector(data, dataclasses.replace(CONFIG, precision="fp32"), SMALL, **NARROW)
+    assert seen == [{1.0}]
 
 
 def test_multi_scale_images_are_the_augmented_ones_at_another_size_drawn_for_the_whole_batch():

@@ -20,6 +20,7 @@ from udlib.figures.overlays import overlay
 from udlib.figures.plots import draw_boxes
 from udlib.methods.detection.evaluation import MATCH
 from udlib.methods.detection.network import Detector
+from udlib.training.optimization import normalisation_of
 
 
 class ProposalExplorer(Explorer):
@@ -60,7 +61,8 @@ class ProposalExplorer(Explorer):
                     "picture its own"
                 )
         self.proposals = proposals
-        self.images = normalise(to_memory(dataset.subset(self.rows), size))
+        mean, std = normalisation_of(detector)
+        self.images = normalise(to_memory(dataset.subset(self.rows), size), mean, std)
         super().__init__(
             {"picture": self.rows, "proposals": list(proposals), "class": list(dataset.classes)},
             self.frame,

@@ -12,12 +12,12 @@ from torchvision.ops import box_iou, nms
 
 from udlib.datasets.base import Box, MultiLabelDataset
 from udlib.datasets.proposals import annotated
-from udlib.datasets.transforms import normalise
 from udlib.methods.detection.losses import region_probabilities
 from udlib.methods.detection.network import Detector
 from udlib.modes import evaluating
 from udlib.training.batches import ArrayData, load
 from udlib.training.devices import autocast, keeps_devices, make_accelerator
+from udlib.training.optimization import TrainingConfig
 
 # Least intersection over union (IoU) at which a box is right.
 MATCH = 0.5
@@ -86,7 +86,7 @@ def detect(
     overlap: float = OVERLAP,
     batch_size: int = 256,
     precision: str = "auto",
-    prepare: Callable[[Tensor], Tensor] = normalise,
+    prepare: Callable[[Tensor], Tensor] | None = None,
 ) -> Detections:
     """Find objects in each image: for each class the boxes that are left after non-maximum suppression.
 
@@ -98,7 +98,7 @@ def detect(
         overlap: IoU above which the weaker of two boxes of one class is dropped.
         batch_size: number of images at once.
         precision: "auto", "bf16" or "fp32".
-        prepare: makes float images of uint8 ones.
+        prepare: makes float images of uint8 ones; None: normalises them as the network expects.
 
     Returns:
         All detections, on the CPU.
@@ -112,6 +112,7 @@ def detect(
     model.to(device)
     parts: list[Detections] = []
     rows = list(torch.arange(len(data.targets)).split(batch_size))
+    prepare = prepare or TrainingConfig().prepare_for(model)
     with evaluating(model):
         for batch in load(data, rows, prepare, device, workers=0):
             with torch.inference_mode(), autocast(device, precision):

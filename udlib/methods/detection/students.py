@@ -13,7 +13,7 @@ from udlib.heads import DualBranchNet
 from udlib.losses import ova_loss
 from udlib.methods.detection.losses import detection_logits, prediction_transfer_loss, region_feature_loss
 from udlib.methods.detection.network import Detector, RegionHead
-from udlib.methods.teachers import Ask, TeacherAnswers, require_finite
+from udlib.methods.teachers import Ask, TeacherAnswers, images_for, require_finite
 from udlib.training.batches import Batch
 from udlib.training.devices import beside
 
@@ -45,7 +45,8 @@ def feature_loss(teacher: Detector) -> Callable[[RegionStudent, Batch], dict[str
 
     def loss_fn(student: RegionStudent, batch: Batch) -> dict[str, Tensor]:
         with torch.no_grad():
-            teacher_features = beside(teacher, batch.images)(batch.images, batch.regions).region_features
+            images = images_for(teacher, batch)
+            teacher_features = beside(teacher, images)(images, batch.regions).region_features
         regions = cast(Regions, batch.regions)
         features = student(batch.images, regions)
         return {"total": region_feature_loss(teacher_features, features, regions.image, len(batch.images))}
@@ -90,7 +91,8 @@ def predictions_of(teacher: Detector, sharpen: float = 2.0) -> Ask:
 
     @torch.no_grad()
     def ask(batch: Batch) -> TeacherAnswers:
-        detection = beside(teacher, batch.images)(batch.images, batch.regions)
+        images = images_for(teacher, batch)
+        detection = beside(teacher, images)(images, batch.regions)
         scores = (detection.class_scores, detection.region_scores)
         regions = cast(Regions, batch.regions)
         logits = detection_logits(*scores, regions.image, len(batch.images), sharpen)
