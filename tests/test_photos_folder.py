@@ -262,12 +262,23 @@ def test_a_folder_with_a_wrong_image_is_refused_by_the_check_and_by_the_decoding
     code, out, err = udlib_command("data", "photos", "--check")
     assert (code, out) == (2, "")
     model = TrainedModel(make_network(len(whole().classes), 0.1, "small_narrow"), "small_narrow", whole().classes, 32)
-    refusals = (check_photos, lambda: images_of(whole(), 32), lambda: whole().image(1), lambda: measured(model, whole()))
+    refusals = (
+        check_photos,
+        lambda: images_of(whole(), 32),
+        lambda: whole().image(1),
+        lambda: measured(model, whole()),
+    )
     for refusal in refusals:
         with pytest.raises(ValueError, match=message):
             refusal()
     code, out, err = udlib_command("data", "check", "photos")
     assert code == 1 and out.startswith("WRONG") and out.endswith("1 problem found\n") and "000000000012.jpg" in out
+    path.unlink()
+    path.symlink_to(path.parent / "nowhere.jpg")
+    code, out, err = udlib_command("data", "photos", "--check")
+    assert code == 2 and "lacks 1 of 6 photographs, '000000000012.jpg' first" in err, (
+        "a link to nothing is no photograph"
+    )
     path.unlink()
     assert udlib_command("data", "photos", "--coco", path.parents[3] / "coco", "--check")[0] == 0
 

@@ -77,12 +77,29 @@ def test_a_calibration_branch_that_the_student_lacks_is_dropped(data):
     [
         (network(classes=4), r"its 'head.calibration.3.bias' is \(4,\), and the network .* has \(3,\)"),
         (network(name="small"), r"the start does not fit: its 'backbone.0.weight' is \(32, 3, 5, 5\)"),
-        (network(lam=0.0), r"its 'head.calibration.0.bias' is None, and the network that is to be trained has \(8,\)"),
     ],
 )
 def test_other_shapes_and_other_classes_are_refused(data, start, complaint):
-    with pytest.raises(ValueError, match=f"{complaint}.*start from the same network with the same classes"):
+    with pytest.raises(ValueError, match=f"{complaint}.*start from the same network, with as many classes"):
         train(recipe(**SMALL, lam=0.1, start={"lam": 0.5}), data, teachers={"start": start})
+
+
+def test_a_start_without_the_branch_that_the_student_has_is_refused(data):
+    with pytest.raises(
+        ValueError, match=r"has no calibration branch, .*--lam 0; in a recipe lam=0\), or take a start with λ > 0"
+    ):
+        train(recipe(**SMALL, lam=0.1, start={"lam": 0.5}), data, teachers={"start": network(lam=0.0)})
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"classes": (2, 1, 0)}, {"data": "digits"}, {"network": "small"}, {"pooling": "max"}],
+    ids=lambda d: next(iter(d)),
+)
+def test_a_start_on_other_data_or_of_another_network_is_refused_before_anything_is_trained(other):
+    (name,) = other
+    with pytest.raises(ValueError, match=f"start has {name}=.* and the recipe has .*: .*; leave {name} out of it"):
+        needs_of(recipe(**SMALL, lam=0.1, classes=(0, 1, 2), start=other))
 
 
 def test_another_start_is_refused_on_resume(data, tmp_path):
@@ -173,6 +190,10 @@ def test_wrong_ramps_are_refused(ramp):
 def test_settings_that_cannot_be_meant_are_refused():
     with pytest.raises(ValueError, match="weighting is 'softmax': expected one of gradient, released"):
         Settings(weighting="softmax")
+    with pytest.raises(ValueError, match="normalize is 'L2': expected False, True or 'l2'"):
+        Settings(normalize="L2")
+    with pytest.raises(ValueError, match="scale is 'relased': expected 'paper' or 'released'"):
+        Settings(scale="relased")
     with pytest.raises(ValueError, match="over_classes is 'max': expected 'mean' or 'sum'"):
         Settings(over_classes="max")
 

@@ -56,7 +56,9 @@ def backbone(name: str, weights=None) -> Backbone:
     require_known(name)
     if name in SMALL_WIDTHS:
         if weights is not None:
-            raise ValueError(f"weights are {weights!r}, but '{name}' has no pretrained ones: pass weights=None")
+            raise ValueError(
+                f"weights are {weights!r}, but '{name}' has no pretrained ones: pass weights=None (--weights none)"
+            )
         network = small_residual_net(SMALL_WIDTHS[name])
     elif name in LITE:
         network = lite_network(name, weights)

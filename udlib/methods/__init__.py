@@ -42,7 +42,7 @@ def needs_of(recipe: Recipe) -> dict[str, Recipe]:
     The start is the recipe itself but for what `recipe.start` says: other settings, another method, no start of its own.
 
     Raises:
-        ValueError: for a start with an unknown method or field.
+        ValueError: for a start with an unknown method or field, or with other data, classes, network or pooling.
     """
     needs = method_of(recipe.method).needs(recipe)
     if recipe.start:
@@ -50,5 +50,12 @@ def needs_of(recipe: Recipe) -> dict[str, Recipe]:
         method = changes.pop("method", recipe.method)
         own = {*type(recipe.settings).__dataclass_fields__} if method != recipe.method else set()
         kept = {name: value for name, value in recipe.choices().items() if name not in {*own, "start"}}
-        needs = needs | {"start": make_recipe(method, method_of(method).Settings, **kept | changes)}
+        start = make_recipe(method, method_of(method).Settings, **kept | changes)
+        for name in ("data", "classes", "network", "pooling"):
+            if getattr(start, name) != getattr(recipe, name):
+                raise ValueError(
+                    f"start has {name}={getattr(start, name)!r} and the recipe has {getattr(recipe, name)!r}: a start has "
+                    f"the recipe's own data, classes, network and pooling; leave {name} out of it"
+                )
+        needs = needs | {"start": start}
     return needs

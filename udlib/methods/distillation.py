@@ -48,6 +48,10 @@ class Settings:
         require_weights(alpha=self.alpha, beta=self.beta)
         if not 0 < self.temperature < math.inf:
             raise ValueError(f"temperature is {self.temperature}: expected a number above 0")
+        if self.normalize not in (False, True, "l2"):
+            raise ValueError(f"normalize is {self.normalize!r}: expected False, True or 'l2'")
+        if self.scale not in ("paper", "released"):
+            raise ValueError(f"scale is '{self.scale}': expected 'paper' or 'released'")
         if self.weighting not in WEIGHTINGS:
             raise ValueError(f"weighting is '{self.weighting}': expected one of {', '.join(WEIGHTINGS)}")
         if self.over_classes not in ("mean", "sum"):
@@ -84,7 +88,10 @@ class Distillation(Method):
         if not size:
             return
         if size < recipe.side:
-            raise ValueError(f"teacher_size is {size} and the student sees {recipe.side} px: expected at least as many")
+            raise ValueError(
+                f"teacher_size is {size} and the student sees {recipe.side} px: expected at least as many (--teacher-size; "
+                "0 is the student's size)"
+            )
         if not crop and size != recipe.side:
             raise ValueError(
                 f"teacher_size is {size}, but images are stored at {recipe.size} px, and no larger view of them exists: "

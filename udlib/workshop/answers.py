@@ -1,8 +1,8 @@
 """A teacher's answers, kept on disk for all the students that see the same views of the same images.
 
 With random crops every epoch shows other views, so the answers cannot be computed once for all epochs. But the views
-follow from seed, epoch and image alone: the students of one seed see the same ones, whatever they learn by. The first
-of them computes the answers of an epoch, and the others read them.
+follow from the seed, the epoch and the batches alone: the students of one seed see the same ones, whatever they learn by.
+The first of them computes the answers of an epoch, and the others read them.
 """
 
 from __future__ import annotations

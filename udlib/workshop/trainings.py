@@ -208,14 +208,20 @@ def begin_with(network: nn.Module, start: nn.Module) -> None:
     """
     expected, weights = network.state_dict(), start.state_dict()
     branch = "head.calibration."
-    if not any(name.startswith(branch) for name in expected):
+    has, had = (any(name.startswith(branch) for name in state) for state in (expected, weights))
+    if has and not had:
+        raise ValueError(
+            "the start has no calibration branch, and the network that is to be trained has one: train without it "
+            "(--lam 0; in a recipe lam=0), or take a start with λ > 0"
+        )
+    if not has:
         weights = {name: value for name, value in weights.items() if not name.startswith(branch)}
     for name in sorted({*expected, *weights}):
         own, theirs = (tuple(state[name].shape) if name in state else None for state in (expected, weights))
         if own != theirs:
             raise ValueError(
                 f"the start does not fit: its '{name}' is {theirs}, and the network that is to be trained has {own}: "
-                "start from the same network with the same classes"
+                "start from the same network, with as many classes and the same embedding"
             )
     network.load_state_dict(weights)
 
