@@ -86,7 +86,8 @@ def test_other_shapes_and_other_classes_are_refused(data, start, complaint):
 
 def test_a_start_without_the_branch_that_the_student_has_is_refused(data):
     with pytest.raises(
-        ValueError, match=r"has no calibration branch, .*--lam 0; in a recipe lam=0\), or take a start with λ > 0"
+        ValueError,
+        match=r"has no calibration branch, .*take a start with λ > 0, or .* \(--lam 0; .* --alpha 0 --beta 0\)",
     ):
         train(recipe(**SMALL, lam=0.1, start={"lam": 0.5}), data, teachers={"start": network(lam=0.0)})
 

@@ -1384,7 +1384,7 @@ guess_summed = ...  # mAP of UD with Eq. 13 summed minus mAP of UD as printed, i
 
 # %%
 from udlib.course.evidence import differences as paired_on, evidence_table
-from udlib.course.photo_arms import causes, controls
+from udlib.course.photo_arms import causes, summed_without_attention
 from udlib.figures.text import as_markdown
 
 NAMES = {"photos": "photographs, ImageNet weights", "scenes": "scenes, random start"}
@@ -1451,7 +1451,7 @@ FREE = "UD, Eq. 13 summed, no attention"
 HEADS_ONCE = SHOWN_HEADS | {"overconfidence": "overconfidence, points"}
 with_sum_of = {}
 for data, title in NAMES.items():
-    (recipes_of,) = controls(data).values()
+    recipes_of = summed_without_attention(data)
     trained(recipes_of)
     with_sum_of[data] = {name: variants[data][name] for name in ("hard labels, λ = 0.1", "KD")} | {
         FREE: recipes_of, "UD, Eq. 13 summed": variants[data]["UD, Eq. 13 summed"]}
@@ -1660,7 +1660,7 @@ paired difference. *holds* means that the interval lies on the side that the cla
 """
 
 # %%
-from udlib.course.report import as_markdown, verdicts
+from udlib.course.report import verdicts
 from udlib.course.verdicts import best_beta, distillation_claims
 
 assert beta == best_beta()

@@ -136,15 +136,13 @@ def _students(data: str, begin: Mapping[str, Any], changes: Mapping[str, Any], s
     return photo_students(**rates, **start, **changes)
 
 
-def controls(data: str) -> dict[str, list[Recipe]]:
-    """Return what was added once it was seen that UD keeps its accuracy with Eq. 13 summed: the same without attention.
+def summed_without_attention(data: str) -> list[Recipe]:
+    """Return a control that was added once it was seen that UD keeps its accuracy with Eq. 13 summed.
 
     Args:
         data: "photos" or "scenes".
     """
-    return {
-        "KD + distribution, Eq. 13 summed": _students(data, {}, TERMS["KD + distribution"] | {"over_classes": "sum"})
-    }
+    return _students(data, {}, TERMS["KD + distribution"] | {"over_classes": "sum"})
 
 
 def photo_weights() -> dict[str, list[Recipe]]:
@@ -198,7 +196,7 @@ def photo_groups() -> dict[str, list[Recipe]]:
         f"{family.get(name, 'photos')}/{name}": recipes for name, recipes in photos().items()
     }
     for data, prefix in (("scenes", "cause"), ("photos", "photos-cause")):
-        groups |= {f"{prefix}-control/{name}": recipes for name, recipes in controls(data).items()}
+        groups[f"{prefix}-control/KD + distribution, Eq. 13 summed"] = summed_without_attention(data)
         groups |= {f"{prefix}-{start}/{name}": recipes for (start, name), recipes in causes(data).items()}
     groups |= {f"photos-weights/{name}": recipes for name, recipes in photo_weights().items()}
     groups |= {f"photos-today/{name}": recipes for name, recipes in photo_calibrators().items()}

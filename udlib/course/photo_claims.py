@@ -14,7 +14,6 @@ from udlib.course.photo_arms import (
     CALIBRATORS_OF_TODAY,
     SOFTMAX_ROWS,
     causes,
-    controls,
     photo_as_released,
     photo_branch,
     photo_calibrators,
@@ -22,6 +21,7 @@ from udlib.course.photo_arms import (
     photo_sizes,
     photo_weights,
     photos,
+    summed_without_attention,
 )
 from udlib.methods.base import Recipe
 
@@ -154,8 +154,8 @@ def cause_claims(data: str) -> list[Claim]:
 
 def _claims_of_the_control(data: str) -> list[Claim]:
     """What the attention term gives where it does no harm; added once it was seen that it does none beside the sum."""
-    (without,) = controls(data).values()
-    arms, words = (causes(data)["first", "UD, Eq. 13 summed"], without), "with Eq. 13 summed, the attention term"
+    arms = (causes(data)["first", "UD, Eq. 13 summed"], summed_without_attention(data))
+    words = "with Eq. 13 summed, the attention term"
     claims = [
         _claim(f"{words} raises mAP", "UD, Table 5", "mAP", arms, data=data),
         _claim(f"{words} lowers the pooled ECE", "ours", "ECE_pooled", arms, "lower", data=data, headline=True),

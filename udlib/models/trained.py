@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -176,18 +176,14 @@ class TrainedModel:
             raise ValueError("there are no images: expected at least one")
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}: expected at least 1")
-        prepare: Callable[[Any], Tensor] = self.prepare
-        if isinstance(images, MultiLabelDataset):
-            dataset, images = images, range(len(images))
-
-            def prepare(i: int) -> Tensor:
-                return self.prepare(dataset.image(i))
-
-        parts, starts = [], range(0, len(images), batch_size)
+        picture = images.image if isinstance(images, MultiLabelDataset) else images.__getitem__
+        rows, parts = range(len(images)), []
+        starts = rows[::batch_size]
         bar = track(total=len(images), description="predicting", silent=len(starts) < 3)
         with ThreadPoolExecutor() as pool, bar:  # pictures of a batch are decoded side by side
             for start in starts:
-                pixels = torch.stack(list(pool.map(prepare, images[start : start + batch_size])))
+                batch = pool.map(lambda i: self.prepare(picture(i)), rows[start : start + batch_size])
+                pixels = torch.stack(list(batch))
                 parts.append(self._logits_of_batch(pixels))
                 bar.update(len(pixels))
         return torch.cat(parts)

@@ -82,10 +82,11 @@ class TrainingConfig:
         """What happens to a batch of training images, for networks that expect ImageNet's mean and deviation."""
         return self.augment_for(None)
 
-    def augment_for(self, network: nn.Module | None) -> BatchAugment:
-        """What happens to a batch of training images of this network."""
+    def augment_for(self, network: nn.Module | None, kind: type[BatchAugment] = BatchAugment) -> BatchAugment:
+        """What happens to a batch of training images of this network; `kind` may do more than `BatchAugment`."""
         mean, std = normalisation_of(network)
-        return BatchAugment(self.flip, self.shift, self.erase, mean, std, self.crop, self.crop_scales)
+        names = ("flip", "shift", "erase", "crop", "crop_scales")
+        return kind(mean=mean, std=std, **{name: getattr(self, name) for name in names})
 
     @property
     def prepare(self) -> Callable[[Tensor], Tensor]:

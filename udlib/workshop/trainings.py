@@ -211,8 +211,8 @@ def begin_with(network: nn.Module, start: nn.Module) -> None:
     has, had = (any(name.startswith(branch) for name in state) for state in (expected, weights))
     if has and not had:
         raise ValueError(
-            "the start has no calibration branch, and the network that is to be trained has one: train without it "
-            "(--lam 0; in a recipe lam=0), or take a start with λ > 0"
+            "the start has no calibration branch, and the network that is to be trained has one: take a start with λ > 0, or "
+            "train without the branch (--lam 0; for `udlib distill` --alpha 0 --beta 0)"
         )
     if not has:
         weights = {name: value for name, value in weights.items() if not name.startswith(branch)}

@@ -14,13 +14,12 @@ from torchvision.ops import box_iou
 from udlib.course.explorers.base import Explorer, Frame
 from udlib.datasets.base import MultiLabelDataset, to_memory
 from udlib.datasets.proposals import annotated
-from udlib.datasets.transforms import normalise
 from udlib.figures.boxes import RegionScores, evidence, outline, region_scores
 from udlib.figures.overlays import overlay
 from udlib.figures.plots import draw_boxes
 from udlib.methods.detection.evaluation import MATCH
 from udlib.methods.detection.network import Detector
-from udlib.training.optimization import normalisation_of
+from udlib.training.optimization import TrainingConfig
 
 
 class ProposalExplorer(Explorer):
@@ -61,8 +60,7 @@ class ProposalExplorer(Explorer):
                     "picture its own"
                 )
         self.proposals = proposals
-        mean, std = normalisation_of(detector)
-        self.images = normalise(to_memory(dataset.subset(self.rows), size), mean, std)
+        self.images = TrainingConfig().prepare_for(detector)(to_memory(dataset.subset(self.rows), size))
         super().__init__(
             {"picture": self.rows, "proposals": list(proposals), "class": list(dataset.classes)},
             self.frame,

@@ -34,7 +34,7 @@ from udlib.methods.distillation import without_settings
 from udlib.methods.supervised import supervised_loss
 from udlib.methods.teachers import answers, require_same_number, stored_where_few
 from udlib.training.batches import ArrayData
-from udlib.training.optimization import TrainingConfig, mixed_seed, normalisation_of
+from udlib.training.optimization import TrainingConfig, mixed_seed
 
 PARTS = ("teacher", "student")
 TRANSFERS = ("both", "features", "predictions", "none")
@@ -172,11 +172,8 @@ class WeaklySupervisedDetection(Method):
 
     def _detector_stage(self, recipe: Recipe, data: ArrayData) -> Stages:
         settings, config = recipe.settings, recipe.training
-        detector, augment = self.new_network(recipe, data.targets.shape[1]), None
-        if settings.multi_scale:
-            mean, std = normalisation_of(detector)
-            names = ("flip", "shift", "erase", "crop", "crop_scales")
-            augment = MultiScale(mean=mean, std=std, **{name: getattr(config, name) for name in names})
+        detector = self.new_network(recipe, data.targets.shape[1])
+        augment = config.augment_for(detector, MultiScale) if settings.multi_scale else None
         yield Stage(detector, detection_loss, data, config, augment=augment)
         return detector
 
