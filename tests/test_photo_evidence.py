@@ -18,6 +18,7 @@ from udlib.course.photo_arms import (
     photo_students,
     photo_teachers,
     photos,
+    summed_without_attention,
 )
 from udlib.course.photo_claims import photo_claims
 from udlib.course.photo_tables import photo_counterparts, photo_table
@@ -107,6 +108,13 @@ def test_a_table_of_evidence_marks_what_is_detected(monkeypatch):
     assert axes.get_xlabel() == "mAP, against baseline (points)"
     with pytest.raises(ValueError, match="different units"):
         evidence_figure(arms, {"mAP": "mAP", "NLL": "NLL"}, "baseline")
+
+
+@pytest.mark.parametrize("data", ["photos", "scenes"])
+def test_the_control_beside_the_sum_lacks_the_attention_term_and_nothing_else(data):
+    summed = causes(data)["first", "UD, Eq. 13 summed"]
+    assert [recipe.but(beta=0.0) for recipe in summed] == summed_without_attention(data)
+    assert len(summed) == 5 and all(recipe.settings.beta for recipe in summed)
 
 
 def test_a_papers_table_stands_beside_ours_and_leaves_out_what_is_not_trained(monkeypatch):
