@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from udlib.backbones.base import Backbone, in_a_row
+from udlib.backbones.depthwise import quicken
 from udlib.backbones.weight_files import bundled_weights
 from udlib.normalisation import SYMMETRIC_MEAN, SYMMETRIC_STD
 
@@ -53,6 +54,7 @@ def lite_network(name: str, weights: str | None = None) -> Backbone:
         mean=SYMMETRIC_MEAN,
         std=SYMMETRIC_STD,
     )
+    quicken(net)
     if weights is not None:
         load_in_order(net, features_of(lite_state(name)), name)
     return net
