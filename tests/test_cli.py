@@ -6,8 +6,10 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from dataclasses import replace
 from importlib import metadata
+from pathlib import Path
 
 import commands
 import numpy as np
@@ -445,6 +447,13 @@ def test_a_missing_or_old_package_is_named_and_is_essential(udlib_command, monke
     monkeypatch.setattr(doctor.metadata, "version", version)
     code, out, _ = udlib_command("doctor")
     assert code == 1 and f"PROBLEM: {complaint}: `make lab`" in out and "Not ready" in out
+
+
+def test_what_is_needed_is_what_the_checkout_says_now_and_not_at_its_installation(udlib_command, monkeypatch):
+    monkeypatch.setattr(doctor.metadata, "requires", lambda name: ["torch>=2.11"])
+    _, out, _ = udlib_command("doctor")
+    count = len(tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]["dependencies"])
+    assert f"{count} of {count} present" in out and count > 1
 
 
 def test_a_data_root_that_cannot_be_written_to_is_essential(house, udlib_command, monkeypatch):

@@ -110,6 +110,33 @@ def test_a_student_starts_from_a_model_and_its_teacher_sees_crops_larger(tree, t
     assert model.training["start"] == model.training["teacher"] == fingerprint(weights(trained))
 
 
+def test_every_variant_of_ud_can_be_typed(tree, trained, tmp_path):
+    released = ("--alpha", "1", "--beta", "0.1", "--temperature", "3", "--scale", "released", "--weighting", "released")
+    words = ("--over-classes", "sum", "--ramp", "0.25", "0.75", "--maps", "l2", *released)
+    code, _, err = udlib_command("distill", tree, "--teacher", trained, "--out", tmp_path / "student", *QUICK, *words)
+    assert code == 0 and err == ""
+    expected = {"over_classes": "sum", "ramp": (0.25, 0.75), "normalize": "l2", "alpha": 1.0, "beta": 0.1}
+    expected |= {"temperature": 3.0, "scale": "released", "weighting": "released"}
+    training = udlib.load(tmp_path / "student").training
+    assert {
+        name: tuple(value) if name == "ramp" else value for name in expected if (value := training[name])
+    } == expected
+
+
+@pytest.mark.parametrize(
+    "options, complaint",
+    [
+        (("--over-classes", "max"), "over_classes is 'max': expected 'mean' or 'sum'"),
+        (("--maps", "unit"), "normalize is 'unit': expected False, True or 'l2' (--maps raw, standardised or l2)"),
+        (("--ramp", "0.7", "0.2"), "ramp is (0.7, 0.2): expected two shares"),
+        (("--weighting", "even"), "weighting is 'even': expected one of gradient, released"),
+        (("--scale", "mine"), "scale is 'mine': expected 'paper' or 'released'"),
+    ],
+)
+def test_a_variant_that_there_is_not_is_one_line(tree, trained, tmp_path, options, complaint):
+    assert complaint in refused("distill", tree, "--teacher", trained, "--out", tmp_path / "student", *QUICK, *options)
+
+
 def test_a_teacher_of_another_normalisation_teaches(tree, tmp_path):
     """EfficientNet-Lite takes pixels in [-1, 1], the small networks ImageNet's mean and deviation."""
     torch.manual_seed(0)
@@ -262,6 +289,9 @@ def test_a_teachers_size_that_cannot_be_is_one_line(tree, trained, tmp_path, opt
 @pytest.mark.parametrize("command, options", [
     ("train", ("--head-lr", "--freeze", "--start")),
     ("distill", ("--head-lr", "--freeze", "--start", "--teacher-size", "needs --crop")),
+    ("distill", ("--over-classes", "--ramp", "--maps", "--weighting", "--scale")),
+    ("parallel", ("--head-lr", "--freeze")),
+    ("detection", ("--head-lr", "--freeze")),
 ])  # fmt: skip
 def test_help_names_the_options(command, options):
     text = " ".join(udlib_command(command, "--help")[1].replace("│", " ").split())

@@ -18,7 +18,15 @@ from trees import CLASSES, csv_tree
 from udlib.cli.tables import _place
 from udlib.course.data import dataset
 from udlib.datasets import open_dataset
-from udlib.datasets.photos import TOLERANCE, photo_folder, photos, photos_available, require_photos
+from udlib.datasets.photos import (
+    TOLERANCE,
+    photo_folder,
+    photos,
+    photos_available,
+    prepare_photos,
+    require_photos,
+)
+from udlib.datasets.photos_forms import Form
 from udlib.datasets.photos_table import TABLE, make_table, read_table, signature
 from udlib.datasets.pixels import images_of
 from udlib.datasets.roots import place
@@ -169,6 +177,23 @@ def test_options_that_contradict_each_other_are_refused(tmp_path):
     ):
         code, out, err = udlib_command("data", "photos", *words)
         assert code == 2 and out == "" and message in err and err.count("\n") == 1
+
+
+def test_photographs_that_were_made_smaller_are_neither_cocos_nor_written_to(tmp_path):
+    """Their `form.json` says what the files are; the folder would look complete, or get files of two forms."""
+    (tmp_path / "val2017").mkdir()
+    (tmp_path / "val2017" / "form.json").write_bytes(Form(224, ".webp").manifest())
+    for photo in read_table()[1]:
+        (tmp_path / "val2017" / f"{photo.id:012d}.webp").touch()
+    with pytest.raises(ValueError, match="made smaller .* not COCO's own: extract val2017.zip"):
+        prepare_photos(tmp_path, tmp_path / "out")
+    coco = tmp_path / "coco"
+    coco.mkdir()
+    for photo in read_table()[1]:
+        (coco / photo.file).touch()
+    with pytest.raises(ValueError, match="made smaller .* name another folder with --out"):
+        prepare_photos(coco, tmp_path)
+    assert list((tmp_path / "val2017").glob("*.jpg")) == []
 
 
 # The photographs themselves

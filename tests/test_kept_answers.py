@@ -81,7 +81,11 @@ def epochs(folder):
     return sorted(folder.glob("*/epoch-*.safetensors"))
 
 
-@pytest.mark.parametrize("damage", [lambda raw: raw[:-10], lambda raw: b"", lambda raw: b"no tensors" + raw])
+def flipped(raw):
+    return raw[:-3] + bytes([raw[-3] ^ 1]) + raw[-2:]
+
+
+@pytest.mark.parametrize("damage", [lambda raw: raw[:-10], lambda raw: b"", lambda raw: b"no tensors" + raw, flipped])
 def test_a_damaged_epoch_is_computed_again_and_replaced(data, asked, tmp_path, damage):
     right = student(data, tmp_path)
     whole = epochs(tmp_path)[1].read_bytes()

@@ -34,7 +34,7 @@ def measurements(monkeypatch, tmp_path):
     monkeypatch.setenv("UDLIB_DATA", str(tmp_path))
     monkeypatch.setattr(precision, "resolve_precision", lambda name, _: "bf16" if name == "auto" else name)
     seconds, calls = {"bf16": 2.0, "fp32": 1.0}, []
-    monkeypatch.setattr(precision, "_seconds", lambda _, name: calls.append(name) or seconds[name])
+    monkeypatch.setattr(precision, "_seconds", lambda _, name, side: calls.append(name) or seconds[name])
     return seconds, calls
 
 
@@ -50,6 +50,25 @@ def test_a_depthwise_network_is_measured_once_and_the_ratio_is_written_down(meas
     other.name = "efficientnet_lite9"
     training_precision(DualBranchNet(other, 3), "auto", CPU)
     assert len(calls) == 4 and [*measured_ratios()][1].endswith(", efficientnet_lite9"), "it is measured on its own"
+
+
+def test_a_measurement_is_of_the_side_and_the_frozen_layers_of_the_training(measurements):
+    frozen = network()
+    frozen.backbone[0].requires_grad_(False)
+    for one, side in ((network(), 64), (network(), 224), (frozen, 64), (network(), 64)):
+        training_precision(one, "auto", CPU, side)
+    names = [name.split(", ", 3)[3] for name in measured_ratios()]
+    whole = sum(part.numel() for part in depthwise().parameters())
+    assert [name.split(",")[0] for name in names] == ["64 px", "224 px", "64 px"]
+    assert names[2] == f"64 px, a network of {whole:,} parameters with 224 frozen parameters"
+
+
+@pytest.mark.parametrize("crop, expected", [(0, 12), (8, 8)])
+def test_a_training_measures_at_the_side_that_the_network_sees(measurements, monkeypatch, crop, expected):
+    sides, counted = [], precision._seconds
+    monkeypatch.setattr(precision, "_seconds", lambda *parts: sides.append(parts[2]) or counted(*parts))
+    fit(network(), striped_images(size=12), both_branches, dataclasses.replace(AUTO, crop=crop), max_steps=1)
+    assert sides == [expected] * 2
 
 
 @pytest.mark.parametrize("seconds, expected", [(0.5, "bf16"), (0.99, "bf16"), (1.01, "fp32")])
@@ -88,10 +107,9 @@ def test_a_folder_that_cannot_be_written_costs_a_measurement_each_time(measureme
 
 @pytest.mark.parametrize("freeze", [False, True])
 def test_a_measurement_is_a_time_and_leaves_the_network_as_it_was(monkeypatch, freeze):
-    monkeypatch.setattr(precision, "SIDE", 16)
     net = nn.Sequential(depthwise(), nn.BatchNorm2d(8)).requires_grad_(not freeze)
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    assert 0 < precision._seconds(net, "fp32") < 60
+    assert 0 < precision._seconds(net, "fp32", 16) < 60
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert all(parameter.grad is None for parameter in net.parameters())
 

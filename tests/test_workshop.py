@@ -14,6 +14,7 @@ from udlib.methods.base import Cost, Method, Stage, make_network
 from udlib.training import Saving, Watch, evaluate
 from udlib.training.checkpoints import TRAINING, load_checkpoint, save_checkpoint
 from udlib.workshop import train, train_teacher
+from udlib.workshop.trainings import _require_stages
 
 CONFIG = dataclasses.replace(QUICK, epochs=2, batch_size=16)
 SMALL = {"network": "small_narrow", "embedding": 8, **asdict(CONFIG)}
@@ -64,6 +65,25 @@ def test_teachers_that_nobody_brings_are_trained_first_and_the_student_is_the_sa
     assert announced == list(method_of(student.method).needs(student))
     assert all((tmp_path / name / "state.json").exists() for name in announced)
     assert "teachers_seconds" in alone.history.rows[0] and "teachers_seconds" not in given.history.rows[0]
+
+
+@pytest.mark.parametrize("name", STUDENTS)
+def test_stages_that_the_student_lacks_are_refused_before_a_teacher_is_trained(name, data):
+    announced = []
+    with pytest.raises(ValueError, match="freeze is 9: this network has 3 stages"):
+        train(STUDENTS[name].but(freeze=9), data, on_teacher=lambda name, teacher: announced.append(name))
+    assert announced == []
+
+
+@pytest.mark.parametrize("network", ["small_narrow", "resnet18", "efficientnet_lite0", "timm:mobilenetv3_small_050"])
+def test_to_count_stages_takes_no_random_number(network):
+    torch.manual_seed(3)
+    _require_stages(recipe("distillation", network=network, freeze=3))
+    drawn = torch.rand(2)
+    torch.manual_seed(3)
+    assert torch.equal(drawn, torch.rand(2))
+    with pytest.raises(ValueError, match="freeze is 40: this network has"):
+        _require_stages(recipe("distillation", network=network, freeze=40))
 
 
 def test_teachers_that_do_not_go_with_the_recipe_are_refused(data):

@@ -49,6 +49,8 @@ PARTS = {
     "Brier": "Brier score (fraction)",
 }
 
+MAPS = {"raw": False, "standardised": True}  # what `Settings.normalize` calls them
+
 HEADLINE = (
     "mAP",
     "mAP_difficult",
@@ -144,7 +146,31 @@ def distill(
     beta: Annotated[
         float, typer.Option(help="Weight of its uncertainty attention (Eq. 17); 0.5 in the paper; see above.")
     ] = 0.0,
+    over_classes: Annotated[
+        str, typer.Option(help="The classification branch's loss over the classes: their mean (Eq. 13) or their sum.")
+    ] = "mean",
     temperature: Annotated[float, typer.Option(help="Softens both networks' answers; above 0.")] = 1.0,
+    ramp: Annotated[
+        tuple[float, float],
+        typer.Option(
+            metavar="FROM TO", help="Shares of the steps between which β rises from 0; 0 0: whole from the start."
+        ),
+    ] = (0.0, 0.0),
+    maps: Annotated[
+        str,
+        typer.Option(
+            help="Compare the networks' uncertainty maps as they are (raw), standardised, or l2: at unit norm."
+        ),
+    ] = "raw",
+    weighting: Annotated[
+        str,
+        typer.Option(
+            help="Weights of a map's channels: gradient (Eq. 15), or released, the authors' code's, nearly equal."
+        ),
+    ] = "gradient",
+    scale: Annotated[
+        str, typer.Option(help="Factors of the terms: the paper's, or released, the authors' code's.")
+    ] = "paper",
     teacher_size: Annotated[
         int | None,
         typer.Option(
@@ -172,9 +198,10 @@ def distill(
 ) -> None:
     """Train a smaller model on the answers of a trained one: by plain KD, or by Uncertainty Distillation.
 
-    Without --alpha and --beta it is KD, for no weights of UD had a higher mAP in this course. With them it is UD, whose
-    student has a calibration branch, and so uncertainty maps. At the paper's weights, small networks from a random start
-    ranked far worse than by KD; at --alpha 0.5 --beta 0.005 a little worse, and they were better calibrated (README).
+    Without --alpha and --beta it is KD. With them it is UD, whose student has a calibration branch, and so uncertainty maps.
+    At the paper's weights its student ranked worse than by KD in this course, far worse from a random start. The cause is
+    that Eq. 13 is averaged: with --alpha 0.5 --beta 0.5 --over-classes sum, a fine-tuned student ranked as well as by KD and
+    was better calibrated (README).
 
     The student learns from the teacher's answers to the training images alone; labels are needed to choose the epoch and
     to calibrate (val), and to measure (test). Both must have the same classes in the same order.
@@ -193,6 +220,11 @@ def distill(
         alpha=alpha,
         beta=beta,
         temperature=temperature,
+        over_classes=over_classes,
+        ramp=ramp,
+        normalize=MAPS.get(maps, maps),
+        weighting=weighting,
+        scale=scale,
         teacher_size=teacher_size,
         epochs=epochs,
         size=size or teacher_model.size,

@@ -7,6 +7,7 @@ import platform
 import re
 import shutil
 import sys
+import tomllib
 from collections.abc import Iterator
 from importlib import metadata
 from importlib.util import find_spec
@@ -88,7 +89,7 @@ def _python() -> Finding:
 def _packages() -> Finding:
     """Whether all that the package depends on is installed, and new enough."""
     try:
-        required = [line for line in metadata.requires("udlib") or [] if "extra ==" not in line]
+        required = _required()
     except metadata.PackageNotFoundError:
         return Finding("packages", "udlib is not installed", "install it with `make lab`, or `pip install -e .`", True)
     wrong = []
@@ -107,6 +108,13 @@ def _packages() -> Finding:
         "; ".join(wrong) + ": `make lab` installs the tested versions" if wrong else None,
         bool(wrong),
     )
+
+
+def _required() -> list[str]:
+    """What the package depends on: as its checkout says now, else as it was when the package was installed."""
+    installed = [line for line in metadata.requires("udlib") or [] if "extra ==" not in line]
+    own = Path(__file__).resolve().parents[2] / "pyproject.toml"  # not by `checkout`, which imports torch
+    return tomllib.loads(own.read_text(encoding="utf-8"))["project"]["dependencies"] if own.is_file() else installed
 
 
 def _lessons() -> Finding:
@@ -138,6 +146,8 @@ def _compute() -> Iterator[Finding]:
         if precision == "bf16"
         else "cannot multiply in bfloat16, and emulating it is slower"
     )
+    if precision == "bf16" and device.type == "cpu":
+        reason += "; networks with depthwise convolutions may train slower in it, so that is measured before the first training"
     yield Finding("precision", f"{precision}: this {'GPU' if device.type == 'cuda' else 'processor'} {reason}")
     yield from _measured_precision()
     yield Finding("threads", f"{torch.get_num_threads()} on {os.cpu_count()} processor cores")

@@ -49,7 +49,9 @@ class Settings:
         if not 0 < self.temperature < math.inf:
             raise ValueError(f"temperature is {self.temperature}: expected a number above 0")
         if self.normalize not in (False, True, "l2"):
-            raise ValueError(f"normalize is {self.normalize!r}: expected False, True or 'l2'")
+            raise ValueError(
+                f"normalize is {self.normalize!r}: expected False, True or 'l2' (--maps raw, standardised or l2)"
+            )
         if self.scale not in ("paper", "released"):
             raise ValueError(f"scale is '{self.scale}': expected 'paper' or 'released'")
         if self.weighting not in WEIGHTINGS:

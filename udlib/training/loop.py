@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from accelerate.utils import broadcast, broadcast_object_list, set_seed
@@ -166,10 +166,17 @@ class _Training:
         device = self.accelerator.device
         if not self.precision:
             # The first process's, for all: each would measure, and two of them might disagree.
-            measured = training_precision(self.model, self.config.precision, device) if self.rank == 0 else ""
+            measured = self.measured_precision() if self.rank == 0 else ""
             self.precision = broadcast_object_list([measured])[0] if self.processes > 1 else measured
         self.history.precision = self.precision
         self.data = self.data.to(device)
+
+    def measured_precision(self) -> str:
+        """The precision that is faster on this machine, for images as the network will see them."""
+        images = self.data.images
+        first = images[0] if isinstance(images, Tensor) else cast(Any, images)[0]
+        side = self.config.crop or (first[0] if isinstance(first, (tuple, list)) else first).shape[-1]
+        return training_precision(self.model, self.config.precision, self.accelerator.device, side)
 
     def run(self, watch: Watch, saving: Saving) -> None:
         """Train the epochs that are left, with what is to be seen and saved after each."""

@@ -27,6 +27,8 @@ from udlib.training.devices import make_accelerator, resolve_precision
 # The settings of a training on which the views depend, beside the images themselves.
 VIEWS = ("seed", "batch_size", "flip", "shift", "erase", "crop", "crop_scales")
 
+DIGEST = "fingerprint"  # stands in a file beside the answers, so that a changed bit is noticed
+
 
 def kept_answers(stage: Stage, folder: Path, identity: Mapping[str, Any]) -> Ask:
     """Make `ask(batch)` that reads an epoch's answers from a folder, or computes them and writes them there.
@@ -78,9 +80,9 @@ class _KeptAnswers:
         file = self._file()
         if file.is_file():
             try:
-                self.tensors = safetensors.torch.load(file.read_bytes())
+                self.tensors = _read(file)
                 self.known = self.tensors.pop("known")
-            except (safetensors.SafetensorError, KeyError):  # damaged: they are computed again
+            except (safetensors.SafetensorError, KeyError, ValueError):  # damaged: they are computed again
                 self.tensors = {}
 
     def _put(self, rows: Tensor, answers: TeacherAnswers) -> None:
@@ -93,7 +95,18 @@ class _KeptAnswers:
         if int(self.known.sum()) == self.expected:
             self.folder.mkdir(parents=True, exist_ok=True)
             atomic_write(self.folder / "of.json", self.description.encode())
-            atomic_write(self._file(), safetensors.torch.save(self.tensors | {"known": self.known}))
+            whole = self.tensors | {"known": self.known}
+            atomic_write(self._file(), safetensors.torch.save(whole, {DIGEST: fingerprint(whole)}))
 
     def _file(self) -> Path:
         return self.folder / f"epoch-{self.epoch:03d}.safetensors"
+
+
+def _read(file: Path) -> dict[str, Tensor]:
+    """The tensors of one epoch; raises ValueError where they are not the ones that were written."""
+    with safetensors.safe_open(file, "pt") as stored:
+        tensors = {name: stored.get_tensor(name) for name in stored.keys()}
+        digest = (stored.metadata() or {}).get(DIGEST)
+    if digest != fingerprint(tensors):
+        raise ValueError(f"'{file}' is damaged")
+    return tensors

@@ -12,9 +12,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from udlib.backbones import backbone
 from udlib.methods import method_of, needs_of
 from udlib.methods.base import LossFunction, Recipe, Stage, Stages, make_recipe
 from udlib.training.batches import ArrayData, as_data
@@ -72,6 +74,8 @@ def train(
     needs = needs_of(recipe)
     data = as_data(data).to(make_accelerator().device)
     method.check(recipe, data)
+    if needs:
+        _require_stages(recipe)  # before a teacher is trained; `fit` sees to the rest
     if (folder := saving.below("")) is not None:
         refuse_old_trainings(folder)
     seconds = 0.0
@@ -113,6 +117,13 @@ def train_teacher(
     data = as_data(data)
     own = data if teacher.classes is None else data.only(teacher.classes)
     return train(teacher, own, saving=replace(saving, folder=saving.below(name)), max_steps=max_steps)
+
+
+def _require_stages(recipe: Recipe) -> None:
+    """Refuse to freeze more stages than the network has (ValueError)."""
+    if recipe.training.freeze:
+        with torch.random.fork_rng([]), torch.device("meta"):
+            backbone(recipe.network).frozen_layers(recipe.training.freeze)
 
 
 class _Stages:
