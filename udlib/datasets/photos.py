@@ -14,7 +14,7 @@ from pathlib import Path
 from PIL import Image
 
 from udlib.datasets.base import MultiLabelDataset, NoSplit, data_root, load_rgb
-from udlib.datasets.photos_forms import MANIFEST, SHORT_SIDE, form_of
+from udlib.datasets.photos_forms import SHORT_SIDE, form_of, require_full_size
 from udlib.datasets.photos_table import SPLITS, Photo, read_table, signature
 from udlib.datasets.roots import placed
 from udlib.files import atomic_write, remove_leftovers
@@ -288,7 +288,7 @@ def prepare_photos(coco: str | Path, out: str | Path | None = None) -> Path:
         raise ValueError(
             f"'{folder}' holds COCO's own pictures, which stay as they are: name another folder with --out"
         )
-    _require_no_form(folder, "name another folder with --out")
+    require_full_size(folder, "name another folder with --out")
     folder.mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder)
     for photo in track(read_table()[1], description="making photos"):
@@ -318,7 +318,7 @@ def coco_folder(root: str | Path) -> Path:
     if not root.is_dir():
         raise FileNotFoundError(f"COCO root '{root}' is not a folder: {remedy}")
     folder = next((path for path in (root / IMAGES, root / "images" / IMAGES) if path.is_dir()), root)
-    _require_no_form(folder, remedy)
+    require_full_size(folder, remedy)
     missing, table = _missing(folder), read_table()[1]
     if folder == root and len(missing) == len(table):
         names = sorted(path.name for path in root.iterdir())
@@ -328,14 +328,6 @@ def coco_folder(root: str | Path) -> Path:
         shown = ", ".join(missing[:10]) + (f" and {len(missing) - 10} more" if len(missing) > 10 else "")
         raise FileNotFoundError(f"'{folder}' lacks {len(missing)} of the {len(table)} pictures, {shown}: {remedy}")
     return folder
-
-
-def _require_no_form(folder: Path, remedy: str) -> None:
-    """Refuse a folder of photographs that were made smaller, as `udlib gpu-pack` does."""
-    if (folder / MANIFEST).is_file():
-        raise ValueError(
-            f"'{folder}' holds photographs that were made smaller (it has a '{MANIFEST}'), not COCO's own: {remedy}"
-        )
 
 
 def _reduced(original: Path, photo: Photo) -> bytes:

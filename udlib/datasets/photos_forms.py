@@ -89,3 +89,19 @@ def form_of(folder: Path | None) -> Form:
             f"'{path}' does not say how the photographs beside it are stored ({error}): `udlib gpu-pack` writes that "
             "folder again"
         ) from error
+
+
+def require_full_size(folder: Path, remedy: str) -> None:
+    """Refuse a folder of photographs that were made smaller, as `udlib gpu-pack` does.
+
+    Args:
+        folder: Should hold COCO's own photographs, or those of the table.
+        remedy: The end of the message: what to do.
+
+    Raises:
+        ValueError: The folder has a `form.json`.
+    """
+    if (folder / MANIFEST).is_file():
+        raise ValueError(
+            f"'{folder}' holds photographs that were made smaller (it has a '{MANIFEST}'), not COCO's own: {remedy}"
+        )
