@@ -16,7 +16,7 @@ from tests.benchmarks import Figure
 from udlib.files import atomic_write
 from udlib.training.devices import machine
 
-SUBJECTS = ("losses", "metrics", "scenes", "pixels", "explorer", "distillation", "throughput")
+SUBJECTS = ("losses", "metrics", "depthwise", "scenes", "pixels", "explorer", "distillation", "throughput")
 
 
 def main(words: Sequence[str]) -> int:
