@@ -1166,11 +1166,10 @@ The question is the same: what does the branch change, on five seeds?
 
 # %%
 from udlib.course.evidence import differences as paired_on, evidence_figure, evidence_table
-from udlib.course.photo_arms import photos
+from udlib.course.photo_arms import photo_sweep
 from udlib.figures.text import as_markdown
 
-ARMS = {"baseline": "baseline", "λ = 0.1": "lambda 0.1", "λ = 1": "lambda 1"}
-on_photos = {name: photos()[arm] for name, arm in ARMS.items()}
+on_photos = {f"λ = {lam:g}" if lam else "baseline": recipes for lam, recipes in photo_sweep().items()}
 HEADS = {"mAP": "mAP, %", "mAP_difficult": "mAP Difficult, %", "ECE_pooled": "pooled ECE, %",
          "overconfidence": "overconfidence, points", "NLL": "NLL, nats"}
 say(as_markdown(evidence_table(on_photos, HEADS, "baseline")))
@@ -1178,7 +1177,7 @@ say(as_markdown(evidence_table(on_photos, HEADS, "baseline")))
 # %%
 drawn = {"mAP": "mAP", "ECE_pooled": "pooled ECE", "overconfidence": "overconfidence"}
 show(evidence_figure(on_photos, drawn, "baseline"),
-     "Differences of λ = 0.1 and λ = 1 to the baseline on photographs, each with a 95 % interval over five seeds")
+     "Differences of five values of λ to the baseline on photographs, each with a 95 % interval over five seeds")
 
 # %% [markdown]
 r"""
@@ -1223,6 +1222,18 @@ r"""
 - Look at *ECE, class-wise, if perfect*: a perfectly calibrated network with these probabilities would show that much. How
   much of the class-wise ECE is left to explain?
 - Which class is the most over-confident (last column), and is it so at every $\lambda$?
+
+The same for the networks of section 11, on photographs. Their labels have no known truth, so the true error is missing.
+"""
+
+# %%
+photo_explorer = LambdaExplorer({lam: [load_or_run(r) for r in recipes] for lam, recipes in photo_sweep().items()})
+photo_explorer
+
+# %% [markdown]
+r"""
+- Move $\lambda$ from 0 to 10 at one seed. Which moves more, the mAP or the pooled ECE? Does another seed agree?
+- Find a class with few photographs. How much does its average precision jump from seed to seed, beside what $\lambda$ does to it?
 
 ### Exercise 03.4 (optional)
 
