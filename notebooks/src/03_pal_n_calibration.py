@@ -1181,16 +1181,29 @@ show(evidence_figure(on_photos, drawn, "baseline"),
 
 # %% [markdown]
 r"""
-At the paper's $\lambda = 0.1$ no change is detected on photographs, neither in accuracy nor in calibration. At $\lambda = 1$ the pooled
-ECE falls a little, and still no change in mAP is detected: the interval leaves room for a point in either direction. The drawings
-gave the same answer. The branch needs ten times the paper's weight before five seeds can see its effect on calibration.
+What the photographs say:
+
+- At the paper's $\lambda = 0.1$ no change is detected, neither in accuracy nor in calibration. The first effect that five
+  seeds see is a lower pooled ECE at $\lambda = 1$, as on the drawings.
+- From there on, the larger $\lambda$, the better the calibration. At 10 the pooled ECE and the overconfidence are half those of
+  the baseline, the images with difficult labels gain nearly a point of mAP, and over all images no change of mAP is
+  detected. That is what the paper says of its branch (its Table 2 and Fig. 3), at a hundred times the weight that it prints.
+- At $\lambda = 29$ the pooled ECE is less than a third of the baseline's. Now the mean of the mAP is a point lower; the interval
+  just reaches 0, so five seeds do not decide whether that is a price.
+
+Section 7 has a reason to look there at all: the released code's $\lambda = 1$ stands beside a mean over the classes, and that is
+29 on these 29 classes. So the printed weight and the weight of the code differ by more than two orders of magnitude, and
+the useful ones lie between them. Why a heavy branch calibrates we have not tested.
 """
 
 # %%
-gaps = {key: paired_on(on_photos, "baseline", key) for key in ("mAP", "ECE_pooled")}
-assert {gap.verdict for gap in gaps["mAP"].values()} == {"not detected"}
-assert [gap.verdict for gap in gaps["ECE_pooled"].values()] == ["not detected", "lower"]
-say(f"At λ = 1, pooled ECE: {in_units(gaps['ECE_pooled']['λ = 1'])}; mAP: {in_units(gaps['mAP']['λ = 1'])}.")
+gaps = {key: paired_on(on_photos, "baseline", key) for key in HEADS}
+seen = {key: [gap.verdict for gap in found.values()] for key, found in gaps.items()}
+assert set(seen["mAP"]) == {"not detected"} and seen["ECE_pooled"] == 2 * ["not detected"] + 4 * ["lower"]
+assert seen["overconfidence"] == 3 * ["not detected"] + 3 * ["lower"] and gaps["mAP_difficult"]["λ = 10"].verdict == "higher"
+for name in ("λ = 1", "λ = 10", "λ = 29"):
+    say(f"- {name}: " + "; ".join(f"{words} {in_units(gaps[key][name])}" for key, words in
+                                  {**drawn, "mAP_difficult": "mAP Difficult"}.items()) + ".")
 
 # %% [markdown]
 r"""
