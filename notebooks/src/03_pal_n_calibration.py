@@ -1284,6 +1284,7 @@ r"""
 - A shift of all logits changes nothing, so the branch cannot state a probability. It is dropped at test time and acts
   through the shared features only.
 - $\lambda$ has no meaning without the sums and means beside it.
+- On photographs five seeds see nothing at the printed $\lambda = 0.1$. At 10 the calibration error is halved, at no detected cost.
 - Choose $\lambda$ on validation, report it on test, pair by seed, and say how many intervals you drew.
 
 What the paper claims, and what we measured (a paired difference over five seeds for each line; "holds", "reversed", or not
