@@ -4,18 +4,22 @@ Run with `python -m tests.benchmarks depthwise`. The layer is EfficientNet-Lite'
 processors without AVX-512 alone, where the target holds.
 """
 
-import statistics
-import time
 from collections.abc import Iterator
+from functools import partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tests.benchmarks import Figure
+from tests.benchmarks.losses import medians
 from udlib.backbones.depthwise import DepthwiseConv2d
 
 IMAGES, CHANNELS, CELLS, SIDE = 28, 1152, 4, 5
 TARGET = 1.5
+
+
+def run(layer: nn.Module, maps: Tensor) -> Tensor:
+    return layer(maps).sum()
 
 
 def measure() -> Iterator[Figure]:
@@ -25,14 +29,7 @@ def measure() -> Iterator[Figure]:
         name: kind(CHANNELS, CHANNELS, SIDE, padding=SIDE // 2, groups=CHANNELS, bias=False)
         for name, kind in kinds.items()
     }
-    times: dict[str, list[float]] = {name: [] for name in layers}
-    for turn in range(11):
-        for name, layer in layers.items():
-            start = time.perf_counter()
-            layer(maps).sum().backward()
-            if turn:
-                times[name].append(1e3 * (time.perf_counter() - start))
-    ours, usual = (statistics.median(times[name]) for name in kinds)
+    ours, usual = medians({name: partial(run, layer, maps) for name, layer in layers.items()}, repetitions=10).values()
     without = torch.backends.cpu.get_cpu_capability() == "AVX2"
     yield Figure(
         f"depthwise {SIDE} × {SIDE} on {CELLS} × {CELLS} cells, both passes",
