@@ -158,7 +158,7 @@ def seven(monkeypatch):
     "function, said",
     [
         (lambda: 7, "correct."),
-        (lambda: 8, "not yet, 8 is not 7"),
+        (lambda: 8, "not yet, 8 is not 7\n    The check called <lambda> with\n"),
         (lambda: ..., "not attempted yet"),
         (..., "not attempted yet"),
         (lambda: 1 / 0, "not yet, it stopped with ZeroDivisionError: division by zero"),
