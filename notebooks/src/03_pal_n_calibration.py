@@ -1392,6 +1392,29 @@ check("03.4", my_paper_lambda)
 
 # %% [markdown]
 r"""
+### Exercise ★★★ (open): design a control
+
+On photographs the branch at $\lambda = 10$ lowers the calibration error, and we have not tested why. Two explanations: (a)
+PAL-N teaches the shared features something about the labels. (b) Any heavy second loss keeps the classifier from fitting its
+training labels, and a network that has fitted them less is less overconfident. Design an experiment that tells (a) from (b).
+
+One point each:
+
+1. There is an arm with the same $\lambda$ whose branch can teach nothing about the image.
+2. There is an arm without a branch that fits its training labels as little as $\lambda = 10$ does.
+3. You predict the outcome under (a) and under (b) before training.
+4. You measure the training loss and the mAP beside the calibration, on five paired seeds.
+
+<details><summary>A worked answer</summary>
+
+Arm 1: the branch gets the labels of *another* image, shuffled anew in each epoch: there is a second loss of that weight, and
+no information. Arm 2: no branch, stopped at the epoch at which its training BCE equals the final one of $\lambda = 10$, which
+is chosen on training images. Under (b) both arms are about as well calibrated as $\lambda = 10$. Under (a) neither is.
+Compare pooled ECE, overconfidence and mAP, each paired with $\lambda = 10$ by seed. Mind that arm 1 may spoil the features:
+then its mAP falls, and its calibration says little. That is why arm 2 is there.
+
+</details>
+
 ## Summary
 
 - PAL-N picks one positive at random and solves a single-label problem. With a **full** softmax its best answer is $z'$:

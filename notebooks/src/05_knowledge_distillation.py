@@ -1249,6 +1249,30 @@ It is. A temperature divides every logit by the same number, while the teacher's
 label of each picture. Whether half a point of pooled ECE is worth training a teacher depends on what you need the
 probabilities for.
 
+### Exercise ★★★ (open): predict, then test
+
+You have 2,000 labelled pictures and 10,000 more without labels. A teacher was trained on the labelled ones. The student may
+learn from the teacher's answers on (a) the labelled pictures, (b) the others, or (c) both. Predict the order of their mAP and
+of their pooled ECE, with a reason for each from sections 2 to 4. Then design the test.
+
+One point each:
+
+1. You use what a teacher says about pictures that it has learned by heart.
+2. You use what more pictures average out, and what they do not.
+3. All arms take the same number of training steps.
+4. A control tells "more pictures" from "soft labels".
+
+<details><summary>A worked answer</summary>
+
+On its own training pictures the teacher repeats much of the hard labels, so (a) adds little softness. On new pictures its
+answers are real predictions: (b) passes on what it knows and its errors. More pictures average out the noise of single
+labels, and not the teacher's bias. So I predict the best mAP for (c), and for (b) a calibration close to the teacher's on new
+pictures, overconfident if the teacher is. The test: equal steps for all arms. Beside them the baseline on hard labels. The
+control: round the teacher's answers on the new pictures to 0 and 1. (c) against it is what softness gives; it against the
+baseline is what more pictures give. Five seeds, paired.
+
+</details>
+
 ## Summary
 
 - A soft label is a probability in place of 0 and 1. KD on sigmoids (Eq. 13) is binary cross-entropy with soft labels, up

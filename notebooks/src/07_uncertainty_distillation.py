@@ -1794,6 +1794,29 @@ say(as_markdown(ledger.rows()).replace("--:", "---"))
 
 # %% [markdown]
 r"""
+### Exercise ★★★ (open): choose β
+
+You distil by UD on your own pictures, with another network. You can afford sixty trainings of a student. How do you find
+$\beta$, and how do you decide whether to use the attention term at all?
+
+One point each:
+
+1. You measure pulls before you choose a grid.
+2. $\beta = 0$ and plain KD are among the arms, with the same teacher, start and batches.
+3. The choice is made on validation, by a score that fits the use, as a mean over seeds.
+4. The report is one paired interval on test, and you say in advance what it must show.
+
+<details><summary>A worked answer</summary>
+
+The printed 0.5 belongs to other networks: with ours it costs accuracy. So I measure on one batch the pull of each term at the
+last feature map, for an untrained and for a trained student. With exercise 07.3 I set a grid at which the attention has, say,
+1, 3, 10 and 30 % of the pull. With $\beta = 0$ and KD that makes six arms. I ask one teacher for each of five seeds: thirty
+trainings, half of what I have. I choose by the mean over seeds on validation. The rest pays for five *fresh* seeds of the
+chosen $\beta$ and of $\beta = 0$: seeds that chose are not used to report. I keep the term if the paired interval on test
+lies above 0; else I take the simpler loss.
+
+</details>
+
 ## Summary
 
 - Eq. 18 has three terms and no hard label. The teacher is a constant: eval mode, no gradient.
