@@ -233,7 +233,9 @@ def test_in_the_smoke_profile_a_measured_number_must_only_be_finite(monkeypatch)
 @pytest.mark.parametrize("source", [source for source in SOURCES if source.stem[:2] != "00"], ids=name_of)
 def test_each_lesson_has_one_open_exercise_with_points_and_a_folded_answer(source):
     text = "\n\n".join(cell.source for cell in cells(source) if cell.cell_type == "markdown")
-    (asked,) = re.findall(r"^#{1,6} .*[Ee]xercise.*★★★.*?(?=^#)", text, re.M | re.S)
+    (asked,) = re.findall(r"^#{1,6} [^\n]*[Ee]xercise[^\n]*★★★.*?(?=^#)", text, re.M | re.S)
     assert re.search(r"^One point each:\n\n1\. .*\n2\. .*\n3\. ", asked, re.M), "no rubric"
-    assert re.search(r"<details><summary>A worked answer</summary>\n\n.+\n\n</details>", asked, re.S), "no folded answer"
+    assert re.search(r"<details><summary>A worked answer</summary>\n\n.+\n\n</details>", asked, re.S), (
+        "no folded answer"
+    )
     assert len(asked.split()) <= 250
