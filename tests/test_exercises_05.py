@@ -9,9 +9,9 @@ from torch.nn import functional as F
 
 from udlib.course.exercises import NotAttempted
 from udlib.course.exercises.lesson_05 import (
+    answers_at_another_temperature,
     kl_of_each_class,
     smoothed_targets,
-    temperature_by_validation,
     verdict_from_pairs,
 )
 from udlib.losses import bernoulli_kl
@@ -64,13 +64,8 @@ def in_torch(students, baselines):
     return [*verdict(d.mean() - half, d.mean() + half)]
 
 
-def choose(by=np.mean, on=0, report=1, score=np.mean, pick=max, form=tuple):
-    def function(on_val, on_test):
-        scores = on_val, on_test
-        T = pick(scores[on], key=lambda T: by(scores[on][T]))
-        return form([T, score(scores[report][T])])
-
-    return function
+def at_one(soft, T):
+    return torch.sigmoid(T * torch.logit(soft))
 
 
 @pytest.mark.parametrize(
@@ -82,9 +77,9 @@ def choose(by=np.mean, on=0, report=1, score=np.mean, pick=max, form=tuple):
         (verdict_from_pairs, by_scipy),
         (verdict_from_pairs, in_torch),
         (verdict_from_pairs, lambda a, b: (*paired_difference(a, b)[1:3], paired_difference(a, b).verdict)),
-        (temperature_by_validation, choose()),
-        (temperature_by_validation, choose(by=sum, form=list)),
-        (temperature_by_validation, choose(score=lambda v: torch.tensor(v).double().mean())),
+        (answers_at_another_temperature, at_one),
+        (answers_at_another_temperature, lambda q, T: q**T / (q**T + (1 - q) ** T)),
+        (answers_at_another_temperature, lambda q, T: (1 / (1 + (1 / q.numpy() - 1) ** T)).tolist()),
         (smoothed_targets, lambda y, v: torch.sigmoid(v * (2 * y.float() - 1))),
         (smoothed_targets, lambda y, v: 1 / (1 + np.exp(-v * (2 * y.numpy() - 1)))),
         (smoothed_targets, lambda y, v: [[1 / (1 + np.exp(-v if k else v)) for k in row] for row in y.tolist()]),
@@ -219,25 +214,22 @@ def test_each_mistake_about_the_verdict_is_named(answer, words):
 @pytest.mark.parametrize(
     "answer, words",
     [
-        (choose(on=1), "chosen on the test images"),
-        (choose(by=max), "best single seed"),
-        (choose(report=0), "that of validation"),
-        (choose(score=max), "the best seed's"),
-        (choose(score=sum), "a sum over seeds"),
-        (lambda val, test: (max(val), 0.7), "the largest T"),
-        (lambda val, test: (max(val, key=val.get), 0.7), "the first seed decides"),
-        (choose(pick=min), "the worst on validation"),
-        (lambda val, test: (max(val, key=lambda T: np.mean(val[T] + test[T])), 0.7), "are pooled"),
-        (lambda val, test: (3.0, max(np.mean(test[T]) for T in test)), "best T on the test images"),
-        (lambda val, test: (3.0, 0.5), "its mean is"),
-        (lambda val, test: (6.0, 0.5), "was not tried"),
-        (lambda val, test: (1.0, 0.5), "highest at 3"),
-        (lambda val, test: 3.0, "a pair"),
-        (lambda val, test: ("three", 0.5), "not a number"),
+        (lambda q, T: torch.sigmoid(torch.logit(q) / T), "softer still"),
+        (lambda q, T: T * torch.logit(q), "these are logits"),
+        (lambda q, T: q**T, "chance of *absent*"),
+        (lambda q, T: q**T / (q**T).sum(1, keepdim=True), "sum over the classes"),
+        (lambda q, T: (T * torch.logit(q)).softmax(1), "a softmax over the classes"),
+        (lambda q, T: torch.logit(q).softmax(1), "softmax of logits that were never multiplied"),
+        (lambda q, T: q, "the soft labels themselves"),
+        (lambda q, T: (T * q).clamp(max=1), "a probability is multiplied"),
+        (lambda q, T: torch.sigmoid(T * q), "sigmoid of probabilities"),
+        (lambda q, T: 1 - at_one(q, T), "exchanged"),
+        (lambda q, T: at_one(q, 2 * T), "expected"),
+        (lambda q, T: at_one(q, T).mean(), "a probability for each label"),
     ],
 )
-def test_each_mistake_about_the_choice_is_named(answer, words):
-    assert words in temperature_by_validation(answer)
+def test_each_mistake_about_another_temperature_is_named(answer, words):
+    assert words in answers_at_another_temperature(answer)
 
 
 def mixed(high, low):
@@ -274,7 +266,7 @@ def test_each_mistake_about_smoothed_labels_is_named(answer, words):
     "check_of, answer",
     [
         (verdict_from_pairs, lambda a, b: (0.1, ..., "higher")),
-        (temperature_by_validation, lambda val, test: (..., ...)),
+        (answers_at_another_temperature, lambda soft, T: ...),
     ],
 )
 def test_an_answer_with_dots_in_it_counts_as_not_attempted(check_of, answer):
@@ -283,7 +275,7 @@ def test_an_answer_with_dots_in_it_counts_as_not_attempted(check_of, answer):
 
 
 @pytest.mark.parametrize(
-    "check_of", [kl_of_each_class, verdict_from_pairs, temperature_by_validation, smoothed_targets]
+    "check_of", [kl_of_each_class, verdict_from_pairs, answers_at_another_temperature, smoothed_targets]
 )
 @pytest.mark.parametrize(
     "value, words",

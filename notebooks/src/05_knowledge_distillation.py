@@ -782,6 +782,10 @@ def my_verdict(students, baselines):
     half = student_t.ppf(0.975, len(d) - 1) * d.std(ddof=1) / len(d) ** 0.5
     return d.mean() - half, d.mean() + half, "not detected"
 
+# %% mistake="05.2" says="the PairedDifference itself"
+def my_verdict(students, baselines):
+    return paired_difference(students, baselines)
+
 # %%
 check("05.2", my_verdict)
 
@@ -926,61 +930,44 @@ check_choice("temperature with the best mAP", guess_T, {T: list(stored(by_T[whol
 r"""
 ### Exercise 05.3
 
-`on_val` and `on_test` map each temperature to its scores, one for each seed. Return the temperature that validation
-chooses (by the **mean** over seeds; higher is better) and its mean score on the test images.
+A file holds the soft labels that a teacher gave at temperature $T$: `soft` $= \sigma(t / T)$, of shape (N, C). The logits $t$ are lost.
+Return what this teacher says at $T = 1$, of the same shape.
 """
 
 # %% exercise="05.3"
-def my_choice(on_val, on_test):
-    return ..., ...
+def my_probabilities(soft, T):
+    return ...
 
 # %% solution="05.3"
-def my_choice(on_val, on_test):
-    T = max(on_val, key=lambda T: np.mean(on_val[T]))
-    return T, np.mean(on_test[T])
+def my_probabilities(soft, T):
+    return torch.sigmoid(T * torch.logit(soft))
 
-# %% mistake="05.3" says="chosen on the test images"
-def my_choice(on_val, on_test):
-    T = max(on_test, key=lambda T: np.mean(on_test[T]))
-    return T, np.mean(on_test[T])
+# %% mistake="05.3" says="softer still"
+def my_probabilities(soft, T):
+    return torch.sigmoid(torch.logit(soft) / T)
 
-# %% mistake="05.3" says="best single seed"
-def my_choice(on_val, on_test):
-    T = max(on_val, key=lambda T: max(on_val[T]))
-    return T, np.mean(on_test[T])
+# %% mistake="05.3" says="these are logits"
+def my_probabilities(soft, T):
+    return T * torch.logit(soft)
 
-# %% mistake="05.3" says="that of validation"
-def my_choice(on_val, on_test):
-    T = max(on_val, key=lambda T: np.mean(on_val[T]))
-    return T, np.mean(on_val[T])
+# %% mistake="05.3" says="forgets the chance of *absent*"
+def my_probabilities(soft, T):
+    return soft**T
 
-# %% mistake="05.3" says="the best seed's"
-def my_choice(on_val, on_test):
-    T = max(on_val, key=lambda T: np.mean(on_val[T]))
-    return T, max(on_test[T])
+# %% mistake="05.3" says="divides by the sum over the classes"
+def my_probabilities(soft, T):
+    return soft**T / (soft**T).sum(1, keepdim=True)
 
-# %% mistake="05.3" says="the largest T"
-def my_choice(on_val, on_test):
-    T = max(on_val)
-    return T, np.mean(on_test[T])
+# %% mistake="05.3" says="a softmax over the classes"
+def my_probabilities(soft, T):
+    return (T * torch.logit(soft)).softmax(1)
 
-# %% mistake="05.3" says="the first seed decides"
-def my_choice(on_val, on_test):
-    T = max(on_val, key=on_val.get)
-    return T, np.mean(on_test[T])
-
-# %% mistake="05.3" says="the worst on validation"
-def my_choice(on_val, on_test):
-    T = min(on_val, key=lambda T: np.mean(on_val[T]))
-    return T, np.mean(on_test[T])
-
-# %% mistake="05.3" says="validation and test are pooled"
-def my_choice(on_val, on_test):
-    T = max(on_val, key=lambda T: np.mean(on_val[T] + on_test[T]))
-    return T, np.mean(on_test[T])
+# %% mistake="05.3" says="sigmoid of probabilities"
+def my_probabilities(soft, T):
+    return torch.sigmoid(T * soft)
 
 # %%
-check("05.3", my_choice)
+check("05.3", my_probabilities)
 
 # %% [markdown]
 r"""

@@ -1,4 +1,4 @@
-"""Checks of lesson 05: Eq. 13 for each class, a verdict from paired runs, a choice on validation, smoothed labels.
+"""Checks of lesson 05: Eq. 13 for each class, a verdict from paired runs, another temperature, smoothed labels.
 
 Each check works out on small inputs of its own what the right answer gives and what each classic mistake gives, and
 compares. Functions are called with torch tensors, or with lists and dicts of floats; they may answer with tensors,
@@ -19,9 +19,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from udlib.course.exercises import called, exercise
-from udlib.course.exercises.answers import array, differentiable, numbers, shown
+from udlib.course.exercises.answers import among, array, differentiable, numbers, shown
 from udlib.course.exercises.calls import in_words
-from udlib.course.exercises.choices import best_on_validation, example_scores, wrong_choice
 from udlib.statistics import paired_difference
 
 TEACHER = torch.tensor([[2.0, -1.0, 0.5, -3.0], [-0.5, 1.5, -2.0, 0.3], [1.0, -1.2, 3.0, -0.2]], dtype=torch.float64)
@@ -252,34 +251,34 @@ def _is_bootstrap(low: float, high: float, d: np.ndarray) -> bool:
     return bool(np.abs(np.array([low, high]) - ends).max() < 0.12 * (ends[1] - ends[0]))
 
 
-ON_VAL, ON_TEST = example_scores([1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 7.0, 10.0])  # five seeds for each temperature
-
-
 @exercise("05.3")
-def temperature_by_validation(function) -> str | None:
-    """`function(on_val, on_test)`, both {T: scores of the seeds} → (T of the best mean on val, its mean on test)."""
-    value = called(function, {k: list(v) for k, v in ON_VAL.items()}, {k: list(v) for k, v in ON_TEST.items()})
-    (temperature, score), problem = numbers(value, "(T, mean score on the test images)", 2)
+def answers_at_another_temperature(function) -> str | None:
+    """`function(soft, T)`, soft = σ(t / T) of shape (N, C) → σ(t), the teacher's probabilities at T = 1."""
+    soft = (torch.sigmoid(TEACHER / T) * 100).round() / 100  # two decimals, so that they can be typed
+    answer, problem = array(called(function, soft.clone(), T), tuple(soft.shape), "a probability for each label")
     if problem:
         return problem
-    problem = wrong_choice(temperature, ON_VAL, ON_TEST, "T")
-    if problem:
-        return problem
-    right = best_on_validation(ON_VAL)
-    wrong_scores = {
-        float(np.mean(ON_VAL[right])): "that of validation: report the test images",
-        max(ON_TEST[right]): "the best seed's: report the mean over seeds",
-        max(map(np.mean, ON_TEST.values())): "that of the best T on the test images: report the T that was chosen",
-        float(np.sum(ON_TEST[right])): "a sum over seeds: report the mean",
+    z = torch.logit(soft)
+    mistakes = {
+        "this makes the labels softer still: they were divided by T already, so multiply the logits by T": torch.sigmoid(
+            z / T
+        ),
+        "these are logits: asked are probabilities, their sigmoid": T * z,
+        "this raises the chance of *present* to the power T and forgets the chance of *absent*: divide by the sum of both "
+        "powers, q^T + (1 − q)^T": soft**T,
+        "this divides by the sum over the classes, as a softmax does: sigmoids are C questions of their own, so divide "
+        "by q^T + (1 − q)^T": soft**T / (soft**T).sum(1, keepdim=True),
+        "this is a softmax over the classes: sigmoids are C questions of their own": (T * z).softmax(1),
+        "this takes the softmax of logits that were never multiplied by T, and sigmoids share nothing": z.softmax(1),
+        "these are the soft labels themselves: T has done nothing": soft,
+        "a probability is multiplied by T: it is the logit that T divides": (T * soft).clamp(max=1),
+        "this takes the sigmoid of probabilities: go back to the logits first, with torch.logit": torch.sigmoid(
+            T * soft
+        ),
+        "present and absent are exchanged": torch.sigmoid(-T * z),
     }
-    right_score = float(np.mean(ON_TEST[right]))
-    if math.isclose(score, right_score, rel_tol=1e-6):
-        return None
-    sentence = next((words for wrong, words in wrong_scores.items() if math.isclose(score, wrong, rel_tol=1e-6)), None)
-    return (
-        f"T is right, but the score beside it is "
-        f"{sentence or f'{score:.4g}: on the test images its mean is {right_score:.4g}'}"
-    )
+    right = torch.sigmoid(T * z).numpy()
+    return among(answer, right, {sentence: wrong.numpy() for sentence, wrong in mistakes.items()})
 
 
 @exercise("05.4")
