@@ -164,6 +164,8 @@ def test_each_mistake_about_the_ece_is_named(answer, words):
         (choose(scaled=False), "before the temperature"),
         (choose(average="classwise"), "class-wise"),
         (choose(pick=max), "highest NLL"),
+        (lambda *a: (max(a[-1]), 0.5, 0.5), "the largest temperature"),
+        (lambda v, vy, t, ty, Ts: choose()(torch.cat([v, t]), torch.cat([vy, ty]), t, ty, Ts), "are pooled"),
         (choose(score=lambda q, y: expected_calibration_error(q, y, average="pooled")), "lowest ECE"),
         (lambda *a: (choose()(*a)[0], 0.5, 0.5), "not 0.5"),
         (lambda *a: (9.0, 0.5, 0.5), "lowest at"),

@@ -1201,7 +1201,10 @@ def my_temperature(val_logits, val_targets, test_logits, test_targets, temperatu
 
 # %% solution="04.2"
 def my_temperature(val_logits, val_targets, test_logits, test_targets, temperatures):
-    chosen = min(temperatures, key=lambda T: calibration.negative_log_likelihood(torch.sigmoid(val_logits / T), val_targets))
+    def on_val(T):
+        return calibration.negative_log_likelihood(torch.sigmoid(val_logits / T), val_targets)
+
+    chosen = min(temperatures, key=on_val)
     q = torch.sigmoid(test_logits / chosen)
     return (chosen, calibration.negative_log_likelihood(q, test_targets),
             expected_calibration_error(q, test_targets, average="pooled"))
@@ -1231,6 +1234,14 @@ def my_temperature(val_logits, val_targets, test_logits, test_targets, temperatu
 def my_temperature(val_logits, val_targets, test_logits, test_targets, temperatures):
     chosen = min(temperatures, key=lambda T: calibration.negative_log_likelihood(torch.sigmoid(val_logits / T), val_targets))
     q = torch.sigmoid(test_logits)
+    return (chosen, calibration.negative_log_likelihood(q, test_targets),
+            expected_calibration_error(q, test_targets, average="pooled"))
+
+# %% mistake="04.2" says="validation and test are pooled"
+def my_temperature(val_logits, val_targets, test_logits, test_targets, temperatures):
+    z, y = torch.cat([val_logits, test_logits]), torch.cat([val_targets, test_targets])
+    chosen = min(temperatures, key=lambda T: calibration.negative_log_likelihood(torch.sigmoid(z / T), y))
+    q = torch.sigmoid(test_logits / chosen)
     return (chosen, calibration.negative_log_likelihood(q, test_targets),
             expected_calibration_error(q, test_targets, average="pooled"))
 

@@ -593,7 +593,7 @@ def my_energy(heat, mask):
 
 # %% solution="06.3"
 def my_energy(heat, mask):
-    large = F.interpolate(heat[None, None], size=mask.shape, mode="bilinear", align_corners=False)[0, 0]
+    large = F.interpolate(heat[None, None], mask.shape, mode="bilinear", align_corners=False)[0, 0]
     positive = large.relu()
     return positive[mask].sum() / positive.sum()
 

@@ -352,7 +352,8 @@ def my_attention_term(teacher_map, student_map):
 
 # %% solution="07.1"
 def my_attention_term(teacher_map, student_map):
-    target = F.interpolate(teacher_map[:, None], size=student_map.shape[1:], mode="bilinear", align_corners=False)[:, 0]
+    size = student_map.shape[1:]
+    target = F.interpolate(teacher_map[:, None], size, mode="bilinear", align_corners=False)[:, 0]
     return torch.linalg.vector_norm((target - student_map).flatten(1), dim=1).mean()
 
 # %% mistake="07.1" says="norm squared"

@@ -811,12 +811,14 @@ def my_share(arms):
 
 # %% solution="08.5"
 def my_share(arms):
-    forty, hard, soft = (np.mean(arms[name]) for name in ("40 epochs", "restart, hard labels", "restart, UD"))
+    names = ("40 epochs", "restart, hard labels", "restart, UD")
+    forty, hard, soft = (np.mean(arms[name]) for name in names)
     return (soft - hard) / (soft - forty)
 
 # %% mistake="08.5" says="the restart's share"
 def my_share(arms):
-    forty, hard, soft = (np.mean(arms[name]) for name in ("40 epochs", "restart, hard labels", "restart, UD"))
+    names = ("40 epochs", "restart, hard labels", "restart, UD")
+    forty, hard, soft = (np.mean(arms[name]) for name in names)
     return (hard - forty) / (soft - forty)
 
 # %% mistake="08.5" says="has the restart in it"
@@ -826,12 +828,14 @@ def my_share(arms):
 
 # %% mistake="08.5" says="the teacher's gain beside the restart's"
 def my_share(arms):
-    forty, hard, soft = (np.mean(arms[name]) for name in ("40 epochs", "restart, hard labels", "restart, UD"))
+    names = ("40 epochs", "restart, hard labels", "restart, UD")
+    forty, hard, soft = (np.mean(arms[name]) for name in names)
     return (soft - hard) / (hard - forty)
 
 # %% mistake="08.5" says="the teacher's gain in mAP"
 def my_share(arms):
-    forty, hard, soft = (np.mean(arms[name]) for name in ("40 epochs", "restart, hard labels", "restart, UD"))
+    names = ("40 epochs", "restart, hard labels", "restart, UD")
+    forty, hard, soft = (np.mean(arms[name]) for name in names)
     return soft - hard
 
 # %% mistake="08.5" says="a mean of shares"
@@ -841,7 +845,8 @@ def my_share(arms):
 
 # %% mistake="08.5" says="upside down"
 def my_share(arms):
-    forty, hard, soft = (np.mean(arms[name]) for name in ("40 epochs", "restart, hard labels", "restart, UD"))
+    names = ("40 epochs", "restart, hard labels", "restart, UD")
+    forty, hard, soft = (np.mean(arms[name]) for name in names)
     return (soft - forty) / (soft - hard)
 
 # %%

@@ -619,7 +619,7 @@ def my_hours(images, epochs, seeds, student, teacher):
 
 # %% solution="11.4"
 def my_hours(images, epochs, seeds, student, teacher):
-    per_image = 1 / student + 1 / (3 * teacher) + 1 / teacher  # learn, ask, and the teacher's own training
+    per_image = 1 / student + 1 / (3 * teacher) + 1 / teacher  # learn, ask, train the teacher
     return images * epochs * seeds * per_image / 3600
 
 # %% mistake="11.4" says="teachers must be trained too"

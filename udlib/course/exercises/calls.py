@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import numpy as np
 from torch import Tensor
 
-MOST_VALUES = 60  # of a tensor or an array; a larger one is shown by its shape
-LONGEST = 700  # characters of one argument
+MOST_VALUES = 150  # of a tensor or an array; a larger one is shown by its shape
+LONGEST = 1200  # characters of one argument
 
 NO_ARITHMETIC = "a {0} knows no arithmetic: convert it to an array first, with np.asarray(…)"
 # Errors of plausible attempts, by what their message looks like, and what to change.
@@ -68,7 +68,7 @@ def in_words(value) -> str:
         text = "[" + ", ".join(map(in_words, value)) + "]"
     else:
         text = repr(value)
-    if " at 0x" in text or len(text) > LONGEST:
+    if " at 0x" in text or "\n" in text or len(text) > LONGEST:
         return f"a {type(value).__name__}" + (f" of {len(value)}" if hasattr(value, "__len__") else "")
     return text
 

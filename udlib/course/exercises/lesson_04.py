@@ -145,6 +145,9 @@ def temperature_from_validation(function) -> str | None:
         best(
             val_z, val_y, lambda q, y: expected_calibration_error(q, y, average="pooled")
         ): "it has the lowest ECE: take the lowest NLL, which is proper and less noisy",
+        max(temperatures): "you took the largest temperature, not the one with the lowest NLL",
+        best(torch.cat([val_z, test_z]), torch.cat([val_y, test_y])): "validation and test are pooled: the test images "
+        "may judge the temperature, and take no part in choosing it",
         max(
             temperatures, key=lambda t: negative_log_likelihood(torch.sigmoid(val_z / t), val_y)
         ): "it has the highest NLL: take the lowest",
@@ -262,8 +265,8 @@ def _drawn(p: Tensor, chances: Tensor, **options) -> list[float]:
 def company_and_confidence(function) -> str | None:
     """`function(probabilities, targets)` → mean y − p among p ≥ 0.5 with ≥ 3 other labels, minus that with ≤ 1."""
     generator = torch.Generator().manual_seed(6)
-    p = torch.rand(80, 6, generator=generator, dtype=torch.float64)
-    y = (torch.rand(80, 6, generator=generator, dtype=torch.float64) < 0.15 + 0.5 * p).double()
+    p = torch.rand(24, 6, generator=generator, dtype=torch.float64)
+    y = (torch.rand(24, 6, generator=generator, dtype=torch.float64) < 0.15 + 0.5 * p).double()
     answer, problem = number(called(function, p, y))
     if problem:
         return problem

@@ -199,9 +199,9 @@ def shrinkage_of_a_direction(function) -> str | None:
 def coin_learned_by_heart(function) -> str | None:
     """`function(p, y, pi)` → the slope of p − π on y − π, through the origin, over all entries."""
     generator = torch.Generator().manual_seed(8)
-    pi = torch.rand(120, 5, generator=generator, dtype=torch.float64) ** 2
-    y = (torch.rand(120, 5, generator=generator, dtype=torch.float64) < pi).double()
-    p = (0.55 * pi + 0.35 * y + 0.1 * torch.rand(120, 5, generator=generator, dtype=torch.float64)).clamp(0, 1)
+    pi = torch.rand(24, 5, generator=generator, dtype=torch.float64) ** 2
+    y = (torch.rand(24, 5, generator=generator, dtype=torch.float64) < pi).double()
+    p = (0.55 * pi + 0.35 * y + 0.1 * torch.rand(24, 5, generator=generator, dtype=torch.float64)).clamp(0, 1)
     answer, problem = number(called(function, p, y, pi))
     if problem:
         return problem
