@@ -8,6 +8,8 @@ where they are solved. Cells of a source carry what they are in their metadata:
     # %% solution="01.1"           the solved exercise
     # %% mistake="01.1" says="…"   a classic mistake, and words of the answer it must get (run by the tests only)
     # %% tags=["setup"]            what an exercise needs before it can run (imports, data)
+    # %% tags=["learn"]            code that a learner reads
+    # %% tags=["report"]           code that only shows or asserts what was found; the notebook shows it collapsed
     # %% tags=["cover"]            its figure is the picture of the README
     # %% tags=["photo"]            shows photographs where they are (`udlib.course.photo_cells.show_photographs`)
 
@@ -85,6 +87,8 @@ def build(path: Path, solved: bool) -> nbformat.NotebookNode:
             tags.append(f"exercise-{number}")
         if tags:
             new.metadata["tags"] = tags
+        if "report" in tags:
+            new.metadata["jupyter"] = {"source_hidden": True}
         kept.append(new)
     notebook = nbformat.v4.new_notebook(cells=kept)
     notebook.metadata = nbformat.from_dict(

@@ -2,6 +2,8 @@
 """
 # 01 · Multi-label data
 
+[← 00 · Start here](00_start_here.ipynb) · [02 · The baseline →](02_baseline_bce.ipynb)
+
 **Aim.** Before any network sees a picture, we look at the pictures and their labels: how many there are, which come
 together, which are *difficult*, and how sure even a perfect model could be. At the end you can read a data set in VOC's
 format, say what its three label states mean, and compute the probability that a label is there at all.

@@ -2,6 +2,8 @@
 r"""
 # 02 · The baseline: binary cross-entropy
 
+[← 01 · Multi-label data](01_multilabel_data.ipynb) · [03 · A second branch →](03_pal_n_calibration.ipynb)
+
 **Aim.** You will know the loss that every later lesson is measured against, and every number that judges a
 multi-label classifier. You will compute each of them by hand once, and see how far a score moves when nothing changes
 but the rules of counting.
@@ -807,6 +809,12 @@ for name, (a, b) in contrasts.items():
 r"""
 The means that the paper prints lie within half a point of each other. **Think:** its ResNet-101 starts from ImageNet
 weights, our small network from random ones. Which has more to gain from a trick?
+
+<details><summary>Answer</summary>
+The random start. A pretrained network already has features that a trick against overfitting would help to find, so there is
+less left to gain. Both tricks also act through many epochs, and fine-tuning is short. This is an expectation; we have not
+measured it here.
+</details>
 
 An interval over seeds asks: would another random start tell the same story on *these* test images? The other source
 of chance is the test set. The **bootstrap** draws test images with replacement, again and again, and looks at how

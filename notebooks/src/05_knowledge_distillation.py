@@ -2,6 +2,8 @@
 r"""
 # 05 · Knowledge distillation: labels from a teacher
 
+[← 04 · How calibrated? ECE and its traps](04_ece_analysis.ipynb) · [06 · Uncertainty attention →](06_uncertainty_attention.ipynb)
+
 **Aim.** You will know what a soft label is, what it is worth, and why a teacher that has learned its pictures by heart
 has little to say about them. You will derive the paper's distillation loss (Eq. 13), see what a temperature does to it
 and what it does not, and measure, with error bars, what a student gains in accuracy *and* in calibration.
@@ -140,10 +142,11 @@ averages = {"hard label": distance(y)} | {name: np.mean(values) for name, values
 found = difference(near["student (KD)"], near["baseline"])
 say(f"Nearest to the posterior of the scene: the **{min(averages, key=averages.get)}**. The student minus the baseline: "
     f"{interval(found, 1, 4)}, **{found.verdict}**. The expected distance of a hard label is {coin:.4f}.")
+assert min(averages, key=averages.get) == "hard label"
 
 # %% [markdown]
 r"""
-If the hard label wins here, do not throw the teacher away yet. The posterior of the *scene* knows what was drawn: the
+The hard label is nearest, but do not throw the teacher away yet. The posterior of the *scene* knows what was drawn: the
 cup behind the lamp is there or it is not. A picture of 64 × 64 pixels does not show all of it. What a network can learn
 is the posterior **given the picture**, $\mathbb{E}[\pi \,|\, x]$. So a hard label carries two kinds of noise:
 
@@ -372,8 +375,12 @@ for name, q in at_home.items():
 # %% [markdown]
 r"""
 **Think:** the teacher is asked about the picture as it is and about its mirror image; both were in its training. How
-could a teacher give answers about images that it was *not* trained on, without any new images? (Cross-fitting: train
-one teacher on each half, and let it label the other.)
+could a teacher give answers about images that it was *not* trained on, without any new images?
+
+<details><summary>Answer</summary>
+Cross-fitting: split the training images into two halves, train one teacher on each, and let it label the other half. The price
+is that each teacher has seen only half of the images.
+</details>
 
 ## 4. Eq. 13, beside its line of code
 
@@ -544,8 +551,14 @@ show(plots.lines(student_logit, pull, "the student's logit s", "C × gradient", 
 r"""
 At $T = 1$ logits of 4, 6 and 10 are the same to the loss: all mean *yes*. At $T = 5$ a student that says 10 where the
 teacher says 6 is corrected, and one that says 4 is pulled up. So a hot loss passes on **how sure** the teacher is, and
-with it, whatever is wrong with that. **Think:** a teacher is overconfident on its training images. What do you expect of
-its student's calibration at high $T$?
+with it, whatever is wrong with that.
+
+**Think:** a teacher is overconfident on its training images. What do you expect of its student's calibration at high $T$?
+
+<details><summary>Answer</summary>
+It should get worse: a high temperature passes on how sure the teacher is, and so its overconfidence too. Section 8 measures
+whether it does.
+</details>
 
 ### Sigmoids are not a softmax
 
@@ -656,9 +669,14 @@ show(plots.reliability(curves, "test images, seed 0", smallest=20),
 
 # %% [markdown]
 r"""
-**Think:** on new images, as in section 2, a head inherits the errors of its teacher's probabilities. Is this student as
-overconfident as its teacher? It was taught on training images, where the teacher errs in another way (section 3), by a
-network too small to learn them all by heart, and by labels that say where to stop (section 4).
+**Think:** in section 2 a head inherited the errors of its teacher's probabilities. Is this student as overconfident as its
+teacher?
+
+<details><summary>Answer</summary>
+No: it is about three points less overconfident than its teacher, and less than the baseline too. Three things differ from
+section 2. It learned on training images, where the teacher errs in another way (section 3). It is too small to learn them all by
+heart. And a soft label says where to stop (section 4). Which of the three matters most, we have not tested.
+</details>
 
 A gain in mAP may have two causes: a softer label is a better label, or this particular teacher knows something. If the
 student learned from *this* teacher, it should agree with it more than the baseline does, on images that neither was
@@ -791,8 +809,12 @@ for key, title in METRICS.items():
 
 # %% [markdown]
 r"""
-**Think:** how would you tell "the teacher is too sure on its training images" from "the teacher is simply worse"? (Keep
-the teacher and change the images it labels, as in section 2. Or change $T$, which is next.)
+**Think:** how would you tell "the teacher is too sure on its training images" from "the teacher is simply worse"?
+
+<details><summary>Answer</summary>
+Change one thing at a time. Keep the teacher, and let it label images that it was not trained on, as in section 2. Or keep the
+images, and soften its answers with a temperature, which comes next.
+</details>
 
 ## 8. The temperature, measured
 
@@ -1071,6 +1093,12 @@ pd.concat({"label smoothing − baseline": compared(smoothed, baselines), "KD �
 # %% [markdown]
 r"""
 **Think:** what would label smoothing with target logits ±2 do to NLL and to ECE? Would its mAP have to change?
+
+<details><summary>Answer</summary>
+It asks for probabilities of 0.88 and 0.12 even where the labels are clear. The network becomes underconfident, and most labels are
+absent, so the ECE rises to about 0.1 and the NLL rises with it. The mAP depends on the order of the images alone, and a push of all
+logits towards ±2 need not change an order.
+</details>
 
 ### Exercise 05.4
 

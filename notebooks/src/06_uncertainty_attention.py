@@ -2,6 +2,8 @@
 r"""
 # 06 · Uncertainty attention
 
+[← 05 · Knowledge distillation](05_knowledge_distillation.ipynb) · [07 · Uncertainty distillation →](07_uncertainty_distillation.ipynb)
+
 **Aim.** You will see where a network looks, and where its two heads disagree: the *uncertainty attention* of the paper
 (UD). You will derive it, compute it without a pass to the feature map, and read its sign. Then you will measure two
 things that pictures cannot show: whether the disagreement of the heads is a measure of uncertainty, and whether the map
@@ -554,7 +556,13 @@ r"""
 The middle row is the control. Most labels have a softmax near 0 in both heads and so no room to differ: a label that gets
 any mass at all is more likely to be a wrong one. What the distance knows beyond this is the last sentence above.
 
-**Think!** In section 1, rule A chose the images with the largest KL. Are these the images where you are uncertain?
+**Think:** in section 1, rule A chose the images with the largest KL. Are these the images where you are uncertain?
+
+<details><summary>Answer</summary>
+Look at them again: many show objects that nobody would doubt. The KL is large where the two branches disagree, and they answer different
+questions: one gives each label a probability, the other shares a single unit among the labels. They disagree where an
+image has several labels, too.
+</details>
 
 ## 5. Does the map lie where the objects are?
 

@@ -2,6 +2,8 @@
 r"""
 # 08 · Self-distillation: can a network teach itself?
 
+[← 07 · Uncertainty distillation](07_uncertainty_distillation.ipynb) · [09 · Parallel self-distillation →](09_parallel_self_distillation.ipynb)
+
 **Aim.** You will train a network that becomes its own teacher, say in which sense nothing can come of it and what happens
 all the same, and take apart what is due to the teacher and what only to a second, longer round of training.
 
@@ -1039,16 +1041,17 @@ for name, found in again.items():
     change = {key: difference(at(found, key, 2 * HALF), at(found, key, HALF)) for key in ("mAP", "NLL")}
     say(f"- *{name}*, epoch {2 * HALF} minus epoch {HALF} on validation: mAP {in_units(change['mAP'])}, "
         f"**{change['mAP'].verdict}**; NLL {in_units(change['NLL'], 1, 4, ' nats')}, **{change['NLL'].verdict}**.")
+    if profile() != "smoke":
+        assert change["NLL"].verdict == {"hard labels": "higher", "UD": "lower"}.get(name, change["NLL"].verdict)
 last, middle = fit_to[:, -1].mean(), fit_to[:, HALF - 1].mean()
 say(f"- The training BCE on hard labels goes from {middle:.3f} at the end of the first half to {last:.3f} at the end of the second: "
     + ("the second half fits the training labels more closely." if last < middle else "no closer fit in the second half."))
 
 # %% [markdown]
 r"""
-The first two rows together answer the question of this section. If hard labels raise the validation NLL while mAP does not fall,
-the second half overfits in the way of lesson 02 and 04: the ranking holds and the probabilities grow too sure. And a teacher
-that is softer than its labels should keep that from happening, since its answers forbid the student to grow surer than it was.
-Is the student as sure as its teacher, then, or something else?
+Hard labels raise the validation NLL while no change of mAP is detected. So their second half overfits as in lessons 02 and 04: the
+ranking holds, and the probabilities become overconfident. With UD the NLL falls. Its teacher's answers are softer than the labels,
+and keep the student from growing surer than its teacher was. Is the student exactly as sure as its teacher?
 """
 
 # %%

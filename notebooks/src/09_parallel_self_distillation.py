@@ -2,6 +2,8 @@
 r"""
 # 09 · Parallel self-distillation: several specialists, one student
 
+[← 08 · Self-distillation](08_self_distillation.ipynb) · [10 · Distilling from detection →](10_distilling_from_detection.ipynb)
+
 **Aim.** You will go from counts of labels to a graph, from cuts of the graph to teachers that know a few classes each, and from
 these to one student. And you will say how much of its score is due to the teachers, and how much to the loss and the averaging
 that come with them.
@@ -1107,8 +1109,8 @@ say(f"On test images the student's logits are {np.mean(close):.2f} (root mean sq
 
 # %% [markdown]
 r"""
-If the student lies far from its teachers on test images, there are two reasons why it may: it did not learn what it was shown, or what
-it learned on training images does not carry over. The training history has the first, the stored logits the second. (The history is
+On test images the student lies almost as far from its teachers as two seeds lie from each other. There are two possible reasons: it did
+not learn what it was shown, or what it learned on training images does not carry over. The training history has the first, the stored logits the second. (The history is
 the mean over the last epoch, with batch normalisation in train mode and before the weights are averaged, so compare roughly.)
 """
 

@@ -2,6 +2,8 @@
 r"""
 # 10 · Distilling from detection: boxes nobody drew
 
+[← 09 · Parallel self-distillation](09_parallel_self_distillation.ipynb) · [11 · Full runs →](11_full_runs.ipynb)
+
 **Aim.** You will look inside a detector that never saw a box, measure how well it finds things all the same, and hand its knowledge
 to a plain classifier in two ways. The method is that of Liu et al. (2018), "the paper" of this lesson; we call it **WSD**, weakly-supervised
 detection distilled. And you will ask the question that ends this course: *what* should a teacher teach, and what does
