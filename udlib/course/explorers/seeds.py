@@ -35,8 +35,12 @@ class SeedExplorer(Explorer):
     def _frame(self, group: str, metric: str, against: str) -> Frame:
         unit, factor, digits = unit_of(metric)
         values = {name: factor * np.array(metric_values(arm, metric)) for name, arm in self.groups[group].items()}
-        gaps = {f"{name} − {against}": found - values[against] for name, found in values.items() if name != against}
-        readings = {name: spread(found, 1, digits) for name, found in values.items()}
+        gaps = {
+            f"{name} − {against}": (found - values[against]).tolist()
+            for name, found in values.items()
+            if name != against
+        }
+        readings = {name: spread(found.tolist(), 1, digits) for name, found in values.items()}
         alt = f"{metric} of {group}: " + ", ".join(f"{name} {value}" for name, value in readings.items())
         axis = f"{metric}, {unit}" if unit else metric
         return Frame(seed_intervals(gaps, axis, f"{group}, paired by seed", zero=True), alt, readings)
