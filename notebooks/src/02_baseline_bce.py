@@ -27,7 +27,7 @@ from udlib import metrics
 from udlib.figures import plots
 from udlib.datasets import apply_policy
 from udlib.course.exercises import check, check_guess
-from udlib.course.store import arrays, dataset, load_or_run
+from udlib.course.store import arrays, dataset, load_or_run, profile
 from udlib.losses import ova_loss
 from udlib.figures.plots import show
 from udlib.course.recipes import SEEDS, baseline, tricks
@@ -984,7 +984,13 @@ fine)`. Difficult labels count as positives in that call, so its CF1 differs a l
   shares of positives.
 - Compare recipes seed by seed, with an interval. "Not detected" is a result.
 
-And what we measured here:
+What we found on `scenes`:
+
+- The baseline reaches a mAP of 75 %, and of 71 % on the *Difficult* subset.
+- At $p \ge 0.5$ it finds seven in ten of the labels without a flag, and one in four of the difficult ones.
+- CutOut adds two points of mAP. On `digits` no gain is detected.
+
+The numbers behind these sentences:
 """
 
 # %%
@@ -992,6 +998,10 @@ say(f"- mAP of the baseline: {spread(maps)} %; on the *Difficult* subset {spread
 say("- Recall at 0.5, per cent: " + "; ".join(f"*{name}* {spread(values)}" for name, values in recall.items()) + ".")
 say(f"- Counting difficult labels as positives moves mAP by {in_units(policy_shift)}.")
 say(f"- CutOut on top of cosine decay, on mAP: `scenes` {in_units(ranking_gain)}, `digits` {in_units(elsewhere)}.")
+if DATA == "scenes" and profile() != "smoke":
+    assert round(100 * np.mean(maps)) == 75 and round(100 * on_hard[:, both].mean()) == 71
+    assert round(10 * np.mean(recall["no flag"])) == 7 and round(4 * np.mean(recall["difficult"])) == 1
+    assert (ranking_gain.verdict, elsewhere.verdict) == ("higher", "not detected")
 
 # %% [markdown]
 r"""

@@ -1344,7 +1344,14 @@ r"""
   baseline. On photographs one temperature does more than λ = 1 or CutOut; λ = 10 and students with a teacher do more than the temperature.
 - A calibration error belongs to its test images. Under blur, noise or low light the order of the methods changes.
 
-And what we measured here:
+What we found on `scenes`:
+
+- At the printed λ = 0.1 no change of calibration or accuracy is detected.
+- λ = 1 lowers the pooled ECE by a quarter of a point, and no change of the mAP is detected. One temperature lowers it by
+  almost a point more.
+- How the network is trained decides more about its calibration than λ does.
+
+The numbers behind these sentences:
 """
 
 # %%
@@ -1360,6 +1367,11 @@ say(f"- A temperature on the baseline against λ = 1 as trained, pooled ECE: {in
 say("- Share right among confident answers, crowded minus sparse images: " + "; ".join(
     f"{in_units(found)} {name}" for name, found in asked.items() if "posterior" not in name) + ".")
 say(f"- Pooled ECE on `scenes`: {weighs[0].lower() + weighs[1:]}")
+if DATA == "scenes" and profile() != "smoke":
+    changes = {lam: {name: difference(stored(runs[lam], key), stored(runs[0.0], key)).verdict for name, key in HEADLINES.items()}
+               for lam in (0.1, 1.0)}
+    assert set(changes[0.1].values()) == {"not detected"} and "regime decides" in weighs
+    assert (changes[1.0]["pooled ECE"], changes[1.0]["mAP"], wins.verdict) == ("lower", "not detected", "lower")
 
 # %% [markdown]
 r"""

@@ -1208,7 +1208,15 @@ probabilities for.
   comparing two trainings, read both in the same way.
 - Compare gains by a paired interval, and two gains by the interval of their difference.
 
-And what we measured here:
+What we found:
+
+- On `scenes`, KD raises the mAP by almost one point with flips and by more than two with CutOut. Without augmentation, where the teacher
+  knows its training images by heart, no gain is detected.
+- KD lowers the pooled ECE, the true calibration error and the NLL in all three regimes.
+- On photographs KD halves the pooled ECE, and no change of the mAP is detected.
+- Soft labels without a teacher do not raise the mAP.
+
+The numbers behind these sentences:
 """
 
 # %%
@@ -1219,24 +1227,30 @@ for title, metric in (("mAP", "mAP"), ("pooled ECE", "ECE_pooled"), ("true error
     say(f"- {title}, KD student minus baseline: " + "; ".join(
         f"{regime}: {scale * d.mean:+.{digits}f} [{scale * d.low:+.{digits}f}, {scale * d.high:+.{digits}f}] {unit}, "
         f"**{d.verdict}**" for regime, d in found.items()) + ".")
+    wanted = ["not detected", "higher", "higher"] if metric == "mAP" else 3 * ["lower"]
+    assert profile() == "smoke" or [d.verdict for d in found.values()] == wanted
 
 # %%
 for metric, title in in_points.items():
     found = gaps[metric]["KD"]
+    assert metric != "mAP" or found.verdict == "not detected"
     say(f"- On photographs, {title}, KD minus hard labels: {in_units(found)}, **{found.verdict}**.")
 for name, found in rivals.items():
     change = difference(stored(found, "mAP"), stored(baselines, "mAP"))
     alike = fair.get((name, "softmax"))
     say(f"- {name}: mAP {100 * change.mean:+.2f} [{100 * change.low:+.2f}, {100 * change.high:+.2f}] points, **{change.verdict}**"
         + (f"; both read by a softmax {100 * alike.mean:+.2f}, **{alike.verdict}**" if alike else "") + ".")
+    assert profile() == "smoke" or change.verdict != "higher"
 say(f"This lesson has drawn {len(drawn)} intervals. If there were nothing to find, about {len(drawn) / 20:.0f} of them would miss "
     "0 by chance. They are not independent: the same networks stand in many of them.")
 
 # %% [markdown]
 r"""
-Small pictures, small networks, 2,000 training images: what holds here need not hold for a ResNet-101 that teaches a
-ResNet-18 on large pictures. Section 11 had ImageNet weights and photographs, but at 128 px. Lesson 11 runs the same recipes at full size. Lesson 06 goes on with the second thing that the
-paper lets a teacher pass on: where it looks when it is not sure.
+What holds for small networks and small pictures need not hold for a ResNet-101 that teaches a ResNet-18. Section 11 had
+ImageNet weights and photographs, but at 128 px. Lesson 11 runs the same recipes at full size.
+
+**Next.** [Lesson 06](06_uncertainty_attention.ipynb): the second thing that the paper lets a teacher pass on, namely where it
+looks when it is not sure.
 
 ## Further reading
 

@@ -1206,7 +1206,14 @@ r"""
   where the label was in doubt, and less true where it was not.
 - A claim about distillation needs the control that trains as long, with the restart and without the teacher.
 
-And what we measured here:
+What we found:
+
+- On `scenes` a restart alone raises the mAP by half a point, and makes the network much more overconfident.
+- With UD after the restart the mAP rises by another half a point, and the calibration error ends below that of 40 epochs.
+- A student that starts anew gains almost two points by KD from a teacher of its own size. By UD with the printed weights it
+  loses twenty; lesson 07 says why.
+
+The numbers behind these sentences:
 """
 
 # %%
@@ -1216,8 +1223,12 @@ for name, found in effects.items():
             f"pooled true error {in_units(found['true_CE_pooled'])}, **{found['true_CE_pooled'].verdict}**",
             f"NLL {in_units(found['NLL'], 1, 4, ' nats')}, **{found['NLL'].verdict}**"]
     say(f"- {name}: {'; '.join(said)}.")
+    wanted = {"restart − 40 epochs": "higher", "UD − restart": "lower", "UD − 40 epochs": "lower"}.get(name)
+    assert profile() == "smoke" or not wanted or (found["mAP"].verdict, found["ECE_pooled"].verdict) == ("higher", wanted)
 for name in students:
     say(f"- {name} − 40 epochs: mAP {in_units(against[name]['mAP'])}, **{against[name]['mAP'].verdict}**.")
+if profile() != "smoke":
+    assert against["born again, KD"]["mAP"].verdict == "higher" and against["born again, UD"]["mAP"].high < -0.15
 say(f"- The teacher (seed 0) has learned {100 * memory['train'].estimate:.0f} % of the coin of its training labels by heart.")
 say("- " + difference.count())
 

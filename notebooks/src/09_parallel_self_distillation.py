@@ -1454,7 +1454,14 @@ r"""
   *partitions* needs random ones.
 - A map shows where evidence lies. To say that a network *uses* something, cover it.
 
-And what we measured here:
+What we found:
+
+- The gain in mAP comes from the loss: ASL raises it by four and a half points, and costs fifteen points of pooled ECE.
+- Averaging the weights costs two points of mAP in a training of this length.
+- The teachers add nothing to the mAP that we detect. They take back three and a half points of the ECE.
+- Random parts, and a single teacher of all classes, do as well as PSD's parts, as far as three seeds can tell.
+
+The numbers behind these sentences:
 """
 
 # %%
@@ -1463,6 +1470,10 @@ for group, kind in KINDS.items():
 for name, found in effects.items():
     say(f"- {name[0].upper() + name[1:]}: " + "; ".join(f"{METRICS[key][0].split(',')[0]} {told(found[key], key)}"
         for key in ("mAP", "ECE_pooled", "true_CE_pooled", "NLL")) + ".")
+if profile() != "smoke":
+    seen = [[found[key].verdict for key in ("mAP", "ECE_pooled")] for found in effects.values()]
+    assert seen[:3] == [["lower", "not detected"], ["higher", "higher"], ["not detected", "lower"]]
+    assert {against[name]["mAP"].verdict for name in ("random parts", "k = 1")} == {"not detected"}
 for name, found in against.items():
     say(f"- PSD minus {name}: mAP {in_units(found['mAP'])}, **{found['mAP'].verdict}** (three seeds).")
 say(f"- The boat's map, {first} minus {second}: on the boat **{sign(contrast['the boat'])}**, on its companions "
