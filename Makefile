@@ -100,8 +100,9 @@ gpu-pack: $(ENV)/ready
 soak: $(ENV)/ready
 	$(RUN) -m pytest tests -m soak
 
-# For authors: notebooks from their sources, their pictures stored small, README's generated parts, and the lock.
+# For authors: diagrams, notebooks from their sources, their pictures stored small, README's generated parts, and the lock.
 lessons: $(ENV)/ready
+	$(RUN) -m notebooks.diagrams $(if $(ONLY),--only "$(ONLY)")
 	$(RUN) notebooks/build.py write $(if $(ONLY),--only "$(ONLY)")
 
 shrink: $(ENV)/ready

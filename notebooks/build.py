@@ -2,7 +2,8 @@
 
 A lesson is written once, in `notebooks/src/NN_name.py` (cells in jupytext's percent format). From it come two
 notebooks: `notebooks/NN_name.ipynb`, where exercises wait for the learner, and `notebooks/solutions/NN_name.ipynb`,
-where they are solved. Cells of a source carry what they are in their metadata:
+where they are solved; there, relative links and pictures begin one folder below. Cells of a source carry what they are in
+their metadata:
 
     # %% exercise="01.1"           what the learner sees, replaced by the solution in the solved notebook
     # %% solution="01.1"           the solved exercise
@@ -16,7 +17,7 @@ where they are solved. Cells of a source carry what they are in their metadata:
 A cell that calls `check(…)` has its output compared by nbval. `write` builds and executes; `execute` runs the committed
 notebooks without writing them. Both notebooks of a lesson are stored small: pictures have a palette of 256 colours, and
 a picture that both notebooks show is stored in the learner's only; the solved one keeps its description. `shrink` does
-this to committed notebooks without executing them.
+this to committed notebooks without executing them. The diagrams in `images` come from `notebooks/diagrams`.
 
 `write`, `execute` and `shipped` hide the photographs of `photos`, which may be in no commit: what a cell says without
 them is its committed output. `smoke` compares no outputs, and shows them where `UDLIB_PHOTOS` says that they are.
@@ -78,6 +79,8 @@ def build(path: Path, solved: bool) -> nbformat.NotebookNode:
         number, source = exercise_of(cell, "exercise"), cell.source
         if number and solved:
             source = solutions[number]
+        if solved and cell.cell_type == "markdown":
+            source = for_solutions(source)
         new = (nbformat.v4.new_markdown_cell if cell.cell_type == "markdown" else nbformat.v4.new_code_cell)(source)
         new.id = f"{path.stem[:2]}-{len(kept):03d}"
         tags = list(cell.metadata.get("tags", []))
@@ -98,6 +101,11 @@ def build(path: Path, solved: bool) -> nbformat.NotebookNode:
         }
     )
     return notebook
+
+
+def for_solutions(markdown: str) -> str:
+    """The same text with its relative links and pictures as they are called from the folder `solutions`, one below."""
+    return re.sub(r"(\]\()(?!#|/|[a-z]+:)([^)]+\))", r"\1../\2", markdown)
 
 
 def has_exercises(path: Path) -> bool:

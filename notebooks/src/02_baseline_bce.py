@@ -91,6 +91,8 @@ guess_policy = ...  # and by how many points it moves if difficult labels count 
 r"""
 ## 2. One question per class
 
+![One image goes through backbone, pooling and head to a logit for each class; a sigmoid makes it a probability, and the target of the class makes a loss, which is added up over the classes.](images/from_image_to_loss.svg)
+
 A picture can hold a car *and* a tree, so the classes do not compete. The plain way out is **one versus all** (OVA):
 $C$ independent yes-or-no classifiers that share one backbone. Class $i$ has a logit $z_i$, and
 

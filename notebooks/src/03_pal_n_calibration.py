@@ -101,6 +101,8 @@ The paper's diagnosis: binary cross-entropy keeps pulling a marked label towards
 view, until the network knows the smudge by heart. Its remedy is a second branch with a loss that feels *how many* labels
 an image has, and weighs in with a factor $\lambda$.
 
+![Backbone and pooling are shared by two branches: the classification branch with BCE, and the calibration branch with PAL-N, whose loss is multiplied by λ before both are added.](images/two_branches.svg)
+
 ### Predict
 
 We train the same network with different $\lambda$, five seeds each; $\lambda = 0$ is the baseline of lesson 02. Guess
@@ -266,6 +268,8 @@ r"""
 Proposition 1 holds. But the loss in the paper's experiments has another softmax.
 
 ## 4. The partial softmax
+
+![For an image with a cup and a book, each positive has all classes in the denominator of its full softmax, and only itself and the two negatives in the denominator of its partial softmax.](images/partial_softmax.svg)
 
 In a full softmax the positives of one image fight each other: the cup's probability can only grow if the book's
 shrinks, although both are right. The paper takes the other positives out (Eq. 10). A positive competes with the negatives

@@ -71,6 +71,8 @@ This is a **reliability diagram**. All predicted probabilities are sorted into 1
 the network was that a label is there (horizontal), and how often it was (vertical). On the diagonal 0.9 means 0.9.
 Below it the network promises too much. The lower panel counts the entries of each bin; mind its logarithmic axis.
 
+![Predictions are sorted into bins; each bin is a point at its mean probability and its share of positives, and the mean of the distances from the diagonal, weighted by the number of predictions, is the ECE.](images/reliability_bins.svg)
+
 ### Predict
 
 The **expected calibration error** (ECE) is the mean distance of the points from the diagonal, weighted by the number

@@ -68,6 +68,8 @@ Three actors. The **teacher** is the wide network with the calibration branch at
 network of the baseline, and it never saw a label: it was trained on what the teacher says about the training images.
 The **baseline** is the same small network, trained on the labels.
 
+![The teacher was trained on hard labels before; now its sigmoids are the soft labels of the student, Eq. 13 compares them class by class, and the gradient goes to the student alone.](images/what_kd_hands_on.svg)
+
 We look at validation images, which none of them was trained on. A rule chooses: the label that was marked most
 against the odds, the one that was left out most against the odds, and the image whose labels are least certain. The
 odds are the known posterior P(y = 1 | scene) of the simulated annotator (lesson 01).

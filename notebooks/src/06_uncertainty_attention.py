@@ -223,6 +223,8 @@ check("06.1", my_class_map)
 r"""
 ## 3. Attention of a disagreement
 
+![Both branches answer from the same pooled features; the gradient of the KL divergence of their softmaxes gives each channel of the feature map a weight, and the weighted sum of the channels is the uncertainty map.](images/uncertainty_map.svg)
+
 The paper puts another number in the place of the logit. One network has two heads on the same features; let $T^a$ be
 the softmax of its calibration logits, $T^o$ the softmax of its classification logits. Then
 

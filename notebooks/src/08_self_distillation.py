@@ -48,6 +48,8 @@ r"""
 The paper (UD) trains for 80 epochs in two halves. At epoch 40 the learning rate goes back to its start. We trained that
 twice: once with hard labels in both halves, and once so that from epoch 41 on the network learns from *itself*, as it was at
 its best in the first half.
+
+![The learning rate restarts after 40 of 80 epochs; the last weights go on as the student, and a copy of the best weights on validation becomes its teacher.](images/restart.svg)
 """
 
 # %%

@@ -69,6 +69,10 @@ show(graphs.affinity_blocks(S, names, CUTS),
 r"""
 Same numbers, two orders. CGP gathers the bright cells into blocks on the diagonal, DGP sweeps them out of the blocks.
 
+The whole method in one picture:
+
+![The classes are cut into parts by co-occurrence and by dis-occurrence; each part has a specialist, and the student learns from the labels and from the logits of both groups of specialists.](images/specialists.svg)
+
 ### Predict
 
 The method trains **a network for each of the six parts**, on all images. These are its *specialists*. Then one student of all

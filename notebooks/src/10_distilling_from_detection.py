@@ -228,6 +228,8 @@ r"""
 
 ### Two questions for each box
 
+![Of the scores of three boxes, one softmax runs over the classes of each box and another over the boxes of each class; their product, added up over the boxes, is the probability of each class in the image.](images/two_softmaxes.svg)
+
 The backbone makes a map of the image. Of each box, the map's cells are pooled to a small fixed size (**RoI pooling**, maximum; a RoI is a *region of interest*) and go through two
 layers, to a feature $f_r$. Two heads stand on it, each with a number for each box $r$ and class $k$, and each with a softmax of its own:
 

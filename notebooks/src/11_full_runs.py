@@ -187,6 +187,8 @@ check("11.1", my_speed)
 r"""
 ## 2. From a folder to a classifier
 
+![A folder with the splits train, val and test is checked; udlib train fits the weights on train, chooses the epoch and fits the temperature on val, and measures on test; the model's folder serves evaluate, predict and distill.](images/folder_to_model.svg)
+
 Now the whole path, on a folder as you might have it: PASCAL VOC's layout, a few hundred pictures. `udlib` reads four layouts
 (VOC, COCO 2014, NUS-WIDE, and a CSV of labels beside a folder of images) and tells them apart by what the folder holds.
 """
