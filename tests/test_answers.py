@@ -1,13 +1,17 @@
 """How answers of any kind are read, and what is said about those that cannot be."""
 
 import math
+import types
 
 import numpy as np
 import pytest
 import torch
 
 from udlib.course.exercises import NotAttempted
-from udlib.course.exercises.answers import compare, number, numbers, shown
+from udlib.course.exercises.answers import compare, differentiable, number, numbers, shown
+from udlib.course.exercises.calls import call_in_words, in_words, remedy
+from udlib.losses import ova_loss
+from udlib.statistics import paired_difference
 
 
 @pytest.mark.parametrize(
@@ -72,3 +76,91 @@ def test_the_right_number_says_nothing_a_known_mistake_its_sentence_and_any_othe
     assert compare(1.00001, 1.0, mistakes) is None
     assert compare(2.0001, 1.0, mistakes) == "doubled"
     assert compare(3.0, 1.0, mistakes) == "on a small example it gives 3, expected 1"
+
+
+@pytest.mark.parametrize(
+    "value, words",
+    [
+        (0.5, "a Python number: return the tensor itself, without .item()"),
+        (np.float64(0.5), "a Python number"),
+        ([torch.tensor(0.5)], "a list"),
+        (np.zeros(2), "a ndarray"),
+        (torch.tensor(0.5), "cuts it off from the logits"),
+    ],
+)
+def test_what_cuts_a_gradient_off_is_named(value, words):
+    assert words in differentiable(value)
+
+
+def test_a_gradient_can_flow_through_a_tensor_of_the_graph():
+    assert differentiable(2 * torch.tensor(0.5, requires_grad=True)) is None
+
+
+@pytest.mark.parametrize(
+    "value, words",
+    [
+        ((0.1, 0.2, 0.3), "expected four numbers, (λ, mean, low, high); 1 of them is missing"),
+        ((0.1,), "3 of them are missing"),
+        (paired_difference([1.0, 2.0], [0.0, 0.5]), "the PairedDifference itself: expected four numbers, (λ, mean"),
+    ],
+)
+def test_an_answer_that_lacks_numbers_is_told_which_ones_are_asked_for(value, words):
+    assert words in numbers(value, "(λ, mean, low, high)", 4)[1]
+
+
+@pytest.mark.parametrize(
+    "attempt, words",
+    [
+        (lambda: [1.0] - [2.0], "a list knows no arithmetic: convert it to an array first"),
+        (lambda: 1.0 - [2.0], "a list knows no arithmetic"),
+        (lambda: [1.0] * 0.5, "a list knows no arithmetic"),
+        (lambda: [1.0].mean(), "a list has no .mean"),
+        (lambda: (0.5).exp(), "a Python number has no .exp"),
+        (lambda: torch.sigmoid(0.5), "torch.sigmoid takes a tensor, not a float"),
+        (lambda: torch.mean([0.5]), "torch.mean takes a tensor, not a list"),
+        (lambda: ova_loss(torch.zeros(1, 2), torch.full((1, 2), 0.3)), "got 0.3"),
+        (lambda: ova_loss([0.5], torch.zeros(1, 2)), "the library takes a tensor for logits, not a list"),
+        (lambda: ova_loss(torch.zeros(1, 2), torch.zeros(1, 3)), "logits and targets of one shape"),
+        (lambda: torch.zeros(1, requires_grad=True).numpy(), "stay in torch"),
+        (lambda: (lambda a: a)(1, 2), "the check calls it with 2 arguments"),
+        (lambda: (lambda a, b: a)(1), "the check passes fewer arguments"),
+        (lambda: torch.zeros(2, 3) + torch.zeros(2, 4), "two shapes do not fit"),
+        (lambda: np.zeros(3) - np.zeros(4), "two shapes do not fit"),
+        (lambda: 1 - (torch.ones(2) > 0), "a tensor of True and False"),
+        (lambda: torch.ones(2) & torch.ones(2), "are for True and False"),
+        (lambda: torch.ones(2).double() @ torch.ones(2), "the kinds of numbers do not fit"),
+        (lambda: 1 if torch.ones(2) else 2, "use torch.where"),
+        (lambda: undefined, "undefined has no value: run the cells above"),  # noqa: F821
+        (lambda: 3 * None, "has returned nothing"),
+        (lambda: 1 / 0, "it stopped with ZeroDivisionError: division by zero"),
+    ],
+)
+def test_an_error_of_a_plausible_attempt_says_what_to_change(attempt, words):
+    with pytest.raises(Exception) as raised:
+        attempt()
+    assert words in remedy(raised.value)
+
+
+@pytest.mark.parametrize(
+    "value, text",
+    [
+        (torch.tensor([[1.0, -0.25], [1 / 3, 2.0]]), "[[1, -0.25], [0.3333, 2]]"),
+        (torch.tensor(0.5), "0.5"),
+        (np.array([True, False]), "[True, False]"),
+        (np.zeros((9, 9)), "ndarray of shape (9, 9)"),
+        ({0.1: [0.70, 0.71]}, "{0.1: [0.7, 0.71]}"),
+        (("UD", 3), "['UD', 3]"),
+        (types.SimpleNamespace(logits=torch.ones(1, 2)), ".logits [[1, 1]]"),
+        (torch.Generator(), "a Generator"),
+        (torch.nn.Identity(), "Identity()"),
+        (list(range(1000)), "a list of 1000"),
+    ],
+)
+def test_an_argument_is_shown_as_it_would_be_typed_and_a_large_one_by_its_size(value, text):
+    assert in_words(value) == text
+
+
+def test_a_call_is_shown_under_the_names_that_the_learner_gave():
+    shown_call = call_in_words(lambda z, T: None, (torch.ones(2), 3.0))
+    assert shown_call.splitlines()[1:] == ["      z = [1, 1]", "      T = 3"]
+    assert "argument 2 = 3" in call_in_words(lambda *anything: None, (1.0, 3.0))

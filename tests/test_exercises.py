@@ -158,7 +158,7 @@ def seven(monkeypatch):
     "function, said",
     [
         (lambda: 7, "correct."),
-        (lambda: 8, "not yet, 8 is not 7"),
+        (lambda: 8, "not yet, 8 is not 7\n    The check called <lambda> with\n"),
         (lambda: ..., "not attempted yet"),
         (..., "not attempted yet"),
         (lambda: 1 / 0, "not yet, it stopped with ZeroDivisionError: division by zero"),
@@ -228,3 +228,14 @@ def test_in_the_smoke_profile_a_measured_number_must_only_be_finite(monkeypatch)
     checks.assert_measured(0.1, stated=0.75, within=0.002)
     with pytest.raises(AssertionError, match="finite"):
         checks.assert_measured(float("inf"), stated=0.75, within=0.002)
+
+
+@pytest.mark.parametrize("source", [source for source in SOURCES if source.stem[:2] != "00"], ids=name_of)
+def test_each_lesson_has_one_open_exercise_with_points_and_a_folded_answer(source):
+    text = "\n\n".join(cell.source for cell in cells(source) if cell.cell_type == "markdown")
+    (asked,) = re.findall(r"^#{1,6} [^\n]*[Ee]xercise[^\n]*★★★.*?(?=^#)", text, re.M | re.S)
+    assert re.search(r"^One point each:\n\n1\. .*\n2\. .*\n3\. ", asked, re.M), "no rubric"
+    assert re.search(r"<details><summary>A worked answer</summary>\n\n.+\n\n</details>", asked, re.S), (
+        "no folded answer"
+    )
+    assert len(asked.split()) <= 250

@@ -9,46 +9,44 @@ from torch.nn import functional as F
 
 from udlib.course.exercises import NotAttempted
 from udlib.course.exercises.lesson_05 import (
-    ON_TEST,
-    ON_VAL,
-    kl_with_temperature,
+    answers_at_another_temperature,
+    kl_of_each_class,
     smoothed_targets,
-    temperature_by_validation,
     verdict_from_pairs,
 )
 from udlib.losses import bernoulli_kl
 from udlib.statistics import paired_difference
 
 
+def divergence(t, s, T=1.0):
+    """Of each label, (N, C), without T²."""
+    t, s = t / T, s / T
+    present = torch.sigmoid(t) * (F.logsigmoid(t) - F.logsigmoid(s))
+    return present + torch.sigmoid(-t) * (F.logsigmoid(-t) - F.logsigmoid(-s))
+
+
 def kl_by_library(t, s, T):
-    return (
-        T**2
-        * F.kl_div(
-            torch.stack([F.logsigmoid(s / T), F.logsigmoid(-s / T)]),
-            torch.stack([F.logsigmoid(t / T), F.logsigmoid(-t / T)]),
-            reduction="sum",
-            log_target=True,
-        )
-        / t.numel()
-    )
+    """`bernoulli_kl` of one class at a time."""
+    return torch.stack([bernoulli_kl(t[:, [c]], s[:, [c]], T) for c in range(t.shape[1])])
+
+
+def kl_by_torch(t, s, T):
+    of_student = torch.stack([F.logsigmoid(s / T), F.logsigmoid(-s / T)])
+    of_teacher = torch.stack([F.logsigmoid(t / T), F.logsigmoid(-t / T)])
+    return T**2 * F.kl_div(of_student, of_teacher, reduction="none", log_target=True).sum(0).mean(0)
 
 
 def kl_in_numpy(t, s, T):
-    t, s = t.numpy() / T, s.numpy() / T
+    return T**2 * divergence(t, s.detach(), T).numpy().mean(0)
 
-    def log_sigmoid(z):
-        return -np.logaddexp(0, -z)
 
-    return T**2 * np.mean(
-        np.exp(log_sigmoid(t)) * (log_sigmoid(t) - log_sigmoid(s))
-        + np.exp(log_sigmoid(-t)) * (log_sigmoid(-t) - log_sigmoid(-s))
-    )
+def bce(z, p):
+    return F.binary_cross_entropy_with_logits(z, p, reduction="none")
 
 
 def cross_entropy_minus_entropy(t, s, T):
     p = torch.sigmoid(t / T)
-    bce = F.binary_cross_entropy_with_logits
-    return T**2 * (bce(s / T, p) - bce(t / T, p))
+    return T**2 * (bce(s / T, p) - bce(t / T, p)).mean(0)
 
 
 def verdict(low, high):
@@ -66,29 +64,22 @@ def in_torch(students, baselines):
     return [*verdict(d.mean() - half, d.mean() + half)]
 
 
-def choose(by=np.mean, on=0, report=1, score=np.mean, pick=max, form=tuple):
-    def function(on_val, on_test):
-        scores = on_val, on_test
-        T = pick(scores[on], key=lambda T: by(scores[on][T]))
-        return form([T, score(scores[report][T])])
-
-    return function
+def at_one(soft, T):
+    return torch.sigmoid(T * torch.logit(soft))
 
 
 @pytest.mark.parametrize(
     "check_of, answer",
     [
-        (kl_with_temperature, bernoulli_kl),
-        (kl_with_temperature, kl_by_library),
-        (kl_with_temperature, kl_in_numpy),
-        (kl_with_temperature, cross_entropy_minus_entropy),
-        (kl_with_temperature, lambda t, s, T: bernoulli_kl(t, s, T).item()),
+        (kl_of_each_class, kl_by_library),
+        (kl_of_each_class, kl_by_torch),
+        (kl_of_each_class, cross_entropy_minus_entropy),
         (verdict_from_pairs, by_scipy),
         (verdict_from_pairs, in_torch),
         (verdict_from_pairs, lambda a, b: (*paired_difference(a, b)[1:3], paired_difference(a, b).verdict)),
-        (temperature_by_validation, choose()),
-        (temperature_by_validation, choose(by=sum, form=list)),
-        (temperature_by_validation, choose(score=lambda v: torch.tensor(v).double().mean())),
+        (answers_at_another_temperature, at_one),
+        (answers_at_another_temperature, lambda q, T: q**T / (q**T + (1 - q) ** T)),
+        (answers_at_another_temperature, lambda q, T: (1 / (1 + (1 / q.numpy() - 1) ** T)).tolist()),
         (smoothed_targets, lambda y, v: torch.sigmoid(v * (2 * y.float() - 1))),
         (smoothed_targets, lambda y, v: 1 / (1 + np.exp(-v * (2 * y.numpy() - 1)))),
         (smoothed_targets, lambda y, v: [[1 / (1 + np.exp(-v if k else v)) for k in row] for row in y.tolist()]),
@@ -100,37 +91,68 @@ def test_a_right_answer_passes_whatever_it_is_made_with(check_of, answer):
 
 def by_probabilities(t, s, T, clip=0.0):
     p, q = (torch.sigmoid(z / T).clamp(clip, 1 - clip) for z in (t, s))
-    return T**2 * (p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()).mean()
+    return T**2 * (p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()).mean(0)
+
+
+def softmax_form(t, s, T):
+    return F.kl_div((s / T).log_softmax(1), (t / T).softmax(1), reduction="none")
+
+
+def p_log_p_over_q(t, s, T):
+    p, q = torch.sigmoid(t / T), torch.sigmoid(s / T)
+    return p * (p / q).log()
 
 
 @pytest.mark.parametrize(
     "answer, words",
     [
-        (lambda t, s, T: bernoulli_kl(t / T, s / T), "T² is missing"),
-        (lambda t, s, T: bernoulli_kl(t, s, T) / T, "T², not T"),
-        (lambda t, s, T: 4 * bernoulli_kl(t, s, T), "sum over the classes"),
-        (lambda t, s, T: t.numel() * bernoulli_kl(t, s, T), "over classes and images"),
-        (lambda t, s, T: len(t) * bernoulli_kl(t, s, T), "sum over the images"),
-        (lambda t, s, T: -bernoulli_kl(t, s, T), "never below 0"),
+        (bernoulli_kl, "the mean over the classes too"),
+        (lambda t, s, T: bernoulli_kl(t, s, T, reduction="none"), "one number for each image"),
+        (lambda t, s, T: bernoulli_kl(t, s, T, over_classes="sum"), "sum over the classes, one number"),
+        (lambda t, s, T: bernoulli_kl(t, s, T, None, "none", "sum"), "one number for each image"),
+        (lambda t, s, T: T**2 * divergence(t, s, T), "divergence of each label"),
+        (lambda t, s, T: T**2 * divergence(t, s, T).sum(0), "sum over the images"),
+        (lambda t, s, T: divergence(t, s, T).mean(0), "T² is missing"),
+        (lambda t, s, T: T * divergence(t, s, T).mean(0), "T², not T"),
+        (lambda t, s, T: -kl_by_library(t, s, T), "never below 0"),
+        (lambda t, s, T: kl_by_library(s, t, T), "runs the wrong way"),
         (lambda t, s, T: bernoulli_kl(s, t, T), "runs the wrong way"),
-        (lambda t, s, T: bernoulli_kl(s / T, t / T), "And the factor T² is missing"),
-        (lambda t, s, T: bernoulli_kl(t, s), "does nothing"),
-        (lambda t, s, T: T**2 * bernoulli_kl(t, s), "does not reach the logits"),
-        (lambda t, s, T: T**2 * bernoulli_kl(t / T, s), "teacher's logits only"),
-        (lambda t, s, T: T**2 * bernoulli_kl(t, s / T), "student's logits only"),
-        (lambda t, s, T: T**2 * bernoulli_kl(t * T, s * T), "multiplies"),
-        (lambda t, s, T: T**2 * F.binary_cross_entropy_with_logits(s / T, torch.sigmoid(t / T)), "cross-entropy"),
+        (lambda t, s, T: divergence(s, t, T).mean(0), "And the factor T² is missing"),
+        (lambda t, s, T: divergence(t, s).mean(0), "does nothing"),
+        (lambda t, s, T: T**2 * divergence(t, s).mean(0), "does not reach the logits"),
+        (lambda t, s, T: T**2 * divergence(t / T, s).mean(0), "teacher's logits only"),
+        (lambda t, s, T: T**2 * divergence(t, s / T).mean(0), "student's logits only"),
+        (lambda t, s, T: T**2 * divergence(t * T, s * T).mean(0), "multiplies"),
+        (lambda t, s, T: T**2 * bce(s / T, torch.sigmoid(t / T)).mean(0), "cross-entropy"),
+        (lambda t, s, T: T**2 * p_log_p_over_q(t, s, T).mean(0), "second half"),
+        (lambda t, s, T: T**2 * softmax_form(t, s, T).mean(0), "softmax form"),
+        (lambda t, s, T: T**2 * softmax_form(t, s, T).sum(1).mean(), "softmax form"),
+        (lambda t, s, T: softmax_form(t, s, T).mean(0), "softmax form"),
         (
-            lambda t, s, T: T**2 * (torch.sigmoid(t / T) * (F.logsigmoid(t / T) - F.logsigmoid(s / T))).mean(),
-            "second half",
+            lambda t, s, T: T**2 * F.kl_div(F.logsigmoid(t / T), torch.sigmoid(s / T), reduction="none").mean(0),
+            "swapped",
+        ),
+        (lambda t, s, T: F.kl_div(torch.sigmoid(s / T), torch.sigmoid(t / T)), "takes the *log*"),
+        (lambda t, s, T: T**2 * F.kl_div(torch.sigmoid(t / T), torch.sigmoid(s / T)), "its arguments are swapped"),
+        (lambda t, s, T: F.kl_div(s, t, reduction="none").mean(0), "no probability"),
+        (lambda t, s, T: F.mse_loss(s, t), "squared error of logits"),
+        (lambda t, s, T: ((t - s) ** 2 / 8).mean(0), "squared error of logits"),
+        (
+            lambda t, s, T: ((torch.sigmoid(t / T) - torch.sigmoid(s / T)) ** 2).mean(0),
+            "squared error of probabilities",
         ),
         (by_probabilities, "from the logits"),
         (lambda *a: by_probabilities(*a, clip=1e-6), "clipping"),
-        (lambda t, s, T: 1.5 * bernoulli_kl(t, s, T), "expected"),
+        (lambda t, s, T: 1.5 * kl_by_library(t, s, T), "expected"),
+        (lambda t, s, T: bernoulli_kl(t, s, T).item(), "no gradient can flow through a Python number"),
+        (lambda t, s, T: kl_by_library(t, s, T).tolist(), "no gradient can flow through a list"),
+        (lambda t, s, T: kl_by_library(t, s.detach(), T), "no gradient can flow through the tensor"),
+        (kl_in_numpy, "no gradient can flow through a ndarray"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:reduction. 'mean' divides")
 def test_each_mistake_about_the_divergence_is_named(answer, words):
-    assert words in kl_with_temperature(answer)
+    assert words in kl_of_each_class(answer)
 
 
 def halved(quantile=None, ddof=1, root=True, sign=1, scale=1):
@@ -138,6 +160,15 @@ def halved(quantile=None, ddof=1, root=True, sign=1, scale=1):
         d = sign * np.subtract(students, baselines)
         half = (quantile or student_t.ppf(0.975, len(d) - 1)) * d.std(ddof=ddof) / (len(d) ** 0.5 if root else 1)
         return verdict(scale * (d.mean() - half), scale * (d.mean() + half))
+
+    return function
+
+
+def bootstrap(seed):
+    def function(students, baselines):
+        d = np.subtract(students, baselines)
+        draws = np.random.default_rng(seed).choice(d, (1000, len(d))).mean(1)
+        return verdict(*np.quantile(draws, [0.025, 0.975]))
 
     return function
 
@@ -158,6 +189,8 @@ def unpaired(equal_var):
         (halved(1.96), "1.96"),
         (halved(ddof=0), "ddof=1"),
         (halved(root=False), "√n times"),
+        (halved(student_t.ppf(0.975, 5)), "not n"),
+        *((bootstrap(seed), "a bootstrap of the differences") for seed in range(5)),
         (halved(sign=-1), "sign"),
         (halved(student_t.ppf(0.95, 4)), "90 %"),
         (halved(scale=100), "as fractions"),
@@ -181,26 +214,22 @@ def test_each_mistake_about_the_verdict_is_named(answer, words):
 @pytest.mark.parametrize(
     "answer, words",
     [
-        (choose(on=1), "chosen on the test images"),
-        (choose(by=max), "best single seed"),
-        (choose(report=0), "that of validation"),
-        (choose(score=max), "the best seed's"),
-        (choose(score=sum), "a sum over seeds"),
-        (lambda val, test: (3.0, max(np.mean(test[T]) for T in test)), "best T on the test images"),
-        (
-            choose(pick=min),
-            "chosen on the test"
-            if min(ON_VAL, key=lambda T: np.mean(ON_VAL[T])) == max(ON_TEST, key=lambda T: np.mean(ON_TEST[T]))
-            else "highest at 3",
-        ),
-        (lambda val, test: (3.0, 0.5), "its mean is"),
-        (lambda val, test: (7.0, 0.5), "highest at 3"),
-        (lambda val, test: 3.0, "a pair"),
-        (lambda val, test: ("three", 0.5), "not a number"),
+        (lambda q, T: torch.sigmoid(torch.logit(q) / T), "softer still"),
+        (lambda q, T: T * torch.logit(q), "these are logits"),
+        (lambda q, T: q**T, "chance of *absent*"),
+        (lambda q, T: q**T / (q**T).sum(1, keepdim=True), "sum over the classes"),
+        (lambda q, T: (T * torch.logit(q)).softmax(1), "a softmax over the classes"),
+        (lambda q, T: torch.logit(q).softmax(1), "softmax of logits that were never multiplied"),
+        (lambda q, T: q, "the soft labels themselves"),
+        (lambda q, T: (T * q).clamp(max=1), "a probability is multiplied"),
+        (lambda q, T: torch.sigmoid(T * q), "sigmoid of probabilities"),
+        (lambda q, T: 1 - at_one(q, T), "exchanged"),
+        (lambda q, T: at_one(q, 2 * T), "expected"),
+        (lambda q, T: at_one(q, T).mean(), "a probability for each label"),
     ],
 )
-def test_each_mistake_about_the_choice_is_named(answer, words):
-    assert words in temperature_by_validation(answer)
+def test_each_mistake_about_another_temperature_is_named(answer, words):
+    assert words in answers_at_another_temperature(answer)
 
 
 def mixed(high, low):
@@ -222,6 +251,9 @@ def mixed(high, low):
         (mixed(lambda e: 1 - e + e / 4, lambda e: e / 4), "as for a softmax"),
         (mixed(lambda e: 1 - e, lambda e: e / 3), "as for a softmax"),
         (lambda y, v: torch.sigmoid(v * y), "not ½"),
+        (lambda y, v: torch.sigmoid(v * (y - 0.5)), "σ(±v/2)"),
+        (lambda y, v: (v * (2.0 * y - 1)).softmax(1), "a softmax over the classes"),
+        (lambda y, v: (v * y).softmax(1), "a softmax over the classes"),
         (mixed(lambda e: 0.9, lambda e: 0.1), "should become"),
         (lambda y, v: torch.zeros(2, 2), "expected (3, 4)"),
     ],
@@ -234,7 +266,7 @@ def test_each_mistake_about_smoothed_labels_is_named(answer, words):
     "check_of, answer",
     [
         (verdict_from_pairs, lambda a, b: (0.1, ..., "higher")),
-        (temperature_by_validation, lambda val, test: (..., ...)),
+        (answers_at_another_temperature, lambda soft, T: ...),
     ],
 )
 def test_an_answer_with_dots_in_it_counts_as_not_attempted(check_of, answer):
@@ -243,7 +275,7 @@ def test_an_answer_with_dots_in_it_counts_as_not_attempted(check_of, answer):
 
 
 @pytest.mark.parametrize(
-    "check_of", [kl_with_temperature, verdict_from_pairs, temperature_by_validation, smoothed_targets]
+    "check_of", [kl_of_each_class, verdict_from_pairs, answers_at_another_temperature, smoothed_targets]
 )
 @pytest.mark.parametrize(
     "value, words",

@@ -1,18 +1,18 @@
 """Lesson 07's checks: right answers pass, every classic mistake is named, anything else gets a helpful sentence."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
-from scipy.stats import t as student_t
 from torch.nn import functional as F
 
 from udlib import losses
 from udlib.course.exercises import NotAttempted
-from udlib.course.exercises.lesson_07 import attention_term, distillation_total, paired_interval, weight_from_validation
+from udlib.course.exercises.lesson_07 import attention_term, distillation_totals, luck_of_many, weight_of_a_share
 from udlib.losses import attention_loss, bernoulli_kl, softmax_kl, uncertainty_distillation_loss
-from udlib.statistics import paired_difference
 
-CHECKS = [attention_term, distillation_total, paired_interval, weight_from_validation]
+CHECKS = [attention_term, distillation_totals, weight_of_a_share, luck_of_many]
 
 
 def resized(teacher, student, **options):
@@ -25,39 +25,44 @@ def by_images(teacher, student):
     return torch.stack([torch.linalg.norm(gap) for gap in gaps]).mean()
 
 
-def assembled(teacher, student, alpha, beta, teacher_map, student_map, form=lambda total: total):
-    total = bernoulli_kl(teacher.logits.detach(), student.logits)
-    total = total + alpha * softmax_kl(teacher.calibration_logits.detach(), student.calibration_logits)
-    return form(total + beta * attention_loss(teacher_map.detach(), student_map))
+def terms(t, s, t_map, s_map, constant=lambda part: part.detach()):
+    """The three terms of each image."""
+    return (
+        bernoulli_kl(constant(t.logits), s.logits, reduction="none"),
+        softmax_kl(constant(t.calibration_logits), s.calibration_logits, reduction="none"),
+        attention_loss(constant(t_map), s_map, reduction="none"),
+    )
 
 
-def by_library(teacher, student, alpha, beta, teacher_map, student_map):
-    return uncertainty_distillation_loss(teacher, student, alpha, beta, teacher_map, student_map)
+def assembled(teacher, student, alpha, beta, teacher_map, student_map):
+    b, c, a = terms(teacher, student, teacher_map, student_map)
+    return b + alpha * c + beta * a
 
 
-def interval(form=tuple, kind=float):
-    def function(ours, theirs):
-        found = paired_difference(ours, theirs)
-        return form([*map(kind, found[:3]), found.verdict])
+def image_by_image(teacher, student, alpha, beta, teacher_map, student_map):
+    """The library's total of one image at a time."""
 
-    return function
+    def one(network, k):
+        return SimpleNamespace(
+            logits=network.logits[k : k + 1], calibration_logits=network.calibration_logits[k : k + 1]
+        )
+
+    return torch.stack(
+        [
+            uncertainty_distillation_loss(
+                one(teacher, k), one(student, k), alpha, beta, teacher_map[k : k + 1], student_map[k : k + 1]
+            )["total"]
+            for k in range(len(teacher_map))
+        ]
+    )
 
 
-def by_formula(ours, theirs, quantile=lambda n: student_t.ppf(0.975, n - 1), ddof=1, root=np.sqrt, verdict=None):
-    d = np.subtract(ours, theirs)
-    half = quantile(len(d)) * d.std(ddof=ddof) / root(len(d))
-    low, high = d.mean() - half, d.mean() + half
-    told = "higher" if low > 0 else "lower" if high < 0 else "not detected"
-    return d.mean(), low, high, told if verdict is None else verdict(d.mean(), told)
+def beta_of(pull_b, pull_ps, pull_att, alpha, share):
+    return share / (1 - share) * (pull_b.mean() + alpha * pull_ps.mean()) / pull_att.mean()
 
 
-def choose(by="val", report="test", of=np.mean, pick=max, told=np.mean, form=tuple):
-    def function(val, test):
-        splits = {"val": val, "test": test}
-        alpha = pick(val, key=lambda a: of(splits[by][a]))
-        return form([alpha, told(splits[report][alpha])])
-
-    return function
+def luck(m, miss):
+    return 1 - (1 - miss) ** m, 1 - (1 - miss) ** (1 / m)
 
 
 @pytest.mark.parametrize(
@@ -66,17 +71,13 @@ def choose(by="val", report="test", of=np.mean, pick=max, told=np.mean, form=tup
         (attention_term, attention_loss),
         (attention_term, by_images),
         (attention_term, lambda t, s: torch.linalg.matrix_norm(resized(t.detach(), s) - s).mean()),
-        (distillation_total, assembled),
-        (distillation_total, by_library),
-        (distillation_total, lambda *a: assembled(*a, form=lambda total: {"total": total})),
-        (distillation_total, lambda *a: assembled(*a, form=lambda total: total[None])),
-        (paired_interval, interval()),
-        (paired_interval, interval(list, np.float64)),
-        (paired_interval, interval(kind=torch.tensor)),
-        (paired_interval, by_formula),
-        (weight_from_validation, choose()),
-        (weight_from_validation, choose(form=list)),
-        (weight_from_validation, choose(told=lambda seeds: torch.tensor(np.mean(seeds)))),
+        (distillation_totals, assembled),
+        (distillation_totals, image_by_image),
+        (weight_of_a_share, beta_of),
+        (weight_of_a_share, lambda *a: torch.tensor(beta_of(*a))),
+        (luck_of_many, luck),
+        (luck_of_many, lambda *a: np.array(luck(*a))),
+        (luck_of_many, lambda m, miss: (-np.expm1(m * np.log1p(-miss)), -np.expm1(np.log1p(-miss) / m))),
     ],
 )
 def test_a_right_answer_passes_whatever_it_is_made_with(check_of, answer):
@@ -97,99 +98,96 @@ def test_a_right_answer_passes_whatever_it_is_made_with(check_of, answer):
         (lambda t, s: (t - resized(s, t)).flatten(1).norm(dim=1).mean(), "the student's map was resized"),
         (lambda t, s: attention_loss(resized(t, s, mode="nearest"), s), "nearest"),
         (lambda t, s: attention_loss(resized(t, s, align_corners=True), s), "align_corners"),
-        (lambda t, s: attention_loss(t[:, :4, :4], s), "cuts"),
+        (lambda t, s: attention_loss(t[:, :3, :3], s), "cuts"),
         (lambda t, s: (resized(t, s) - s).square().sum((1, 2)).sqrt().mean(), "NaN"),
         (lambda t, s: attention_loss(t, s.detach()), "no gradient"),
         (lambda t, s: attention_loss(t, s).item(), "no gradient"),
         (lambda t, s: attention_loss(t, s, reduction="none"), "single number"),
-        (lambda t, s: attention_loss(t, s, normalize=True), "expected"),
+        (lambda t, s: attention_loss(t, s, normalize=True), "normalised first"),
+        (lambda t, s: attention_loss(t, s, normalize="l2"), "normalised first"),
+        (lambda t, s: F.l1_loss(s, resized(t, s)), "an L1 loss"),
+        (lambda t, s: (resized(t, s) - s).norm(dim=2).mean(), "norm of each row"),
+        (lambda t, s: (resized(t, s) - s).norm(dim=2).sum(1).mean(), "norm of each row"),
+        (lambda t, s: (1 - F.cosine_similarity(resized(t, s).flatten(1), s.flatten(1))).mean(), "cosine distance"),
+        (lambda t, s: F.cosine_similarity(resized(t, s).flatten(1), s.flatten(1)).mean(), "this is a cosine"),
+        (lambda t, s: (resized(t, s).mean((1, 2)) - s.mean((1, 2))).abs().mean(), "pooled to one number"),
+        (lambda t, s: (resized(t, s).mean((1, 2)) - s.mean((1, 2))).norm(), "pooled to one number"),
+        (lambda t, s: 1.5 * attention_loss(t, s), "expected"),
     ],
 )
 def test_each_mistake_about_the_attention_term_is_named(answer, words):
     assert words in attention_term(answer)
 
 
-def mixed(build):
+def mixed(build, **options):
     """An answer that weighs the three terms its own way: `build(classification, calibration, attention, α, β)`."""
-
-    def function(t, s, alpha, beta, t_map, s_map):
-        return build(
-            bernoulli_kl(t.logits.detach(), s.logits),
-            softmax_kl(t.calibration_logits.detach(), s.calibration_logits),
-            attention_loss(t_map.detach(), s_map),
-            alpha,
-            beta,
-        )
-
-    return function
+    return lambda t, s, alpha, beta, *maps: build(*terms(t, s, *maps, **options), alpha, beta)
 
 
 def leaking(which):
     def function(t, s, alpha, beta, t_map, s_map):
-        parts = {"logits": t.logits, "calibration": t.calibration_logits, "map": t_map}
-        parts = {name: part if name == which else part.detach() for name, part in parts.items()}
-        return (
-            bernoulli_kl(parts["logits"], s.logits)
-            + alpha * softmax_kl(parts["calibration"], s.calibration_logits)
-            + beta * attention_loss(parts["map"], s_map)
-        )
+        leaves = {"logits": t.logits, "calibration": t.calibration_logits, "map": t_map}
+        through = leaves[which]
+        b, c, a = terms(t, s, t_map, s_map, lambda part: part if part is through else part.detach())
+        return b + alpha * c + beta * a
 
     return function
 
 
-def undetached(t, s, alpha, beta, t_map, s_map):
-    return (
-        bernoulli_kl(t.logits, s.logits)
-        + alpha * softmax_kl(t.calibration_logits, s.calibration_logits)
-        + beta * attention_loss(t_map, s_map)
-    )
+def eq_18(b, c, a, alpha, beta):
+    return b + alpha * c + beta * a
+
+
+def with_attention(attention):
+    """Eq. 18 with another attention term: `attention(teacher_map, student_map)`."""
+
+    def function(t, s, alpha, beta, t_map, s_map):
+        b, c, _ = terms(t, s, t_map, s_map)
+        return b + alpha * c + beta * attention(t_map.detach(), s_map)
+
+    return function
+
+
+def with_classification(classification):
+    """Eq. 18 with another first term: `classification(teacher_logits, student_logits)`."""
+
+    def function(t, s, alpha, beta, t_map, s_map):
+        _, c, a = terms(t, s, t_map, s_map)
+        return classification(t.logits.detach(), s.logits) + alpha * c + beta * a
+
+    return function
 
 
 def reversed_kl(t, s, alpha, beta, t_map, s_map):
     return (
-        bernoulli_kl(s.logits, t.logits.detach())
-        + alpha * softmax_kl(s.calibration_logits, t.calibration_logits.detach())
-        + beta * attention_loss(t_map.detach(), s_map)
+        bernoulli_kl(s.logits, t.logits.detach(), reduction="none")
+        + alpha * softmax_kl(s.calibration_logits, t.calibration_logits.detach(), reduction="none")
+        + beta * attention_loss(t_map.detach(), s_map, reduction="none")
     )
 
 
 def crossed(t, s, alpha, beta, t_map, s_map):
     return (
-        bernoulli_kl(t.calibration_logits, s.calibration_logits)
-        + alpha * softmax_kl(t.logits, s.logits)
-        + beta * attention_loss(t_map, s_map)
-    )
-
-
-def squared(t, s, alpha, beta, t_map, s_map):
-    return (
-        bernoulli_kl(t.logits, s.logits)
-        + alpha * softmax_kl(t.calibration_logits, s.calibration_logits)
-        + beta * attention_loss(t_map, s_map, reduction="none").square().mean()
-    )
-
-
-def over_cells(t, s, alpha, beta, t_map, s_map):
-    return (
-        bernoulli_kl(t.logits, s.logits)
-        + alpha * softmax_kl(t.calibration_logits, s.calibration_logits)
-        + beta * losses.attention_loss(t_map, s_map, scale="released")
+        bernoulli_kl(t.calibration_logits, s.calibration_logits, reduction="none")
+        + alpha * softmax_kl(t.logits, s.logits, reduction="none")
+        + beta * attention_loss(t_map, s_map, reduction="none")
     )
 
 
 def wrong_student(t, s, alpha, beta, t_map, s_map):
-    return (
-        bernoulli_kl(t.logits.detach(), s.logits)
-        + alpha * softmax_kl(t.calibration_logits.detach(), s.calibration_logits.detach())
-        + beta * attention_loss(t_map.detach(), s_map)
-    )
+    cut = SimpleNamespace(logits=s.logits, calibration_logits=s.calibration_logits.detach())
+    return assembled(t, cut, alpha, beta, t_map, s_map)
+
+
+def soft_bce(t, s):
+    return F.binary_cross_entropy_with_logits(s, torch.sigmoid(t), reduction="none")
 
 
 @pytest.mark.parametrize(
     "answer, words",
     [
         (
-            undetached,
+            mixed(eq_18, constant=lambda part: part),
             "a gradient flows into the teacher's logits and the teacher's calibration logits and the teacher's map",
         ),
         (leaking("logits"), "into the teacher's logits:"),
@@ -204,91 +202,87 @@ def wrong_student(t, s, alpha, beta, t_map, s_map):
         (mixed(lambda b, c, a, alpha, beta: b + alpha * c), "attention term (Eq. 17) is missing"),
         (mixed(lambda b, c, a, alpha, beta: b + beta * a), "calibration term (Eq. 14) is missing"),
         (mixed(lambda b, c, a, alpha, beta: alpha * c + beta * a), "classification term (Eq. 13) is missing"),
-        (mixed(lambda b, c, a, alpha, beta: (1 - alpha) * b + alpha * c + beta * a), "1 − α"),
-        (mixed(lambda b, c, a, alpha, beta: 6 * b + alpha * c + beta * a), "mean over the classes"),
-        (mixed(lambda b, c, a, alpha, beta: b + alpha * c / 6 + beta * a), "sums over the classes"),
+        (mixed(lambda b, c, a, alpha, beta: (1 - alpha) * b + alpha * c + beta * a), "not 1 − α"),
+        (mixed(lambda b, c, a, alpha, beta: (1 - alpha - beta) * b + alpha * c + beta * a), "not 1 − α − β"),
+        (mixed(lambda b, c, a, alpha, beta: 4 * b + alpha * c + beta * a), "mean over the classes"),
+        (mixed(lambda b, c, a, alpha, beta: b + alpha * c / 4 + beta * a), "sums over the classes"),
         (mixed(lambda b, c, a, alpha, beta: 3 * b + c), "expected"),
-        (squared, "squared"),
-        (over_cells, "mean over all cells"),
+        (with_attention(lambda t, s: attention_loss(t, s, reduction="none") ** 2), "squared"),
+        (with_attention(lambda t, s: (t - s).square().mean((1, 2))), "mean over all cells"),
+        (with_attention(lambda t, s: losses.attention_loss(t, s, scale="released")), "cells of all images"),
+        (with_attention(lambda t, s: (t - s).norm()), "one norm over the whole batch"),
+        (with_attention(attention_loss), "the same number for every image"),
+        (with_classification(lambda t, s: soft_bce(t, s).mean(1)), "cross-entropy with soft targets"),
+        (with_classification(lambda t, s: soft_bce(t, s).sum(1)), "cross-entropy with soft targets"),
+        (with_classification(bernoulli_kl), "the same number for every image"),
         (reversed_kl, "wrong way"),
         (crossed, "branches are swapped"),
-        (lambda *a: {"attention": 1.0}, "total"),
+        (lambda *a: uncertainty_distillation_loss(*a), "a dict"),
+        (lambda *a: uncertainty_distillation_loss(*a)["total"], "mean over the images"),
+        (lambda *a: assembled(*a)[:2], "one for each image"),
         (lambda *a: assembled(*a).detach(), "no gradient"),
-        (lambda *a: assembled(*a).item(), "no gradient"),
+        (lambda *a: assembled(*a).tolist(), "no gradient can flow through a list"),
     ],
 )
 def test_each_mistake_about_eq_18_is_named(answer, words):
-    assert words in distillation_total(answer)
+    assert words in distillation_totals(answer)
+
+
+def pulls(build):
+    """A β made from the mean pulls: `build(b, ps, att, alpha, share)`."""
+    return lambda b, ps, att, alpha, share: build(b.mean(), ps.mean(), att.mean(), alpha, share)
 
 
 @pytest.mark.parametrize(
     "answer, words",
     [
-        (lambda a, b: by_formula(a, b, quantile=lambda n: 1.96), "1.96"),
-        (lambda a, b: by_formula(a, b, quantile=lambda n: 2), "uses 2"),
-        (lambda a, b: by_formula(a, b, quantile=lambda n: student_t.ppf(0.95, n - 1)), "90 %"),
-        (lambda a, b: by_formula(a, b, quantile=lambda n: student_t.ppf(0.975, n)), "degrees of freedom"),
-        (lambda a, b: by_formula(a, b, quantile=lambda n: 1), "standard error"),
-        (lambda a, b: by_formula(a, b, quantile=lambda n: 0), "mean itself"),
-        (lambda a, b: by_formula(a, b, root=lambda n: 1), "square root of n is missing"),
-        (lambda a, b: by_formula(a, b, root=lambda n: n), "divides by n: the standard error"),
-        (lambda a, b: by_formula(a, b, ddof=0), "ddof=1"),
-        (lambda a, b: by_formula(b, a), "ours minus theirs"),
-        (
-            lambda a, b: by_formula(a, b, verdict=lambda mean, told: "higher" if mean > 0 else "lower"),
-            "sign of the mean alone",
-        ),
-        (lambda a, b: by_formula(a, b, verdict=lambda mean, told: "not detected"), "leaves out 0"),
-        (lambda a, b: by_formula(a, b, verdict=lambda mean, told: "lower"), "names the other"),
-        (lambda a, b: by_formula(a, b, verdict=lambda mean, told: "yes"), "expected one of"),
-        (lambda a, b: (*by_formula(a, b)[:2], 1.0, "higher"), "same distance"),
-        (lambda a, b: (0.5, 0.4, 0.6, "higher"), "mean difference is"),
-        (lambda a, b: (sum(a) - sum(b), 0.0, 1.0, "higher"), "added up"),
-        (lambda a, b: (by_formula(a, b)[0], *by_formula(a, b)[2:0:-1], "higher"), "low lies above high"),
-        (lambda a, b: by_formula(a, b)[:3], "four things"),
-        (lambda a, b: ("big", 0.0, 1.0, "higher"), "not a number"),
+        (pulls(lambda b, ps, att, alpha, share: share * (b + alpha * ps) / att), "what the other two pull"),
+        (pulls(lambda b, ps, att, alpha, share: share / (1 - share) * (b + ps) / att), "α is missing"),
+        (pulls(lambda b, ps, att, alpha, share: share / (1 - share) * b / att), "calibration term is missing"),
+        (pulls(lambda b, ps, att, alpha, share: share / (1 - share) * (b + alpha * ps) * att), "multiplies"),
+        (pulls(lambda b, ps, att, alpha, share: share / (1 - share) * (1 + alpha)), "share of the weights"),
+        (pulls(lambda b, ps, att, alpha, share: share), "the share itself"),
+        (pulls(lambda b, ps, att, alpha, share: (1 - share) / share * (b + alpha * ps) / att), "upside down"),
+        (pulls(lambda b, ps, att, alpha, share: (b + alpha * ps) / att), "half of the pull"),
+        (lambda b, ps, att, alpha, share: share / (1 - share) * ((b + alpha * ps) / att).mean(), "a mean of ratios"),
+        (pulls(lambda b, ps, att, alpha, share: 1.5), "expected"),
     ],
 )
-def test_each_mistake_about_the_interval_is_named(answer, words):
-    assert words in paired_interval(answer)
+def test_each_mistake_about_the_share_of_the_pull_is_named(answer, words):
+    assert words in weight_of_a_share(answer)
 
 
-def test_an_interval_that_ignores_the_pairs_is_named():
-    def welch(ours, theirs):
-        a, b = np.array(ours), np.array(theirs)
-        half = student_t.ppf(0.975, 2 * len(a) - 2) * np.sqrt(a.var(ddof=1) / len(a) + b.var(ddof=1) / len(b))
-        middle = a.mean() - b.mean()
-        return middle, middle - half, middle + half, "not detected"
-
-    assert "ignores the pairs" in paired_interval(welch)
+def test_at_this_weight_the_attention_has_the_share_that_was_asked_for():
+    b, ps, att = np.array([0.2, 0.4]), np.array([1.0, 3.0]), np.array([5.0, 6.0])
+    pulled = np.array([b.mean(), 0.5 * ps.mean(), beta_of(b, ps, att, 0.5, 0.2) * att.mean()])
+    assert np.isclose(pulled[2] / pulled.sum(), 0.2)
 
 
 @pytest.mark.parametrize(
     "answer, words",
     [
-        (choose(by="test"), "chosen on the test images"),
-        (choose(of=max), "best single seed"),
-        (choose(pick=min), "lowest"),
-        (choose(report="val"), "that of validation"),
-        (choose(told=max), "best seed"),
-        (choose(told=lambda s: s[0]), "seed 0"),
-        (lambda val, test: (0.5, max(np.mean(seeds) for seeds in test.values())), "best of all α"),
-        (lambda val, test: (0.7, 0.7), "not tried"),
-        (lambda val, test: (0.5, 0.1), "expected"),
-        (lambda val, test: 0.5, "pair"),
-        (lambda val, test: ("0,5", 0.7), "not a number"),
+        (lambda m, miss: (m * miss, luck(m, miss)[1]), "number of misses to expect"),
+        (lambda m, miss: ((1 - miss) ** m, luck(m, miss)[1]), "none misses"),
+        (lambda m, miss: (miss**m, luck(m, miss)[1]), "all of them miss"),
+        (lambda m, miss: (1 - miss**m, luck(m, miss)[1]), "not all of them"),
+        (lambda m, miss: (m * miss * (1 - miss) ** (m - 1), luck(m, miss)[1]), "exactly one"),
+        (lambda m, miss: (miss, luck(m, miss)[1]), "a single interval"),
+        (lambda m, miss: (luck(m, miss)[0], miss / m), "Bonferroni"),
+        (lambda m, miss: (luck(m, miss)[0], (1 - miss) ** (1 / m)), "must *not* miss"),
+        (lambda m, miss: (luck(m, miss)[0], miss ** (1 / m)), "the root of the miss"),
+        (lambda m, miss: (luck(m, miss)[0], miss), "leads to that chance"),
+        (lambda m, miss: (0.3, 0.3), "expected"),
+        (lambda m, miss: luck(m, miss)[0], "a pair"),
     ],
 )
-def test_each_mistake_about_choosing_alpha_is_named(answer, words):
-    assert words in weight_from_validation(answer)
+def test_each_mistake_about_luck_is_named(answer, words):
+    assert words in luck_of_many(answer)
 
 
 @pytest.mark.parametrize(
     "check_of, answer",
     [
-        (paired_interval, lambda *a: (0.1, ..., ..., "higher")),
-        (weight_from_validation, lambda *a: (0.5, ...)),
-        (distillation_total, lambda *a: {"total": ...}),
+        (luck_of_many, lambda *a: (0.5, ...)),
         *[(check_of, lambda *a: ...) for check_of in CHECKS],
     ],
 )

@@ -798,6 +798,30 @@ check("01.3", states)
 
 # %% [markdown]
 """
+### Exercise ★★★ (open): are things overlooked in a crowd?
+
+A colleague says: "In pictures with many objects, a larger share of the objects is not marked. So an annotator overlooks
+things in a crowd." In `scenes` you know every object, how visible it is, and what was marked. Design a comparison that could
+prove your colleague wrong: what do you count, and what do you hold equal?
+
+One point each:
+
+1. You name something else that differs between full and empty pictures and changes the chance of a mark.
+2. You compare objects that are alike in it.
+3. Your interval comes from resampling pictures, not objects.
+4. You say before looking which outcome supports whom.
+
+<details><summary>A worked answer</summary>
+
+In a full picture objects cover each other, and a covered object is marked less often, whoever stands around it. So sort the
+objects into narrow bins of visibility. In each bin compare the share marked in full and in empty pictures, and average the
+differences over the bins with one set of weights. Take only classes with a single object in the picture: a second cup is a
+second chance for the label *cup*. Objects of one picture are not independent, so resample whole pictures for the interval. If
+it lies below 0, your colleague is right. If it holds 0, visibility explains enough. In `scenes` the annotator looks at each
+object alone, so here we know the answer: about 0.
+
+</details>
+
 ## Summary
 
 * A multi-label data set is a table of yes and no, mostly no; its columns are long-tailed and its labels come in

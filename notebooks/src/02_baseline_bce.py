@@ -974,6 +974,29 @@ r"""
 When yours is right, try it here: `my_threshold(run.probabilities("val"), run.labels("val").targets, p, test.targets,
 fine)`. Difficult labels count as positives in that call, so its CF1 differs a little from the curve above.
 
+### Exercise ★★★ (open): find the flaw
+
+"Networks A and B have the same mAP. At the threshold 0.5, B has a CF1 that is four points higher, on five seeds, detected. So
+B tells the classes apart better." (The numbers are invented.) What is wrong with the conclusion? Design the comparison that
+would decide it.
+
+One point each:
+
+1. You say what mAP measures that does not depend on a threshold.
+2. You name a difference between A and B that changes CF1 at 0.5 and no ranking.
+3. You give each network a threshold of its own, and choose it where it may be chosen.
+4. You say what you would conclude if the gap closes, and if it stays.
+
+<details><summary>A worked answer</summary>
+
+mAP judges the order of the images within each class, CF1 judges decisions. Raise all logits of B by the same number: its mAP
+stays, and its CF1 changes. So B may rank no better. Choose a threshold for each network and each seed by CF1 on
+**validation**, and compare CF1 on the test images, paired by seed. If the gap closes, A needed another threshold, not another
+training. If it stays although the mAPs agree, the two differ in ways that mAP averages away: look at the classes one by one,
+with the precision and the recall of each. NLL tells whether B's level is also the more honest one.
+
+</details>
+
 ## Summary
 
 - Binary cross-entropy asks $C$ separate questions. Its gradient is $f - y$: the error, and it never stops pulling.

@@ -350,8 +350,13 @@ print("no positives: loss and gradient 0; no negatives: f = 1")
 r"""
 ### Exercise 03.1
 
-Write Eq. 10-11 for a batch: `logits` and `targets` (N, C), the answer is one number, the mean over all N images. An image
-without positives counts as 0. Logits may be as large as ±10,000.
+Give the loss one more rival. Beside the negatives, every positive competes with "none of these", a class whose logit is always 0:
+
+$$f_i = \frac{e^{z_i}}{1 + e^{z_i} + \sum_{j \in C_n} e^{z_j}}.$$
+
+Write Eq. 11 with this $f$ for a batch: `logits` and `targets` (N, C), the answer is one number, the mean over all N images. An image
+without positives counts as 0. Logits may be as large as ±10,000, and a gradient must be able to flow through the answer.
+`torch.logaddexp(a, b)` is $\log(e^a + e^b)$.
 """
 
 # %% exercise="03.1"
@@ -362,46 +367,94 @@ def my_pal_n(logits, targets):
 def my_pal_n(logits, targets):
     positive = targets == 1
     lse = logits.masked_fill(positive, -torch.inf).logsumexp(1, keepdim=True)
-    surprise = F.softplus(lse - logits) * positive
+    rivals = torch.logaddexp(lse, torch.zeros_like(lse))  # the new rival: e^0 = 1
+    surprise = F.softplus(rivals - logits) * positive
     return (surprise.sum(1) / positive.sum(1).clamp(min=1)).mean()
+
+# %% mistake="03.1" says="'none of these' is missing"
+def my_pal_n(logits, targets):
+    return pal_n_loss(logits, targets)
 
 # %% mistake="03.1" says="full softmax"
 def my_pal_n(logits, targets):
-    surprise = -logits.log_softmax(1) * targets
+    every = torch.cat([logits, torch.zeros(len(logits), 1)], 1).logsumexp(1, keepdim=True)
+    return ((every - logits) * targets).sum(1).div(targets.sum(1).clamp(min=1)).mean()
+
+# %% mistake="03.1" says="the mask is inverted"
+def my_pal_n(logits, targets):
+    lse = logits.masked_fill(targets == 0, -torch.inf).logsumexp(1, keepdim=True)
+    surprise = F.softplus(torch.logaddexp(lse, torch.zeros_like(lse)) - logits) * targets
+    return (surprise.sum(1) / targets.sum(1).clamp(min=1)).mean()
+
+# %% mistake="03.1" says="multiplied by 0"
+def my_pal_n(logits, targets):
+    lse = (logits * (1 - targets)).logsumexp(1, keepdim=True)
+    surprise = F.softplus(torch.logaddexp(lse, torch.zeros_like(lse)) - logits) * targets
+    return (surprise.sum(1) / targets.sum(1).clamp(min=1)).mean()
+
+# %% mistake="03.1" says="binary cross-entropy of f"
+def my_pal_n(logits, targets):
+    e = logits.exp()
+    f = e / (1 + e + (e * (1 - targets)).sum(1, keepdim=True))
+    return F.binary_cross_entropy(f, targets)
+
+# %% mistake="03.1" says="it belongs under it"
+def my_pal_n(logits, targets):
+    lse = logits.masked_fill(targets == 1, -torch.inf).logsumexp(1, keepdim=True)
+    surprise = F.softplus(lse + 1 - logits) * targets
     return (surprise.sum(1) / targets.sum(1).clamp(min=1)).mean()
 
 # %% mistake="03.1" says="sum over the positives"
 def my_pal_n(logits, targets):
     lse = logits.masked_fill(targets == 1, -torch.inf).logsumexp(1, keepdim=True)
-    return (F.softplus(lse - logits) * targets).sum(1).mean()
+    rivals = torch.logaddexp(lse, torch.zeros_like(lse))
+    return (F.softplus(rivals - logits) * targets).sum(1).mean()
 
 # %% mistake="03.1" says="without a positive"
 def my_pal_n(logits, targets):
     lse = logits.masked_fill(targets == 1, -torch.inf).logsumexp(1, keepdim=True)
-    return ((F.softplus(lse - logits) * targets).sum(1) / targets.sum(1)).mean()
+    rivals = torch.logaddexp(lse, torch.zeros_like(lse))
+    return ((F.softplus(rivals - logits) * targets).sum(1) / targets.sum(1)).mean()
 
 # %% mistake="03.1" says="all images' positives at once"
 def my_pal_n(logits, targets):
     lse = logits.masked_fill(targets == 1, -torch.inf).logsumexp(1, keepdim=True)
-    return (F.softplus(lse - logits) * targets).sum() / targets.sum()
+    rivals = torch.logaddexp(lse, torch.zeros_like(lse))
+    return (F.softplus(rivals - logits) * targets).sum() / targets.sum()
 
 # %% mistake="03.1" says="the last image's"
 def my_pal_n(logits, targets):
     lse = logits.masked_fill(targets == 1, -torch.inf).logsumexp(1, keepdim=True)
-    return ((F.softplus(lse - logits) * targets).sum(1) / targets[-1].sum()).mean()
+    rivals = torch.logaddexp(lse, torch.zeros_like(lse))
+    return ((F.softplus(rivals - logits) * targets).sum(1) / targets[-1].sum()).mean()
 
-# %% mistake="03.1" says="±10,000"
+# %% mistake="03.1" says="e^z overflows"
 def my_pal_n(logits, targets):
     e = logits.exp()
-    f = e / (e + (e * (1 - targets)).sum(1, keepdim=True))
-    surprise = torch.where(targets == 1, -f.log(), 0.0)
+    f = e / (1 + e + (e * (1 - targets)).sum(1, keepdim=True))
+    surprise = -f.log() * targets
     return (surprise.sum(1) / targets.sum(1).clamp(min=1)).mean()
+
+# %% mistake="03.1" says="0 · log 0"
+def my_pal_n(logits, targets):
+    largest = logits.amax(1, keepdim=True).clamp(min=0)
+    e = (logits - largest).exp()
+    f = e / ((-largest).exp() + e + (e * (1 - targets)).sum(1, keepdim=True))
+    return ((-f.log() * targets).sum(1) / targets.sum(1).clamp(min=1)).mean()
+
+# %% mistake="03.1" says="no gradient can flow through a Python number"
+def my_pal_n(logits, targets):
+    lse = logits.masked_fill(targets == 1, -torch.inf).logsumexp(1, keepdim=True)
+    surprise = F.softplus(torch.logaddexp(lse, torch.zeros_like(lse)) - logits) * targets
+    return (surprise.sum(1) / targets.sum(1).clamp(min=1)).mean().item()
 
 # %%
 check("03.1", my_pal_n)
 
 # %% [markdown]
 r"""
+Keep this rival in mind for the shift of all logits below. With it, who notices the shift?
+
 Two of the mistakes are not invented. The code released with the paper inverts its mask in a way that, in today's PyTorch,
 puts all classes into the denominator of the first positive, and divides by the label count of the *last* image of the
 batch. Our library computes what the paper prints.
@@ -544,6 +597,12 @@ def my_z_prime(labels, probabilities):
 def my_z_prime(labels, probabilities):
     marginals = probabilities @ labels.double()
     return marginals / marginals.sum()
+
+# %% mistake="03.2" says="the probabilities of the sets are not used"
+def my_z_prime(labels, probabilities):
+    labels = labels.double()
+    others = labels.sum(1, keepdim=True) - labels
+    return (labels / (1 + others)).mean(0)
 
 # %%
 check("03.2", my_z_prime)
@@ -1124,6 +1183,48 @@ def my_search(val, test):
     half = 1.96 * d.std(ddof=1) / np.sqrt(len(d))
     return chosen, d.mean(), d.mean() - half, d.mean() + half
 
+# %% mistake="03.3" says="the largest λ"
+def my_search(val, test):
+    chosen = max(val)
+    found = paired_difference(test[chosen], test[0.0])
+    return chosen, found.mean, found.low, found.high
+
+# %% mistake="03.3" says="best single seed"
+def my_search(val, test):
+    chosen = max(val, key=lambda lam: max(val[lam]))
+    found = paired_difference(test[chosen], test[0.0])
+    return chosen, found.mean, found.low, found.high
+
+# %% mistake="03.3" says="the first seed decides"
+def my_search(val, test):
+    chosen = max(val, key=val.get)
+    found = paired_difference(test[chosen], test[0.0])
+    return chosen, found.mean, found.low, found.high
+
+# %% mistake="03.3" says="the most significant one"
+def my_search(val, test):
+    gaps = {lam: paired_difference(val[lam], val[0.0]) for lam in val if lam > 0}
+    chosen = max(gaps, key=lambda lam: gaps[lam].mean / (gaps[lam].high - gaps[lam].mean))
+    found = paired_difference(test[chosen], test[0.0])
+    return chosen, found.mean, found.low, found.high
+
+# %% mistake="03.3" says="validation and test are pooled"
+def my_search(val, test):
+    chosen = max(val, key=lambda lam: np.mean(val[lam] + test[lam]))
+    found = paired_difference(test[chosen], test[0.0])
+    return chosen, found.mean, found.low, found.high
+
+# %% mistake="03.3" says="expected four numbers, (λ, mean difference, low, high); 1 of them is missing"
+def my_search(val, test):
+    chosen = max(val, key=lambda lam: np.mean(val[lam]))
+    found = paired_difference(test[chosen], test[0.0])
+    return found.mean, found.low, found.high
+
+# %% mistake="03.3" says="the PairedDifference itself"
+def my_search(val, test):
+    chosen = max(val, key=lambda lam: np.mean(val[lam]))
+    return paired_difference(test[chosen], test[0.0])
+
 # %%
 check("03.3", my_search)
 
@@ -1339,6 +1440,29 @@ check("03.4", my_paper_lambda)
 
 # %% [markdown]
 r"""
+### Exercise ★★★ (open): design a control
+
+On photographs the branch at $\lambda = 10$ lowers the calibration error, and we have not tested why. Two explanations: (a)
+PAL-N teaches the shared features something about the labels. (b) Any heavy second loss keeps the classifier from fitting its
+training labels, and a network that has fitted them less is less overconfident. Design an experiment that tells (a) from (b).
+
+One point each:
+
+1. There is an arm with the same $\lambda$ whose branch can teach nothing about the image.
+2. There is an arm without a branch that fits its training labels as little as $\lambda = 10$ does.
+3. You predict the outcome under (a) and under (b) before training.
+4. You measure the training loss and the mAP beside the calibration, on five paired seeds.
+
+<details><summary>A worked answer</summary>
+
+Arm 1: the branch gets the labels of *another* image, shuffled anew in each epoch: there is a second loss of that weight, and
+no information. Arm 2: no branch, stopped at the epoch at which its training BCE equals the final one of $\lambda = 10$, which
+is chosen on training images. Under (b) both arms are about as well calibrated as $\lambda = 10$. Under (a) neither is.
+Compare pooled ECE, overconfidence and mAP, each paired with $\lambda = 10$ by seed. Mind that arm 1 may spoil the features:
+then its mAP falls, and its calibration says little. That is why arm 2 is there.
+
+</details>
+
 ## Summary
 
 - PAL-N picks one positive at random and solves a single-label problem. With a **full** softmax its best answer is $z'$:

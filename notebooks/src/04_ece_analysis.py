@@ -1331,6 +1331,30 @@ check("04.4", my_company_effect)
 
 # %% [markdown]
 r"""
+### Exercise ★★★ (open): find the flaw
+
+A paper writes: "On our 500 test images, method B has a class-wise ECE of 3.1 %, the baseline 3.4 %. The 95 % bootstrap
+interval of B is [2.9, 3.3] % and leaves out 3.4 %, so B is calibrated better." (The numbers are invented.) Find at least
+three flaws, and say what the authors should report.
+
+One point each:
+
+1. You ask what a perfectly calibrated model would show on 500 images.
+2. You say what a bootstrap does to an ECE.
+3. You compare B with the baseline, pair by pair, and not one interval with one number.
+4. You name a cheap rival, or a choice of bins or pooling that could turn the order around.
+
+<details><summary>A worked answer</summary>
+
+With few images even a perfect model has an ECE above 0 (trap 4). If that noise is near 3 %, both methods are as good as
+perfect. A resampled set holds images twice, so each bootstrap ECE is too high: the interval does not lie where the true value
+does (trap 5). The 3.4 % of the baseline is uncertain too. And one network of each method says nothing about the method: it
+takes several seeds, and the interval of the *paired* differences. The authors should give the noise level beside each ECE,
+pooled and class-wise, for two numbers of bins; the NLL, which needs no bins; the mAP; and the baseline with one temperature
+fitted on validation.
+
+</details>
+
 ## Summary
 
 - Calibrated means: of the answers 0.7, seven in ten come true. A base rate is calibrated and useless; proper scores

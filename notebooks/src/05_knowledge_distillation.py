@@ -580,8 +580,9 @@ print(f"a shift of 1.5: softmax_kl {abs(softmax_kl(t, shifted)):.4f}, bernoulli_
 r"""
 ### Exercise 05.1
 
-Write Eq. 13 with a temperature for logits of shape (N, C): mean over classes and images, times $T^2$. It must be finite at
-logits of ±200, so work from `F.logsigmoid`: $\log \sigma(z)$ and $\log (1 - \sigma(z)) = \log \sigma(-z)$.
+Which class has the student not learned yet? Write Eq. 13 with a temperature for **each class**: logits of shape (N, C) come in,
+and (C,) goes out, the mean over the images times $T^2$. It must be finite at logits of ±200, so work from `F.logsigmoid`, and a
+gradient must be able to flow through it.
 """
 
 # %% exercise="05.1"
@@ -592,37 +593,67 @@ def my_kl(teacher_logits, student_logits, T):
 def my_kl(teacher_logits, student_logits, T):
     t, s = teacher_logits / T, student_logits / T
     present = torch.sigmoid(t) * (F.logsigmoid(t) - F.logsigmoid(s))
-    absent = torch.sigmoid(-t) * (F.logsigmoid(-t) - F.logsigmoid(-s))
-    return T**2 * (present + absent).mean()
+    absent = torch.sigmoid(-t) * (F.logsigmoid(-t) - F.logsigmoid(-s))  # log(1 − σ(z)) = log σ(−z)
+    return T**2 * (present + absent).mean(0)
+
+# %% mistake="05.1" says="the mean over the classes too"
+def my_kl(teacher_logits, student_logits, T):
+    return bernoulli_kl(teacher_logits, student_logits, T)
+
+# %% mistake="05.1" says="one number for each image"
+def my_kl(teacher_logits, student_logits, T):
+    return bernoulli_kl(teacher_logits, student_logits, T, reduction="none")
 
 # %% mistake="05.1" says="T² is missing"
 def my_kl(teacher_logits, student_logits, T):
     t, s = teacher_logits / T, student_logits / T
     present = torch.sigmoid(t) * (F.logsigmoid(t) - F.logsigmoid(s))
-    return (present + torch.sigmoid(-t) * (F.logsigmoid(-t) - F.logsigmoid(-s))).mean()
+    return (present + torch.sigmoid(-t) * (F.logsigmoid(-t) - F.logsigmoid(-s))).mean(0)
 
 # %% mistake="05.1" says="runs the wrong way"
 def my_kl(teacher_logits, student_logits, T):
-    return bernoulli_kl(student_logits, teacher_logits, T)
+    t, s = student_logits / T, teacher_logits / T
+    present = torch.sigmoid(t) * (F.logsigmoid(t) - F.logsigmoid(s))
+    return T**2 * (present + torch.sigmoid(-t) * (F.logsigmoid(-t) - F.logsigmoid(-s))).mean(0)
 
 # %% mistake="05.1" says="Take the logs from"
 def my_kl(teacher_logits, student_logits, T):
     p, q = torch.sigmoid(teacher_logits / T), torch.sigmoid(student_logits / T)
-    return T**2 * (p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()).mean()
-
-# %% mistake="05.1" says="sum over the classes"
-def my_kl(teacher_logits, student_logits, T):
-    t, s = teacher_logits / T, student_logits / T
-    present = torch.sigmoid(t) * (F.logsigmoid(t) - F.logsigmoid(s))
-    return T**2 * (present + torch.sigmoid(-t) * (F.logsigmoid(-t) - F.logsigmoid(-s))).sum(1).mean()
+    return T**2 * (p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()).mean(0)
 
 # %% mistake="05.1" says="cross-entropy"
 def my_kl(teacher_logits, student_logits, T):
-    return T**2 * F.binary_cross_entropy_with_logits(student_logits / T, torch.sigmoid(teacher_logits / T))
+    soft = torch.sigmoid(teacher_logits / T)
+    return T**2 * F.binary_cross_entropy_with_logits(student_logits / T, soft, reduction="none").mean(0)
+
+# %% mistake="05.1" says="the softmax form of distillation"
+def my_kl(teacher_logits, student_logits, T):
+    p, log_q = (teacher_logits / T).softmax(1), (student_logits / T).log_softmax(1)
+    return T**2 * F.kl_div(log_q, p, reduction="none").mean(0)
+
+# %% mistake="05.1" says="the arguments of F.kl_div are swapped"
+def my_kl(teacher_logits, student_logits, T):
+    log_p, q = F.logsigmoid(teacher_logits / T), torch.sigmoid(student_logits / T)
+    return T**2 * F.kl_div(log_p, q, reduction="none").mean(0)
+
+# %% mistake="05.1" says="F.kl_div takes the *log*"
+def my_kl(teacher_logits, student_logits, T):
+    p, q = torch.sigmoid(teacher_logits / T), torch.sigmoid(student_logits / T)
+    return T**2 * F.kl_div(q, p, reduction="none").mean(0)
+
+# %% mistake="05.1" says="a squared error of logits"
+def my_kl(teacher_logits, student_logits, T):
+    return F.mse_loss(student_logits, teacher_logits, reduction="none").mean(0)
 
 # %% mistake="05.1" says="teacher's logits only"
 def my_kl(teacher_logits, student_logits, T):
-    return T**2 * bernoulli_kl(teacher_logits / T, student_logits)
+    t, s = teacher_logits / T, student_logits
+    present = torch.sigmoid(t) * (F.logsigmoid(t) - F.logsigmoid(s))
+    return T**2 * (present + torch.sigmoid(-t) * (F.logsigmoid(-t) - F.logsigmoid(-s))).mean(0)
+
+# %% mistake="05.1" says="no gradient can flow through a Python number"
+def my_kl(teacher_logits, student_logits, T):
+    return bernoulli_kl(teacher_logits, student_logits, T).item()
 
 # %%
 check("05.1", my_kl)
@@ -750,6 +781,30 @@ def my_verdict(students, baselines):
 def my_verdict(students, baselines):
     found = paired_difference(students, baselines)
     return found.low, found.high, "higher" if found.mean > 0 else "lower"
+
+# %% mistake="05.2" says="n − 1 degrees of freedom, not n"
+def my_verdict(students, baselines):
+    d = np.subtract(students, baselines)
+    half = student_t.ppf(0.975, len(d)) * d.std(ddof=1) / len(d) ** 0.5
+    low, high = d.mean() - half, d.mean() + half
+    return low, high, "higher" if low > 0 else "lower" if high < 0 else "not detected"
+
+# %% mistake="05.2" says="a bootstrap of the differences"
+def my_verdict(students, baselines):
+    d = np.subtract(students, baselines)
+    draws = np.random.default_rng(0).choice(d, (2000, len(d))).mean(1)
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return low, high, "higher" if low > 0 else "lower" if high < 0 else "not detected"
+
+# %% mistake="05.2" says="convert it to an array first"
+def my_verdict(students, baselines):
+    d = students - baselines
+    half = student_t.ppf(0.975, len(d) - 1) * d.std(ddof=1) / len(d) ** 0.5
+    return d.mean() - half, d.mean() + half, "not detected"
+
+# %% mistake="05.2" says="the PairedDifference itself"
+def my_verdict(students, baselines):
+    return paired_difference(students, baselines)
 
 # %%
 check("05.2", my_verdict)
@@ -899,41 +954,44 @@ check_choice("temperature with the best mAP", guess_T, {T: list(stored(by_T[whol
 r"""
 ### Exercise 05.3
 
-`on_val` and `on_test` map each temperature to its scores, one for each seed. Return the temperature that validation
-chooses (by the **mean** over seeds; higher is better) and its mean score on the test images.
+A file holds the soft labels that a teacher gave at temperature $T$: `soft` $= \sigma(t / T)$, of shape (N, C). The logits $t$ are lost.
+Return what this teacher says at $T = 1$, of the same shape.
 """
 
 # %% exercise="05.3"
-def my_choice(on_val, on_test):
-    return ..., ...
+def my_probabilities(soft, T):
+    return ...
 
 # %% solution="05.3"
-def my_choice(on_val, on_test):
-    T = max(on_val, key=lambda T: np.mean(on_val[T]))
-    return T, np.mean(on_test[T])
+def my_probabilities(soft, T):
+    return torch.sigmoid(T * torch.logit(soft))
 
-# %% mistake="05.3" says="chosen on the test images"
-def my_choice(on_val, on_test):
-    T = max(on_test, key=lambda T: np.mean(on_test[T]))
-    return T, np.mean(on_test[T])
+# %% mistake="05.3" says="softer still"
+def my_probabilities(soft, T):
+    return torch.sigmoid(torch.logit(soft) / T)
 
-# %% mistake="05.3" says="best single seed"
-def my_choice(on_val, on_test):
-    T = max(on_val, key=lambda T: max(on_val[T]))
-    return T, np.mean(on_test[T])
+# %% mistake="05.3" says="these are logits"
+def my_probabilities(soft, T):
+    return T * torch.logit(soft)
 
-# %% mistake="05.3" says="that of validation"
-def my_choice(on_val, on_test):
-    T = max(on_val, key=lambda T: np.mean(on_val[T]))
-    return T, np.mean(on_val[T])
+# %% mistake="05.3" says="forgets the chance of *absent*"
+def my_probabilities(soft, T):
+    return soft**T
 
-# %% mistake="05.3" says="the best seed's"
-def my_choice(on_val, on_test):
-    T = max(on_val, key=lambda T: np.mean(on_val[T]))
-    return T, max(on_test[T])
+# %% mistake="05.3" says="divides by the sum over the classes"
+def my_probabilities(soft, T):
+    return soft**T / (soft**T).sum(1, keepdim=True)
+
+# %% mistake="05.3" says="a softmax over the classes"
+def my_probabilities(soft, T):
+    return (T * torch.logit(soft)).softmax(1)
+
+# %% mistake="05.3" says="sigmoid of probabilities"
+def my_probabilities(soft, T):
+    return torch.sigmoid(T * soft)
 
 # %%
-check("05.3", my_choice)
+check("05.3", my_probabilities)
 
 # %% [markdown]
 r"""
@@ -1133,6 +1191,18 @@ def my_soft_labels(targets, target_logit):
 def my_soft_labels(targets, target_logit):
     return torch.sigmoid(target_logit * targets)
 
+# %% mistake="05.4" says="σ(±v/2)"
+def my_soft_labels(targets, target_logit):
+    return torch.sigmoid(target_logit * (targets - 0.5))
+
+# %% mistake="05.4" says="a softmax over the classes"
+def my_soft_labels(targets, target_logit):
+    return (target_logit * (2 * targets.double() - 1)).softmax(1)
+
+# %% mistake="05.4" says="torch.sigmoid takes a tensor, not a float"
+def my_soft_labels(targets, target_logit):
+    return targets * torch.sigmoid(target_logit) + (1 - targets) * torch.sigmoid(-target_logit)
+
 # %%
 check("05.4", my_soft_labels)
 
@@ -1195,6 +1265,30 @@ r"""
 It is. A temperature divides every logit by the same number, while the teacher's answers say something else for each
 label of each picture. Whether half a point of pooled ECE is worth training a teacher depends on what you need the
 probabilities for.
+
+### Exercise ★★★ (open): predict, then test
+
+You have 2,000 labelled pictures and 10,000 more without labels. A teacher was trained on the labelled ones. The student may
+learn from the teacher's answers on (a) the labelled pictures, (b) the others, or (c) both. Predict the order of their mAP and
+of their pooled ECE, with a reason for each from sections 2 to 4. Then design the test.
+
+One point each:
+
+1. You use what a teacher says about pictures that it has learned by heart.
+2. You use what more pictures average out, and what they do not.
+3. All arms take the same number of training steps.
+4. A control tells "more pictures" from "soft labels".
+
+<details><summary>A worked answer</summary>
+
+On its own training pictures the teacher repeats much of the hard labels, so (a) adds little softness. On new pictures its
+answers are real predictions: (b) passes on what it knows and its errors. More pictures average out the noise of single
+labels, and not the teacher's bias. So I predict the best mAP for (c), and for (b) a calibration close to the teacher's on new
+pictures, overconfident if the teacher is. The test: equal steps for all arms. Beside them the baseline on hard labels. The
+control: round the teacher's answers on the new pictures to 0 and 1. (c) against it is what softness gives; it against the
+baseline is what more pictures give. Five seeds, paired.
+
+</details>
 
 ## Summary
 

@@ -1058,6 +1058,32 @@ r"""
 When yours is right, resize the teacher's maps to the picture, take the masks of the cases, and compare with the area and
 with section 5.
 
+### Exercise ★★★ (open): find the flaw
+
+"Most of the positive part of our uncertainty maps lies inside the boxes of the objects. So the network is uncertain about the
+objects, and its student should look there." The claim has a step about the place and one about the meaning. What would refute
+each?
+
+One point each:
+
+1. You compare with a chance level that knows where objects tend to lie.
+2. You ask what a map without any uncertainty in it would score.
+3. You test uncertainty against something that is known to be uncertain.
+4. You name a simple rival measure.
+
+<details><summary>A worked answer</summary>
+
+The place. Objects may fill much of a picture, so the area is a first chance level. Objects tend to lie in the same region, so
+the strict level takes the map of *another* picture. The mean of the feature map is a map as well, with no uncertainty in it.
+If it scores as high, the boxes say nothing about uncertainty.
+
+The meaning. The map shows where the two heads disagree, and the KL of two softmaxes misses a doubt that both heads share. In
+`scenes` we know the posterior of each label. Which follows its entropy over the pictures: the KL, or the entropy of the
+sigmoids? For the place, compare objects with a posterior near ½ with sure ones of the same size: only if the former get more
+of the map does the map show *which* object is doubtful.
+
+</details>
+
 ## Summary
 
 - Grad-CAM weighs channels by the mean gradient of a logit. For a linear head on average pooling the map, without ReLU,

@@ -382,6 +382,31 @@ def my_attention_term(teacher_map, student_map):
     target = F.interpolate(teacher_map[:, None], size=student_map.shape[1:], mode="bilinear", align_corners=False)[:, 0]
     return (target - student_map).square().sum((1, 2)).sqrt().mean()
 
+# %% mistake="07.1" says="an L1 loss"
+def my_attention_term(teacher_map, student_map):
+    target = F.interpolate(teacher_map[:, None], size=student_map.shape[1:], mode="bilinear", align_corners=False)[:, 0]
+    return F.l1_loss(student_map, target)
+
+# %% mistake="07.1" says="a norm of each row"
+def my_attention_term(teacher_map, student_map):
+    target = F.interpolate(teacher_map[:, None], size=student_map.shape[1:], mode="bilinear", align_corners=False)[:, 0]
+    return torch.linalg.vector_norm(target - student_map, dim=2).mean()
+
+# %% mistake="07.1" says="the maps are normalised first"
+def my_attention_term(teacher_map, student_map):
+    target = F.interpolate(teacher_map[:, None], size=student_map.shape[1:], mode="bilinear", align_corners=False)[:, 0]
+    return losses.attention_loss(target, student_map, normalize="l2")
+
+# %% mistake="07.1" says="a cosine distance"
+def my_attention_term(teacher_map, student_map):
+    target = F.interpolate(teacher_map[:, None], size=student_map.shape[1:], mode="bilinear", align_corners=False)[:, 0]
+    return (1 - F.cosine_similarity(target.flatten(1), student_map.flatten(1))).mean()
+
+# %% mistake="07.1" says="pooled to one number first"
+def my_attention_term(teacher_map, student_map):
+    target = F.interpolate(teacher_map[:, None], size=student_map.shape[1:], mode="bilinear", align_corners=False)[:, 0]
+    return (target.mean((1, 2)) - student_map.mean((1, 2))).abs().mean()
+
 # %%
 check("07.1", my_attention_term)
 
@@ -482,8 +507,9 @@ Section 3 compares the two.
 
 ### Exercise 07.2
 
-Assemble Eq. 18. `teacher` and `student` have `.logits` and `.calibration_logits`; the three terms may come from
-`losses`. The check gives you a teacher through which a gradient *could* flow. It must not.
+Which images cost the student most? Assemble Eq. 18 for **each image**: return shape (N,), without the mean over the batch. `teacher`
+and `student` have `.logits` and `.calibration_logits`; the three terms may come from `losses` (look at what `reduction` does there).
+The check gives you a teacher through which a gradient *could* flow. It must not.
 """
 
 # %% exercise="07.2"
@@ -492,42 +518,104 @@ def my_ud_loss(teacher, student, alpha, beta, teacher_map, student_map):
 
 # %% solution="07.2"
 def my_ud_loss(teacher, student, alpha, beta, teacher_map, student_map):
-    classification = losses.bernoulli_kl(teacher.logits.detach(), student.logits)
-    calibration = losses.softmax_kl(teacher.calibration_logits.detach(), student.calibration_logits)
-    attention = losses.attention_loss(teacher_map.detach(), student_map)
+    classification = losses.bernoulli_kl(teacher.logits.detach(), student.logits, reduction="none")
+    calibration = losses.softmax_kl(
+        teacher.calibration_logits.detach(), student.calibration_logits, reduction="none")
+    attention = losses.attention_loss(teacher_map.detach(), student_map, reduction="none")
     return classification + alpha * calibration + beta * attention
+
+# %% mistake="07.2" says="the mean over the images"
+def my_ud_loss(teacher, student, alpha, beta, teacher_map, student_map):
+    return losses.uncertainty_distillation_loss(
+        teacher, student, alpha, beta, teacher_map, student_map)["total"]
 
 # %% mistake="07.2" says="a gradient flows into the teacher's logits"
 def my_ud_loss(teacher, student, alpha, beta, teacher_map, student_map):
-    classification = losses.bernoulli_kl(teacher.logits, student.logits)
-    calibration = losses.softmax_kl(teacher.calibration_logits, student.calibration_logits)
-    attention = losses.attention_loss(teacher_map, student_map)
+    classification = losses.bernoulli_kl(teacher.logits, student.logits, reduction="none")
+    calibration = losses.softmax_kl(
+        teacher.calibration_logits, student.calibration_logits, reduction="none")
+    attention = losses.attention_loss(teacher_map, student_map, reduction="none")
     return classification + alpha * calibration + beta * attention
 
 # %% mistake="07.2" says="into the teacher's map"
 def my_ud_loss(teacher, student, alpha, beta, teacher_map, student_map):
-    classification = losses.bernoulli_kl(teacher.logits.detach(), student.logits)
-    calibration = losses.softmax_kl(teacher.calibration_logits.detach(), student.calibration_logits)
-    return classification + alpha * calibration + beta * losses.attention_loss(teacher_map, student_map)
+    classification = losses.bernoulli_kl(teacher.logits.detach(), student.logits, reduction="none")
+    calibration = losses.softmax_kl(
+        teacher.calibration_logits.detach(), student.calibration_logits, reduction="none")
+    attention = losses.attention_loss(teacher_map, student_map, reduction="none")
+    return classification + alpha * calibration + beta * attention
 
 # %% mistake="07.2" says="α stands on the wrong term"
 def my_ud_loss(teacher, student, alpha, beta, teacher_map, student_map):
-    classification = losses.bernoulli_kl(teacher.logits.detach(), student.logits)
-    calibration = losses.softmax_kl(teacher.calibration_logits.detach(), student.calibration_logits)
-    attention = losses.attention_loss(teacher_map.detach(), student_map)
+    classification = losses.bernoulli_kl(teacher.logits.detach(), student.logits, reduction="none")
+    calibration = losses.softmax_kl(
+        teacher.calibration_logits.detach(), student.calibration_logits, reduction="none")
+    attention = losses.attention_loss(teacher_map.detach(), student_map, reduction="none")
     return alpha * classification + calibration + beta * attention
+
+# %% mistake="07.2" says="not 1 − α − β"
+def my_ud_loss(teacher, student, alpha, beta, teacher_map, student_map):
+    classification = losses.bernoulli_kl(teacher.logits.detach(), student.logits, reduction="none")
+    calibration = losses.softmax_kl(
+        teacher.calibration_logits.detach(), student.calibration_logits, reduction="none")
+    attention = losses.attention_loss(teacher_map.detach(), student_map, reduction="none")
+    return (1 - alpha - beta) * classification + alpha * calibration + beta * attention
+
+# %% mistake="07.2" says="not 1 − α"
+def my_ud_loss(teacher, student, alpha, beta, teacher_map, student_map):
+    classification = losses.bernoulli_kl(teacher.logits.detach(), student.logits, reduction="none")
+    calibration = losses.softmax_kl(
+        teacher.calibration_logits.detach(), student.calibration_logits, reduction="none")
+    attention = losses.attention_loss(teacher_map.detach(), student_map, reduction="none")
+    return (1 - alpha) * classification + alpha * calibration + beta * attention
 
 # %% mistake="07.2" says="runs the wrong way"
 def my_ud_loss(teacher, student, alpha, beta, teacher_map, student_map):
-    classification = losses.bernoulli_kl(student.logits, teacher.logits.detach())
-    calibration = losses.softmax_kl(student.calibration_logits, teacher.calibration_logits.detach())
-    return classification + alpha * calibration + beta * losses.attention_loss(teacher_map.detach(), student_map)
+    classification = losses.bernoulli_kl(student.logits, teacher.logits.detach(), reduction="none")
+    calibration = losses.softmax_kl(
+        student.calibration_logits, teacher.calibration_logits.detach(), reduction="none")
+    attention = losses.attention_loss(teacher_map.detach(), student_map, reduction="none")
+    return classification + alpha * calibration + beta * attention
 
 # %% mistake="07.2" says="mean over all cells"
 def my_ud_loss(teacher, student, alpha, beta, teacher_map, student_map):
-    classification = losses.bernoulli_kl(teacher.logits.detach(), student.logits)
-    calibration = losses.softmax_kl(teacher.calibration_logits.detach(), student.calibration_logits)
-    attention = F.mse_loss(student_map, teacher_map.detach())
+    classification = losses.bernoulli_kl(teacher.logits.detach(), student.logits, reduction="none")
+    calibration = losses.softmax_kl(
+        teacher.calibration_logits.detach(), student.calibration_logits, reduction="none")
+    attention = (student_map - teacher_map.detach()).square().mean((1, 2))
+    return classification + alpha * calibration + beta * attention
+
+# %% mistake="07.2" says="one norm over the whole batch"
+def my_ud_loss(teacher, student, alpha, beta, teacher_map, student_map):
+    classification = losses.bernoulli_kl(teacher.logits.detach(), student.logits, reduction="none")
+    calibration = losses.softmax_kl(
+        teacher.calibration_logits.detach(), student.calibration_logits, reduction="none")
+    attention = torch.linalg.vector_norm(teacher_map.detach() - student_map)
+    return classification + alpha * calibration + beta * attention
+
+# %% mistake="07.2" says="the same number for every image"
+def my_ud_loss(teacher, student, alpha, beta, teacher_map, student_map):
+    classification = losses.bernoulli_kl(teacher.logits.detach(), student.logits, reduction="none")
+    calibration = losses.softmax_kl(
+        teacher.calibration_logits.detach(), student.calibration_logits, reduction="none")
+    attention = losses.attention_loss(teacher_map.detach(), student_map)
+    return classification + alpha * calibration + beta * attention
+
+# %% mistake="07.2" says="a binary cross-entropy with soft targets"
+def my_ud_loss(teacher, student, alpha, beta, teacher_map, student_map):
+    classification = F.binary_cross_entropy_with_logits(
+        student.logits, torch.sigmoid(teacher.logits.detach()), reduction="none").mean(1)
+    calibration = losses.softmax_kl(
+        teacher.calibration_logits.detach(), student.calibration_logits, reduction="none")
+    attention = losses.attention_loss(teacher_map.detach(), student_map, reduction="none")
+    return classification + alpha * calibration + beta * attention
+
+# %% mistake="07.2" says="this loss takes hard labels, 0 or 1"
+def my_ud_loss(teacher, student, alpha, beta, teacher_map, student_map):
+    classification = losses.ova_loss(student.logits, torch.sigmoid(teacher.logits.detach()))
+    calibration = losses.softmax_kl(
+        teacher.calibration_logits.detach(), student.calibration_logits, reduction="none")
+    attention = losses.attention_loss(teacher_map.detach(), student_map, reduction="none")
     return classification + alpha * calibration + beta * attention
 
 # %%
@@ -640,6 +728,52 @@ reach $Z$ through an *average* over the cells, and so arrive thinly spread; the 
 the pull of the norm does not fade as the maps come closer, while those of the divergences do as the answers do.
 Pretrained networks of another size will have other numbers: the balance is a matter of scales, and scales travel badly.
 
+### Exercise 07.3
+
+So set the weight by the pull. `pull_b`, `pull_ps` and `pull_att` hold the length of each **unweighted** term's gradient, one number for
+each image (Eq. 13, 14 and 17). Return the $\beta$ at which the weighted attention term has the given `share` of the whole pull, all
+three terms together, each with its mean over the images. A `share` of 0.2 is one fifth.
+"""
+
+# %% exercise="07.3"
+def my_beta(pull_b, pull_ps, pull_att, alpha, share):
+    return ...
+
+# %% solution="07.3"
+def my_beta(pull_b, pull_ps, pull_att, alpha, share):
+    b, ps, att = pull_b.mean(), pull_ps.mean(), pull_att.mean()
+    others = b + alpha * ps
+    return share / (1 - share) * others / att  # β·att = share · (others + β·att)
+
+# %% mistake="07.3" says="the share of what the other two pull"
+def my_beta(pull_b, pull_ps, pull_att, alpha, share):
+    b, ps, att = pull_b.mean(), pull_ps.mean(), pull_att.mean()
+    return share * (b + alpha * ps) / att
+
+# %% mistake="07.3" says="α is missing"
+def my_beta(pull_b, pull_ps, pull_att, alpha, share):
+    b, ps, att = pull_b.mean(), pull_ps.mean(), pull_att.mean()
+    return share / (1 - share) * (b + ps) / att
+
+# %% mistake="07.3" says="the share of the weights"
+def my_beta(pull_b, pull_ps, pull_att, alpha, share):
+    return share / (1 - share) * (1 + alpha)
+
+# %% mistake="07.3" says="a mean of ratios"
+def my_beta(pull_b, pull_ps, pull_att, alpha, share):
+    ratios = (pull_b + alpha * pull_ps) / pull_att
+    return share / (1 - share) * ratios.mean()
+
+# %% mistake="07.3" says="upside down"
+def my_beta(pull_b, pull_ps, pull_att, alpha, share):
+    b, ps, att = pull_b.mean(), pull_ps.mean(), pull_att.mean()
+    return (1 - share) / share * (b + alpha * ps) / att
+
+# %%
+check("07.3", my_beta)
+
+# %% [markdown]
+r"""
 A term that dominates need not do harm, if it points in a useful direction. So: does it?
 
 ### A step that is no gradient
@@ -1105,59 +1239,6 @@ if np.isfinite(list(drawn.values())).all():
 
 # %% [markdown]
 r"""
-### Exercise 07.3
-
-Read a pair of columns yourself. `ours` and `theirs` hold one metric of two methods, entry $k$ of both from seed $k$.
-Return `(mean, low, high, verdict)` of ours − theirs: the mean difference, its 95 % t interval, and `"higher"`,
-`"lower"` or `"not detected"`. The quantile is `student_t.ppf(0.975, degrees_of_freedom)`.
-"""
-
-# %% exercise="07.3"
-def my_interval(ours, theirs):
-    return ...
-
-# %% solution="07.3"
-def my_interval(ours, theirs):
-    d = np.asarray(ours) - np.asarray(theirs)
-    half = student_t.ppf(0.975, len(d) - 1) * d.std(ddof=1) / np.sqrt(len(d))
-    low, high = d.mean() - half, d.mean() + half
-    return d.mean(), low, high, "higher" if low > 0 else "lower" if high < 0 else "not detected"
-
-# %% mistake="07.3" says="ignores the pairs"
-def my_interval(ours, theirs):
-    a, b = np.asarray(ours), np.asarray(theirs)
-    half = student_t.ppf(0.975, 2 * len(a) - 2) * np.sqrt(a.var(ddof=1) / len(a) + b.var(ddof=1) / len(b))
-    low, high = a.mean() - b.mean() - half, a.mean() - b.mean() + half
-    return a.mean() - b.mean(), low, high, "higher" if low > 0 else "lower" if high < 0 else "not detected"
-
-# %% mistake="07.3" says="1.96"
-def my_interval(ours, theirs):
-    d = np.asarray(ours) - np.asarray(theirs)
-    half = 1.96 * d.std(ddof=1) / np.sqrt(len(d))
-    low, high = d.mean() - half, d.mean() + half
-    return d.mean(), low, high, "higher" if low > 0 else "lower" if high < 0 else "not detected"
-
-# %% mistake="07.3" says="square root of n is missing"
-def my_interval(ours, theirs):
-    d = np.asarray(ours) - np.asarray(theirs)
-    half = student_t.ppf(0.975, len(d) - 1) * d.std(ddof=1)
-    low, high = d.mean() - half, d.mean() + half
-    return d.mean(), low, high, "higher" if low > 0 else "lower" if high < 0 else "not detected"
-
-# %% mistake="07.3" says="sign of the mean alone"
-def my_interval(ours, theirs):
-    d = np.asarray(ours) - np.asarray(theirs)
-    half = student_t.ppf(0.975, len(d) - 1) * d.std(ddof=1) / np.sqrt(len(d))
-    return d.mean(), d.mean() - half, d.mean() + half, "higher" if d.mean() > 0 else "lower"
-
-# %%
-check("07.3", my_interval)
-
-# %% [markdown]
-r"""
-When yours is right, try it on `stored(models["UD"], "mAP")` and `stored(models["KD"], "mAP")` and compare with
-section 1.
-
 ## 7. Table 5: soft labels without a teacher
 
 A student that learns from a teacher should be held against whatever else softens labels. The paper's Table 5 does so
@@ -1255,36 +1336,54 @@ first what the network is for.
 
 ### Exercise 07.4
 
-Choose a weight as one should. `val` and `test` map each α to the mAP of its seeds. Return the α with the best **mean**
-on validation, and its mean on test.
+This section drew many intervals, and a 95 % interval misses the truth once in twenty. Of `m` independent intervals, each misses with
+chance `miss`. Return two numbers: the chance that at least one of them misses, and the rate at which each may miss so that this
+chance is `miss` again.
 """
 
 # %% exercise="07.4"
-def my_choice(val, test):
-    return ...
+def my_luck(m, miss):
+    return ..., ...
 
 # %% solution="07.4"
-def my_choice(val, test):
-    best = max(val, key=lambda alpha: np.mean(val[alpha]))
-    return best, np.mean(test[best])
+def my_luck(m, miss):
+    none = (1 - miss) ** m
+    return 1 - none, 1 - (1 - miss) ** (1 / m)
 
-# %% mistake="07.4" says="chosen on the test images"
-def my_choice(val, test):
-    best = max(test, key=lambda alpha: np.mean(test[alpha]))
-    return best, np.mean(test[best])
+# %% mistake="07.4" says="the number of misses to expect"
+def my_luck(m, miss):
+    rate = 1 - (1 - miss) ** (1 / m)
+    return m * miss, rate
 
-# %% mistake="07.4" says="that of validation"
-def my_choice(val, test):
-    best = max(val, key=lambda alpha: np.mean(val[alpha]))
-    return best, np.mean(val[best])
+# %% mistake="07.4" says="the chance that none misses"
+def my_luck(m, miss):
+    rate = 1 - (1 - miss) ** (1 / m)
+    return (1 - miss) ** m, rate
 
-# %% mistake="07.4" says="best single seed"
-def my_choice(val, test):
-    best = max(val, key=lambda alpha: max(val[alpha]))
-    return best, np.mean(test[best])
+# %% mistake="07.4" says="all of them miss"
+def my_luck(m, miss):
+    rate = 1 - (1 - miss) ** (1 / m)
+    return miss**m, rate
+
+# %% mistake="07.4" says="exactly one misses"
+def my_luck(m, miss):
+    rate = 1 - (1 - miss) ** (1 / m)
+    return m * miss * (1 - miss) ** (m - 1), rate
+
+# %% mistake="07.4" says="Bonferroni"
+def my_luck(m, miss):
+    return 1 - (1 - miss) ** m, miss / m
+
+# %% mistake="07.4" says="must *not* miss"
+def my_luck(m, miss):
+    return 1 - (1 - miss) ** m, (1 - miss) ** (1 / m)
+
+# %% mistake="07.4" says="expected a pair"
+def my_luck(m, miss):
+    return 1 - (1 - miss) ** m
 
 # %%
-check("07.4", my_choice)
+check("07.4", my_luck)
 
 # %% [markdown]
 r"""
@@ -1697,6 +1796,29 @@ say(as_markdown(ledger.rows()).replace("--:", "---"))
 
 # %% [markdown]
 r"""
+### Exercise ★★★ (open): choose β
+
+You distil by UD on your own pictures, with another network. You can afford sixty trainings of a student. How do you find
+$\beta$, and how do you decide whether to use the attention term at all?
+
+One point each:
+
+1. You measure pulls before you choose a grid.
+2. $\beta = 0$ and plain KD are among the arms, with the same teacher, start and batches.
+3. The choice is made on validation, by a score that fits the use, as a mean over seeds.
+4. The report is one paired interval on test, and you say in advance what it must show.
+
+<details><summary>A worked answer</summary>
+
+The printed 0.5 belongs to other networks: with ours it costs accuracy. So I measure on one batch the pull of each term at the
+last feature map, for an untrained and for a trained student. With exercise 07.3 I set a grid at which the attention has, say,
+1, 3, 10 and 30 % of the pull. With $\beta = 0$ and KD that makes six arms. I ask one teacher for each of five seeds: thirty
+trainings, half of what I have. I choose by the mean over seeds on validation. The rest pays for five *fresh* seeds of the
+chosen $\beta$ and of $\beta = 0$: seeds that chose are not used to report. I keep the term if the paired interval on test
+lies above 0; else I take the simpler loss.
+
+</details>
+
 ## Summary
 
 - Eq. 18 has three terms and no hard label. The teacher is a constant: eval mode, no gradient.

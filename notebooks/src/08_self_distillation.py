@@ -1197,6 +1197,30 @@ explorer
 
 # %% [markdown]
 r"""
+### Exercise ★★★ (open): a third half
+
+A friend trains a third half: the student of this lesson becomes the teacher, the learning rate restarts, Eq. 18 once more.
+Its mAP is higher than that of the second half, on five seeds. "Each generation learns from a better teacher," says your
+friend. Design the arms that test this sentence, and predict what each shows.
+
+One point each:
+
+1. A control trains as long, with the same restarts, and without any teacher.
+2. An arm changes the *teacher* of the third half, and nothing else.
+3. You use what shrinkage predicts for more rounds.
+4. You name the difference that tests the sentence.
+
+<details><summary>A worked answer</summary>
+
+Three arms, all with a third half: (i) hard labels in halves two and three; (ii) as my friend has it; (iii) like (ii), but the
+teacher of the third half is still the one of the *first*. The sentence is about (ii) minus (iii): same length, same loss,
+same start, another teacher. The second half against the third is no test: it holds one more restart. If training longer is
+all there is, all three arms end alike. If soft labels help but their source does not matter, (ii) and (iii) are alike and
+above (i). Shrinkage predicts that each round acts as a stronger penalty: it helps as long as the network overfits, then it
+harms, so there should be a last useful generation. Five seeds are paired.
+
+</details>
+
 ## Summary
 
 - Self-distillation takes the best self so far as the teacher. UD's protocol: hard labels, restart of the learning rate, Eq. 18.

@@ -1446,6 +1446,30 @@ explorer
 
 # %% [markdown]
 r"""
+### Exercise ★★★ (open): which claim needs which arm?
+
+Somebody reports that PSD beats a BCE baseline in CF1 at the threshold 0.8, and writes three claims: (1) "teachers of label
+groups teach something", (2) "groups from co-occurrence teach more than other groups", (3) "many specialists are needed".
+Design the arms. For each claim name the one difference that tests it.
+
+One point each:
+
+1. The loss and the averaging of weights are the same in all arms.
+2. There are groups that know nothing about co-occurrence, of the same sizes.
+3. Something tells specialists from a plain ensemble.
+4. The threshold does not decide the comparison.
+
+<details><summary>A worked answer</summary>
+
+All arms train with ASL and averaged weights: (i) no teacher; (ii) PSD; (iii) PSD with *random* groups, of the sizes of the
+true ones, drawn anew for each seed; (iv) the same number of teachers, each of which knows all classes; (v) a single such
+teacher. Claim 1 is (ii) minus (i). Claim 2 is (ii) minus (iii), and not (ii) minus (i). For claim 3: (ii) minus (iv) asks
+whether they must be specialists, (iv) minus (v) whether they must be many. The threshold of 0.8 favours ASL, which asks for
+probabilities far above the chance of a label. So compare mAP, and F1 at a threshold that each arm chooses on validation.
+Teachers that cost nothing do not exist: report each arm's training time. Five seeds, paired.
+
+</details>
+
 ## Summary
 
 - Labels make a graph: $S$ from rates of co-occurrence. CGP cuts it where classes seldom meet, DGP cuts $1 - S$. The second eigenvector of the

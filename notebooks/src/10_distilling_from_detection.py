@@ -1164,6 +1164,30 @@ Before you crown anyone: self-distillation trains twice the epochs. PSD changes 
 another network altogether. The fairer contrasts of this course hold all but one thing still, and they stand in the lessons' own tables and in
 the README. *Think!* Which of them would you want to see at full size first?
 
+### Exercise ★★★ (open): does *where* help?
+
+WSD's teacher has looked at boxes. Suppose that its student beats the student of a plain classifier with the same backbone. Is
+that because the teacher knows *where* things are? Design at least two arms that keep all of WSD and take away only the
+places. Predict each outcome if places matter, and if they do not.
+
+One point each:
+
+1. An arm has boxes without information, in the same number.
+2. An arm breaks the link between a box and its content, in the student's features.
+3. Your predictions differ between the two cases.
+4. You check that your change has not broken the teacher as a classifier.
+
+<details><summary>A worked answer</summary>
+
+Arm 1: the detector is trained with random boxes, as many and as large as the proposals, drawn anew for each image. Arm 2: the
+normal teacher, but in the feature loss the student's boxes of an image are permuted, so that each box learns the features of
+another one. If places matter, arm 1 finds objects worse (measure CorLoc), and its student is worse than WSD's; and arm 2
+harms. If they do not, all students end alike, although the CorLoc of the teachers differs: then what helps is a teacher that
+averages over many crops. First I compare the *teachers'* mAP: a teacher that classifies worse would explain a worse student
+without any place. All arms get the same number of steps, and five paired seeds.
+
+</details>
+
 ## Summary
 
 - A softmax over classes and one over boxes, multiplied and summed, turn labels of images into scores of boxes. They reward a box that

@@ -862,6 +862,30 @@ assert not Path(WORK.name).exists() or sys.platform == "win32"
 
 # %% [markdown]
 r"""
+### Exercise ★★★ (open): a table on a budget
+
+You have one GPU for two days and want to know whether UD's gain over KD in Table 3 holds on VOC2007. Write the plan of a
+reproduction that a sceptic would accept: which rows, how many seeds, what is settled before the first training, and which
+sentence you may write in each case.
+
+One point each:
+
+1. The cost is computed, teachers included, from a speed that you measured.
+2. Few rows with several seeds go before many rows with one.
+3. Settings come from the paper, the released code, or validation for the *baseline*, and are listed.
+4. You say what "not detected" would allow you to write.
+
+<details><summary>A worked answer</summary>
+
+The claim is UD minus KD: two rows for one student, and their teacher. `udlib reproduce --plan` gives the cost, but from
+assumed speeds: I first measure both networks and the decoding. Then exercise 11.4 tells how many seeds fit. I want five,
+since with two the t quantile is 12.7. Differences are paired by seed. Before the first training I write down each setting
+with its source, the score (mAP, difficult labels left out), and the use of the test images: once. Interval above 0: "UD is
+ahead of KD here". It holds 0 and the paper's gain: "we could not tell". It leaves out the paper's gain: "the printed gain
+does not appear here, with these settings".
+
+</details>
+
 ## Summary
 
 - The slowest station sets the speed: decode once, augment in batches, keep the array where the network is.

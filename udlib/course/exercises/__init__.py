@@ -11,10 +11,12 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 
+from udlib.course.exercises.calls import call_in_words, remedy
 from udlib.statistics import paired_difference
 
 Checker = Callable[..., str | None]
 _CHECKERS: dict[str, Checker] = {}
+_last_call: list[str] = []  # what the learner's function was called with last, in words
 
 
 class NotAttempted(Exception):
@@ -32,7 +34,7 @@ def exercise(number: str) -> Callable[[Checker], Checker]:
 
 
 def check(number: str, *answers) -> None:
-    """Print whether the answers to an exercise are right, and if not, which mistake they hold.
+    """Print whether the answers to an exercise are right, and if not, which mistake they hold and on which example.
 
     A wrong answer never raises.
 
@@ -46,6 +48,7 @@ def check(number: str, *answers) -> None:
     import_module(f"udlib.course.exercises.lesson_{number.split('.')[0]}")
     if number not in _CHECKERS:
         raise ValueError(f"there is no exercise {number}: this lesson has {', '.join(sorted(_CHECKERS))}")
+    _last_call.clear()
     try:
         if any(answer is ... for answer in answers):
             raise NotAttempted
@@ -54,12 +57,16 @@ def check(number: str, *answers) -> None:
         print(f"Exercise {number}: not attempted yet. Replace the ... above, then run both cells again.")
         return
     except Exception as error:
-        problem = f"it stopped with {type(error).__name__}: {error}"
-    print(f"Exercise {number}: correct." if problem is None else f"Exercise {number}: not yet, {problem}")
+        problem = remedy(error)
+    if problem is None:
+        print(f"Exercise {number}: correct.")
+    else:
+        print(f"Exercise {number}: not yet, {problem}", *_last_call, sep="\n")
 
 
 def called(function: Callable, *arguments):
     """Apply the learner's function; one that still returns `...` counts as not attempted."""
+    _last_call[:] = [call_in_words(function, arguments)]
     value = function(*arguments)
     if value is ...:
         raise NotAttempted

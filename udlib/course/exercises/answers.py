@@ -27,6 +27,26 @@ def number(value) -> tuple[float, str | None]:
         return math.nan, f"it returned {shown(value)}: expected a single number"
 
 
+def differentiable(value, constants: str = "") -> str | None:
+    """Return None for a torch tensor through which a gradient can flow, else what cuts the gradient off.
+
+    Args:
+        value: The loss that the learner's function returned.
+        constants: What may be cut off, for the sentence about a tensor without a gradient.
+    """
+    if isinstance(value, Tensor):
+        allowed = f" (only {constants} may)" if constants else ""
+        return (
+            None
+            if value.requires_grad
+            else f"no gradient can flow through the tensor that it returned: a detach(), .data or torch.no_grad() cuts "
+            f"it off from the logits{allowed}"
+        )
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return f"no gradient can flow through a {type(value).__name__}: stay in torch, and return a tensor"
+    return "no gradient can flow through a Python number: return the tensor itself, without .item() or float()"
+
+
 def numbers(value, expected: str, count: int, beside: int = 0) -> tuple[list[float], str | None]:
     """Return the first parts of a tuple (or array) as floats, and what is wrong with it or None.
 
@@ -41,10 +61,17 @@ def numbers(value, expected: str, count: int, beside: int = 0) -> tuple[list[flo
     """
     if isinstance(value, (Tensor, np.ndarray)) and value.ndim == 1:
         value = value.tolist()
+    many = {2: "a pair", 3: "three", 4: "four"}[count + beside]
+    many += "" if many == "a pair" else " things" if beside else " numbers"
+    if isinstance(value, PairedDifference):
+        return [math.nan] * count, (
+            f"it returned the PairedDifference itself: expected {many}, {expected}. Take its parts by name, such as "
+            "found.mean, found.low, found.high or found.verdict"
+        )
     if not isinstance(value, (tuple, list)) or len(value) != count + beside:
-        many = {2: "a pair", 3: "three", 4: "four"}[count + beside]
-        what = "" if many == "a pair" else " things" if beside else " numbers"
-        return [math.nan] * count, f"it returned {shown(value)}: expected {many}{what}, {expected}"
+        missing = count + beside - len(value) if isinstance(value, (tuple, list)) else 0
+        lacks = f"; {missing} of them {'is' if missing == 1 else 'are'} missing" if missing > 0 else ""
+        return [math.nan] * count, f"it returned {shown(value)}: expected {many}, {expected}{lacks}"
     if any(part is ... for part in value):
         raise NotAttempted
     answers, problems = zip(*map(number, value[:count]))
@@ -58,15 +85,15 @@ def shown(value) -> str:
     return f"{type(value).__name__} {text if len(text) <= 40 else text[:40] + '…'}"
 
 
-def array(value, shape: tuple[int, ...], what: str) -> tuple[np.ndarray, str | None]:
-    """Return the value as a float array of this shape, or a sentence about what came instead."""
+def array(value, shape: tuple[int, ...] | None, what: str) -> tuple[np.ndarray, str | None]:
+    """Return the value as a float array of this shape (None: of any), or a sentence about what came instead."""
     if value is None:
         return np.empty(0), "the function returned nothing: end it with return"
     try:
         answer = np.asarray(value.detach().cpu() if isinstance(value, Tensor) else value, dtype=float)
     except (TypeError, ValueError):
         return np.empty(0), f"it returned {shown(value)}: expected {what}"
-    if answer.shape != shape:
+    if shape is not None and answer.shape != shape:
         return answer, f"it returned something of shape {answer.shape}: expected {shape}, {what}"
     return answer, None
 

@@ -1,4 +1,4 @@
-"""Checks of lesson 03: the loss of Eq. 10-11, z' of Eq. 7, an honest search for λ, and what λ weighs.
+"""Checks of lesson 03: the loss of Eq. 11 with one more rival, z' of Eq. 7, an honest search for λ, and what λ weighs.
 
 Each check works out on small inputs of its own what the right answer gives and what each classic mistake gives, and
 compares. Functions are called with torch tensors (03.3: with lists); they may answer with tensors, arrays or floats.
@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from udlib.course.exercises import called, exercise
-from udlib.course.exercises.answers import compare, number, numbers, shown
+from udlib.course.exercises.answers import compare, differentiable, number, numbers, shown
+from udlib.course.exercises.choices import best_on_validation, example_scores, wrong_choice
 from udlib.losses import one_over_k_softmax_loss, pal_n_loss, pick_all_labels_marginals
 
 LOGITS = torch.tensor([[2.0, -1.0, 0.5, -3.0, 0.3], [-0.5, 1.5, -2.0, 0.0, 1.0], [1.0, -1.0, 3.0, -0.2, 0.4]])
@@ -24,70 +25,77 @@ TARGETS = torch.tensor([[1.0, 0, 0, 0, 0], [0, 1, 1, 0, 0], [0, 1, 1, 1, 0]])  #
 SETS = torch.tensor([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [0, 1, 1], [1, 1, 1]])
 WEIGHTS = torch.tensor([0.10, 0.20, 0.15, 0.05, 0.25, 0.07, 0.18], dtype=torch.float64)
 
-# mAPs of five seeds: validation prefers 0.3, test prefers 1.0; the seeds differ more than the values of λ do.
-VAL = {
-    0.0: [0.71, 0.74, 0.69, 0.77, 0.73],
-    0.1: [0.712, 0.741, 0.694, 0.771, 0.729],
-    0.3: [0.719, 0.752, 0.701, 0.778, 0.741],
-    1.0: [0.714, 0.744, 0.699, 0.769, 0.733],
-}
-TEST = {
-    0.0: [0.70, 0.75, 0.68, 0.76, 0.74],
-    0.1: [0.704, 0.749, 0.686, 0.765, 0.741],
-    0.3: [0.707, 0.763, 0.684, 0.771, 0.746],
-    1.0: [0.718, 0.766, 0.699, 0.777, 0.752],
-}
+VAL, TEST = example_scores([0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 29.0, 100.0])  # mAPs of five seeds for each λ
 
 
 @exercise("03.1")
-def pal_n_from_logits(function) -> str | None:
-    """`function(logits, targets)` → Eq. 11 on the partial softmax: mean over positives, mean over all images."""
-    answer, problem = number(called(function, LOGITS.clone(), TARGETS.clone()))
+def pal_n_with_a_rival(function) -> str | None:
+    """`function(logits, targets)` → Eq. 11 with one more rival of logit 0: mean over positives, mean over images."""
+    leaf = LOGITS.clone().requires_grad_()
+    value = called(function, leaf, TARGETS.clone())
+    answer, problem = number(value)
     if problem:
         return problem
-    problem = compare(answer, pal_n_loss(LOGITS, TARGETS).item(), _pal_n_mistakes(LOGITS, TARGETS))
-    if problem:
-        return problem
-    return _pal_n_edges(function)
+    problem = compare(answer, _with_rival(LOGITS, TARGETS).item(), _pal_n_mistakes(LOGITS, TARGETS))
+    return problem or differentiable(value) or _pal_n_edges(function)
+
+
+def _with_rival(z: Tensor, y: Tensor) -> Tensor:
+    """Eq. 11 where "none of these", with a logit of 0, stands in every denominator: one more negative class."""
+    rival = torch.zeros(len(z), 1)
+    return pal_n_loss(torch.cat([z, rival], 1), torch.cat([y, rival], 1))
 
 
 def _pal_n_mistakes(z: Tensor, y: Tensor) -> dict[float, str]:
-    e = z.exp()
-    negatives = (e * (1 - y)).sum(1, keepdim=True)
-    surprise = F.softplus(negatives.log() - z) * y  # −log f_i at the positives
-    k, right = y.sum(1), pal_n_loss(z, y).item()
-    per_image = surprise.sum(1) / k
+    """What the classic mistakes make of the loss."""
+    e, k, right = z.exp(), y.sum(1), _with_rival(z, y).item()
+    negatives, positives = ((e * part).sum(1, keepdim=True) for part in (1 - y, y))
+    f = e / (1 + e + negatives)
+    surprise = -f.log() * y
+
+    def mean(surprise: Tensor) -> float:
+        return ((surprise * y).sum(1) / k).mean().item()
+
+    missing = (
+        "the rival 'none of these' is missing, so this is Eq. 10 as the cell above has it: e^0 = 1 more in every "
+        "denominator"
+    )
+    full = (
+        "this is a full softmax: the other positives stand in the denominator too. Only the positive itself, the "
+        "negatives and the new rival do"
+    )
+    inverted = "the mask is inverted: it keeps the positives and hides the negatives, which are the rivals"
+    by_zero = "a logit that is multiplied by 0 becomes 0, and e^0 = 1 still stands in the sum: mask it with −∞"
+    bce = "this is a binary cross-entropy of f: Eq. 11 has log f at the positives, and nothing at the negatives"
+    zeroed = (e**0 * y).sum(1, keepdim=True) + negatives
+    cross = F.binary_cross_entropy(f, y, reduction="none")
     return {
-        one_over_k_softmax_loss(
-            z, y
-        ).item(): "this is a full softmax: the other positives stand in the denominator too. Eq. 10 has the positive "
-        "itself and "
-        "the negatives only",
-        surprise.sum(1)
-        .mean()
-        .item(): "this is the sum over the positives of an image: Eq. 11 takes their mean, so divide by |C_p|",
-        (
-            surprise.sum() / k.sum()
-        ).item(): "this divides by all images' positives at once: take the mean over the positives of each image "
-        "first, or "
-        "crowded images weigh more",
-        (surprise.sum(1) / k[-1])
-        .mean()
-        .item(): "every image is divided by the last image's number of positives, as in the released code: each has "
-        "its own",
-        per_image.sum().item(): "this is the sum over the images: the loss of a batch is their mean",
+        pal_n_loss(z, y).item(): missing,
+        one_over_k_softmax_loss(z, y).item(): f"{full}; and 'none of these' is missing",
+        mean(((1 + e.sum(1, keepdim=True)) / e).log()): full,
+        mean(((e + positives) / e).log()): inverted,
+        mean(((1 + e + positives) / e).log()): inverted,
+        mean(((1 + positives) / e).log()): inverted,
+        mean(((e + zeroed) / e).log()): by_zero,
+        mean(((1 + e + zeroed) / e).log()): by_zero,
+        cross.mean().item(): bce,
+        cross.sum(1).mean().item(): bce,
+        mean(F.softplus(negatives.log() + 1 - z)): "1 is added to the logarithm: it belongs under it, log(1 + Σ e^z), "
+        "as torch.logaddexp(lse, 0) has it",
+        _with_rival(z - z.amax(1, keepdim=True), y).item(): "the largest logit is subtracted from every logit but not "
+        "from that of 'none of these', which is then −max",
+        surprise.sum(1).mean().item(): "this is the sum over the positives of an image: Eq. 11 takes their mean, so "
+        "divide by |C_p|",
+        (surprise.sum() / k.sum()).item(): "this divides by all images' positives at once: take the mean over the "
+        "positives of each image first, or crowded images weigh more",
+        (surprise.sum(1) / k[-1]).mean().item(): "every image is divided by the last image's number of positives, as "
+        "in the released code: each has its own",
+        (surprise.sum(1) / k).sum().item(): "this is the sum over the images: the loss of a batch is their mean",
         -right: "the sign is the wrong way round: log f is negative, so the loss needs the minus of Eq. 11",
-        (((negatives.log() - z) * y).sum(1) / k)
-        .mean()
-        .item(): "the positive itself is missing in its denominator: f_i = e^z_i / (e^z_i + the negatives)",
-        (F.softplus(-z) * y)
-        .sum(1)
-        .div(k)
-        .mean()
-        .item(): "this is −log σ(z) at the positives: without the negatives in the denominator there is no softmax",
-        (surprise.sum(1) / y.shape[1])
-        .mean()
-        .item(): "this divides by the number of classes: divide by the number of positives of each image",
+        mean(((1 + negatives) / e).log()): "the positive itself is missing in its denominator",
+        mean(F.softplus(-z)): "this is −log σ(z) at the positives: the negatives are missing in the denominator",
+        (surprise.sum(1) / y.shape[1]).mean().item(): "this divides by the number of classes: divide by the number of "
+        "positives of each image",
     }
 
 
@@ -100,12 +108,11 @@ def _pal_n_edges(function) -> str | None:
     answer, problem = number(value)
     if problem:
         return f"with an image without a positive, {problem}"
-    right = pal_n_loss(LOGITS, empty).item()
+    right = _with_rival(LOGITS, empty).item()
     if not math.isfinite(answer):
         return (
             f"with an image without a positive it gives {answer}: there, 0 is divided by 0. Such an image counts as "
-            f"0, so "
-            "divide by the number of positives or 1, whichever is larger"
+            "0, so divide by the number of positives or 1, whichever is larger"
         )
     if not math.isclose(answer, right, rel_tol=1e-4):
         left_out = (
@@ -114,29 +121,44 @@ def _pal_n_edges(function) -> str | None:
             else ""
         )
         return f"with an image without a positive it gives {answer:.4g}, expected {right:.4g}.{left_out}"
-    answer, problem = number(called(function, LOGITS.clone(), torch.ones_like(TARGETS)))
-    if problem or not math.isclose(answer, 0.0, abs_tol=1e-5):
+    value.backward()
+    if not leaf.grad.isfinite().all() or leaf.grad[1].any():
         return (
-            problem or f"where every class is positive there are no rivals: f = 1 and the loss is 0, not {answer:.4g}"
+            "the values are right, but an image without a positive gets a gradient that is not 0: a NaN or an infinity "
+            "in a branch of torch.where still reaches the gradient"
         )
+    every = torch.ones_like(TARGETS)
+    answer, problem = number(called(function, LOGITS.clone(), every))
+    right = _with_rival(LOGITS, every).item()
+    if problem or not math.isclose(answer, right, rel_tol=1e-4):
+        return problem or (
+            f"where every class is positive, 'none of these' is the only rival and the loss is {right:.4g}, not "
+            f"{answer:.4g}"
+        )
+    return _pal_n_extremes(function)
+
+
+def _pal_n_extremes(function) -> str | None:
+    """Logits of ±10,000, at which e^z overflows, and what an attempt does against it."""
+    crowded = torch.tensor([[100.0, 80.0, 90.0]])
+    answer, _ = number(called(function, crowded, torch.ones_like(crowded)))
+    overflows = not math.isfinite(answer)
     extreme = torch.tensor([[1e4, -1e4, 0.0], [-1e4, 1e4, 0.0]])
     answer, problem = number(called(function, extreme, torch.tensor([[1.0, 0, 0], [1.0, 0, 0]])))
     if problem:
         return f"at logits of ±10,000, {problem}"
-    if not math.isclose(answer, 1e4, rel_tol=1e-4):
-        return (
-            f"at logits of ±10,000 it gives {answer:.4g}, the loss is 10000: e^z overflows. Stay in logarithms: "
-            "−log f = softplus(logsumexp over the negatives − z)"
-        )
-    if isinstance(value, Tensor) and value.requires_grad:
-        value.backward()
-        if not leaf.grad.isfinite().all() or leaf.grad[1].any():
-            return (
-                "the values are right, but an image without a positive gets a gradient that is not 0: a NaN or an "
-                "infinity "
-                "in a branch of torch.where still reaches the gradient"
-            )
-    return None
+    if math.isclose(answer, 1e4, rel_tol=1e-4):
+        return None
+    happens = (
+        "e^z overflows"
+        if overflows
+        else "without the largest logit nothing overflows, but e^z of the others rounds to 0, log 0 is −∞, and "
+        "0 · log 0 has no value"
+    )
+    return (
+        f"at logits of ±10,000 it gives {answer:.4g}, the loss is 10000: {happens}. Stay in logarithms: −log f = "
+        "softplus(logaddexp(logsumexp over the negatives, 0) − z)"
+    )
 
 
 @exercise("03.2")
@@ -169,6 +191,10 @@ def z_prime_of_a_joint_distribution(function) -> str | None:
             marginals * (WEIGHTS[:, None] / (1 + others)).sum(0),
             "the mean is taken over all sets: Eq. 7 takes it given y_i = 1, only over the sets that hold label i",
         ),
+        *(
+            (wrong, "the probabilities of the sets are not used: a set that is seldom drawn counts less")
+            for wrong in ((y / (1 + others)).mean(0), (y / (1 + others)).sum(0), (y / (1 + others)).sum(0) / y.sum(0))
+        ),
         (right / marginals, "this is the conditional mean alone: multiply it by P(y_i = 1)"),
         (
             marginals / marginals.sum(),
@@ -197,15 +223,10 @@ def search_on_validation(function) -> str | None:
     (lam, *interval), problem = numbers(value, "(λ, mean difference, low, high)", 4)
     if problem:
         return problem
-    best_val, best_test = (max(maps, key=lambda key: sum(maps[key])) for maps in (VAL, TEST))
-    if math.isclose(lam, best_test, rel_tol=1e-5):
-        return (
-            f"λ = {lam:g} was chosen on the test images: the best of several noisy means is high partly by luck, and "
-            f"the "
-            "report would inherit that luck. Choose on validation"
-        )
-    if not math.isclose(lam, best_val, rel_tol=1e-5):
-        return f"λ = {lam:g} is not the best on validation: there, the mean mAP is highest at {best_val:g}"
+    problem = wrong_choice(lam, VAL, TEST, "λ")
+    if problem:
+        return problem
+    best_val = best_on_validation(VAL)
     for candidate, sentence in _reports(best_val):
         if all(math.isclose(a, b, abs_tol=1e-6) for a, b in zip(interval, candidate)):
             return sentence

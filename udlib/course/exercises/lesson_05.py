@@ -1,4 +1,4 @@
-"""Checks of lesson 05: Eq. 13 with a temperature, a verdict from paired runs, a choice on validation, smoothed labels.
+"""Checks of lesson 05: Eq. 13 for each class, a verdict from paired runs, another temperature, smoothed labels.
 
 Each check works out on small inputs of its own what the right answer gives and what each classic mistake gives, and
 compares. Functions are called with torch tensors, or with lists and dicts of floats; they may answer with tensors,
@@ -8,6 +8,8 @@ NumPy numbers or floats.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from itertools import product
 
 import numpy as np
 import torch
@@ -17,84 +19,140 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from udlib.course.exercises import called, exercise
-from udlib.course.exercises.answers import compare, number, numbers, shown
-from udlib.losses import bernoulli_kl
+from udlib.course.exercises.answers import among, array, differentiable, numbers, shown
+from udlib.course.exercises.calls import in_words
 from udlib.statistics import paired_difference
 
 TEACHER = torch.tensor([[2.0, -1.0, 0.5, -3.0], [-0.5, 1.5, -2.0, 0.3], [1.0, -1.2, 3.0, -0.2]], dtype=torch.float64)
 STUDENT = torch.tensor([[1.2, -0.3, -0.4, -1.0], [0.7, 0.6, -1.1, -0.9], [2.4, -2.0, 1.1, 0.5]], dtype=torch.float64)
-T = 3.0
+T = 2.5  # not the number of images, nor of classes
 
 LABELS = torch.tensor([[1, 0, 0, 1], [0, 0, 1, 0], [0, 0, 0, 0]])
 TARGET_LOGIT = 2.0  # soft enough that every mistake shows
 
 
 @exercise("05.1")
-def kl_with_temperature(function) -> str | None:
-    """`function(teacher_logits, student_logits, T)` → Eq. 13 on logits divided by T, times T²; finite at any logit."""
-    answer, problem = number(called(function, TEACHER, STUDENT, T))
+def kl_of_each_class(function) -> str | None:
+    """`function(teacher_logits, student_logits, T)` → (C,), the mean over images of T² KL; finite at any logit."""
+    value = called(function, TEACHER.clone(), STUDENT.clone().requires_grad_(), T)
+    if isinstance(value, (int, float)):
+        return f"{differentiable(value)}. And one number is asked for each class, (C,)"
+    answer, problem = array(value, None, "one number for each class")
     if problem:
         return problem
-    right = bernoulli_kl(TEACHER, STUDENT, T).item()
-    if not math.isnan(answer) and (problem := compare(answer, right, _wrong_kls(TEACHER, STUDENT, T))):
-        return problem
+    problem = _wrong_kl(answer, TEACHER, STUDENT, T) or differentiable(value)
+    return problem or _kl_at_extremes(function)
+
+
+def _kl_at_extremes(function) -> str | None:
+    """What is wrong at logits of ±200, where a sigmoid rounds to 0 or 1."""
     extreme, away = torch.tensor([[200.0, -200.0]]), torch.tensor([[-200.0, -200.0]])
-    answer, problem = number(called(function, extreme, away, 1.0))
+    answer, problem = array(called(function, extreme, away.requires_grad_(), 1.0), (2,), "one number for each class")
     if problem:
         return f"at logits of ±200: {problem}"
-    if not math.isfinite(answer):
+    if not np.isfinite(answer).all():
         return (
-            f"at logits of ±200 it gives {answer}: a sigmoid rounds to 0 or 1 there, and its log is lost. Take the "
-            f"logs from "
-            "the logits: log σ(z) = F.logsigmoid(z), log(1 − σ(z)) = F.logsigmoid(−z)"
+            f"at logits of ±200 it gives {in_words(answer)}: a sigmoid rounds to 0 or 1 there, and its log is lost. "
+            "Take the logs from the logits: log σ(z) = F.logsigmoid(z), log(1 − σ(z)) = F.logsigmoid(−z)"
         )
-    if not math.isclose(answer, 100.0, rel_tol=1e-4):
+    if not np.allclose(answer, [200.0, 0.0], rtol=1e-4, atol=1e-4):
         return (
-            f"at logits of ±200 it gives {answer:.4g}, the divergence is 100: clipping probabilities hides large "
-            f"errors. "
-            "Take the logs from the logits, with F.logsigmoid"
+            f"at logits of ±200 it gives {in_words(answer)}, expected [200, 0]: clipping probabilities hides large "
+            "errors. Take the logs from the logits, with F.logsigmoid"
         )
     return None
 
 
-def _wrong_kls(t: Tensor, s: Tensor, T: float) -> dict[float, str]:
-    """What the classic mistakes make of Eq. 13 with a temperature."""
+def _wrong_kl(answer: np.ndarray, t: Tensor, s: Tensor, T: float) -> str | None:
+    """What is wrong with the divergences of the classes, or None."""
+    right = T**2 * _divergence(t, s, T)
+    if answer.shape == (t.shape[1],) and np.allclose(answer, right.mean(0), rtol=1e-4, atol=1e-6):
+        return None
+    if answer.shape == (t.shape[1],) and not np.isfinite(answer).all():
+        return (
+            f"it gives {in_words(answer)} at ordinary logits: a log of something that is no probability. F.kl_div "
+            "takes log-probabilities of the student first, then probabilities of the teacher"
+        )
+    alone = "one is asked for each class, so take the mean over the images alone"
+    other_shapes: list[tuple[Callable[[Tensor], Tensor], str]] = [
+        (lambda d: d.mean(), f"this is the mean over the classes too, one number: {alone}"),
+        (lambda d: d.sum(1).mean(), f"this is the sum over the classes, one number: {alone}"),
+        (lambda d: d.mean(1), f"this is one number for each image: {alone}"),
+        (lambda d: d.sum(1), f"this is the sum over the classes, one number for each image: {alone}"),
+        (lambda d: d.sum(0), "this is the sum over the images: take the mean over them"),
+        (lambda d: d, "this is the divergence of each label: take the mean over the images"),
+    ]
+    wrong = [(reduced(right), sentence) for reduced, sentence in other_shapes]
+    for sentence, d in _wrong_kls(t, s, T).items():
+        wrong += [
+            (reduced(d), sentence) for reduced in (lambda d: d.mean(0), *(reduced for reduced, _ in other_shapes))
+        ]
+    for values, sentence in wrong:
+        if answer.shape == tuple(values.shape) and np.allclose(answer, values, rtol=1e-4, atol=1e-6):
+            return sentence
+    if answer.shape != (t.shape[1],):
+        return f"it returned something of shape {answer.shape}: expected {(t.shape[1],)}, one number for each class"
+    return f"on a small example it gives {in_words(answer)}, expected {in_words(right.mean(0))}"
 
-    def entropy(logits: Tensor) -> Tensor:
-        return F.binary_cross_entropy_with_logits(logits, torch.sigmoid(logits))
 
-    right = bernoulli_kl(t, s, T).item()
-    classes, images = t.shape[1], t.shape[0]
+def _divergence(t: Tensor, s: Tensor, T: float = 1.0) -> Tensor:
+    """KL of each label, (N, C), at logits divided by T."""
+    t, s = t / T, s / T
+    present = torch.sigmoid(t) * (F.logsigmoid(t) - F.logsigmoid(s))
+    return present + torch.sigmoid(-t) * (F.logsigmoid(-t) - F.logsigmoid(-s))
+
+
+def _wrong_kls(t: Tensor, s: Tensor, T: float) -> dict[str, Tensor]:
+    """What the classic mistakes make of the divergence of each label, (N, C)."""
+    right, p, q = _divergence(t, s, T), torch.sigmoid(t / T), torch.sigmoid(s / T)
+    a, b = (t / T).log_softmax(1), (s / T).log_softmax(1)
+    crossed = F.binary_cross_entropy_with_logits(s / T, p, reduction="none")
+    entropy = F.binary_cross_entropy_with_logits(t / T, p, reduction="none")
     reverse = (
         "the divergence runs the wrong way: KL(teacher ‖ student) is weighted by the teacher's probabilities, so its "
         "gradient is the difference of the two"
     )
     no_square = "the factor T² is missing: without it the gradient shrinks as T grows"
-    crossed = T**2 * F.binary_cross_entropy_with_logits(s / T, torch.sigmoid(t / T)).item()
-    present = T**2 * (torch.sigmoid(t / T) * (F.logsigmoid(t / T) - F.logsigmoid(s / T))).mean().item()
+    softmax = (
+        "this is the softmax form of distillation, where the classes share one unit of probability: with several "
+        "labels each class has a sigmoid and a Bernoulli of its own"
+    )
+    no_log = "F.kl_div takes the *log* of the student's probabilities first: F.kl_div(log q, p)"
+    swapped = (
+        "the arguments of F.kl_div are swapped: it takes the student's log-probabilities first, then the teacher's "
+        "probabilities. And it sums the outcome 'present' alone: a Bernoulli has two"
+    )
+    regression = (
+        "this is a squared error of logits: Eq. 13 compares probabilities, and becomes ⅛ of this only at very high T"
+    )
     return {
-        right / T**2: no_square,
-        right
-        / T: "the factor is T², not T: the gradient loses one 1/T to the chain rule and one to the smaller difference",
-        right * classes: "this is the sum over the classes: Eq. 13 takes their mean",
-        right * classes * images: "this is the sum over classes and images: take the mean over both",
-        right * images: "this is the sum over the images: take the mean over them",
-        -right: "the sign is the wrong way round: a divergence is never below 0",
-        bernoulli_kl(s, t, T).item(): reverse,
-        bernoulli_kl(s, t, T).item() / T**2: f"{reverse}. And {no_square}",
-        bernoulli_kl(t, s).item(): "the temperature does nothing: divide both logits by T",
-        T**2
-        * bernoulli_kl(t, s).item(): "the temperature does not reach the logits: divide both by T before the sigmoid",
-        T**2
-        * bernoulli_kl(
-            t / T, s
-        ).item(): "T divides the teacher's logits only: both are divided, or the student learns t/T",
-        T**2 * bernoulli_kl(t, s / T).item(): "T divides the student's logits only: divide both",
-        T**2 * bernoulli_kl(t * T, s * T).item(): "T multiplies the logits: a temperature divides them",
-        crossed: "this is the cross-entropy: right gradient, but a divergence is 0 where the two agree. Subtract the "
-        "teacher's entropy",
-        crossed - entropy(t / T).item(): "the teacher's entropy is subtracted without its factor T²",
-        present: "the second half is missing: a Bernoulli has two outcomes, present and absent",
+        no_square: right,
+        "the factor is T², not T: the gradient loses one 1/T to the chain rule and one to the smaller difference": T
+        * right,
+        "the sign is the wrong way round: a divergence is never below 0": -(T**2) * right,
+        reverse: T**2 * _divergence(s, t, T),
+        f"{reverse}. And {no_square}": _divergence(s, t, T),
+        "the temperature does nothing: divide both logits by T": _divergence(t, s),
+        "the temperature does not reach the logits: divide both by T before the sigmoid": T**2 * _divergence(t, s),
+        "T divides the teacher's logits only: both are divided, or the student learns t/T": T**2
+        * _divergence(t / T, s),
+        "T divides the student's logits only: divide both": T**2 * _divergence(t, s / T),
+        "T multiplies the logits: a temperature divides them": T**2 * _divergence(t, s, 1 / T),
+        "this is the cross-entropy: right gradient, but a divergence is 0 where the two agree. Subtract the "
+        "teacher's entropy": T**2 * crossed,
+        "the teacher's entropy is subtracted without its factor T²": T**2 * crossed - entropy,
+        "the second half is missing: a Bernoulli has two outcomes, present and absent": T**2 * p * (p / q).log(),
+        softmax: T**2 * a.exp() * (a - b),
+        f"{softmax}. And {no_square}": a.exp() * (a - b),
+        swapped: T**2 * q * (q / p).log(),
+        f"{swapped}. And {no_square}": q * (q / p).log(),
+        no_log: T**2 * p * (p.log() - q),
+        f"{no_log}. And {no_square}": p * (p.log() - q),
+        f"{no_log}. And its arguments are swapped": T**2 * q * (q.log() - p),
+        regression: (t - s) ** 2,
+        f"{regression}. (This is that ⅛.)": (t - s) ** 2 / 8,
+        "this is a squared error of probabilities: Eq. 13 is a divergence": (p - q) ** 2,
+        "this is a squared error of probabilities, times T²: Eq. 13 is a divergence": T**2 * (p - q) ** 2,
     }
 
 
@@ -154,6 +212,11 @@ def _wrong_interval(low: float, high: float, students: list[float], baselines: l
             "that is the spread of single differences: the mean of n is √n times more certain",
         ),
         (-d.mean() - t * error, -d.mean() + t * error, "the sign is the wrong way round: students minus baselines"),
+        (
+            d.mean() - student_t.ppf(0.975, n) * error,
+            d.mean() + student_t.ppf(0.975, n) * error,
+            "n differences have n − 1 degrees of freedom, not n: their mean is estimated too",
+        ),
         (d.min(), d.max(), "those are the smallest and the largest difference: build an interval of the mean"),
         (
             d.mean() - student_t.ppf(0.95, n - 1) * error,
@@ -172,54 +235,50 @@ def _wrong_interval(low: float, high: float, students: list[float], baselines: l
     for wrong_low, wrong_high, sentence in wrong:
         if math.isclose(low, wrong_low, abs_tol=2e-6) and math.isclose(high, wrong_high, abs_tol=2e-6):
             return sentence
+    if _is_bootstrap(low, high, d):
+        return (
+            "this looks like a bootstrap of the differences: with so few seeds it is too narrow, since it resamples "
+            "the values that happened to come. Take Student's t"
+        )
     right = paired_difference(students, baselines)
     return f"on a small example the interval is [{low:.4f}, {high:.4f}], expected [{right.low:.4f}, {right.high:.4f}]"
 
 
-# Validation prefers 3 on average; its best single run is of 5; the test images prefer 1. Seeds differ more than
-# settings.
-ON_VAL = {1.0: [0.741, 0.752, 0.758], 3.0: [0.749, 0.766, 0.762], 5.0: [0.731, 0.779, 0.748]}
-ON_TEST = {1.0: [0.765, 0.768, 0.772], 3.0: [0.752, 0.764, 0.757], 5.0: [0.748, 0.771, 0.751]}
+def _is_bootstrap(low: float, high: float, d: np.ndarray) -> bool:
+    """Whether the ends are near those of the percentile bootstrap, for which all resamples of few values are tried."""
+    means = np.array(list(product(d, repeat=len(d)))).mean(1)
+    ends = np.quantile(means, [0.025, 0.975])
+    return bool(np.abs(np.array([low, high]) - ends).max() < 0.12 * (ends[1] - ends[0]))
 
 
 @exercise("05.3")
-def temperature_by_validation(function) -> str | None:
-    """`function(on_val, on_test)`, both {T: scores of the seeds} → (T of the best mean on val, its mean on test)."""
-    value = called(function, {k: list(v) for k, v in ON_VAL.items()}, {k: list(v) for k, v in ON_TEST.items()})
-    (temperature, score), problem = numbers(value, "(T, mean score on the test images)", 2)
+def answers_at_another_temperature(function) -> str | None:
+    """`function(soft, T)`, soft = σ(t / T) of shape (N, C) → σ(t), the teacher's probabilities at T = 1."""
+    soft = (torch.sigmoid(TEACHER / T) * 100).round() / 100  # two decimals, so that they can be typed
+    answer, problem = array(called(function, soft.clone(), T), tuple(soft.shape), "a probability for each label")
     if problem:
         return problem
-
-    def best(scores: dict, by=np.mean, pick=max) -> float:
-        return pick(scores, key=lambda temperature: by(scores[temperature]))
-
-    right = best(ON_VAL)
-    explanations = {
-        best(
-            ON_TEST
-        ): "it was chosen on the test images: what is then reported there is too good. Choose on validation",
-        best(
-            ON_VAL, max
-        ): "it has the best single seed: a choice must hold for the method, so compare the means over seeds",
+    z = torch.logit(soft)
+    mistakes = {
+        "this makes the labels softer still: they were divided by T already, so multiply the logits by T": torch.sigmoid(
+            z / T
+        ),
+        "these are logits: asked are probabilities, their sigmoid": T * z,
+        "this raises the chance of *present* to the power T and forgets the chance of *absent*: divide by the sum of both "
+        "powers, q^T + (1 − q)^T": soft**T,
+        "this divides by the sum over the classes, as a softmax does: sigmoids are C questions of their own, so divide "
+        "by q^T + (1 − q)^T": soft**T / (soft**T).sum(1, keepdim=True),
+        "this is a softmax over the classes: sigmoids are C questions of their own": (T * z).softmax(1),
+        "this takes the softmax of logits that were never multiplied by T, and sigmoids share nothing": z.softmax(1),
+        "these are the soft labels themselves: T has done nothing": soft,
+        "a probability is multiplied by T: it is the logit that T divides": (T * soft).clamp(max=1),
+        "this takes the sigmoid of probabilities: go back to the logits first, with torch.logit": torch.sigmoid(
+            T * soft
+        ),
+        "present and absent are exchanged": torch.sigmoid(-T * z),
     }
-    if not math.isclose(temperature, right, abs_tol=1e-6):
-        return (
-            f"T = {temperature:g}: {explanations.get(temperature, f'on validation the mean is highest at {right:g}')}"
-        )
-    wrong_scores = {
-        float(np.mean(ON_VAL[right])): "that of validation: report the test images",
-        max(ON_TEST[right]): "the best seed's: report the mean over seeds",
-        max(map(np.mean, ON_TEST.values())): "that of the best T on the test images: report the T that was chosen",
-        float(np.sum(ON_TEST[right])): "a sum over seeds: report the mean",
-    }
-    right_score = float(np.mean(ON_TEST[right]))
-    if math.isclose(score, right_score, rel_tol=1e-6):
-        return None
-    sentence = next((words for wrong, words in wrong_scores.items() if math.isclose(score, wrong, rel_tol=1e-6)), None)
-    return (
-        f"T is right, but the score beside it is "
-        f"{sentence or f'{score:.4g}: on the test images its mean is {right_score:.4g}'}"
-    )
+    right = torch.sigmoid(T * z).numpy()
+    return among(answer, right, {sentence: wrong.numpy() for sentence, wrong in mistakes.items()})
 
 
 @exercise("05.4")
@@ -255,6 +314,15 @@ def smoothed_targets(function) -> str | None:
         "softened alone": y * (1 - epsilon) + epsilon / classes,
         "that spreads ε over the other classes, as for a softmax. Sigmoids are C questions of their own, each "
         "softened alone": y * (1 - epsilon) + (1 - y) * epsilon / (classes - 1),
+        "the labels are shifted by ½ but not spread to ±1: σ(v(y − ½)) is σ(±v/2). Take σ(v(2y − 1))": torch.sigmoid(
+            TARGET_LOGIT * (y - 0.5)
+        ),
+        "this is a softmax over the classes, in which they share one unit: sigmoids are C questions of their own": (
+            TARGET_LOGIT * (2 * y - 1)
+        ).softmax(1),
+        "this is a softmax over the classes, and of v · y: sigmoids are C questions of their own, and y = 0 means −v": (
+            TARGET_LOGIT * y
+        ).softmax(1),
         "every label got σ(v · y): y = 0 must give σ(−v), not ½": torch.sigmoid(TARGET_LOGIT * y),
     }
     for sentence, values in wrong.items():

@@ -1,4 +1,4 @@
-"""Checks of lesson 07: the attention term, the loss of Eq. 18, a paired interval, and a weight chosen on validation.
+"""Checks of lesson 07: the attention term, Eq. 18 for each image, a weight by its pull, and the luck of many intervals.
 
 Each check works out on small inputs of its own what the right answer gives and what each classic mistake gives, and
 compares. Losses must be torch tensors with a gradient; numbers may be tensors, NumPy numbers or floats.
@@ -6,34 +6,34 @@ compares. Losses must be torch tensors with a gradient; numbers may be tensors, 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from types import SimpleNamespace
 
 import numpy as np
 import torch
-from scipy.stats import norm
-from scipy.stats import t as student_t
 from torch import Tensor
 from torch.nn import functional as F
 
 from udlib import losses
-from udlib.course.exercises import NotAttempted, called, exercise
-from udlib.course.exercises.answers import compare, number, numbers, shown
+from udlib.course.exercises import called, exercise
+from udlib.course.exercises.answers import array, compare, differentiable, number, numbers
+from udlib.course.exercises.calls import in_words
 
-VERDICTS = ("higher", "lower", "not detected")
+WHOLE_BATCH = "it is one norm over the whole batch: take one norm for each image"
 
 
 @exercise("07.1")
 def attention_term(function) -> str | None:
     """`function(teacher_map, student_map)` → Eq. 17: teacher's map resized, Frobenius norm per image, then the mean."""
-    same = _draw(1, 3, 4, 4), _draw(2, 3, 4, 4)
-    other = _draw(3, 3, 7, 7), same[1]  # 7 to 4: no resizing agrees with another by accident
+    same = _draw(1, 2, 3, 3), _draw(2, 2, 3, 3)
+    other = _draw(3, 2, 5, 5), same[1]  # 5 to 3: no resizing agrees with another by accident
     for teacher, student in (same, other):
-        answer, problem = _loss(called(function, teacher.clone(), student.clone().requires_grad_()))
+        value = called(function, teacher.clone(), student.clone().requires_grad_())
+        answer, problem = number(value)
         problem = problem or compare(
             answer, losses.attention_loss(teacher, student).item(), _wrong_terms(teacher, student)
         )
+        problem = problem or differentiable(value, "the teacher")
         if problem:
             return problem if teacher.shape == student.shape else f"with a teacher's map of 7 x 7 cells, {problem}"
     equal = same[0].clone().requires_grad_()
@@ -69,10 +69,30 @@ def _wrong_terms(teacher: Tensor, student: Tensor) -> dict[float, str]:
         .item(): "this is a mean over all cells (the released code's): Eq. 17 takes the norm of each image, "
         "the root of the *sum* over its cells",
         (gap**2).mean((1, 2)).sqrt().mean().item(): "it divides by the number of cells before the root: sum over them",
-        gap.norm().item(): "it is one norm over the whole batch: take one norm for each image, then the mean over "
-        "images",
+        gap.norm().item(): WHOLE_BATCH,
+        gap.norm().item() / len(gap): WHOLE_BATCH,
         norms.sum().item(): "it sums over the images: take their mean, as every other term does",
         gap.abs().sum((1, 2)).mean().item(): "it sums absolute differences: Eq. 17 is a Euclidean norm",
+        gap.abs().mean().item(): "it is a mean of absolute differences (an L1 loss): Eq. 17 is a Euclidean norm",
+        **{
+            wrong.item(): "it takes a norm of each row of a map: all cells of an image go into one norm"
+            for dim in (1, 2)
+            for wrong in (gap.norm(dim=dim).mean(), gap.norm(dim=dim).sum(1).mean())
+        },
+        **{
+            losses.attention_loss(target, student, normalize).item(): "the maps are normalised first, so their size "
+            "does not count: Eq. 17 takes them as they are"
+            for normalize in (True, "l2")
+        },
+        (1 - F.cosine_similarity(target.flatten(1), student.flatten(1))).mean().item(): "this is a cosine distance, "
+        "which ignores how large the maps are: Eq. 17 is the norm of their difference",
+        F.cosine_similarity(target.flatten(1), student.flatten(1)).mean().item(): "this is a cosine, largest where the "
+        "maps agree: Eq. 17 is the norm of their difference",
+        **{
+            wrong.item(): "each map is pooled to one number first, and where it looks is lost: compare cell by cell"
+            for means in [gap.mean((1, 2))]
+            for wrong in (means.abs().mean(), means.square().mean(), means.norm())
+        },
         gap.sum((1, 2)).abs().mean().item(): "differences of opposite sign cancel: square them before the sum",
         torch.linalg.matrix_norm(gap, 2)
         .mean()
@@ -95,12 +115,12 @@ def _wrong_terms(teacher: Tensor, student: Tensor) -> dict[float, str]:
 
 
 @exercise("07.2")
-def distillation_total(function) -> str | None:
-    """`function(teacher, student, alpha, beta, teacher_map, student_map)` → Eq. 18, with a constant teacher."""
+def distillation_totals(function) -> str | None:
+    """`function(teacher, student, alpha, beta, teacher_map, student_map)` → Eq. 18 of each image, constant teacher."""
     alpha, beta = 0.7, 0.2
-    teacher = SimpleNamespace(logits=_draw(4, 5, 6), calibration_logits=_draw(5, 5, 6))
-    student = SimpleNamespace(logits=_draw(6, 5, 6), calibration_logits=_draw(7, 5, 6))
-    maps = [_draw(8, 5, 4, 4), _draw(9, 5, 4, 4)]
+    teacher = SimpleNamespace(logits=_draw(4, 3, 4), calibration_logits=_draw(5, 3, 4))
+    student = SimpleNamespace(logits=_draw(6, 3, 4), calibration_logits=_draw(7, 3, 4))
+    maps = [_draw(8, 3, 2, 2), _draw(9, 3, 2, 2)]
     leaves = {
         "the teacher's logits": teacher.logits,
         "the teacher's calibration logits": teacher.calibration_logits,
@@ -113,235 +133,197 @@ def distillation_total(function) -> str | None:
         leaf.requires_grad_()
     value = called(function, teacher, student, alpha, beta, *maps)
     if isinstance(value, Mapping):
-        if "total" not in value:
-            return "it returned a dict without 'total': return the weighted sum, alone or under that name"
-        value = value["total"]
-        if value is ...:
-            raise NotAttempted
-    answer, problem = _loss(value)
+        return "it returned a dict: return the weighted sum of the three terms alone, one number for each image"
+    answer, problem = array(value, None, "one number for each image")
     if problem:
         return problem
-    right, mistakes = _totals(teacher, student, alpha, beta, maps)
-    problem = compare(answer, right, mistakes)
+    problem = _wrong_total(answer, *_totals(teacher, student, alpha, beta, maps)) or differentiable(
+        value, "the teacher"
+    )
     if problem:
         return problem
-    slopes = torch.autograd.grad(value, list(leaves.values()), allow_unused=True)
+    slopes = torch.autograd.grad(value.sum(), list(leaves.values()), allow_unused=True)
     moved = {name: slope is not None and bool(slope.abs().sum() > 0) for name, slope in zip(leaves, slopes)}
     leaking = [name for name, moves in moved.items() if moves and "teacher" in name]
     if leaking:
         return (
-            f"the value is right, but a gradient flows into {' and '.join(leaking)}: the teacher is a constant here, "
+            f"the values are right, but a gradient flows into {' and '.join(leaking)}: the teacher is a constant here, "
             "so detach() all that comes from it"
         )
     still = [name for name, moves in moved.items() if not moves and "student" in name]
     if still:
-        return f"the value is right, but no gradient reaches {' and '.join(still)}: detach the teacher, not the student"
+        return (
+            f"the values are right, but no gradient reaches {' and '.join(still)}: detach the teacher, not the student"
+        )
     return None
 
 
-def _totals(teacher, student, alpha: float, beta: float, maps) -> tuple[float, dict[float, str]]:
-    """Eq. 18, and what the classic mistakes make of it."""
+def _wrong_total(answer: np.ndarray, right: Tensor, mistakes: dict[str, Tensor]) -> str | None:
+    """What is wrong with the totals of the images, or None."""
+    if answer.shape == right.shape and np.allclose(answer, right, rtol=1e-4, atol=1e-6):
+        return None
+    if answer.ndim == 0 and np.isclose(answer, right.mean(), rtol=1e-4):
+        return "this is the mean over the images: one number is asked for each, so ask each term for reduction='none'"
+    for sentence, wrong in mistakes.items():
+        if any(
+            answer.shape == form.shape and np.allclose(answer, form, rtol=1e-4, atol=1e-6)
+            for form in (wrong, wrong.mean(), wrong.sum())
+        ):
+            return sentence
+    if answer.shape != right.shape:
+        return f"it returned something of shape {answer.shape}: expected {tuple(right.shape)}, one for each image"
+    return f"on a small example it gives {in_words(answer)}, expected {in_words(right)}"
+
+
+def _totals(teacher, student, alpha: float, beta: float, maps) -> tuple[Tensor, dict[str, Tensor]]:
+    """Eq. 18 of each image, (N,), and what the classic mistakes make of it."""
     with torch.no_grad():
         t, s, classes = teacher, student, teacher.logits.shape[1]
-        b, c = losses.bernoulli_kl(t.logits, s.logits), losses.softmax_kl(t.calibration_logits, s.calibration_logits)
-        a = losses.attention_loss(*maps)
+        b = losses.bernoulli_kl(t.logits, s.logits, reduction="none")
+        c = losses.softmax_kl(t.calibration_logits, s.calibration_logits, reduction="none")
         gap = (maps[0] - maps[1]).flatten(1)
-        squared, cells = (gap**2).sum(1).mean(), (gap**2).mean()
-        back = losses.bernoulli_kl(s.logits, t.logits), losses.softmax_kl(s.calibration_logits, t.calibration_logits)
-        crossed = (
-            losses.bernoulli_kl(t.calibration_logits, s.calibration_logits),
-            losses.softmax_kl(t.logits, s.logits),
+        a = gap.norm(dim=1)
+        back = (
+            losses.bernoulli_kl(s.logits, t.logits, reduction="none"),
+            losses.softmax_kl(s.calibration_logits, t.calibration_logits, reduction="none"),
         )
-        right = b + alpha * c + beta * a
+        crossed = (
+            losses.bernoulli_kl(t.calibration_logits, s.calibration_logits, reduction="none"),
+            losses.softmax_kl(t.logits, s.logits, reduction="none"),
+        )
+        soft = F.binary_cross_entropy_with_logits(s.logits, torch.sigmoid(t.logits), reduction="none")
+        rest = alpha * c + beta * a
+        right = b + rest
         reverse = "the divergence runs the wrong way: the teacher's distribution stands first, KL(T ‖ S)"
-        swapped = (
-            "the branches are swapped: sigmoids (Eq. 13) go with `logits`, the softmax (Eq. 14) with "
-            "`calibration_logits`"
+        averaged = (
+            "a term is a mean over the batch, the same number for every image: ask each term for reduction='none'"
+        )
+        entropy = (
+            "the classification term is a binary cross-entropy with soft targets: its gradient is right, but Eq. 13 is "
+            "a divergence, which is 0 where the two agree. Take bernoulli_kl"
         )
         wrong = {
-            b
+            "α and β are swapped: α weighs the calibration term (Eq. 14), β the attention (Eq. 17)": b
             + beta * c
-            + alpha * a: "α and β are swapped: α weighs the calibration term (Eq. 14), β the attention (Eq. 17)",
-            alpha * b
+            + alpha * a,
+            "α stands on the wrong term: the classification term has weight 1, the calibration α": alpha * b
             + c
-            + beta * a: "α stands on the wrong term: the classification term has weight 1, the calibration α",
-            alpha * b
+            + beta * a,
+            "the weights stand on the wrong terms: 1 for classification, α for calibration, β for attention": alpha * b
             + beta * c
-            + a: "the weights stand on the wrong terms: 1 for classification, α for calibration, β for attention",
-            b + alpha * (c + beta * a): "α multiplies the attention too: its weight is β alone",
-            b + c + a: "the terms are not weighted: α on the calibration term and β on the attention",
-            b + alpha * c: "the attention term (Eq. 17) is missing",
-            b + beta * a: "the calibration term (Eq. 14) is missing",
-            alpha * c + beta * a: "the classification term (Eq. 13) is missing",
-            (1 - alpha) * b + alpha * c + beta * a: "the classification term has weight 1 in Eq. 18, not 1 − α",
-            classes * b + alpha * c + beta * a: "Eq. 13 is a mean over the classes, this is their sum",
-            b
+            + a,
+            "α multiplies the attention too: its weight is β alone": b + alpha * (c + beta * a),
+            "the terms are not weighted: α on the calibration term and β on the attention": b + c + a,
+            "the attention term (Eq. 17) is missing": b + alpha * c,
+            "the calibration term (Eq. 14) is missing": b + beta * a,
+            "the classification term (Eq. 13) is missing": rest,
+            "the classification term has weight 1 in Eq. 18, not 1 − α": (1 - alpha) * b + rest,
+            "the classification term has weight 1 in Eq. 18, not 1 − α − β": (1 - alpha - beta) * b + rest,
+            "Eq. 13 is a mean over the classes, this is their sum": classes * b + rest,
+            "Eq. 14 sums over the classes, this is their mean: it is one distribution over all of them": b
             + alpha * c / classes
-            + beta * a: "Eq. 14 sums over the classes, this is their mean: it is one distribution over all of them",
-            b + alpha * c + beta * squared: "the attention term is squared: Eq. 17 has the norm itself",
-            b
+            + beta * a,
+            "the attention term is squared: Eq. 17 has the norm itself": b + alpha * c + beta * a**2,
+            "the attention term is a mean over all cells: Eq. 17 takes a norm for each image": b
             + alpha * c
-            + beta * cells: "the attention term is a mean over all cells: Eq. 17 takes a norm for each image",
-            back[0] + alpha * back[1] + beta * a: reverse,
-            back[0] + alpha * c + beta * a: reverse,
-            b + alpha * back[1] + beta * a: reverse,
-            crossed[0] + alpha * crossed[1] + beta * a: swapped,
-            b + alpha * crossed[0] + beta * a: "Eq. 14 is a softmax over all classes, not a sigmoid for each",
+            + beta * (gap**2).mean(1),
+            "the attention term is a mean over all cells of all images: Eq. 17 takes a norm for each image": b
+            + alpha * c
+            + beta * (gap**2).mean(),
+            f"the attention term: {WHOLE_BATCH}": b + alpha * c + beta * gap.norm(),
+            entropy: soft.mean(1) + rest,
+            f"{entropy}. And take the mean over the classes": soft.sum(1) + rest,
+            reverse: back[0] + alpha * back[1] + beta * a,
+            f"{reverse}, in Eq. 13 too": back[0] + rest,
+            f"{reverse}, in Eq. 14 too": b + alpha * back[1] + beta * a,
+            "the branches are swapped: sigmoids (Eq. 13) go with `logits`, the softmax (Eq. 14) with "
+            "`calibration_logits`": crossed[0] + alpha * crossed[1] + beta * a,
+            "Eq. 14 is a softmax over all classes, not a sigmoid for each": b + alpha * crossed[0] + beta * a,
+            averaged: b + alpha * c + beta * a.mean(),
+            f"{averaged} (Eq. 14 too)": b + alpha * c.mean() + beta * a.mean(),
+            f"{averaged} (Eq. 14)": b + alpha * c.mean() + beta * a,
+            f"{averaged} (Eq. 13)": b.mean() + rest,
         }
-    return right.item(), {value.item(): sentence for value, sentence in wrong.items()}
+    return right, wrong
 
 
-PAIRS = [
-    ([0.780, 0.791, 0.775, 0.788, 0.783], [0.765, 0.779, 0.763, 0.769, 0.770], "higher"),
-    ([0.041, 0.047, 0.038, 0.044, 0.040], [0.045, 0.051, 0.043, 0.046, 0.045], "lower"),
-    ([0.771, 0.782, 0.768, 0.779, 0.766], [0.764, 0.785, 0.770, 0.768, 0.765], "not detected"),
-    ([0.74, 0.77, 0.75], [0.75, 0.76, 0.77], "not detected"),
-]
+PULLS = (
+    np.array([0.20, 0.50, 0.10, 0.40]),  # lengths of the unweighted terms' gradients, for each image
+    np.array([0.90, 0.30, 0.60, 1.40]),
+    np.array([2.00, 5.00, 1.00, 7.00]),
+)
 
 
 @exercise("07.3")
-def paired_interval(function) -> str | None:
-    """`function(ours, theirs)` → (mean, low, high, verdict) of ours − theirs, a paired 95 % t interval."""
-    for ours, theirs, verdict in PAIRS:
-        value = called(function, list(ours), list(theirs))
-        interval, problem = numbers(value, "(mean, low, high, verdict)", 3, beside=1)
+def weight_of_a_share(function) -> str | None:
+    """`function(pull_b, pull_ps, pull_att, alpha, share)` → the β at which attention has this share of the pull."""
+    for alpha, share in ((0.5, 0.2), (0.3, 0.4)):
+        answer, problem = number(called(function, *(pull.copy() for pull in PULLS), alpha, share))
         if problem:
             return problem
-        problem = _wrong_interval(*interval, np.array(ours), np.array(theirs))
-        if problem:
+        b, c, a = (float(pull.mean()) for pull in PULLS)
+        rest, odds = b + alpha * c, share / (1 - share)
+        ratios = (PULLS[0] + alpha * PULLS[1]) / PULLS[2]
+        mistakes = {
+            share * rest / a: "this is the share of what the other two pull: it is to be the share of all three, and "
+            "the attention's own pull is one of them",
+            odds * (b + c) / a: "α is missing: the calibration term pulls with α times its length",
+            odds * b / a: "the calibration term is missing among the others",
+            odds * rest * a: "this multiplies by the attention's pull: the harder a term pulls, the smaller its weight",
+            odds * (1 + alpha): "this is the share of the weights: they say nothing without the lengths that they "
+            "multiply",
+            share: "this is the share itself: what counts is the weight times the pull",
+            rest / a * (1 - share) / share: "the share is upside down: this is the β at which the other two have it",
+            rest / a: "at this β the attention has half of the pull, whatever the share",
+            odds * float(ratios.mean()): "this is a mean of ratios, in which images with a small pull of attention "
+            "decide: take the mean of each pull first",
+        }
+        if problem := compare(answer, odds * rest / a, mistakes):
             return problem
-        if value[3] not in VERDICTS:
-            return f"the verdict is {shown(value[3])}: expected one of {', '.join(VERDICTS)}"
-        if value[3] != verdict:
-            return _wrong_verdict(value[3], verdict, *interval)
     return None
 
 
-def _wrong_verdict(answer: str, verdict: str, mean: float, low: float, high: float) -> str:
-    interval = f"[{low:+.4f}, {high:+.4f}]"
-    if verdict == "not detected":
-        return (
-            f"the interval {interval} holds 0 and the verdict is '{answer}': the sign of the mean alone decides nothing"
-        )
-    if answer == "not detected":
-        return f"the interval {interval} leaves out 0, so the difference is detected: '{verdict}'"
-    return f"the interval {interval} lies on one side of 0, and the verdict '{answer}' names the other"
-
-
-def _wrong_interval(mean: float, low: float, high: float, a: np.ndarray, b: np.ndarray) -> str | None:
-    """What is wrong with an interval of a − b, or None."""
-    d, n = a - b, len(a)
-
-    def near(x: float, y: float) -> bool:
-        return math.isclose(x, y, rel_tol=1e-3, abs_tol=1e-7)
-
-    if not near(mean, d.mean()):
-        if near(mean, -d.mean()):
-            return "the sign is the wrong way round: take ours minus theirs"
-        if near(mean, d.sum()):
-            return "the differences are added up: take their mean"
-        return f"the mean difference is {d.mean():+.4f} there, not {mean:+.4f}"
-    if near(low, mean) and near(high, mean):
-        return "low and high are the mean itself: go a margin to either side"
-    half, standard = (high - low) / 2, d.std(ddof=1)
-    if half < 0:
-        return "low lies above high"
-    if not near((low + high) / 2, mean):
-        return "low and high do not lie at the same distance from the mean: a t interval does"
-    t, root = student_t.ppf(0.975, n - 1), math.sqrt(n)
-    unpaired = math.sqrt(a.var(ddof=1) / n + b.var(ddof=1) / n)
-    alone = "that ignores the pairs: take the spread of the differences, seed by seed, not that of each method"
-    return (
-        None
-        if near(half, t * standard / root)
-        else _compare_half(
-            half,
-            t * standard / root,
-            {
-                norm.ppf(0.975)
-                * standard
-                / root: "it uses the normal quantile 1.96: with so few seeds Student's t is wider",
-                1.96 * standard / root: "it uses the normal quantile 1.96: with so few seeds Student's t is wider",
-                2 * standard / root: "it uses 2 for the quantile: with so few seeds Student's t is wider",
-                student_t.ppf(0.95, n - 1)
-                * standard
-                / root: "that is a 90 % interval: a 95 % one leaves 2.5 % on each side",
-                student_t.ppf(0.975, n) * standard / root: "n differences have n − 1 degrees of freedom, not n",
-                t * standard: "the square root of n is missing: the mean of n differences is less uncertain than one "
-                "of them",
-                t * standard / n: "it divides by n: the standard error divides by the square root of n",
-                t
-                * d.std()
-                / root: "the standard deviation divides by n: take n − 1 (ddof=1), since the mean is estimated too",
-                standard / root: "low and high are one standard error away: multiply by the t quantile",
-                standard: "low and high are one standard deviation away: that describes seeds, not their mean",
-                t * unpaired: alone,
-                student_t.ppf(0.975, 2 * n - 2) * unpaired: alone,
-            },
-        )
-    )
-
-
-def _compare_half(answer: float, right: float, mistakes: dict[float, str]) -> str:
-    for wrong, sentence in mistakes.items():
-        if math.isclose(answer, wrong, rel_tol=1e-3):
-            return sentence
-    return f"low and high lie {answer:.5f} from the mean there, expected {right:.5f}"
-
-
 @exercise("07.4")
-def weight_from_validation(function) -> str | None:
-    """`function(val, test)`: {α: mAP of each seed} → (α with the best mean on validation, its mean on test)."""
-    val = {0.0: [0.70, 0.71, 0.72], 0.5: [0.74, 0.75, 0.73], 1.0: [0.69, 0.80, 0.70], 2.0: [0.73, 0.72, 0.71]}
-    test = {0.0: [0.69, 0.70, 0.68], 0.5: [0.72, 0.735, 0.71], 1.0: [0.70, 0.71, 0.69], 2.0: [0.75, 0.76, 0.72]}
-    mean = {
-        split: {alpha: float(np.mean(seeds)) for alpha, seeds in answer.items()}
-        for split, answer in (("val", val), ("test", test))
-    }
-    value = called(function, val, test)
-    (alpha, score), problem = numbers(value, "(α, its mean mAP on test)", 2)
-    if problem:
-        return problem
-    if alpha != 0.5:
-        return {
-            2.0: "α = 2 was chosen on the test images: what is then reported there is too good. Choose on validation",
-            1.0: "α = 1 has the best single seed on validation, by luck: compare means over seeds",
-            0.0: "α = 0 has the lowest mean on validation or on test: a higher mAP is better",
-        }.get(alpha, f"α = {alpha:g} was not tried: choose one of {', '.join(f'{a:g}' for a in val)}")
-    return (
-        None
-        if math.isclose(score, mean["test"][0.5], abs_tol=1e-6)
-        else compare(
-            score,
-            mean["test"][0.5],
+def luck_of_many(function) -> str | None:
+    """`function(m, miss)` → (chance that ≥ 1 of m intervals misses, the rate of each at which it is `miss` again)."""
+    for m, miss in ((15, 0.05), (6, 0.1)):
+        value = called(function, m, miss)
+        (chance, rate), problem = numbers(value, "(chance of at least one, rate of each interval)", 2)
+        if problem:
+            return problem
+        right = 1 - (1 - miss) ** m
+        problem = compare(
+            chance,
+            right,
             {
-                mean["val"][
-                    0.5
-                ]: "α is right, but the mAP beside it is that of validation, on which it was chosen: report on test",
-                max(
-                    test[0.5]
-                ): "α is right, but the mAP beside it is that of the best seed: report the mean over seeds",
-                test[0.5][0]: "α is right, but the mAP beside it is that of seed 0 alone: report the mean over seeds",
-                max(
-                    mean["test"].values()
-                ): "α is right, but the mAP beside it is the best of all α on test: report that of your α",
+                m * miss: "m · miss is the number of misses to expect, and above 1 no chance at all: a chance of at "
+                "least one is 1 minus the chance of none",
+                (1 - miss) ** m: "this is the chance that none misses: take 1 minus it",
+                miss**m: "this is the chance that all of them miss",
+                1 - miss**m: "this is the chance that not all of them miss: at least one is 1 minus none",
+                m * miss * (1 - miss) ** (m - 1): "this is the chance that exactly one misses: two or more count too",
+                miss: "this is the chance of a single interval: there are m, and each may miss",
             },
         )
-    )
+        problem = problem or compare(
+            rate,
+            1 - (1 - miss) ** (1 / m),
+            {
+                miss / m: "the chance is right, and miss / m is Bonferroni's rate: safe in any case, but for "
+                "independent intervals a little too strict. Solve 1 − (1 − r)^m = miss for r",
+                (1 - miss)
+                ** (1 / m): "the chance is right, but this is how often each must *not* miss: take 1 minus it",
+                miss ** (1 / m): "the chance is right, but this is the root of the miss: it is the chance of *no* miss "
+                "that is multiplied",
+                miss: "the chance is right, but a rate of `miss` for each leads to that chance, not to `miss`",
+            },
+        )
+        if problem:
+            return problem
+    return None
 
 
 def _draw(seed: int, *shape: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def _loss(value) -> tuple[float, str | None]:
-    """The value of a loss that can be minimised, or a sentence about what is wrong with it."""
-    answer, problem = number(value)
-    if problem:
-        return answer, problem
-    if not isinstance(value, Tensor) or not value.requires_grad:
-        return answer, (
-            f"it returned {shown(value)}, through which no gradient can flow: a loss must stay a torch tensor, "
-            "without .item(), NumPy, or a detached student"
-        )
-    return answer, None
+    """Normal values with one decimal, so that they can be typed."""
+    values = torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return (values * 10).round() / 10

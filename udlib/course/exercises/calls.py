@@ -1,0 +1,94 @@
+"""A call of the learner's function in words: the arguments that the check passed, and an error that it raised."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from types import SimpleNamespace
+
+import numpy as np
+from torch import Tensor
+
+MOST_VALUES = 60  # of a tensor or an array; a larger one is shown by its shape
+LONGEST = 700  # characters of one argument
+
+NO_ARITHMETIC = "a {0} knows no arithmetic: convert it to an array first, with np.asarray(…)"
+# Errors of plausible attempts, by what their message looks like, and what to change.
+REMEDIES = {
+    r"unsupported operand type\(s\) for .*: '(list|tuple)' and": NO_ARITHMETIC,
+    r"unsupported operand type\(s\) for .*: '.*' and '(list|tuple)'": NO_ARITHMETIC,
+    r"can't multiply sequence by non-int": NO_ARITHMETIC.format("list"),
+    r"unsupported operand type\(s\) for .*NoneType": "one of the values is None: a function that you wrote or called "
+    "has returned nothing",
+    r"'(list|tuple)' object has no attribute '(\w+)'": "a {0} has no .{1}: convert it to an array first, with "
+    "np.asarray(…)",
+    r"'(float|int)' object has no attribute '(\w+)'": "a Python number has no .{1}: use NumPy's np.{1}(…), or keep a "
+    "tensor in place of the number",
+    r"(\w+)\(\): argument '\w+' .*must be Tensor, not (float|int|list|tuple)": "torch.{0} takes a tensor, not a {1}: "
+    "wrap it, torch.tensor(…), or multiply it by a tensor first",
+    r"(\w+): found (float|int|list|tuple), expected": "the library takes a tensor for {0}, not a {1}: wrap it, "
+    "torch.tensor(…)",
+    r"targets hold (\S+) at .*expected only 0 and 1": "this loss takes hard labels, 0 or 1, and got {0}. Where the "
+    "targets are probabilities, take a divergence such as losses.bernoulli_kl",
+    r"expected one value for each image and class": "the library's loss wants logits and targets of one shape: {error}",
+    r"Can't call numpy\(\) on Tensor that requires grad": "no gradient can flow through NumPy: stay in torch from the "
+    "arguments to the result",
+    r"takes \d+ positional arguments? but (\d+) w": "the check calls it with {0} arguments: keep the parameters of the "
+    "exercise",
+    r"missing \d+ required positional argument": "the check passes fewer arguments than it wants: keep the parameters "
+    "of the exercise",
+    r"size of tensor|could not be broadcast|shapes .* not aligned|size mismatch": "two shapes do not fit: {error}. "
+    "keepdim=True keeps a dimension that a sum or a mean would drop",
+    r"with a bool tensor is not supported|not implemented for 'Bool'": "a tensor of True and False knows no "
+    "arithmetic: convert it with .float(), or invert it with ~",
+    r"not implemented for '(Float|Double)'": "&, | and ~ are for True and False: compare first, for example "
+    "targets == 1",
+    r"dtype, but found|dtype Bool but expected|could not infer output dtype|desired output type": "the kinds of "
+    "numbers do not fit: convert with .float() or .double()",
+    r"Boolean value of Tensor with more than one": "an if asks for one True or False, and got many: use torch.where, "
+    "or a mask",
+    r"name '(\w+)' is not defined": "{0} has no value: run the cells above, and look at the spelling",
+}
+
+
+def in_words(value) -> str:
+    """Return an argument as it would be typed, with four digits; a large one by its kind and shape."""
+    if isinstance(value, (Tensor, np.ndarray)):
+        if np.prod(value.shape) > MOST_VALUES:
+            return f"{type(value).__name__} of shape {tuple(value.shape)}"
+        return in_words(value.tolist())
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, SimpleNamespace):
+        text = ", ".join(f".{name} {in_words(part)}" for name, part in vars(value).items())
+    elif isinstance(value, Mapping):
+        text = "{" + ", ".join(f"{in_words(key)}: {in_words(part)}" for key, part in value.items()) + "}"
+    elif type(value) in (list, tuple):
+        text = "[" + ", ".join(map(in_words, value)) + "]"
+    else:
+        text = repr(value)
+    if " at 0x" in text or len(text) > LONGEST:
+        return f"a {type(value).__name__}" + (f" of {len(value)}" if hasattr(value, "__len__") else "")
+    return text
+
+
+def call_in_words(function: Callable, arguments: tuple) -> str:
+    """Return the call of the learner's function, an argument on each line, under the names that it gives them."""
+    try:
+        names = list(inspect.signature(function).bind(*arguments).signature.parameters)
+    except (TypeError, ValueError):
+        names = []
+    if len(names) != len(arguments):
+        names = [f"argument {k}" for k in range(1, len(arguments) + 1)]
+    head = f"    The check called {getattr(function, '__name__', 'your function')} with"
+    return "\n".join([head, *(f"      {name} = {in_words(value)}" for name, value in zip(names, arguments))])
+
+
+def remedy(error: Exception) -> str:
+    """Return what to change, for an error that a plausible attempt raises; else the error with its kind."""
+    message = str(error)
+    for pattern, sentence in REMEDIES.items():
+        if match := re.search(pattern, message):
+            return "it stopped: " + sentence.format(*match.groups(), error=message)
+    return f"it stopped with {type(error).__name__}: {message}"
