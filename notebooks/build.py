@@ -46,7 +46,9 @@ from PIL import Image
 
 HERE = Path(__file__).resolve().parent
 CHECK_TAG = "nbval-check-output"
-PNG = "image/png"
+HTML = "text/html"
+WIDGET = "application/vnd.jupyter.widget-view+json"
+PNG = re.compile(r'(?<=src="data:image/png;base64,)[\w+/=]+')  # the pictures in a piece of HTML
 SETTINGS = {"UDLIB_PROGRESS": "0", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
 HIDDEN = {"UDLIB_PHOTOS": "none"}  # the photographs of `photos`, so that none gets into a notebook
 
@@ -160,7 +162,8 @@ def store(notebooks: dict[Path, nbformat.NotebookNode]) -> None:
     """Writes the executed notebooks of one lesson, the learner's first, and the cover if it is theirs."""
     for notebook in notebooks.values():
         for output in pictures(notebook):
-            output.data[PNG] = encoded(palette_png(base64.b64decode(output.data[PNG])))
+            output.data[HTML] = PNG.sub(lambda found: in_palette(found[0]), output.data[HTML])
+            output.data.pop(WIDGET, None)  # without a kernel, JupyterLab would show an error in place of the picture
     asked, *others = notebooks.values()
     save_cover(asked)
     for solved in others:
@@ -171,13 +174,19 @@ def store(notebooks: dict[Path, nbformat.NotebookNode]) -> None:
 
 
 def pictures(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
-    """The outputs of a notebook that hold a PNG."""
+    """The outputs of a notebook that hold pictures."""
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    return [output for cell in cells for output in cell.outputs if PNG in output.get("data", {})]
+    return [output for cell in cells for output in cell.outputs if pngs(output)]
 
 
-def encoded(content: bytes) -> str:
-    return base64.b64encode(content).decode("ascii")
+def pngs(output: nbformat.NotebookNode) -> list[str]:
+    """The PNG files in an output, encoded."""
+    return PNG.findall(output.get("data", {}).get(HTML, ""))
+
+
+def in_palette(png: str) -> str:
+    """The same picture, encoded, with a palette."""
+    return base64.b64encode(palette_png(base64.b64decode(png))).decode("ascii")
 
 
 def palette_png(content: bytes) -> bytes:
@@ -194,11 +203,10 @@ def palette_png(content: bytes) -> bytes:
 
 def leave_out_pictures_of(asked: nbformat.NotebookNode, solved: nbformat.NotebookNode) -> None:
     """Removes from the solved notebook the pictures that the learner's shows too; their descriptions stay as text."""
-    stored = {output.data[PNG] for output in pictures(asked)}
+    stored = {png for output in pictures(asked) for png in pngs(output)}
     for output in pictures(solved):
-        if output.data[PNG] in stored and "text/plain" in output.data:
-            del output.data[PNG]
-            output.metadata.pop(PNG, None)
+        if stored.issuperset(pngs(output)) and "text/plain" in output.data:
+            del output.data[HTML]
 
 
 def save_cover(notebook: nbformat.NotebookNode) -> None:
@@ -206,7 +214,7 @@ def save_cover(notebook: nbformat.NotebookNode) -> None:
     for cell in notebook.cells:
         if "cover" in cell.metadata.get("tags", []):
             (HERE / "images").mkdir(exist_ok=True)
-            (HERE / "images" / "cover.png").write_bytes(base64.b64decode(cell.outputs[0].data[PNG]))
+            (HERE / "images" / "cover.png").write_bytes(base64.b64decode(pngs(cell.outputs[0])[0]))
 
 
 def notebooks(only: str = "*") -> list[Path]:

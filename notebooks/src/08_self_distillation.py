@@ -1189,9 +1189,9 @@ def frame(second_half, seed, drawn):
 # %%
 explorer = Explorer({"second half": list(again), "seed": list(range(len(once))), "drawn": list(DRAWN)}, frame,
                     start={"second half": "UD"}, note="Validation images every five epochs; readings on the test images.")
-before = bytes(explorer.picture.value)
+before = explorer.picture.value
 explorer.move(drawn="validation NLL, nats")
-assert bytes(explorer.picture.value) != before and "test mAP" in explorer.readout.value
+assert explorer.picture.value != before and "test mAP" in explorer.readout.value
 explorer.move(drawn="validation mAP, per cent")
 explorer
 

@@ -1437,9 +1437,9 @@ found = by_setting | {(3, "both"): students} | {(1, strategy): by_setting.get((1
 
 # %%
 explorer = PartitionExplorer(S, names, cut, found, control, start={"k": 3, "strategy": "both"})
-before = bytes(explorer.picture.value)
+before = explorer.picture.value
 explorer.move(k=5, strategy="DGP")
-assert bytes(explorer.picture.value) != before and "no number to show" in explorer.readout.value
+assert explorer.picture.value != before and "no number to show" in explorer.readout.value
 explorer.move(k=3, strategy="both")
 assert "mAP" in explorer.readout.value
 explorer

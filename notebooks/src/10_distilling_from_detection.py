@@ -1038,9 +1038,9 @@ noted = proposals(pictures.subset(rows), "boxes")
 offered["boxes"] = [noted.of(torch.tensor([k])).boxes for k in range(len(rows))]
 begin = {"picture": rows[0], "class": names[int((few.targets[rows[0]].bool() & ~few.difficult[rows[0]]).nonzero()[0])]}
 explorer = ProposalExplorer(detector, pictures, rows, offered, few.images.shape[-1], start=begin)
-before = bytes(explorer.picture.value)
+before = explorer.picture.value
 explorer.move(proposals="boxes")
-assert bytes(explorer.picture.value) != before and "best IoU among all boxes" in explorer.readout.value
+assert explorer.picture.value != before and "best IoU among all boxes" in explorer.readout.value
 explorer.move(proposals="grid to 1/4")
 explorer
 

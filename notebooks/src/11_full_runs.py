@@ -32,7 +32,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from IPython.display import Image, display
+from IPython.display import display
 
 from udlib.figures import plots
 from udlib.training.checkpoints import load_checkpoint
@@ -655,8 +655,8 @@ Why UD at the paper's weights ends so far below is lesson 07's subject.
 assert command("reproduce table3a --data scenes --show --csv table3a.csv --figure table3a.png", first=16, last=6) == 0
 
 # %%
-display(Image("table3a.png"), metadata={"image/png": {
-    "alt": "Differences to the baseline in the rows of Table 3: the paper's, and ours with intervals"}})
+show(Path("table3a.png").read_bytes(),
+     "Differences to the baseline in the rows of Table 3: the paper's, and ours with intervals")
 table = pd.read_csv("table3a.csv")
 ours = table[(table["column"] == "mAP") & table["difference"].notna()]
 assert {"paper", "ours", "difference_low", "difference_high"} <= set(table.columns)
