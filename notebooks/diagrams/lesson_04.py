@@ -72,6 +72,7 @@ def reliability_bins() -> Diagram:
         d.text(LEFT - 8, TOP + HIGH * (1 - p), f"{p:g}", size=10, align="right")
     d.text(LEFT + WIDE / 2, TOP + HIGH + 30, "mean predicted probability $\\bar f_b$ of a bin")
     d.text(18, TOP + HIGH / 2, "share of labels present $\\bar y_b$", rotation=90)
+    d.area(*place(0.015, 0.54), 0.29 * WIDE, 0.125 * HIGH, linewidth=0, zorder=3.5)
     d.text(*place(0.16, 0.48), "on the diagonal:\n0.9 means 0.9", size=10)
     d.arrow(place(0.27, 0.415), place(0.355, 0.365), lw=0.9, head=6)
     table(d, curve, error)
