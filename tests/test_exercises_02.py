@@ -1,6 +1,5 @@
 """Lesson 02's checks: right answers pass, every classic mistake is named, anything else gets a helpful sentence."""
 
-import numpy as np
 import pytest
 import torch
 from sklearn.metrics import (
@@ -16,13 +15,13 @@ from torch.nn import functional as F
 from udlib.course.exercises.lesson_02 import (
     average_precision_of_one_class,
     cf1_of_classes,
+    cheapest_decisions,
     ova_loss_from_logits,
-    threshold_from_validation,
 )
 from udlib.losses import ova_loss
 from udlib.metrics import average_precision, precision_recall_f1
 
-CHECKS = [ova_loss_from_logits, average_precision_of_one_class, cf1_of_classes, threshold_from_validation]
+CHECKS = [ova_loss_from_logits, average_precision_of_one_class, cf1_of_classes, cheapest_decisions]
 
 
 def by_hand_ap(scores, targets):
@@ -30,16 +29,8 @@ def by_hand_ap(scores, targets):
     return (hits.cumsum(0) / torch.arange(1, len(hits) + 1))[hits == 1].mean()
 
 
-def choose(selected_on_test=False, reported_on_test=True, shift=0):
-    def function(val_p, val_y, test_p, test_y, thresholds):
-        def scores(p, y):
-            return [precision_recall_f1(p, y, t)["CF1"] for t in thresholds]
-
-        validation, test = scores(val_p, val_y), scores(test_p, test_y)
-        best = int(np.argmax(test if selected_on_test else validation)) + shift
-        return thresholds[best], (test if reported_on_test else validation)[best]
-
-    return function
+def decide(threshold=lambda miss: 1 / (1 + miss)):
+    return lambda p, miss: p >= threshold(miss)
 
 
 @pytest.mark.parametrize(
@@ -52,8 +43,9 @@ def choose(selected_on_test=False, reported_on_test=True, shift=0):
         (average_precision_of_one_class, lambda s, y: average_precision(s[:, None], y[:, None])),
         (average_precision_of_one_class, lambda s, y: average_precision_score(y, s) if y.any() else float("nan")),
         (cf1_of_classes, lambda p, y: precision_recall_f1(p, y)["CF1"]),
-        (threshold_from_validation, choose()),
-        (threshold_from_validation, lambda *a: list(choose()(*a))),
+        (cheapest_decisions, decide()),
+        (cheapest_decisions, lambda p, miss: (p * miss > 1 - p).int()),
+        (cheapest_decisions, lambda p, miss: (p.numpy() / (1 - p.numpy()) >= 1 / miss).tolist()),
     ],
 )
 def test_a_right_answer_passes_whatever_it_is_made_with(check_of, answer):
@@ -132,16 +124,19 @@ def test_the_right_cf1_is_that_of_scikit_learns_macro_precision_and_recall():
 @pytest.mark.parametrize(
     "answer, words",
     [
-        (choose(selected_on_test=True), "chosen on the test images"),
-        (choose(reported_on_test=False), "that of validation"),
-        (choose(shift=1), "not the best on validation"),
-        (lambda *a: (choose()(*a)[0], 0.123), "not 0.123"),
-        (lambda *a: 0.5, "pair"),
-        (lambda *a: (0.5, "high"), "not a number"),
+        (decide(lambda miss: 0.5), "the costs change nothing"),
+        (decide(lambda miss: miss / (1 + miss)), "upside down"),
+        (decide(lambda miss: 1 / miss), "the threshold is 1/miss"),
+        (decide(lambda miss: miss), "the cost itself"),
+        (lambda p, miss: ~decide()(p, miss), "exchanged"),
+        (lambda p, miss: p, "no decisions"),
+        (decide(lambda miss: 0.65), "the answer should be yes"),
+        (decide(lambda miss: 1 / (1 + miss) - 0.12), "the answer should be no"),
+        (lambda p, miss: decide()(p, miss)[0], "a yes or no for each label"),
     ],
 )
-def test_each_mistake_about_the_threshold_is_named(answer, words):
-    assert words in threshold_from_validation(answer)
+def test_each_mistake_about_the_costs_is_named(answer, words):
+    assert words in cheapest_decisions(answer)
 
 
 @pytest.mark.parametrize("check_of", CHECKS)

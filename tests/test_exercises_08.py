@@ -6,22 +6,20 @@ import numpy as np
 import pytest
 import torch
 
-from udlib.course.exercises import NotAttempted
 from udlib.course.exercises.lesson_08 import (
     coin_learned_by_heart,
-    effect_of_distillation_alone,
     schedule_with_one_restart,
+    share_of_the_teacher,
     shrinkage_of_a_direction,
     teacher_of_the_second_half,
 )
-from udlib.statistics import paired_difference
 
 CHECKS = [
     schedule_with_one_restart,
     teacher_of_the_second_half,
     shrinkage_of_a_direction,
     coin_learned_by_heart,
-    effect_of_distillation_alone,
+    share_of_the_teacher,
 ]
 
 
@@ -62,26 +60,9 @@ def slope(a, b):
     return (a * b).sum() / (b * b).sum()
 
 
-def effect(a="restart, UD", b="restart, hard labels", form=tuple):
-    return lambda arms: form(paired_difference(arms[a], arms[b])[:3])
-
-
-def interval(t=2.7764451, ddof=1, over=5**0.5, shift=0.0):
-    def function(arms):
-        gaps = np.array(arms["restart, UD"]) - np.array(arms["restart, hard labels"])
-        half = t * gaps.std(ddof=ddof) / over
-        return gaps.mean(), gaps.mean() - half + shift, gaps.mean() + half + shift
-
-    return function
-
-
-def unpaired(t):
-    def function(arms):
-        a, b = np.array(arms["restart, UD"]), np.array(arms["restart, hard labels"])
-        half = t * math.sqrt((a.var(ddof=1) + b.var(ddof=1)) / 5)
-        return a.mean() - b.mean(), a.mean() - b.mean() - half, a.mean() - b.mean() + half
-
-    return function
+def share(build=lambda forty, hard, soft: (soft - hard) / (soft - forty), mean=np.mean):
+    """A share made from the means of the three arms."""
+    return lambda arms: build(*(mean(arms[name]) for name in ("40 epochs", "restart, hard labels", "restart, UD")))
 
 
 @pytest.mark.parametrize(
@@ -103,15 +84,10 @@ def unpaired(t):
         (coin_learned_by_heart, lambda p, y, pi: slope(p - pi, y - pi)),
         (coin_learned_by_heart, lambda p, y, pi: float(slope(p.numpy() - pi.numpy(), y.numpy() - pi.numpy()))),
         (coin_learned_by_heart, lambda p, y, pi: ((p - pi) * (y - pi)).mean() / (y - pi).square().mean()),
-        (effect_of_distillation_alone, effect()),
-        (effect_of_distillation_alone, effect(form=list)),
-        (effect_of_distillation_alone, effect(form=np.array)),
-        (effect_of_distillation_alone, effect(form=lambda found: torch.tensor(found, dtype=torch.float64))),
-        (
-            effect_of_distillation_alone,
-            lambda arms: paired_difference(arms["restart, UD"], arms["restart, hard labels"]),
-        ),
-        (effect_of_distillation_alone, interval()),
+        (share_of_the_teacher, share()),
+        (share_of_the_teacher, share(mean=sum)),
+        (share_of_the_teacher, lambda arms: torch.tensor(share()(arms))),
+        (share_of_the_teacher, share(lambda forty, hard, soft: 1 - (hard - forty) / (soft - forty))),
     ],
 )
 def test_a_right_answer_passes_whatever_it_is_made_with(check_of, answer):
@@ -211,33 +187,24 @@ def test_each_mistake_about_the_memory_is_named(answer, words):
 @pytest.mark.parametrize(
     "answer, words",
     [
-        (effect(b="40 epochs"), "restart in it"),
-        (effect("restart, hard labels", "40 epochs"), "restart alone"),
-        (effect("restart, hard labels", "restart, UD"), "wrong way round"),
-        (effect("40 epochs", "restart, UD"), "sign is the wrong way round"),
-        (lambda arms: (np.mean(arms["restart, UD"]), 0, 1), "that is a score"),
-        (unpaired(1.96), "not paired"),
-        (unpaired(2.306), "not paired"),
-        (unpaired(2.776445), "not paired"),
-        (interval(t=1.96), "1.96"),
-        (interval(t=2.0), "it takes 2,"),
-        (interval(t=2.1318468), "90 %"),
-        (interval(ddof=0), "ddof=1"),
-        (interval(over=1.0), "divide by √n"),
-        (interval(t=1.0), "one standard error"),
-        (interval(t=4.0), "the interval is ["),
-        (interval(shift=0.01), "does not lie around"),
-        (lambda arms: effect()(arms)[0], "three numbers"),
-        (lambda arms: (0.008, "low", 1), "not a number"),
+        (share(lambda forty, hard, soft: (hard - forty) / (soft - forty)), "the restart's share"),
+        (share(lambda forty, hard, soft: (soft - hard) / (hard - forty)), "beside the restart's"),
+        (share(lambda forty, hard, soft: 1.0), "has the restart in it"),
+        (share(lambda forty, hard, soft: (soft - forty) / (soft - hard)), "upside down"),
+        (share(lambda forty, hard, soft: (hard - soft) / (soft - forty)), "sign"),
+        (share(lambda forty, hard, soft: soft - hard), "the teacher's gain in mAP"),
+        (share(lambda forty, hard, soft: (soft - hard) / hard), "parts of the score"),
+        (share(lambda forty, hard, soft: (soft - hard) / forty), "parts of the score"),
+        (share(lambda forty, hard, soft: 100 * (soft - hard) / (soft - forty)), "per cent"),
+        (share(lambda forty, hard, soft: soft - forty), "the whole gain"),
+        (share(lambda forty, hard, soft: hard - forty), "what the restart alone gives"),
+        (lambda arms: share(mean=np.array)(arms).mean(), "a mean of shares"),
+        (lambda arms: share(mean=np.array)(arms), "single number"),
+        (share(lambda forty, hard, soft: 0.7), "expected"),
     ],
 )
-def test_each_mistake_about_the_effect_is_named(answer, words):
-    assert words in effect_of_distillation_alone(answer)
-
-
-def test_a_triple_with_dots_in_it_counts_as_not_attempted():
-    with pytest.raises(NotAttempted):
-        effect_of_distillation_alone(lambda arms: (0.01, ..., ...))
+def test_each_mistake_about_the_share_is_named(answer, words):
+    assert words in share_of_the_teacher(answer)
 
 
 def test_a_check_does_not_let_an_answer_change_what_it_is_judged_by():

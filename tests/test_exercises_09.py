@@ -1,8 +1,11 @@
 """Lesson 09's checks: right answers pass, every classic mistake is named, anything else gets a helpful sentence."""
 
+from math import comb
+
 import numpy as np
 import pytest
 import torch
+from scipy.stats import binomtest
 
 from udlib.course.exercises import NotAttempted
 from udlib.course.exercises.lesson_09 import (
@@ -10,13 +13,12 @@ from udlib.course.exercises.lesson_09 import (
     chance_from_asl,
     loss_of_psd,
     scattered_answers,
-    what_the_teachers_add,
+    wins_of_the_teachers,
 )
 from udlib.losses import asymmetric_loss
 from udlib.methods.parallel import label_affinity, parallel_loss
-from udlib.statistics import paired_difference
 
-CHECKS = [affinity_of_labels, chance_from_asl, scattered_answers, loss_of_psd, what_the_teachers_add]
+CHECKS = [affinity_of_labels, chance_from_asl, scattered_answers, loss_of_psd, wins_of_the_teachers]
 
 
 def affinity(Y, root=0.5, empty=True, by=None, symmetric=lambda A: (A + A.T) / 2, after=1.0):
@@ -63,16 +65,10 @@ def psd(z, y, co, dis, alpha, label=0.5, taught=0.5, swap=False, detach=True, ov
     return label * asymmetric_loss(z, y) + taught * sum(w * over((z - t).square()) for w, t in zip(weights, (co, dis)))
 
 
-def claim(a="PSD", b="ASL", form=tuple):
-    return lambda arms: form(paired_difference(arms[a], arms[b])[:3])
-
-
-def half_of(t, ddof=1, paired=True):
+def wins(a="PSD", b="ASL", chance=lambda w, n: sum(comb(n, k) for k in range(w, n + 1)) / 2**n):
     def function(arms):
-        a, b = np.array(arms["PSD"]), np.array(arms["ASL"])
-        error = (a - b).std(ddof=ddof) / 5**0.5 if paired else ((a.var(ddof=1) + b.var(ddof=1)) / 5) ** 0.5
-        mean = (a - b).mean()
-        return mean, mean - t * error, mean + t * error
+        won = sum(x > y for x, y in zip(arms[a], arms[b]))
+        return won, chance(won, len(arms[b]))
 
     return function
 
@@ -100,12 +96,9 @@ def half_of(t, ddof=1, paired=True):
         (loss_of_psd, psd),
         (loss_of_psd, lambda *a: parallel_loss(*a)["total"]),
         (loss_of_psd, lambda *a: psd(*a, over=lambda d: d.sum() / len(d))),
-        (what_the_teachers_add, claim()),
-        (what_the_teachers_add, claim(form=list)),
-        (what_the_teachers_add, claim(form=np.array)),
-        (what_the_teachers_add, claim(form=lambda found: torch.tensor(found, dtype=torch.float64))),
-        (what_the_teachers_add, lambda arms: paired_difference(arms["PSD"], arms["ASL"])),
-        (what_the_teachers_add, half_of(2.7764451)),
+        (wins_of_the_teachers, wins()),
+        (wins_of_the_teachers, lambda arms: list(wins()(arms))),
+        (wins_of_the_teachers, wins(chance=lambda w, n: binomtest(w, n, alternative="greater").pvalue)),
     ],
 )
 def test_a_right_answer_passes_whatever_it_is_made_with(check_of, answer):
@@ -231,30 +224,30 @@ def test_each_mistake_about_the_loss_is_named(answer, words):
 @pytest.mark.parametrize(
     "answer, words",
     [
-        (claim(b="BCE"), "loss and the averaging are counted in"),
-        (claim(b="BCE, averaged"), "loss is still in it"),
-        (claim("ASL", "BCE, averaged"), "the loss alone"),
-        (claim("ASL", "BCE"), "the loss and the averaging give"),
-        (claim("BCE, averaged", "BCE"), "what averaging gives"),
-        (claim("ASL", "PSD"), "wrong way round"),
-        (lambda arms: (np.mean(arms["PSD"]), 0, 1), "that is a score"),
-        (half_of(2.306, paired=False), "not paired"),
-        (half_of(1.96, paired=False), "not paired"),
-        (half_of(1.96), "1.96"),
-        (half_of(2.7764451, ddof=0), "ddof=1"),
-        (half_of(2.1318468), "90 %"),
-        (half_of(1), "one standard error"),
-        (half_of(9), "the interval is ["),
-        (lambda arms: claim()(arms)[0], "three numbers"),
+        (wins(b="BCE"), "the loss is counted in"),
+        (wins(b="BCE, averaged"), "the loss is counted in"),
+        (wins("ASL", "PSD"), "seeds that PSD loses"),
+        (lambda arms: (sum(a > b for a in arms["PSD"] for b in arms["ASL"]), 0.5), "every seed of one arm"),
+        (lambda arms: (0.8, 0.5), "the share of the seeds: return their number"),
+        (wins(chance=lambda w, n: binomtest(w, n).pvalue), "both directions"),
+        (wins(chance=lambda w, n: comb(n, w) / 2**n), "exactly so many"),
+        (wins(chance=lambda w, n: 1 / 2**n), "more than so many"),
+        (wins(chance=lambda w, n: 1 - 6 / 2**n), "chance of fewer"),
+        (wins(chance=lambda w, n: 31 / 2**n), "so many or fewer"),
+        (wins(chance=lambda w, n: 0.5**w), "the seed that is lost"),
+        (wins(chance=lambda w, n: w / n), "how often a fair coin"),
+        (wins(chance=lambda w, n: 0.9), "expected 0.1875"),
+        (lambda arms: (3, 0.5), "expected 4"),
+        (lambda arms: wins()(arms)[1], "a pair"),
     ],
 )
-def test_each_mistake_about_the_claim_is_named(answer, words):
-    assert words in what_the_teachers_add(answer)
+def test_each_mistake_about_the_wins_is_named(answer, words):
+    assert words in wins_of_the_teachers(answer)
 
 
-def test_a_triple_with_dots_in_it_counts_as_not_attempted():
+def test_a_pair_with_dots_in_it_counts_as_not_attempted():
     with pytest.raises(NotAttempted):
-        what_the_teachers_add(lambda arms: (0.01, ..., ...))
+        wins_of_the_teachers(lambda arms: (4, ...))
 
 
 @pytest.mark.parametrize("check_of", CHECKS)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy.stats import t as student_t
 from torch.nn import functional as F
 from torchvision.ops import box_iou
 
@@ -12,12 +13,11 @@ from udlib.course.exercises.lesson_10 import (
     intersection_over_union,
     loss_of_the_student,
     probability_of_an_image,
-    what_detection_adds,
+    seeds_that_detect,
 )
 from udlib.methods.detection.losses import prediction_transfer_loss, region_feature_loss, region_probabilities
-from udlib.statistics import paired_difference
 
-CHECKS = [probability_of_an_image, intersection_over_union, feature_loss, loss_of_the_student, what_detection_adds]
+CHECKS = [probability_of_an_image, intersection_over_union, feature_loss, loss_of_the_student, seeds_that_detect]
 
 
 def iou(a, b, clip=True, below=lambda A, B, I: A + B - I, more=0.0):
@@ -62,8 +62,12 @@ def wsd(
     return bce(label(z, a), y) + bce(taught(z, a), answer(q.detach() if detach else q))
 
 
-def claim(a="WSD", b="KD", form=tuple):
-    return lambda arms: form(paired_difference(arms[a], arms[b])[:3])
+def seeds(spread=None, quantile=lambda n: student_t.ppf(0.975, n - 1), more=0, factor=1):
+    def function(arms, gain):
+        s = np.subtract(arms["WSD"], arms["KD"]).std(ddof=1) if spread is None else spread(arms)
+        return next(n for n in range(2, 9999) if quantile(n) * s / n**0.5 <= factor * gain) + more
+
+    return function
 
 
 @pytest.mark.parametrize(
@@ -83,9 +87,8 @@ def claim(a="WSD", b="KD", form=tuple):
         (feature_loss, region_feature_loss),
         (loss_of_the_student, wsd),
         (loss_of_the_student, lambda z, a, y, q: prediction_transfer_loss(z, a * z, y, torch.logit(q))["total"]),
-        (what_detection_adds, claim()),
-        (what_detection_adds, claim(form=np.array)),
-        (what_detection_adds, lambda arms: paired_difference(arms["WSD"], arms["KD"])),
+        (seeds_that_detect, seeds()),
+        (seeds_that_detect, lambda arms, gain: np.int64(seeds()(arms, gain))),
     ],
 )
 def test_a_right_answer_passes_whatever_it_is_made_with(check_of, answer):
@@ -164,15 +167,30 @@ def test_a_right_answer_passes_whatever_it_is_made_with(check_of, answer):
             lambda z, a, y, q: F.binary_cross_entropy_with_logits(a * z, q, reduction="none").sum(1).mean(),
             "labels' term is missing",
         ),
-        (what_detection_adds, claim("WSD", "baseline"), "what any teacher gives is in it"),
-        (what_detection_adds, claim("detector", "baseline"), "compares the teachers"),
-        (what_detection_adds, claim("WSD", "detector"), "the student minus its teacher"),
-        (what_detection_adds, claim("detector", "KD"), "compare student with student"),
-        (what_detection_adds, claim("KD", "baseline"), "what a plain teacher gives"),
-        (what_detection_adds, claim("KD", "WSD"), "wrong way round"),
-        (what_detection_adds, lambda arms: (np.mean(arms["WSD"]),) * 3, "that is a score"),
-        (what_detection_adds, lambda arms: claim()(arms)[:2], "expected three numbers"),
-        (what_detection_adds, lambda arms: (claim()(arms)[0], 0.0, 1.0), "the mean is right"),
+        (seeds_that_detect, seeds(more=-1), "one seed too few"),
+        (seeds_that_detect, seeds(more=1), "one seed too many"),
+        (seeds_that_detect, seeds(quantile=lambda n: 1.96), "1.96"),
+        (seeds_that_detect, seeds(quantile=lambda n: student_t.ppf(0.975, 4)), "the seeds that are there"),
+        (seeds_that_detect, seeds(quantile=lambda n: student_t.ppf(0.95, n - 1)), "90 %"),
+        (seeds_that_detect, seeds(lambda arms: np.subtract(arms["WSD"], arms["KD"]).std()), "ddof=1"),
+        (
+            seeds_that_detect,
+            seeds(lambda arms: np.subtract(arms["WSD"], arms["baseline"]).std(ddof=1)),
+            "is the control",
+        ),
+        (seeds_that_detect, seeds(lambda arms: np.std(arms["WSD"], ddof=1)), "the spread of one arm"),
+        (
+            seeds_that_detect,
+            seeds(lambda arms: (np.var(arms["WSD"], ddof=1) + np.var(arms["KD"], ddof=1)) ** 0.5),
+            "not paired",
+        ),
+        (
+            seeds_that_detect,
+            seeds(lambda arms: np.subtract(arms["WSD"], arms["KD"]).std(ddof=1) / 5**0.5),
+            "by √5 already",
+        ),
+        (seeds_that_detect, seeds(factor=0.5), "as wide as gain"),
+        (seeds_that_detect, lambda arms, gain: 500, "for a gain of 0.001 it gives 500, expected"),
     ],
 )
 def test_a_mistake_is_named(check_of, answer, words):

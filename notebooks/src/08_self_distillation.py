@@ -28,7 +28,6 @@ from udlib.course.exercises import assert_measured, check, check_guess
 from udlib.course.store import arrays, for_profile, labels, load, load_model, load_or_run, profile
 from udlib.figures.plots import show
 from udlib.course.recipes import pairs, restart_controls, restarted, two_branch
-from udlib.statistics import paired_difference
 from udlib.course.sentences import Differences, in_units, say, spread
 
 # %% [markdown]
@@ -806,48 +805,51 @@ Three arms, five seeds, and the same first half for all. So there are three diff
 ### Exercise 08.5
 
 Before you look: write the analysis. `arms` maps "40 epochs", "restart, hard labels" and "restart, UD" to a list of scores, entry $k$
-of each from seed $k$. Return what **distillation alone** adds, as `(mean, low, high)` with the 95 % t interval of the paired
-differences. `paired_difference(a, b)` gives the interval of a − b.
+of each from seed $k$. The whole method gains something over 40 epochs. Return the share of this mean gain that is due to
+**distillation alone**, as a fraction.
 """
 
 # %% exercise="08.5"
-def my_effect(arms):
+def my_share(arms):
     return ...
 
 # %% solution="08.5"
-def my_effect(arms):
-    found = paired_difference(arms["restart, UD"], arms["restart, hard labels"])
-    return found.mean, found.low, found.high
+def my_share(arms):
+    forty, hard, soft = (np.mean(arms[name]) for name in ("40 epochs", "restart, hard labels", "restart, UD"))
+    return (soft - hard) / (soft - forty)
 
-# %% mistake="08.5" says="restart in it"
-def my_effect(arms):
-    found = paired_difference(arms["restart, UD"], arms["40 epochs"])
-    return found.mean, found.low, found.high
+# %% mistake="08.5" says="the restart's share"
+def my_share(arms):
+    forty, hard, soft = (np.mean(arms[name]) for name in ("40 epochs", "restart, hard labels", "restart, UD"))
+    return (hard - forty) / (soft - forty)
 
-# %% mistake="08.5" says="restart alone"
-def my_effect(arms):
-    found = paired_difference(arms["restart, hard labels"], arms["40 epochs"])
-    return found.mean, found.low, found.high
+# %% mistake="08.5" says="has the restart in it"
+def my_share(arms):
+    gain = np.subtract(arms["restart, UD"], arms["40 epochs"])
+    return gain.mean() / gain.mean()
 
-# %% mistake="08.5" says="wrong way round"
-def my_effect(arms):
-    found = paired_difference(arms["restart, hard labels"], arms["restart, UD"])
-    return found.mean, found.low, found.high
+# %% mistake="08.5" says="the teacher's gain beside the restart's"
+def my_share(arms):
+    forty, hard, soft = (np.mean(arms[name]) for name in ("40 epochs", "restart, hard labels", "restart, UD"))
+    return (soft - hard) / (hard - forty)
 
-# %% mistake="08.5" says="not paired"
-def my_effect(arms):
-    a, b = np.array(arms["restart, UD"]), np.array(arms["restart, hard labels"])
-    error = np.sqrt(a.var(ddof=1) / len(a) + b.var(ddof=1) / len(b))
-    return a.mean() - b.mean(), a.mean() - b.mean() - 2.306 * error, a.mean() - b.mean() + 2.306 * error
+# %% mistake="08.5" says="the teacher's gain in mAP"
+def my_share(arms):
+    forty, hard, soft = (np.mean(arms[name]) for name in ("40 epochs", "restart, hard labels", "restart, UD"))
+    return soft - hard
 
-# %% mistake="08.5" says="1.96"
-def my_effect(arms):
-    gaps = np.array(arms["restart, UD"]) - np.array(arms["restart, hard labels"])
-    half = 1.96 * gaps.std(ddof=1) / np.sqrt(len(gaps))
-    return gaps.mean(), gaps.mean() - half, gaps.mean() + half
+# %% mistake="08.5" says="a mean of shares"
+def my_share(arms):
+    forty, hard, soft = (np.array(arms[name]) for name in ("40 epochs", "restart, hard labels", "restart, UD"))
+    return ((soft - hard) / (soft - forty)).mean()
+
+# %% mistake="08.5" says="upside down"
+def my_share(arms):
+    forty, hard, soft = (np.mean(arms[name]) for name in ("40 epochs", "restart, hard labels", "restart, UD"))
+    return (soft - forty) / (soft - hard)
 
 # %%
-check("08.5", my_effect)
+check("08.5", my_share)
 
 # %% [markdown]
 r"""

@@ -27,7 +27,7 @@ from udlib.course.store import arrays, dataset, labels, load_model, load_or_run,
 from udlib.losses import asymmetric_loss
 from udlib.figures.plots import show
 from udlib.course.recipes import PARTITIONS, averaged, baseline, parallel, partitioned, two_branch
-from udlib.statistics import bootstrap_interval, paired_difference
+from udlib.statistics import bootstrap_interval
 from udlib.course.sentences import Differences, in_units, runs, say, spread, stored, trained
 
 # %% [markdown]
@@ -906,48 +906,65 @@ So our experiment climbs in steps, each named by what it changes:
 
 ### Exercise 09.5
 
-Before you look: write the analysis. `arms` maps "BCE", "BCE, averaged", "ASL" and "PSD" to a list of scores, entry $k$ of each from seed
-$k$. Return what **the teachers** add, as `(mean, low, high)` with the 95 % t interval of the paired differences.
-`paired_difference(a, b)` gives the interval of a − b.
+Before you look: the simplest test there is. `arms` maps "BCE", "BCE, averaged", "ASL" and "PSD" to a list of scores, entry $k$ of each
+from seed $k$. Return two numbers: in how many seeds **the teachers** win, and how probable so many wins *or more* are if each
+seed is a fair coin. `comb(n, k)` counts the ways to choose k of n. What is the smallest chance that five seeds can give?
 """
 
+# %% tags=["setup"]
+from math import comb
+
 # %% exercise="09.5"
-def my_claim(arms):
-    return ...
+def my_wins(arms):
+    return ..., ...
 
 # %% solution="09.5"
-def my_claim(arms):
-    found = paired_difference(arms["PSD"], arms["ASL"])
-    return found.mean, found.low, found.high
+def my_wins(arms):
+    wins = sum(a > b for a, b in zip(arms["PSD"], arms["ASL"]))
+    n = len(arms["ASL"])
+    return wins, sum(comb(n, k) for k in range(wins, n + 1)) / 2**n
 
-# %% mistake="09.5" says="the loss and the averaging"
-def my_claim(arms):
-    found = paired_difference(arms["PSD"], arms["BCE"])
-    return found.mean, found.low, found.high
+# %% mistake="09.5" says="the loss is counted in"
+def my_wins(arms):
+    wins = sum(a > b for a, b in zip(arms["PSD"], arms["BCE"]))
+    n = len(arms["BCE"])
+    return wins, sum(comb(n, k) for k in range(wins, n + 1)) / 2**n
 
-# %% mistake="09.5" says="the loss is still in it"
-def my_claim(arms):
-    found = paired_difference(arms["PSD"], arms["BCE, averaged"])
-    return found.mean, found.low, found.high
+# %% mistake="09.5" says="the seeds that PSD loses"
+def my_wins(arms):
+    wins = sum(a < b for a, b in zip(arms["PSD"], arms["ASL"]))
+    return wins, sum(comb(5, k) for k in range(wins, 6)) / 2**5
 
-# %% mistake="09.5" says="the loss alone"
-def my_claim(arms):
-    found = paired_difference(arms["ASL"], arms["BCE, averaged"])
-    return found.mean, found.low, found.high
+# %% mistake="09.5" says="every seed of one arm"
+def my_wins(arms):
+    wins = sum(a > b for a in arms["PSD"] for b in arms["ASL"])
+    return wins, 0.5
 
-# %% mistake="09.5" says="wrong way round"
-def my_claim(arms):
-    found = paired_difference(arms["ASL"], arms["PSD"])
-    return found.mean, found.low, found.high
+# %% mistake="09.5" says="exactly so many"
+def my_wins(arms):
+    wins = sum(a > b for a, b in zip(arms["PSD"], arms["ASL"]))
+    n = len(arms["ASL"])
+    return wins, comb(n, wins) / 2**n
 
-# %% mistake="09.5" says="not paired"
-def my_claim(arms):
-    a, b = np.array(arms["PSD"]), np.array(arms["ASL"])
-    error = np.sqrt(a.var(ddof=1) / len(a) + b.var(ddof=1) / len(b))
-    return a.mean() - b.mean(), a.mean() - b.mean() - 2.306 * error, a.mean() - b.mean() + 2.306 * error
+# %% mistake="09.5" says="more than so many"
+def my_wins(arms):
+    wins = sum(a > b for a, b in zip(arms["PSD"], arms["ASL"]))
+    n = len(arms["ASL"])
+    return wins, sum(comb(n, k) for k in range(wins + 1, n + 1)) / 2**n
+
+# %% mistake="09.5" says="the seed that is lost"
+def my_wins(arms):
+    wins = sum(a > b for a, b in zip(arms["PSD"], arms["ASL"]))
+    return wins, 0.5**wins
+
+# %% mistake="09.5" says="both directions"
+def my_wins(arms):
+    wins = sum(a > b for a, b in zip(arms["PSD"], arms["ASL"]))
+    n = len(arms["ASL"])
+    return wins, 2 * sum(comb(n, k) for k in range(wins, n + 1)) / 2**n
 
 # %%
-check("09.5", my_claim)
+check("09.5", my_wins)
 
 # %% [markdown]
 r"""

@@ -688,48 +688,85 @@ Our student has as many epochs as the baseline, both stages together.
 
 ### Exercise 10.5
 
-Before you look: write the analysis. `arms` maps "baseline", "detector", "KD" and "WSD" to a list of scores, entry $k$ of each from seed $k$; KD's
-teacher is a classifier with the detector's backbone. Return what **WSD** adds beyond such a plain teacher, in the student, as `(mean, low, high)` with the 95 % t
-interval. `paired_difference(a, b)` gives the interval of a − b.
+Before you look: could five seeds see it? `arms` maps "baseline", "detector", "KD" and "WSD" to a list of scores, entry $k$ of each from
+seed $k$; KD's teacher is a classifier with the detector's backbone. Somebody hopes that **WSD** adds `gain` beyond such a plain teacher, in
+the student. Return how many seeds it takes, at least two, until the 95 % t interval of that difference reaches no further than
+± `gain`, if the differences go on to spread as they do here. The quantile is `student_t.ppf(0.975, n - 1)`.
 """
 
+# %% tags=["setup"]
+from scipy.stats import t as student_t
+
 # %% exercise="10.5"
-def my_claim(arms):
+def my_seeds(arms, gain):
     return ...
 
 # %% solution="10.5"
-def my_claim(arms):
-    found = paired_difference(arms["WSD"], arms["KD"])
-    return found.mean, found.low, found.high
+def my_seeds(arms, gain):
+    spread = np.subtract(arms["WSD"], arms["KD"]).std(ddof=1)
+    n = 2
+    while student_t.ppf(0.975, n - 1) * spread / n**0.5 > gain:
+        n = n + 1
+    return n
 
-# %% mistake="10.5" says="what any teacher gives is in it"
-def my_claim(arms):
-    found = paired_difference(arms["WSD"], arms["baseline"])
-    return found.mean, found.low, found.high
+# %% mistake="10.5" says="1.96"
+def my_seeds(arms, gain):
+    spread = np.subtract(arms["WSD"], arms["KD"]).std(ddof=1)
+    n = 2
+    while 1.96 * spread / n**0.5 > gain:
+        n = n + 1
+    return n
 
-# %% mistake="10.5" says="compares the teachers"
-def my_claim(arms):
-    found = paired_difference(arms["detector"], arms["baseline"])
-    return found.mean, found.low, found.high
+# %% mistake="10.5" says="keeps the t of the seeds that are there"
+def my_seeds(arms, gain):
+    spread = np.subtract(arms["WSD"], arms["KD"]).std(ddof=1)
+    n = 2
+    while student_t.ppf(0.975, 4) * spread / n**0.5 > gain:
+        n = n + 1
+    return n
 
-# %% mistake="10.5" says="the student minus its teacher"
-def my_claim(arms):
-    found = paired_difference(arms["WSD"], arms["detector"])
-    return found.mean, found.low, found.high
+# %% mistake="10.5" says="a 90 % interval"
+def my_seeds(arms, gain):
+    spread = np.subtract(arms["WSD"], arms["KD"]).std(ddof=1)
+    n = 2
+    while student_t.ppf(0.95, n - 1) * spread / n**0.5 > gain:
+        n = n + 1
+    return n
 
-# %% mistake="10.5" says="wrong way round"
-def my_claim(arms):
-    found = paired_difference(arms["KD"], arms["WSD"])
-    return found.mean, found.low, found.high
+# %% mistake="10.5" says="a plain teacher is the control"
+def my_seeds(arms, gain):
+    spread = np.subtract(arms["WSD"], arms["baseline"]).std(ddof=1)
+    n = 2
+    while student_t.ppf(0.975, n - 1) * spread / n**0.5 > gain:
+        n = n + 1
+    return n
 
-# %% mistake="10.5" says="not paired"
-def my_claim(arms):
-    a, b = np.array(arms["WSD"]), np.array(arms["KD"])
-    error = np.sqrt(a.var(ddof=1) / len(a) + b.var(ddof=1) / len(b))
-    return a.mean() - b.mean(), a.mean() - b.mean() - 2.306 * error, a.mean() - b.mean() + 2.306 * error
+# %% mistake="10.5" says="the spread of one arm"
+def my_seeds(arms, gain):
+    spread = np.std(arms["WSD"], ddof=1)
+    n = 2
+    while student_t.ppf(0.975, n - 1) * spread / n**0.5 > gain:
+        n = n + 1
+    return n
+
+# %% mistake="10.5" says="divides by n"
+def my_seeds(arms, gain):
+    spread = np.subtract(arms["WSD"], arms["KD"]).std()
+    n = 2
+    while student_t.ppf(0.975, n - 1) * spread / n**0.5 > gain:
+        n = n + 1
+    return n
+
+# %% mistake="10.5" says="one seed too few"
+def my_seeds(arms, gain):
+    spread = np.subtract(arms["WSD"], arms["KD"]).std(ddof=1)
+    n = 2
+    while student_t.ppf(0.975, n - 1) * spread / n**0.5 > gain:
+        n = n + 1
+    return n - 1
 
 # %%
-check("10.5", my_claim)
+check("10.5", my_seeds)
 
 # %% [markdown]
 r"""

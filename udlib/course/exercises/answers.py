@@ -6,11 +6,10 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
-from scipy.stats import t as student_t
 from torch import Tensor
 
 from udlib.course.exercises import NotAttempted
-from udlib.statistics import PairedDifference, paired_difference
+from udlib.statistics import PairedDifference
 
 
 def number(value) -> tuple[float, str | None]:
@@ -118,57 +117,3 @@ def compare(answer: float, right: float, mistakes: Mapping[float, str]) -> str |
         if math.isclose(answer, wrong, rel_tol=1e-4, abs_tol=1e-6):
             return sentence
     return f"on a small example it gives {answer:.4g}, expected {right:.4g}"
-
-
-def paired_interval(value, a, b, mistakes: Mapping[float, str]) -> str | None:
-    """Check the mean and the 95 % t interval of a − b, paired by seed; return None or what is wrong.
-
-    Args:
-        value: The answer: (mean, low, high).
-        a: (n,), one value per seed.
-        b: (n,) with the same seeds in the same order.
-        mistakes: Sentences by the mean that a mistake gives.
-    """
-    if isinstance(value, PairedDifference):
-        value = value[:3]
-    (mean, low, high), problem = numbers(value, "(mean, low, high)", 3)
-    return problem or compare(mean, paired_difference(a, b).mean, mistakes) or _paired_ends(low, high, a, b)
-
-
-def _paired_ends(low: float, high: float, a, b) -> str | None:
-    """Check the ends of the paired 95 % t interval of a − b, whose mean is right; return None or the mistake."""
-    a, b = np.asarray(a, float), np.asarray(b, float)
-    right, n, factor = paired_difference(a, b), len(a), student_t.ppf(0.975, len(a) - 1)
-    paired, apart = (a - b).std(ddof=1) / math.sqrt(n), math.sqrt(a.var(ddof=1) / n + b.var(ddof=1) / n)
-    halves = {
-        factor * (a - b).std() / math.sqrt(n): "the standard deviation divides by n: take n − 1 (ddof=1)",
-        factor * (a - b).std(ddof=1): "that is the spread of single seeds: divide by √n for the interval of their mean",
-        1.96 * paired: "it takes 1.96, which is for many seeds: with five, t is 2.78",
-        2 * paired: "it takes 2, which is for many seeds: with five, t is 2.78",
-        student_t.ppf(0.95, n - 1) * paired: "that is the 90 % interval: 2.5 % are left out on each side",
-        paired: "that is one standard error to each side: multiply by t for 95 %",
-        **{
-            t
-            * apart: "the interval is not paired: seeds differ more than arms do, so take the differences seed by seed"
-            for t in (1.96, 2, 2.306, student_t.ppf(0.975, 2 * n - 2), factor, _welch(a, b))
-        },
-    }
-    half = (high - low) / 2
-    if not math.isclose(half, (right.high - right.low) / 2, rel_tol=1e-3):
-        explanation = next(
-            (sentence for wrong, sentence in halves.items() if math.isclose(half, wrong, rel_tol=1e-3)), None
-        )
-        return "the mean is right, but " + (
-            explanation or f"the interval is [{right.low:.4f}, {right.high:.4f}] there, not [{low:.4f}, {high:.4f}]"
-        )
-    return (
-        None
-        if math.isclose((high + low) / 2, right.mean, abs_tol=1e-6)
-        else "the interval does not lie around the mean"
-    )
-
-
-def _welch(a: np.ndarray, b: np.ndarray) -> float:
-    """The t of Welch's interval at 95 %."""
-    u, v = a.var(ddof=1) / len(a), b.var(ddof=1) / len(b)
-    return float(student_t.ppf(0.975, (u + v) ** 2 / (u**2 / (len(a) - 1) + v**2 / (len(b) - 1))))

@@ -1,4 +1,4 @@
-"""Checks of lesson 02: the loss of Eq. 3, average precision, CF1, and where a threshold may be chosen.
+"""Checks of lesson 02: the loss of Eq. 3, average precision, CF1, and a threshold from costs.
 
 Each check works out on small inputs of its own what the right answer gives and what each classic mistake gives, and
 compares. Functions are called with torch tensors; they may answer with tensors, NumPy numbers or floats.
@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from udlib.course.exercises import called, exercise
-from udlib.course.exercises.answers import compare, number, numbers
+from udlib.course.exercises.answers import array, compare, number
 
 LOGITS = torch.tensor([[2.0, -1.0, 0.5, -3.0], [-0.5, 1.5, -2.0, 0.0], [1.0, -1.0, 3.0, -0.2]])
 TARGETS = torch.tensor([[1, 0, 0, 0], [0, 1, 1, 0], [0, 0, 1, 1]])
@@ -101,34 +102,37 @@ def cf1_of_classes(function) -> str | None:
 
 
 @exercise("02.4")
-def threshold_from_validation(function) -> str | None:
-    """`function(val_p, val_y, test_p, test_y, thresholds)` → (threshold of the best CF1 on validation, test CF1)."""
-    generator = torch.Generator().manual_seed(2)
-    val_y, test_y = (torch.rand(60, 3, generator=generator) < 0.4 for _ in range(2))
-    # validation scores stand 0.2 higher than test scores, so that the best thresholds of the two differ
-    val_p, test_p = (
-        0.35 * y + 0.35 * torch.rand(60, 3, generator=generator) + low for y, low in ((val_y, 0.25), (test_y, 0.05))
-    )
-    thresholds = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]
-    on_val, on_test = ([_cf1(p, y, t) for t in thresholds] for p, y in ((val_p, val_y), (test_p, test_y)))
-    best_val, best_test = (max(range(len(thresholds)), key=scores.__getitem__) for scores in (on_val, on_test))
-    value = called(function, val_p, val_y.int(), test_p, test_y.int(), thresholds)
-    (threshold, score), problem = numbers(value, "(threshold, CF1 on the test images)", 2)
-    if problem:
-        return problem
-    if math.isclose(threshold, thresholds[best_test], abs_tol=1e-6):
-        return (
-            f"threshold {threshold:.2g} was chosen on the test images: what is then reported there is too good. Choose "
-            "on validation, report on test"
+def cheapest_decisions(function) -> str | None:
+    """`function(probabilities, miss)` → bool (N, C): yes where p · miss ≥ 1 − p, the lower expected cost."""
+    for miss in (2.6, 0.3):  # no probability lies on a threshold
+        answer, problem = array(
+            called(function, PROBABILITIES.clone(), miss), tuple(PROBABILITIES.shape), "a yes or no for each label"
         )
-    if not math.isclose(threshold, thresholds[best_val], abs_tol=1e-6):
+        if problem:
+            return problem
+        p = PROBABILITIES.numpy()
+        if not np.isin(answer, (0, 1)).all():
+            return "these are no decisions: return True for a yes and False for a no"
+        above = {
+            "the costs change nothing: at 0.5 a miss and a false alarm cost the same": 0.5,
+            "the threshold is upside down: the more a miss costs, the sooner it pays to say yes": miss / (1 + miss),
+            "the threshold is 1/miss, which forgets that a false alarm needs the label to be absent, with chance "
+            "1 − p: yes where p · miss ≥ 1 − p": 1 / miss,
+            "the threshold is the cost itself: compare expected costs, p · miss against 1 − p": miss,
+        }
+        right = p >= 1 / (1 + miss)
+        if np.array_equal(answer, right):
+            continue
+        if np.array_equal(answer, ~right):
+            return "yes and no are exchanged: say yes where a no would cost more"
+        for sentence, threshold in above.items():
+            if np.array_equal(answer, p >= threshold):
+                return sentence
+        i, c = (int(k) for k in np.argwhere(answer != right)[0])
         return (
-            f"threshold {threshold:.2g} is not the best on validation: there, CF1 is highest at {thresholds[best_val]}"
+            f"at p = {p[i, c]:.4g} a no costs p · miss = {p[i, c] * miss:.4g} on average and a yes 1 − p = "
+            f"{1 - p[i, c]:.4g}: the answer should be {'yes' if right[i, c] else 'no'}"
         )
-    if math.isclose(score, on_val[best_val], abs_tol=1e-6):
-        return "the threshold is right, but the CF1 beside it is that of validation: report it on the test images"
-    if not math.isclose(score, on_test[best_val], abs_tol=1e-6):
-        return f"the threshold is right, but CF1 on the test images is {on_test[best_val]:.4g} there, not {score:.4g}"
     return None
 
 
@@ -160,10 +164,6 @@ def _average_precisions(scores: Tensor, targets: Tensor) -> tuple[float, dict[fl
         (precision * hits).mean().item(): "it divides by all images: divide the sum by the number of positives",
         precision.mean().item(): "it averages the precision over all ranks: only the ranks of positives count",
     }
-
-
-def _cf1(probabilities: Tensor, targets: Tensor, threshold: float = 0.5) -> float:
-    return _cf1s(probabilities, targets, threshold)[0]
 
 
 def _cf1s(probabilities: Tensor, targets: Tensor, threshold: float = 0.5) -> tuple[float, dict[float, str]]:

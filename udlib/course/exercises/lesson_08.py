@@ -1,4 +1,4 @@
-"""Checks of lesson 08: a schedule with a restart, which epoch teaches, ridge's shrinkage, coins learned, a control.
+"""Checks of lesson 08: a schedule with a restart, which epoch teaches, ridge's shrinkage, coins learned, a share of a gain.
 
 Each check works out on small inputs of its own what the right answer gives and what each classic mistake gives, and
 compares. Functions may answer with tensors, NumPy numbers or floats.
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from udlib.course.exercises import called, exercise
-from udlib.course.exercises.answers import compare, number, paired_interval
+from udlib.course.exercises.answers import compare, number
 
 HALF, WARM, PEAK = 24, 6, 0.4
 
@@ -243,24 +243,27 @@ def coin_learned_by_heart(function) -> str | None:
 
 
 @exercise("08.5")
-def effect_of_distillation_alone(function) -> str | None:
-    """`function(arms)` → (mean, low, high) of UD minus the restart on hard labels, paired by seed."""
-    value = called(function, {name: list(scores) for name, scores in ARMS.items()})
+def share_of_the_teacher(function) -> str | None:
+    """`function(arms)` → the part of UD's mean gain over 40 epochs that UD has over the restart on hard labels."""
+    answer, problem = number(called(function, {name: list(scores) for name, scores in ARMS.items()}))
+    if problem:
+        return problem
     base, hard, soft = (np.array(ARMS[name]) for name in ARMS)
-    return paired_interval(
-        value,
-        soft,
-        hard,
-        {
-            (
-                soft - base
-            ).mean(): "that is UD minus 40 epochs, with the restart in it: compare with the arm that has the restart "
-            "too",
-            (
-                base - soft
-            ).mean(): "that is 40 epochs minus UD: the restart is in it, and the sign is the wrong way round",
-            (hard - base).mean(): "that is what the restart alone gives: asked is what the teacher adds to it",
-            (hard - soft).mean(): "the difference is the wrong way round: UD minus hard labels",
-            soft.mean(): "that is a score: asked is a difference of two arms",
-        },
-    )
+    whole, teacher, restart = soft - base, soft - hard, hard - base
+    mistakes = {
+        restart.mean() / whole.mean(): "that is the restart's share: asked is what the teacher adds to the restart",
+        teacher.mean() / restart.mean(): "that is the teacher's gain beside the restart's: divide by the whole gain, "
+        "restart, UD minus 40 epochs",
+        1.0: "UD minus 40 epochs has the restart in it: the teacher's own gain is UD minus the restart on hard labels",
+        whole.mean() / teacher.mean(): "the share is upside down: a part of the gain stands above the whole",
+        (teacher / whole).mean(): "this is a mean of shares, in which a seed with a small whole gain decides: take the "
+        "means of the gains first",
+        -teacher.mean() / whole.mean(): "the sign is the wrong way round: UD minus hard labels",
+        teacher.mean(): "that is the teacher's gain in mAP: asked is its share of the whole gain, so divide",
+        teacher.mean() / base.mean(): "that is a gain in parts of the score: divide by the whole gain",
+        teacher.mean() / hard.mean(): "that is a gain in parts of the score: divide by the whole gain",
+        100 * teacher.mean() / whole.mean(): "that is in per cent: return the fraction",
+        whole.mean(): "that is the whole gain: asked is the teacher's share of it",
+        restart.mean(): "that is what the restart alone gives: asked is the teacher's share of the whole gain",
+    }
+    return compare(answer, teacher.mean() / whole.mean(), mistakes)

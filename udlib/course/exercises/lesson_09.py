@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from math import comb
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from udlib.course.exercises import called, exercise
-from udlib.course.exercises.answers import among, array, compare, number, paired_interval
+from udlib.course.exercises.answers import among, array, compare, number, numbers
 from udlib.losses import asymmetric_loss
 from udlib.methods.parallel import label_affinity
 
@@ -27,7 +28,7 @@ ARMS = {
     "BCE": [0.741, 0.748, 0.755, 0.737, 0.744],
     "BCE, averaged": [0.749, 0.753, 0.761, 0.742, 0.753],
     "ASL": [0.756, 0.771, 0.768, 0.749, 0.764],
-    "PSD": [0.766, 0.779, 0.784, 0.753, 0.777],
+    "PSD": [0.766, 0.779, 0.784, 0.747, 0.777],
 }
 
 
@@ -247,26 +248,44 @@ def loss_of_psd(function: Callable) -> str | None:
 
 
 @exercise("09.5")
-def what_the_teachers_add(function: Callable) -> str | None:
-    """`function(arms)` → (mean, low, high) of PSD minus ASL, paired by seed."""
+def wins_of_the_teachers(function: Callable) -> str | None:
+    """`function(arms)` → (seeds in which PSD is above ASL, chance of so many or more if each seed is a fair coin)."""
     value = called(function, {name: list(scores) for name, scores in ARMS.items()})
-    plain, averaged, control, psd = (np.array(ARMS[name]) for name in ARMS)
-    return paired_interval(
-        value,
-        psd,
-        control,
+    (wins, chance), problem = numbers(value, "(seeds won, chance of so many or more)", 2)
+    if problem:
+        return problem
+    won, n = int(np.sum(np.array(ARMS["PSD"]) > np.array(ARMS["ASL"]))), len(ARMS["PSD"])
+    tail = [sum(comb(n, k) for k in range(w, n + 1)) / 2**n for w in range(n + 2)]
+    if problem := compare(
+        wins,
+        won,
         {
-            (
-                psd - plain
-            ).mean(): "that is PSD minus BCE: the loss and the averaging are counted in. Compare with the arm that has "
-            "both and no teacher",
-            (psd - averaged).mean(): "that is PSD minus averaged BCE: the loss is still in it. Compare with ASL alone",
-            (control - averaged).mean(): "that is what the loss alone gives: asked is what the teachers add to it",
-            (
-                control - plain
-            ).mean(): "that is what the loss and the averaging give: asked is what the teachers add to them",
-            (averaged - plain).mean(): "that is what averaging gives: asked is what the teachers add",
-            (control - psd).mean(): "the difference is the wrong way round: PSD minus ASL",
-            psd.mean(): "that is a score: asked is a difference of two arms",
+            float(
+                np.sum(np.array(ARMS["PSD"]) > np.array(ARMS["BCE, averaged"]))
+            ): "that counts PSD above an arm of BCE: the loss is counted in. Compare with ASL, seed by seed",
+            float(np.sum(np.array(ARMS["ASL"]) > np.array(ARMS["PSD"]))): "that counts the seeds that PSD loses",
+            float(
+                sum(a > b for a in ARMS["PSD"] for b in ARMS["ASL"])
+            ): "that compares every seed of one arm with every seed of the other: entry k belongs to entry k",
+            won / n: "that is the share of the seeds: return their number",
+        },
+    ):
+        return problem
+    return compare(
+        chance,
+        tail[won],
+        {
+            tail[won]
+            * 2: "the number is right, and this is the chance for both directions: asked is so many *or more*",
+            comb(n, won) / 2**n: "the number is right, but this is the chance of exactly so many: more count too",
+            tail[won + 1]: "the number is right, but this is the chance of more than so many: so many counts too",
+            1 - tail[won]: "the number is right, but this is the chance of fewer: take 1 minus it",
+            1
+            - tail[
+                won + 1
+            ]: "the number is right, but this is the chance of so many or fewer: asked is so many or more",
+            0.5**won: "the number is right, but this leaves out the seed that is lost, which may be any of them",
+            won / n: "the number is right, but this is the share of the seeds: asked is how often a fair coin does as "
+            "well",
         },
     )

@@ -1,4 +1,4 @@
-"""Checks of lesson 10: IoU, a detector's p, the two losses of its student, and what detection adds to a teacher.
+"""Checks of lesson 10: IoU, a detector's p, the two losses of its student, and the seeds that a claim needs.
 
 Each check works out on small inputs of its own what the right answer gives and what each classic mistake gives, and
 compares. Functions may answer with tensors, NumPy arrays or numbers.
@@ -6,15 +6,18 @@ compares. Functions may answer with tensors, NumPy arrays or numbers.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from itertools import count
 
 import numpy as np
 import torch
+from scipy.stats import t as student_t
 from torch import Tensor
 from torch.nn import functional as F
 
 from udlib.course.exercises import called, exercise
-from udlib.course.exercises.answers import among, array, compare, number, paired_interval
+from udlib.course.exercises.answers import among, array, compare, number
 from udlib.methods.detection.losses import region_feature_loss
 
 ARMS = {
@@ -241,25 +244,47 @@ def loss_of_the_student(function: Callable) -> str | None:
 
 
 @exercise("10.5")
-def what_detection_adds(function: Callable) -> str | None:
-    """`function(arms)` → (mean, low, high) of WSD minus KD, paired by seed."""
-    value = called(function, {name: list(scores) for name, scores in ARMS.items()})
+def seeds_that_detect(function: Callable) -> str | None:
+    """`function(arms, gain)` → the fewest seeds whose 95 % t interval of WSD − KD is at most ± gain."""
     base, detector, kd, wsd = (np.array(ARMS[name]) for name in ARMS)
-    return paired_interval(
-        value,
-        wsd,
-        kd,
-        {
-            (
-                wsd - base
-            ).mean(): "that is WSD minus the baseline: what any teacher gives is in it. Compare with a plain teacher",
-            (detector - base).mean(): "that compares the teachers: asked is what arrives in the student",
-            (
-                wsd - detector
-            ).mean(): "that is the student minus its teacher: asked is what WSD teaches beyond a plain classifier",
-            (detector - kd).mean(): "that is the detector minus a student of KD: compare student with student",
-            (kd - base).mean(): "that is what a plain teacher gives: asked is what WSD adds to it",
-            (kd - wsd).mean(): "the difference is the wrong way round: WSD minus KD",
-            wsd.mean(): "that is a score: asked is a difference of two arms",
-        },
-    )
+    spread = (wsd - kd).std(ddof=1)
+    for gain in (0.001, 0.004):  # many seeds, so that the mistakes end at different numbers
+        answer, problem = number(called(function, {name: list(scores) for name, scores in ARMS.items()}, gain))
+        if problem:
+            return problem
+        right = _fewest(spread, gain)
+        if problem := compare(answer, right, _wrong_numbers_of_seeds(base, kd, wsd, gain)):
+            return problem.replace("on a small example it gives", f"for a gain of {gain:g} it gives")
+    return None
+
+
+def _wrong_numbers_of_seeds(base: np.ndarray, kd: np.ndarray, wsd: np.ndarray, gain: float) -> dict[float, str]:
+    """What the classic mistakes make of the number of seeds, where it differs from the right one."""
+    d, n = wsd - kd, len(wsd)
+    spread = d.std(ddof=1)
+    wrong = {
+        _fewest(spread, gain) - 1: "that is one seed too few: its interval is still wider than ± gain",
+        _fewest(spread, gain) + 1: "that is one seed too many: one fewer is enough already",
+        _fewest(spread, gain, lambda n: 1.96): "it takes 1.96, which is for many seeds: with n, take Student's t with "
+        "n − 1 degrees of freedom",
+        _fewest(spread, gain, lambda n: student_t.ppf(0.975, 4)): "it keeps the t of the seeds that are there: more "
+        "seeds have a smaller t, so take it with n − 1 degrees of freedom anew for each n",
+        _fewest(spread, gain, lambda n: student_t.ppf(0.95, n - 1)): "it takes the quantile at 0.95, for a 90 % "
+        "interval: 2.5 % are left out on each side",
+        _fewest(d.std(), gain): "the standard deviation divides by n: take n − 1 (ddof=1)",
+        _fewest((wsd - base).std(ddof=1), gain): "it takes the differences to the baseline: a plain teacher is the "
+        "control here",
+        _fewest(wsd.std(ddof=1), gain): "it takes the spread of one arm: seeds differ more than arms do, so take the "
+        "differences, seed by seed",
+        _fewest(math.sqrt(wsd.var(ddof=1) + kd.var(ddof=1)), gain): "it adds the spreads of both arms, as if the seeds "
+        "were not paired: take the differences, seed by seed",
+        _fewest(spread / math.sqrt(n), gain): "it divides the spread by √5 already, and then by √n again",
+        _fewest(spread, 2 * gain): "the whole interval is at most 2 · gain wide here: ± gain means gain to each side",
+        _fewest(spread, gain / 2): "the whole interval is made as wide as gain: ± gain means gain to each side",
+    }
+    return {float(seeds): sentence for seeds, sentence in reversed(wrong.items())}
+
+
+def _fewest(spread: float, reach: float, quantile=lambda n: student_t.ppf(0.975, n - 1)) -> int:
+    """The smallest n from 2 on for which quantile(n) · spread / √n is at most `reach`."""
+    return next(n for n in count(2) if quantile(n) * spread / math.sqrt(n) <= reach)
