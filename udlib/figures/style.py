@@ -13,8 +13,10 @@ import re
 
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
+from matplotlib.typing import ColorType
 from PIL import Image
 
 PALETTE = sns.color_palette("colorblind")
@@ -100,6 +102,24 @@ def png(figure: Figure, dpi: int = DPI) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi, bbox_inches="tight", facecolor="white")
     return buffer.getvalue()
+
+
+def readable_on(colour: ColorType) -> str:
+    """Return the colour of words that can be read on a background: their contrast is at least 4.5 to 1.
+
+    Args:
+        colour: The background.
+
+    Returns:
+        "black" or "white".
+
+    Example:
+        >>> readable_on("yellow"), readable_on("darkblue")
+        ('black', 'white')
+    """
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return "black" if luminance > 0.179 else "white"  # there, both have a contrast of 4.6
 
 
 def titled_axes(width: float, height: float, title: str = "") -> tuple[Figure, Axes]:
