@@ -19,8 +19,6 @@ N ?= 100
 SEED ?= 0
 # Compiled modules are kept: a process that compiles PyTorch's takes 8 seconds longer to start.
 export PYTHONDONTWRITEBYTECODE =
-# In a container the user often is root, whom Jupyter refuses unless told.
-AS_ROOT := $(if $(filter 0,$(shell id -u 2>/dev/null)),--allow-root)
 
 .PHONY: lab quick lint types test tests test-more mutants notebooks shipped smoke course runs bench gpu gpu-pack soak \
     lessons shrink readme lock clean
@@ -35,7 +33,7 @@ $(ENV)/ready: requirements.lock pyproject.toml
 
 lab: $(ENV)/ready
 	$(RUN) -m udlib doctor
-	$(RUN) -m jupyterlab $(AS_ROOT) notebooks/00_start_here.ipynb
+	$(RUN) -m udlib lab
 
 # The loop while working, within 90 seconds once the caches are warm.
 quick: export OMP_NUM_THREADS = 1
@@ -102,8 +100,9 @@ gpu-pack: $(ENV)/ready
 soak: $(ENV)/ready
 	$(RUN) -m pytest tests -m soak
 
-# For authors: notebooks from their sources, their pictures stored small, README's generated parts, and the lock.
+# For authors: diagrams, notebooks from their sources, their pictures stored small, README's generated parts, and the lock.
 lessons: $(ENV)/ready
+	$(RUN) -m notebooks.diagrams $(if $(ONLY),--only "$(ONLY)")
 	$(RUN) notebooks/build.py write $(if $(ONLY),--only "$(ONLY)")
 
 shrink: $(ENV)/ready

@@ -2,19 +2,22 @@
 
 A lesson is written once, in `notebooks/src/NN_name.py` (cells in jupytext's percent format). From it come two
 notebooks: `notebooks/NN_name.ipynb`, where exercises wait for the learner, and `notebooks/solutions/NN_name.ipynb`,
-where they are solved. Cells of a source carry what they are in their metadata:
+where they are solved; there, relative links and pictures begin one folder below. Cells of a source carry what they are in
+their metadata:
 
     # %% exercise="01.1"           what the learner sees, replaced by the solution in the solved notebook
     # %% solution="01.1"           the solved exercise
     # %% mistake="01.1" says="…"   a classic mistake, and words of the answer it must get (run by the tests only)
     # %% tags=["setup"]            what an exercise needs before it can run (imports, data)
+    # %% tags=["learn"]            code that a learner reads
+    # %% tags=["report"]           code that only shows or asserts what was found; the notebook shows it collapsed
     # %% tags=["cover"]            its figure is the picture of the README
     # %% tags=["photo"]            shows photographs where they are (`udlib.course.photo_cells.show_photographs`)
 
 A cell that calls `check(…)` has its output compared by nbval. `write` builds and executes; `execute` runs the committed
 notebooks without writing them. Both notebooks of a lesson are stored small: pictures have a palette of 256 colours, and
 a picture that both notebooks show is stored in the learner's only; the solved one keeps its description. `shrink` does
-this to committed notebooks without executing them.
+this to committed notebooks without executing them. The diagrams in `images` come from `notebooks/diagrams`.
 
 `write`, `execute` and `shipped` hide the photographs of `photos`, which may be in no commit: what a cell says without
 them is its committed output. `smoke` compares no outputs, and shows them where `UDLIB_PHOTOS` says that they are.
@@ -43,7 +46,9 @@ from PIL import Image
 
 HERE = Path(__file__).resolve().parent
 CHECK_TAG = "nbval-check-output"
-PNG = "image/png"
+HTML = "text/html"
+WIDGET = "application/vnd.jupyter.widget-view+json"
+PNG = re.compile(r'(?<=src="data:image/png;base64,)[\w+/=]+')  # the pictures in a piece of HTML
 SETTINGS = {"UDLIB_PROGRESS": "0", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
 HIDDEN = {"UDLIB_PHOTOS": "none"}  # the photographs of `photos`, so that none gets into a notebook
 
@@ -76,6 +81,8 @@ def build(path: Path, solved: bool) -> nbformat.NotebookNode:
         number, source = exercise_of(cell, "exercise"), cell.source
         if number and solved:
             source = solutions[number]
+        if solved and cell.cell_type == "markdown":
+            source = for_solutions(source)
         new = (nbformat.v4.new_markdown_cell if cell.cell_type == "markdown" else nbformat.v4.new_code_cell)(source)
         new.id = f"{path.stem[:2]}-{len(kept):03d}"
         tags = list(cell.metadata.get("tags", []))
@@ -85,6 +92,8 @@ def build(path: Path, solved: bool) -> nbformat.NotebookNode:
             tags.append(f"exercise-{number}")
         if tags:
             new.metadata["tags"] = tags
+        if "report" in tags:
+            new.metadata["jupyter"] = {"source_hidden": True}
         kept.append(new)
     notebook = nbformat.v4.new_notebook(cells=kept)
     notebook.metadata = nbformat.from_dict(
@@ -94,6 +103,11 @@ def build(path: Path, solved: bool) -> nbformat.NotebookNode:
         }
     )
     return notebook
+
+
+def for_solutions(markdown: str) -> str:
+    """The same text with its relative links and pictures as they are called from the folder `solutions`, one below."""
+    return re.sub(r"(\]\()(?!#|/|[a-z]+:)([^)]+\))", r"\1../\2", markdown)
 
 
 def has_exercises(path: Path) -> bool:
@@ -148,7 +162,8 @@ def store(notebooks: dict[Path, nbformat.NotebookNode]) -> None:
     """Writes the executed notebooks of one lesson, the learner's first, and the cover if it is theirs."""
     for notebook in notebooks.values():
         for output in pictures(notebook):
-            output.data[PNG] = encoded(palette_png(base64.b64decode(output.data[PNG])))
+            output.data[HTML] = PNG.sub(lambda found: in_palette(found[0]), output.data[HTML])
+            output.data.pop(WIDGET, None)  # without a kernel, JupyterLab would show an error in place of the picture
     asked, *others = notebooks.values()
     save_cover(asked)
     for solved in others:
@@ -159,13 +174,19 @@ def store(notebooks: dict[Path, nbformat.NotebookNode]) -> None:
 
 
 def pictures(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
-    """The outputs of a notebook that hold a PNG."""
+    """The outputs of a notebook that hold pictures."""
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    return [output for cell in cells for output in cell.outputs if PNG in output.get("data", {})]
+    return [output for cell in cells for output in cell.outputs if pngs(output)]
 
 
-def encoded(content: bytes) -> str:
-    return base64.b64encode(content).decode("ascii")
+def pngs(output: nbformat.NotebookNode) -> list[str]:
+    """The PNG files in an output, encoded."""
+    return PNG.findall(output.get("data", {}).get(HTML, ""))
+
+
+def in_palette(png: str) -> str:
+    """The same picture, encoded, with a palette."""
+    return base64.b64encode(palette_png(base64.b64decode(png))).decode("ascii")
 
 
 def palette_png(content: bytes) -> bytes:
@@ -182,11 +203,10 @@ def palette_png(content: bytes) -> bytes:
 
 def leave_out_pictures_of(asked: nbformat.NotebookNode, solved: nbformat.NotebookNode) -> None:
     """Removes from the solved notebook the pictures that the learner's shows too; their descriptions stay as text."""
-    stored = {output.data[PNG] for output in pictures(asked)}
+    stored = {png for output in pictures(asked) for png in pngs(output)}
     for output in pictures(solved):
-        if output.data[PNG] in stored and "text/plain" in output.data:
-            del output.data[PNG]
-            output.metadata.pop(PNG, None)
+        if stored.issuperset(pngs(output)) and "text/plain" in output.data:
+            del output.data[HTML]
 
 
 def save_cover(notebook: nbformat.NotebookNode) -> None:
@@ -194,7 +214,7 @@ def save_cover(notebook: nbformat.NotebookNode) -> None:
     for cell in notebook.cells:
         if "cover" in cell.metadata.get("tags", []):
             (HERE / "images").mkdir(exist_ok=True)
-            (HERE / "images" / "cover.png").write_bytes(base64.b64decode(cell.outputs[0].data[PNG]))
+            (HERE / "images" / "cover.png").write_bytes(base64.b64decode(pngs(cell.outputs[0])[0]))
 
 
 def notebooks(only: str = "*") -> list[Path]:

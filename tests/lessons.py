@@ -1,12 +1,14 @@
 """Lessons as the tests see them: sources, committed notebooks, and what can be wrong with one."""
 
 import ast
+import base64
 import importlib.util
 import os
 import re
 import symtable
 import tempfile
 from functools import cache
+from html.parser import HTMLParser
 from itertools import zip_longest
 from pathlib import Path
 
@@ -73,7 +75,23 @@ def text_of(output):
     """All words of an output, whatever its kind."""
     data = output.get("data", {})
     texts = [output.get("text", ""), *(data[kind] for kind in data if kind.startswith("text/"))]
-    return "\n".join("".join(text) for text in texts)
+    return "\n".join(build.PNG.sub("", "".join(text)) for text in texts)
+
+
+def descriptions(page):
+    """What stands for each image of a piece of HTML, for those who cannot see it; "" where nothing does."""
+    found, parser = [], HTMLParser()
+    parser.handle_starttag = lambda tag, attributes: (
+        found.append(dict(attributes).get("alt") or "") if tag == "img" else None
+    )
+    parser.feed(page)
+    return found
+
+
+def drawn(explorer):
+    """The bytes of the PNG file that an explorer shows."""
+    (encoded,) = build.PNG.findall(explorer.picture.value)
+    return base64.b64decode(encoded)
 
 
 def answers(notebook):
@@ -136,8 +154,9 @@ def faults_of_outputs(notebook):
                 yield f"cell {cell.id} shows an error or a warning: {(output.get('evalue') or text_of(output))[:200]}"
             if found := MACHINE.search(text_of(output)):
                 yield f"cell {cell.id} names a folder of the machine it ran on: {found[0]}"
-            if "image/png" in output.get("data", {}):
-                alt = output.get("metadata", {}).get("image/png", {}).get("alt", "")
+            data = output.get("data", {})
+            alts = descriptions(data.get("text/html", "")) + [""] * ("image/png" in data)
+            for alt in alts:
                 if len(alt.split()) < 3:
                     yield f"cell {cell.id} has a picture without words for those who cannot see it: {alt!r}"
 

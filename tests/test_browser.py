@@ -16,7 +16,7 @@ import urllib.request
 
 import nbformat
 import pytest
-from lessons import ROOT, SOURCES, build, code_of, cut, name_of
+from lessons import ROOT, SOURCES, build, code_of, cut, descriptions, name_of
 
 from udlib.course.doctor import find_chromium
 from udlib.course.recipes import sweep
@@ -35,6 +35,17 @@ FLAGS = [
     "--disable-sync",
     "--disable-dev-shm-usage",
 ]
+KERNEL = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+EXPLORER = """from matplotlib.figure import Figure
+from udlib.course.explorers import Explorer, Frame
+def frame(lam, seed):
+    figure = Figure(figsize=(2, 1))
+    figure.subplots().axhline(lam)
+    return Frame(figure, f"λ = {lam}, seed {seed}", {"mAP": f"λ = {lam}, seed {seed}"})
+Explorer({"λ": [0.0, 0.3, 3.0], "seed": [3, 7]}, frame, start={"seed": 7})"""
 START, RUN, REACT = 180, 900, 60  # seconds granted, for a machine that is busy with other things
 # Every cell stays in the page, wherever it is scrolled to, and nothing asks for news.
 SETTINGS = {
@@ -170,12 +181,18 @@ def outputs(page, kind):
     return page.locator(f'.jp-Notebook .jp-OutputArea-output[data-mime-type="{kind}"]')
 
 
-def run_all(page, lab, notebook):
-    """Open a served notebook, forget its outputs, run it, and see every cell end well."""
+def open_notebook(page, lab, notebook):
+    """Open a served notebook as it is; returns its number of code cells."""
     cells = len(code_of(nbformat.read(notebook, as_version=4)))
     # `reset`: the tabs of the test before do not come back
     page.goto(f"{lab}/lab/tree/notebooks/{notebook.name}?reset", timeout=START * 1000)
     page.locator(".jp-Notebook .jp-CodeCell").nth(cells - 1).wait_for(state="attached", timeout=START * 1000)
+    return cells
+
+
+def run_all(page, lab, notebook):
+    """Open a served notebook, forget its outputs, run it, and see every cell end well."""
+    cells = open_notebook(page, lab, notebook)
     page.locator(".jp-NotebookPanel-toolbar .jp-KernelName", has_text="Python 3").wait_for(timeout=START * 1000)
 
     choose(page, "Edit", "editmenu:clear-all")
@@ -198,7 +215,7 @@ def run_all(page, lab, notebook):
 
 def move(page, explorer, slider, key="ArrowRight", times=1):
     """Press a key on a slider's handle; after each press the readings must be others."""
-    readout = explorer.locator("table[role=status]")
+    readout = explorer.get_by_role("status")
     explorer.locator(".noUi-handle").nth(slider).focus()
     for _ in range(times):
         before = readout.text_content()
@@ -211,9 +228,22 @@ def only_explorer(page):
     return page.locator(".jp-OutputArea-output", has=page.locator(".noUi-handle")).first
 
 
+def alts_of(images):
+    return images.evaluate_all("images => images.map(image => image.getAttribute('alt') ?? '')")
+
+
+def spoken_sliders(explorer):
+    """What a screen reader says of each slider: its line in the accessibility tree, which has its name, and its value.
+
+    The value is the attribute, because the tree that Chromium hands to tests leaves it out.
+    """
+    sliders = explorer.get_by_role("slider").all()
+    return [(slider.aria_snapshot(), slider.get_attribute("aria-valuetext")) for slider in sliders]
+
+
 def test_lesson_00_opens_and_runs_and_its_slider_moves(lab, page):
     run_all(page, lab, LESSON)
-    figures = outputs(page, "image/png").locator("img")
+    figures = page.locator(".jp-Notebook figure img")
     assert figures.count() >= 1
     for figure in figures.all():
         figure.scroll_into_view_if_needed()
@@ -251,15 +281,51 @@ def test_the_lambda_explorer_of_lesson_03_moves_by_keyboard(lab, page, served):
     width, natural = picture.evaluate("image => [image.clientWidth, image.naturalWidth]")
     assert 0 < width <= natural, "a stretched picture is blurred"
     shown = load(sweep()[0.03][1]).metrics["test"]
-    readings = explorer.locator("table[role=status]").text_content()
+    readings = explorer.get_by_role("status").text_content()
     assert f"mAP{100 * shown['mAP']:.1f} %" in readings and f"ECE, pooled{100 * shown['ECE_pooled']:.1f} [" in readings
+
+
+def test_a_screen_reader_hears_names_values_and_readings_of_each_slider_of_an_explorer(lab, page, served):
+    notebook = served / "spoken.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(EXPLORER)], metadata=KERNEL), notebook)
+    run_all(page, lab, notebook)
+    explorer = only_explorer(page)
+    picture = explorer.get_by_role("img")
+    playwright.expect(explorer.get_by_role("slider").first).to_have_accessible_name("λ")
+    lam, seed = '- slider "λ"', '- slider "seed"'
+    assert spoken_sliders(explorer) == [(lam, "0.0"), (seed, "7")]
+    for slider, key, spoken, alt in [
+        (0, "ArrowRight", [(lam, "0.3"), (seed, "7")], "λ = 0.3, seed 7"),
+        (0, "End", [(lam, "3.0"), (seed, "7")], "λ = 3.0, seed 7"),
+        (1, "ArrowLeft", [(lam, "3.0"), (seed, "3")], "λ = 3.0, seed 3"),
+    ]:
+        readings = move(page, explorer, slider, key)
+        playwright.expect(picture).to_have_accessible_name(alt)
+        assert readings == f"mAP{alt}" and spoken_sliders(explorer) == spoken
+    tree = explorer.aria_snapshot()
+    assert tree.index("- status:") < tree.index('- table "readings":') < tree.index('- cell "mAP λ = 3.0, seed 3"')
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("source", SOURCES, ids=name_of)
+def test_every_image_of_a_lesson_as_shipped_has_its_description_in_the_page(lab, page, source):
+    """JupyterLab does not trust a notebook that was not run here: what it shows went through its sanitizer."""
+    notebook = ROOT / "notebooks" / f"{source.stem}.ipynb"
+    open_notebook(page, lab, notebook)
+    stored = build.pictures(nbformat.read(notebook, as_version=4))
+    figures, images = page.locator(".jp-Notebook figure img"), page.locator(".jp-Notebook img")
+    playwright.expect(figures).to_have_count(len(stored), timeout=START * 1000)
+    assert alts_of(figures) == [alt for output in stored for alt in descriptions(output.data["text/html"])]
+    assert [alt for alt in alts_of(images) if len(alt.split()) < 3] == []
+    for caption in page.locator(".jp-Notebook figcaption").all():
+        assert caption.is_visible() and caption.inner_text().strip()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("source", SOURCES[1:], ids=name_of)
 def test_every_other_lesson_opens_runs_and_shows_its_figures(lab, page, source):
     run_all(page, lab, ROOT / "notebooks" / f"{source.stem}.ipynb")
-    figures = outputs(page, "image/png").locator("img")
+    figures = page.locator(".jp-Notebook figure img")
     assert figures.count() >= 3
     for figure in figures.all():
         assert figure.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0

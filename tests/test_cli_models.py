@@ -1,6 +1,7 @@
 """The commands for one's own data, end to end on a tiny folder: train, evaluate, distil, predict, and all that can go wrong."""
 
 import csv
+import json
 import os
 import re
 import shutil
@@ -593,14 +594,17 @@ def test_lab_opens_lesson_00_of_the_checkout_and_hands_on_the_exit_code(tmp_path
     code, _, err = udlib_command("lab")
     assert code == 2 and "there is no notebooks/00_start_here.ipynb" in err and started == []
     (tmp_path / "notebooks").mkdir()
-    (tmp_path / "notebooks" / "00_start_here.ipynb").write_text("{}")
+    lesson = {"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+    (tmp_path / "notebooks" / "00_start_here.ipynb").write_text(json.dumps(lesson))
     monkeypatch.setattr(os, "geteuid", lambda: 0, raising=False)
-    assert udlib_command("lab")[0] == 3
-    ((command, folder),) = started
-    assert (
-        command == [sys.executable, "-m", "jupyterlab", "--allow-root", "notebooks/00_start_here.ipynb"]
-        and folder == tmp_path
-    )
+    code, out, _ = udlib_command("lab")
+    assert code == 3 and "copied 1 lesson to notebooks/my" in out
+    assert udlib_command("lab", "--as-shipped")[0] == 3
+    jupyter = [sys.executable, "-m", "jupyterlab", "--allow-root"]
+    assert started == [
+        ([*jupyter, "notebooks/my/00_start_here.ipynb"], tmp_path),
+        ([*jupyter, "notebooks/00_start_here.ipynb"], tmp_path),
+    ]
     monkeypatch.setattr(udlib.datasets, "checkout", lambda: None)
     assert udlib_command("lab")[0] == 2
 
@@ -626,7 +630,7 @@ def test_lab_opens_lesson_00_of_the_checkout_and_hands_on_the_exit_code(tmp_path
         ("distill", ("--teacher", "--alpha", "--beta", "--temperature", "Eq. 17", "the teacher's", "Example")),
         ("evaluate", ("--split", "--csv", "--model", "UDLIB_MODEL", "by name")),
         ("predict", ("IMAGE...", "--top", "--threshold", "--map", "--csv", "exit code is then 1", "Example")),
-        ("lab", ("JupyterLab", "lesson 00")),
+        ("lab", ("JupyterLab", "lesson 00", "--as-shipped", "never overwritten")),
     ],
 )
 def test_help_says_what_a_command_takes_and_does(command, parts):

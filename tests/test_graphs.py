@@ -6,6 +6,7 @@ import io
 import numpy as np
 import pytest
 import torch
+from lessons import drawn
 from PIL import Image
 
 from udlib.course import store as experiments
@@ -98,7 +99,7 @@ def test_a_setting_without_runs_shows_its_graph_and_says_that_nothing_was_traine
     explorer.move(k=setting[0], strategy=setting[1])
     readout = html.unescape(explorer.readout.value)
     assert "no number to show" in readout and "mAP" not in readout
-    assert Image.open(io.BytesIO(bytes(explorer.picture.value))).size[0] > 100
+    assert Image.open(io.BytesIO(drawn(explorer))).size[0] > 100
 
 
 def test_a_grid_with_a_gap_and_a_setting_off_the_grid_are_refused(explorer):

@@ -18,12 +18,15 @@ from lessons import (
     check_cells,
     code_of,
     complaints,
+    descriptions,
     exercises,
     must_show,
     name_of,
-    text_of,
 )
+from nbconvert import HTMLExporter
 from PIL import Image
+
+from udlib.figures.style import figure_html
 
 RESULTS_MB, NOTEBOOKS_MB = 60, 18
 lesson = pytest.mark.parametrize("source", SOURCES, ids=name_of)
@@ -55,7 +58,8 @@ def test_a_committed_notebook_says_how_long_it_ran_and_stores_no_widgets(source,
 
 
 def test_the_pictures_of_committed_notebooks_have_a_palette_and_none_is_stored_twice():
-    stored = [output.data[build.PNG] for _, path, _ in NOTEBOOKS for output in build.pictures(nbformat.read(path, 4))]
+    outputs = [output for _, path, _ in NOTEBOOKS for output in build.pictures(nbformat.read(path, 4))]
+    stored = [png for output in outputs for png in build.pngs(output)]
     assert len(stored) == len(set(stored)) > 100
     for content in map(base64.b64decode, stored):
         assert Image.open(io.BytesIO(content)).mode == "P"
@@ -77,9 +81,11 @@ def test_an_exercise_has_one_stub_one_solution_a_planted_mistake_and_one_check(s
 def test_the_solved_notebook_holds_every_cell_of_the_learners_but_the_stubs(source):
     """So that who has run the solved one has run all."""
     stubs = {cell.source for number in exercises(source) for cell in cells_of(source, "exercise", number)}
-    asked, solved = (
-        [cell.source for cell in build.build(source, with_solutions).cells] for with_solutions in (False, True)
-    )
+    asked = [
+        build.for_solutions(cell.source) if cell.cell_type == "markdown" else cell.source
+        for cell in build.build(source, solved=False).cells
+    ]
+    solved = [cell.source for cell in build.build(source, solved=True).cells]
     later = iter(solved)
     assert stubs <= set(asked) and all(cell in later for cell in asked if cell not in stubs)
 
@@ -163,20 +169,49 @@ def test_a_picture_of_few_colours_keeps_every_pixel_and_one_of_many_nearly():
         assert build.palette_png(content) == stored == build.palette_png(stored), "equal pixels give equal bytes"
 
 
+def figure(content, words):
+    """The output of `show` in a notebook that was just executed, with an explorer's widget beside it."""
+    return nbformat.v4.new_output(
+        "display_data", {"text/html": figure_html(content, words), "text/plain": words, build.WIDGET: {"model_id": "1"}}
+    )
+
+
 def test_a_picture_that_both_notebooks_show_is_stored_once_and_described_in_both(small, tmp_path):
     executed = {}
     for name, solved, own in [("asked", False, png(3)), ("solved", True, png(4))]:
         executed[tmp_path / f"{name}.ipynb"] = notebook = played(small, solved)
-        build.pictures(notebook)[0].data[build.PNG] = build.encoded(png(300))
-        code_of(notebook)[0].outputs = [nbformat.v4.new_output("display_data", {build.PNG: build.encoded(own)})]
+        code_of(notebook)[0].outputs = [figure(own, "its own")]
+        code_of(notebook)[2].outputs = [figure(png(300), "a picture of seven things")]
     build.store(executed)
     asked, solved = (nbformat.read(path, as_version=4) for path in executed)
     assert (len(build.pictures(asked)), len(build.pictures(solved))) == (2, 1)
     (kept,) = build.pictures(solved)
-    assert (pixels_of(base64.b64decode(kept.data[build.PNG])) == pixels_of(png(4))).all()
+    (stored,) = map(base64.b64decode, build.pngs(kept))
+    assert (pixels_of(stored) == pixels_of(png(4))).all() and Image.open(io.BytesIO(stored)).mode == "P"
+    assert kept.data["text/html"].startswith('<figure style="margin:0"><img alt="its own" src="data:image/png;base64,')
     show = next(cell for cell in code_of(solved) if cell.source.startswith("show("))
-    assert show.execution_count and [text_of(output) for output in show.outputs] == ["\nseven"]
-    assert "image/png" not in show.outputs[0].metadata
+    assert show.execution_count and [dict(output.data) for output in show.outputs] == [
+        {"text/plain": "a picture of seven things"}
+    ]
+
+
+def test_no_widget_is_stored_where_a_picture_stands_for_it(small, tmp_path):
+    """Without its kernel, JupyterLab would show "model not found" in place of the picture."""
+    notebook, path = played(small), tmp_path / "asked.ipynb"
+    code_of(notebook)[0].outputs = [figure(png(3), "the frame of the start")]
+    build.store({path: notebook})
+    (output,) = code_of(nbformat.read(path, as_version=4))[0].outputs
+    assert set(output.data) == {"text/html", "text/plain"} and descriptions(output.data["text/html"]) == [
+        "the frame of the start"
+    ]
+
+
+def test_an_exported_lesson_describes_every_image():
+    """nbconvert puts words of its own where a picture has none: "No description has been provided"."""
+    source, exporter = SOURCES[0], HTMLExporter()
+    page, _ = exporter.from_filename(str(next(iter(build.targets(source)))))
+    alts = descriptions(page)
+    assert len(alts) >= 4 and all(len(alt.split()) >= 3 and "No description" not in alt for alt in alts), alts
 
 
 @pytest.fixture
@@ -194,8 +229,7 @@ def played(source, solved=False):
         "print": nbformat.v4.new_output("stream", name="stdout", text="seven\n"),
         "show": nbformat.v4.new_output(
             "display_data",
-            {"image/png": "iVBO", "text/plain": "seven"},
-            metadata={"image/png": {"alt": "a picture of seven things"}},
+            {"text/html": '<figure><img alt="a picture of seven things"></figure>', "text/plain": "seven"},
         ),
         "check": nbformat.v4.new_output("stream", name="stdout", text=f"Exercise 00.1: {said}\n"),
     }
@@ -244,7 +278,11 @@ def shuffle(notebook):
 
 
 def blind(notebook):
-    code_of(notebook)[2].outputs[0].metadata = {}
+    code_of(notebook)[2].outputs[0].data["text/html"] = "<figure><img></figure>"
+
+
+def store_apart(notebook):
+    code_of(notebook)[2].outputs[0].data["image/png"] = "iVBO"
 
 
 def untag(notebook):
@@ -274,6 +312,7 @@ BREAKAGES = {
     "long": (lengthen, "lines, more than"),
     "out of order": (shuffle, "not executed in order"),
     "no alt text": (blind, "a picture without words"),
+    "a picture outside HTML": (store_apart, "a picture without words"),
     "wrong answer": (solve, "is answered 'not yet"),
 }
 

@@ -1,7 +1,10 @@
 """Figures: what is drawn is the data, axes are named, one item is enough, and a picture has words beside it."""
 
+import base64
+import html
 import io
 import math
+import re
 
 import numpy as np
 import pytest
@@ -238,15 +241,49 @@ def test_precision_recall_marks_the_threshold_it_is_given():
     assert axes.get_lines()[1].get_xydata().tolist() == [[0.4, 0.8]]
 
 
-def test_show_puts_the_words_beside_the_picture(monkeypatch):
+def shown(monkeypatch, *arguments):
+    """What `show` hands to the notebook."""
     output = {}
-    words = "mAP rises with the epochs"
     monkeypatch.setattr("IPython.display.display", lambda data, **rest: output.update(data=data, **rest))
-    plots.show(CURVES["lines"](1), words)
-    assert output["data"]["image/png"].startswith(b"\x89PNG") and output["data"]["text/plain"] == words
-    assert output["metadata"] == {"image/png": {"alt": words}} and output["raw"] is True
+    plots.show(*arguments)
+    assert output["raw"] is True
+    return output["data"]
+
+
+def test_show_puts_the_words_into_the_page(monkeypatch):
+    words = 'mAP "rises" & ECE < 1'
+    data = shown(monkeypatch, CURVES["lines"](1), words)
+    assert data["text/plain"] == words and set(data) == {"text/plain", "text/html"}
+    image, caption = re.fullmatch(
+        r'<figure style="margin:0"><img alt="([^"]*)" src="data:image/png;base64,[\w+/=]+">'
+        r"<figcaption>(.*)</figcaption></figure>",
+        data["text/html"],
+    ).groups()
+    assert html.unescape(image) == html.unescape(caption) == words and "<" not in image + caption
+
+
+@pytest.mark.parametrize(
+    ("alt", "caption", "line"),
+    [
+        ("Eq. 13 falls. The other rises.", None, "<figcaption>Eq. 13 falls.</figcaption>"),
+        ("one thing", "another <thing>", "<figcaption>another &lt;thing&gt;</figcaption>"),
+        ("one thing", "", ""),
+    ],
+)
+def test_a_caption_is_the_first_sentence_or_what_is_asked_for(monkeypatch, alt, caption, line):
+    assert shown(monkeypatch, CURVES["lines"](1), alt, caption)["text/html"].endswith(f'">{line}</figure>')
+
+
+def test_a_file_is_shown_with_its_own_pixels(monkeypatch):
+    file = io.BytesIO()
+    Image.new("RGBA", (3, 2), (255, 0, 7, 255)).save(file, "png")
+    (encoded,) = re.findall(r"base64,([^\"]*)", shown(monkeypatch, file.getvalue(), "red")["text/html"])
+    image = Image.open(io.BytesIO(base64.b64decode(encoded)))
+    assert image.mode == "RGB" and image.size == (3, 2) and image.getpixel((2, 1)) == (255, 0, 7)
 
 
 def test_show_has_no_picture_without_words():
     with pytest.raises(TypeError):
         plots.show(CURVES["lines"](1))
+    with pytest.raises(ValueError, match="no description: say in `alt` what it shows"):
+        plots.show(CURVES["lines"](1), " ")

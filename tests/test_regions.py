@@ -5,6 +5,7 @@ import io
 
 import pytest
 import torch
+from lessons import drawn
 from PIL import Image
 from torchvision.ops import box_iou
 
@@ -105,10 +106,10 @@ def explorer(scenes, detector):
 def test_other_boxes_are_another_frame_for_the_same_detector(scenes, explorer):
     row, name = next((row, box.name) for row in ROWS for box in scenes.boxes(row))
     explorer.move(picture=row, **{"class": name})
-    before = bytes(explorer.picture.value)
+    before = drawn(explorer)
     many = explorer.measure(row, "grid", name)
     explorer.move(proposals="whole")
-    assert bytes(explorer.picture.value) != before
+    assert drawn(explorer) != before
     assert many["boxes"] == "84" and explorer.measure(row, "whole", name)["boxes"] == "1"
     truth = annotated(scenes, row)[torch.tensor([box.name == name for box in scenes.boxes(row)])]
     assert many["best IoU among all boxes"] == f"{box_iou(grid(), truth).max():.2f}"

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from lessons import drawn
 
 from udlib.calibration import calibration_interval, expected_calibration_error
 from udlib.course.data import RecipeData
@@ -71,8 +72,8 @@ def test_every_position_shows_the_student_that_was_trained_there(grid, baseline)
                 assert explorer.measure(teacher, T, 3)[name].estimate == pytest.approx(known[key], abs=1e-9), name
                 assert re.search(rf"{re.escape(name)}<br><b>{100 * known[key]:.1f}\b", shown), name
             assert f"NLL, nats<br><b>{known['NLL']:.4f}</b>" in shown
-            assert f"taught by {teacher} at T = {T:g}, seed 3" in shown
-            pictures.add(bytes(explorer.picture.value))
+            assert f"taught by {teacher} at T = {T:g}, seed 3" in explorer.picture.value
+            pictures.add(drawn(explorer))
     assert len(pictures) == len(grid)
 
 

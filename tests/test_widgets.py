@@ -1,5 +1,6 @@
 """Explorers as plain Python, and one in a notebook's own kernel."""
 
+import base64
 import html
 import re
 from dataclasses import replace
@@ -7,6 +8,7 @@ from dataclasses import replace
 import nbformat
 import pytest
 import torch
+from lessons import build, descriptions, drawn
 from matplotlib.figure import Figure
 from nbclient import NotebookClient
 
@@ -19,8 +21,8 @@ from udlib.training.evaluation import Split, measure
 
 
 def picture(explorer):
-    """The bytes of the picture; traitlets may hand them out as a view."""
-    content = bytes(explorer.picture.value)
+    """The bytes of the picture."""
+    content = drawn(explorer)
     assert content.startswith(b"\x89PNG\r\n\x1a\n")
     return content
 
@@ -103,12 +105,34 @@ def test_the_slider_has_no_positions_between_the_values():
         explorer.sliders["λ"].value = 1
 
 
-def test_a_screen_reader_finds_names_readings_and_a_description():
-    explorer = Explorer({"height": [1]}, Line(), note="measured < 10 times")
+def test_a_screen_reader_finds_names_readings_and_a_description_that_follows_the_slider():
+    """What it finds in the page, `test_browser` asks a real browser."""
+    explorer = Explorer({"height": [1, 2]}, Line(), note="measured < 10 times")
     assert explorer.sliders["height"].description == "height"
-    assert "role='status'" in explorer.readout.value
-    assert "aria-label='a line at &quot;1&quot;'" in explorer.readout.value
+    assert explorer.readout.value.startswith("<table aria-label='readings'><tr><td"), "a table, and nothing else"
+    assert descriptions(explorer.picture.value) == ['a line at "1"']
+    explorer.move(height=2)
+    assert descriptions(explorer.picture.value) == ['a line at "2"']
     assert "measured &lt; 10 times" in explorer.message.value
+
+
+def test_where_no_kernel_runs_the_page_shows_the_present_frame_as_a_figure():
+    explorer = Explorer({"height": [1, 2], "colour": ["red", "blue"]}, Line(), start={"height": 2})
+    bundle = explorer._repr_mimebundle_()
+    assert bundle["application/vnd.jupyter.widget-view+json"]["model_id"] == explorer.model_id
+    assert bundle["text/plain"] == 'a line at "2"' and descriptions(bundle["text/html"]) == ['a line at "2"']
+    assert (
+        "<figcaption>height = 2, colour = red. Run the notebook to move the sliders.</figcaption>"
+        in bundle["text/html"]
+    )
+    (encoded,) = build.PNG.findall(bundle["text/html"])
+    assert base64.b64decode(encoded) == picture(explorer)
+
+
+def test_where_no_kernel_runs_an_error_is_shown_in_place_of_the_frame():
+    bundle = Explorer({"height": [-1, 1]}, Line())._repr_mimebundle_()
+    assert bundle["text/plain"] == "height = -1: height is -1: <expected> at least 0"
+    assert "height = -1: ValueError: height is -1: &lt;expected&gt; at least 0" in bundle["text/html"]
 
 
 def test_a_table_stands_below_the_picture_as_text_not_markup():

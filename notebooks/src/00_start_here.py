@@ -2,6 +2,8 @@
 """
 # 00 · Start here
 
+[01 · Multi-label data →](01_multilabel_data.ipynb)
+
 **Aim.** In a few minutes you will know that your machine is ready, see a network name several things in one picture, and
 know where the course goes from there.
 

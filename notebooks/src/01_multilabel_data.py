@@ -2,6 +2,8 @@
 """
 # 01 · Multi-label data
 
+[← 00 · Start here](00_start_here.ipynb) · [02 · The baseline →](02_baseline_bce.ipynb)
+
 **Aim.** Before any network sees a picture, we look at the pictures and their labels: how many there are, which come
 together, which are *difficult*, and how sure even a perfect model could be. At the end you can read a data set in VOC's
 format, say what its three label states mean, and compute the probability that a label is there at all.
@@ -49,7 +51,7 @@ boxes of everything that the annotator marked. A solid blue box is an ordinary o
 """
 
 # %%
-def label_line(boxes, longest=24):
+def label_line(boxes, longest=21):
     """The classes of these boxes in one line, cut where a title would be too long."""
     line = ", ".join(sorted({box.name for box in boxes})) or "(no label)"
     return line if len(line) <= longest else line[:line.rfind(",", 0, longest)] + ", …"
@@ -417,8 +419,8 @@ def as_box(name, box, v):
 rng = np.random.default_rng(6)
 everything = [as_box(*row) for row in here[["name", "box", "v"]].itertuples(index=False)]
 opinions = [[box for box, yes in zip(everything, annotate(here.v, rng)) if yes] for _ in range(6)]
-titles = [f"what was drawn\n{label_line(everything, 36)}"]
-titles += [f"annotator {k}\n{label_line(boxes, 36)}" for k, boxes in enumerate(opinions, 1)]
+titles = [f"what was drawn\n{label_line(everything, 32)}"]
+titles += [f"annotator {k}\n{label_line(boxes, 32)}" for k, boxes in enumerate(opinions, 1)]
 show(picture_grid([known.image(i)] * 7, titles, [everything] + opinions, columns=4, side=2.3),
      "One picture with all drawn objects, and as six annotators mark it: " + "; ".join(titles).replace("\n", ": "))
 
@@ -517,7 +519,7 @@ Twenty-four objects, from the least visible to the most. Where do *you* stop bei
 steps = drawn.sort_values("v").iloc[np.linspace(0, len(drawn) - 1, 24).astype(int)]
 pieces, boxes = zip(*(cut_out(known, o.image, as_box(o.name, o.box, o.v)) for o in steps.itertuples()))
 titles = [f"{o.name} {o.v:.2f}\n{'marked' if o.marked else 'MISSED'}" for o in steps.itertuples()]
-show(picture_grid(pieces, titles, boxes, columns=8, side=1.35),
+show(picture_grid(pieces, titles, boxes, columns=8, side=1.2),
      f"Objects in order of visibility; of the first eight {8 - steps.marked[:8].sum()} were missed, of the last eight "
      f"{8 - steps.marked[-8:].sum()}; dashed boxes are below the threshold of difficulty")
 

@@ -2,6 +2,8 @@
 r"""
 # 02 · The baseline: binary cross-entropy
 
+[← 01 · Multi-label data](01_multilabel_data.ipynb) · [03 · A second branch →](03_pal_n_calibration.ipynb)
+
 **Aim.** You will know the loss that every later lesson is measured against, and every number that judges a
 multi-label classifier. You will compute each of them by hand once, and see how far a score moves when nothing changes
 but the rules of counting.
@@ -25,7 +27,7 @@ from udlib import metrics
 from udlib.figures import plots
 from udlib.datasets import apply_policy
 from udlib.course.exercises import check, check_guess
-from udlib.course.store import arrays, dataset, load_or_run
+from udlib.course.store import arrays, dataset, load_or_run, profile
 from udlib.losses import ova_loss
 from udlib.figures.plots import show
 from udlib.course.recipes import SEEDS, baseline, tricks
@@ -88,6 +90,8 @@ guess_policy = ...  # and by how many points it moves if difficult labels count 
 # %% [markdown]
 r"""
 ## 2. One question per class
+
+![One image goes through backbone, pooling and head to a logit for each class; a sigmoid makes it a probability, and the target of the class makes a loss, which is added up over the classes.](images/from_image_to_loss.svg)
 
 A picture can hold a car *and* a tree, so the classes do not compete. The plain way out is **one versus all** (OVA):
 $C$ independent yes-or-no classifiers that share one backbone. Class $i$ has a logit $z_i$, and
@@ -808,6 +812,12 @@ r"""
 The means that the paper prints lie within half a point of each other. **Think:** its ResNet-101 starts from ImageNet
 weights, our small network from random ones. Which has more to gain from a trick?
 
+<details><summary>Answer</summary>
+The random start. A pretrained network already has features that a trick against overfitting would help to find, so there is
+less left to gain. Both tricks also act through many epochs, and fine-tuning is short. This is an expectation; we have not
+measured it here.
+</details>
+
 An interval over seeds asks: would another random start tell the same story on *these* test images? The other source
 of chance is the test set. The **bootstrap** draws test images with replacement, again and again, and looks at how
 much the difference between two given networks moves.
@@ -1012,7 +1022,13 @@ with the precision and the recall of each. NLL tells whether B's level is also t
   shares of positives.
 - Compare recipes seed by seed, with an interval. "Not detected" is a result.
 
-And what we measured here:
+What we found on `scenes`:
+
+- The baseline reaches a mAP of 75 %, and of 71 % on the *Difficult* subset.
+- At $p \ge 0.5$ it finds seven in ten of the labels without a flag, and one in four of the difficult ones.
+- CutOut adds two points of mAP. On `digits` no gain is detected.
+
+The numbers behind these sentences:
 """
 
 # %%
@@ -1020,6 +1036,10 @@ say(f"- mAP of the baseline: {spread(maps)} %; on the *Difficult* subset {spread
 say("- Recall at 0.5, per cent: " + "; ".join(f"*{name}* {spread(values)}" for name, values in recall.items()) + ".")
 say(f"- Counting difficult labels as positives moves mAP by {in_units(policy_shift)}.")
 say(f"- CutOut on top of cosine decay, on mAP: `scenes` {in_units(ranking_gain)}, `digits` {in_units(elsewhere)}.")
+if DATA == "scenes" and profile() != "smoke":
+    assert round(100 * np.mean(maps)) == 75 and round(100 * on_hard[:, both].mean()) == 71
+    assert round(10 * np.mean(recall["no flag"])) == 7 and round(4 * np.mean(recall["difficult"])) == 1
+    assert (ranking_gain.verdict, elsewhere.verdict) == ("higher", "not detected")
 
 # %% [markdown]
 r"""

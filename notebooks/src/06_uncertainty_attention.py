@@ -2,6 +2,8 @@
 r"""
 # 06 · Uncertainty attention
 
+[← 05 · Knowledge distillation](05_knowledge_distillation.ipynb) · [07 · Uncertainty distillation →](07_uncertainty_distillation.ipynb)
+
 **Aim.** You will see where a network looks, and where its two heads disagree: the *uncertainty attention* of the paper
 (UD). You will derive it, compute it without a pass to the feature map, and read its sign. Then you will measure two
 things that pictures cannot show: whether the disagreement of the heads is a measure of uncertainty, and whether the map
@@ -33,7 +35,7 @@ from udlib.figures.plots import show
 from udlib.datasets import read_truth
 from udlib.datasets.annotator import DIFFICULT_BELOW
 from udlib.datasets.transforms import normalise
-from udlib.course.store import arrays, dataset, load_model, load_or_run
+from udlib.course.store import arrays, dataset, load_model, load_or_run, profile
 from udlib.course.recipes import baseline, distilled, two_branch
 from udlib.statistics import bootstrap_interval
 from udlib.course.sentences import difference, percent, say
@@ -220,6 +222,8 @@ check("06.1", my_class_map)
 # %% [markdown]
 r"""
 ## 3. Attention of a disagreement
+
+![Both branches answer from the same pooled features; the gradient of the KL divergence of their softmaxes gives each channel of the feature map a weight, and the weighted sum of the channels is the uncertainty map.](images/uncertainty_map.svg)
 
 The paper puts another number in the place of the logit. One network has two heads on the same features; let $T^a$ be
 the softmax of its calibration logits, $T^o$ the softmax of its classification logits. Then
@@ -554,7 +558,13 @@ r"""
 The middle row is the control. Most labels have a softmax near 0 in both heads and so no room to differ: a label that gets
 any mass at all is more likely to be a wrong one. What the distance knows beyond this is the last sentence above.
 
-**Think!** In section 1, rule A chose the images with the largest KL. Are these the images where you are uncertain?
+**Think:** in section 1, rule A chose the images with the largest KL. Are these the images where you are uncertain?
+
+<details><summary>Answer</summary>
+Look at them again: many show objects that nobody would doubt. The KL is large where the two branches disagree, and they answer different
+questions: one gives each label a probability, the other shares a single unit among the labels. They disagree where an
+image has several labels, too.
+</details>
 
 ## 5. Does the map lie where the objects are?
 
@@ -1088,7 +1098,16 @@ of the map does the map show *which* object is doubtful.
 - Raw maps weigh images by their KL; standardised maps weigh all alike. A raw loss can be lowered by shrinking the map, so
   compare it with that of a blank one.
 
-And what we measured here:
+What we found:
+
+- The disagreement of the two heads follows an image's NLL only weakly. The entropy of the sigmoids, which is simpler and
+  needs one head, follows it much better.
+- Class attention lies on the objects. Uncertainty attention lies there only a little more than chance, and its positive part no
+  more than another image's map does.
+- Almost three quarters of the positive part lie on the background.
+- The attention term of UD does not move any of these maps onto the objects. Most of them move away.
+
+The numbers behind these sentences:
 """
 
 # %%
@@ -1110,6 +1129,9 @@ say("- Correlation with the teacher's map, seed 0: " + ", ".join(
     f"{name} {values.nanmean():.2f}" for name, values in alikeness.items()) + ".")
 added_by = {metric: part["verdict"] for (what, metric), part in rows_of.items() if what == "UD minus KD + distribution"}
 say("- What the attention term does to where maps sit: " + "; ".join(f"{m} **{w}**" for m, w in added_by.items()) + ".")
+if profile() != "smoke":
+    assert difference(rho[TWO[0]]["NLL"]).mean < 0.2 < 0.4 < difference(rho[TWO[1]]["NLL"]).mean
+    assert share["positive part"] > 0.7 and "higher" not in added_by.values()
 intervals = [len(YARDS) * (len(SCORES) + 1), 2 * len(stratified["KL of the heads"]), len(TWO), 1, len(asked) + 3, 12, 3,
              len(excess), 2 * len(five), judged.size, 3 * len(regions), 4, len(steps), len(rows_of), 8]
 say(f"- This lesson has drawn about {sum(intervals)} intervals. One in twenty misses by chance: trust what repeats over "

@@ -108,6 +108,8 @@ r"""
 Between them, one hopes, stand three students of that teacher. Each is told a little more than the one before, and none
 sees a hard label:
 
+![Teacher and student are compared in their sigmoids by Eq. 13, in the softmax of their calibration logits by Eq. 14 and in their uncertainty maps by Eq. 17; KD has the first term, KD + distribution the first two, UD all three.](images/three_students.svg)
+
 | student | is told | loss |
 |---|---|---|
 | **KD** | the teacher's sigmoids | $L'_b$ (Eq. 13) |

@@ -2,6 +2,8 @@
 r"""
 # 08 · Self-distillation: can a network teach itself?
 
+[← 07 · Uncertainty distillation](07_uncertainty_distillation.ipynb) · [09 · Parallel self-distillation →](09_parallel_self_distillation.ipynb)
+
 **Aim.** You will train a network that becomes its own teacher, say in which sense nothing can come of it and what happens
 all the same, and take apart what is due to the teacher and what only to a second, longer round of training.
 
@@ -45,6 +47,8 @@ r"""
 The paper (UD) trains for 80 epochs in two halves. At epoch 40 the learning rate goes back to its start. We trained that
 twice: once with hard labels in both halves, and once so that from epoch 41 on the network learns from *itself*, as it was at
 its best in the first half.
+
+![The learning rate restarts after 40 of 80 epochs; the last weights go on as the student, and a copy of the best weights on validation becomes its teacher.](images/restart.svg)
 """
 
 # %%
@@ -1046,16 +1050,17 @@ for name, found in again.items():
     change = {key: difference(at(found, key, 2 * HALF), at(found, key, HALF)) for key in ("mAP", "NLL")}
     say(f"- *{name}*, epoch {2 * HALF} minus epoch {HALF} on validation: mAP {in_units(change['mAP'])}, "
         f"**{change['mAP'].verdict}**; NLL {in_units(change['NLL'], 1, 4, ' nats')}, **{change['NLL'].verdict}**.")
+    if profile() != "smoke":
+        assert change["NLL"].verdict == {"hard labels": "higher", "UD": "lower"}.get(name, change["NLL"].verdict)
 last, middle = fit_to[:, -1].mean(), fit_to[:, HALF - 1].mean()
 say(f"- The training BCE on hard labels goes from {middle:.3f} at the end of the first half to {last:.3f} at the end of the second: "
     + ("the second half fits the training labels more closely." if last < middle else "no closer fit in the second half."))
 
 # %% [markdown]
 r"""
-The first two rows together answer the question of this section. If hard labels raise the validation NLL while mAP does not fall,
-the second half overfits in the way of lesson 02 and 04: the ranking holds and the probabilities grow too sure. And a teacher
-that is softer than its labels should keep that from happening, since its answers forbid the student to grow surer than it was.
-Is the student as sure as its teacher, then, or something else?
+Hard labels raise the validation NLL while no change of mAP is detected. So their second half overfits as in lessons 02 and 04: the
+ranking holds, and the probabilities become overconfident. With UD the NLL falls. Its teacher's answers are softer than the labels,
+and keep the student from growing surer than its teacher was. Is the student exactly as sure as its teacher?
 """
 
 # %%
@@ -1191,9 +1196,9 @@ def frame(second_half, seed, drawn):
 # %%
 explorer = Explorer({"second half": list(again), "seed": list(range(len(once))), "drawn": list(DRAWN)}, frame,
                     start={"second half": "UD"}, note="Validation images every five epochs; readings on the test images.")
-before = bytes(explorer.picture.value)
+before = explorer.picture.value
 explorer.move(drawn="validation NLL, nats")
-assert bytes(explorer.picture.value) != before and "test mAP" in explorer.readout.value
+assert explorer.picture.value != before and "test mAP" in explorer.readout.value
 explorer.move(drawn="validation mAP, per cent")
 explorer
 
@@ -1234,7 +1239,14 @@ harms, so there should be a last useful generation. Five seeds are paired.
   where the label was in doubt, and less true where it was not.
 - A claim about distillation needs the control that trains as long, with the restart and without the teacher.
 
-And what we measured here:
+What we found:
+
+- On `scenes` a restart alone raises the mAP by half a point, and makes the network much more overconfident.
+- With UD after the restart the mAP rises by another half a point, and the calibration error ends below that of 40 epochs.
+- A student that starts anew gains almost two points by KD from a teacher of its own size. By UD with the printed weights it
+  loses twenty; lesson 07 says why.
+
+The numbers behind these sentences:
 """
 
 # %%
@@ -1244,8 +1256,12 @@ for name, found in effects.items():
             f"pooled true error {in_units(found['true_CE_pooled'])}, **{found['true_CE_pooled'].verdict}**",
             f"NLL {in_units(found['NLL'], 1, 4, ' nats')}, **{found['NLL'].verdict}**"]
     say(f"- {name}: {'; '.join(said)}.")
+    wanted = {"restart − 40 epochs": "higher", "UD − restart": "lower", "UD − 40 epochs": "lower"}.get(name)
+    assert profile() == "smoke" or not wanted or (found["mAP"].verdict, found["ECE_pooled"].verdict) == ("higher", wanted)
 for name in students:
     say(f"- {name} − 40 epochs: mAP {in_units(against[name]['mAP'])}, **{against[name]['mAP'].verdict}**.")
+if profile() != "smoke":
+    assert against["born again, KD"]["mAP"].verdict == "higher" and against["born again, UD"]["mAP"].high < -0.15
 say(f"- The teacher (seed 0) has learned {100 * memory['train'].estimate:.0f} % of the coin of its training labels by heart.")
 say("- " + difference.count())
 

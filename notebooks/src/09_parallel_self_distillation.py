@@ -2,6 +2,8 @@
 r"""
 # 09 · Parallel self-distillation: several specialists, one student
 
+[← 08 · Self-distillation](08_self_distillation.ipynb) · [10 · Distilling from detection →](10_distilling_from_detection.ipynb)
+
 **Aim.** You will go from counts of labels to a graph, from cuts of the graph to teachers that know a few classes each, and from
 these to one student. And you will say how much of its score is due to the teachers, and how much to the loss and the averaging
 that come with them.
@@ -66,6 +68,10 @@ show(graphs.affinity_blocks(S, names, CUTS),
 # %% [markdown]
 r"""
 Same numbers, two orders. CGP gathers the bright cells into blocks on the diagonal, DGP sweeps them out of the blocks.
+
+The whole method in one picture:
+
+![The classes are cut into parts by co-occurrence and by dis-occurrence; each part has a specialist, and the student learns from the labels and from the logits of both groups of specialists.](images/specialists.svg)
 
 ### Predict
 
@@ -1124,8 +1130,8 @@ say(f"On test images the student's logits are {np.mean(close):.2f} (root mean sq
 
 # %% [markdown]
 r"""
-If the student lies far from its teachers on test images, there are two reasons why it may: it did not learn what it was shown, or what
-it learned on training images does not carry over. The training history has the first, the stored logits the second. (The history is
+On test images the student lies almost as far from its teachers as two seeds lie from each other. There are two possible reasons: it did
+not learn what it was shown, or what it learned on training images does not carry over. The training history has the first, the stored logits the second. (The history is
 the mean over the last epoch, with batch normalisation in train mode and before the weights are averaged, so compare roughly.)
 """
 
@@ -1448,9 +1454,9 @@ found = by_setting | {(3, "both"): students} | {(1, strategy): by_setting.get((1
 
 # %%
 explorer = PartitionExplorer(S, names, cut, found, control, start={"k": 3, "strategy": "both"})
-before = bytes(explorer.picture.value)
+before = explorer.picture.value
 explorer.move(k=5, strategy="DGP")
-assert bytes(explorer.picture.value) != before and "no number to show" in explorer.readout.value
+assert explorer.picture.value != before and "no number to show" in explorer.readout.value
 explorer.move(k=3, strategy="both")
 assert "mAP" in explorer.readout.value
 explorer
@@ -1493,7 +1499,14 @@ Teachers that cost nothing do not exist: report each arm's training time. Five s
   *partitions* needs random ones.
 - A map shows where evidence lies. To say that a network *uses* something, cover it.
 
-And what we measured here:
+What we found:
+
+- The gain in mAP comes from the loss: ASL raises it by four and a half points, and costs fifteen points of pooled ECE.
+- Averaging the weights costs two points of mAP in a training of this length.
+- The teachers add nothing to the mAP that we detect. They take back three and a half points of the ECE.
+- Random parts, and a single teacher of all classes, do as well as PSD's parts, as far as three seeds can tell.
+
+The numbers behind these sentences:
 """
 
 # %%
@@ -1502,6 +1515,10 @@ for group, kind in KINDS.items():
 for name, found in effects.items():
     say(f"- {name[0].upper() + name[1:]}: " + "; ".join(f"{METRICS[key][0].split(',')[0]} {told(found[key], key)}"
         for key in ("mAP", "ECE_pooled", "true_CE_pooled", "NLL")) + ".")
+if profile() != "smoke":
+    seen = [[found[key].verdict for key in ("mAP", "ECE_pooled")] for found in effects.values()]
+    assert seen[:3] == [["lower", "not detected"], ["higher", "higher"], ["not detected", "lower"]]
+    assert {against[name]["mAP"].verdict for name in ("random parts", "k = 1")} == {"not detected"}
 for name, found in against.items():
     say(f"- PSD minus {name}: mAP {in_units(found['mAP'])}, **{found['mAP'].verdict}** (three seeds).")
 say(f"- The boat's map, {first} minus {second}: on the boat **{sign(contrast['the boat'])}**, on its companions "

@@ -2,6 +2,8 @@
 r"""
 # 11 · Full runs: your data, your GPUs, the paper's tables
 
+[← 10 · Distilling from detection](10_distilling_from_detection.ipynb)
+
 **Aim.** You will take a folder of labelled images all the way to a calibrated classifier, stop it by force on the way and lose
 next to nothing, say which part of a training sets its speed, and read, plan and pay for one of the paper's tables at full size.
 
@@ -30,7 +32,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from IPython.display import Image, display
+from IPython.display import display
 
 from udlib.figures import plots
 from udlib.training.checkpoints import load_checkpoint
@@ -184,6 +186,8 @@ check("11.1", my_speed)
 # %% [markdown]
 r"""
 ## 2. From a folder to a classifier
+
+![A folder with the splits train, val and test is checked; udlib train fits the weights on train, chooses the epoch and fits the temperature on val, and measures on test; the model's folder serves evaluate, predict and distill.](images/folder_to_model.svg)
 
 Now the whole path, on a folder as you might have it: PASCAL VOC's layout, a few hundred pictures. `udlib` reads four layouts
 (VOC, COCO 2014, NUS-WIDE, and a CSV of labels beside a folder of images) and tells them apart by what the folder holds.
@@ -651,8 +655,8 @@ Why UD at the paper's weights ends so far below is lesson 07's subject.
 assert command("reproduce table3a --data scenes --show --csv table3a.csv --figure table3a.png", first=16, last=6) == 0
 
 # %%
-display(Image("table3a.png"), metadata={"image/png": {
-    "alt": "Differences to the baseline in the rows of Table 3: the paper's, and ours with intervals"}})
+show(Path("table3a.png").read_bytes(),
+     "Differences to the baseline in the rows of Table 3: the paper's, and ours with intervals")
 table = pd.read_csv("table3a.csv")
 ours = table[(table["column"] == "mAP") & table["difference"].notna()]
 assert {"paper", "ours", "difference_low", "difference_high"} <= set(table.columns)
@@ -668,6 +672,59 @@ for row in ours.itertuples():
 r"""
 An interval that does not hold the paper's number does not refute it: other data, other networks, another start. It says that the claim does
 not carry over to *here* by itself. Whether it holds *there* takes the full-size runs.
+
+### The printed tables, checked with a pencil
+
+Before you compare your numbers with a table, check whether the table agrees with itself. Table 3 has a baseline for each student,
+and Table 2 has the same network without the branch. Both are "no teacher, no branch", so they should be the same number.
+"""
+
+# %%
+def printed_map(table, row):
+    return paper.table(table).row(row).cells["mAP"].value
+
+
+for network in ("ResNet-18", "MobileNet-v2"):
+    in_table2 = printed_map("table2a", f"{network}, without branch")
+    in_table3 = printed_map("table3a", f"{network}, baseline")
+    by_kd = printed_map("table3a", f"{network}, KD from ResNet-101") - in_table3
+    assert in_table3 > in_table2
+    say(f"- {network} alone on VOC2007: {in_table2:.2f} in Table 2 and {in_table3:.2f} in Table 3, "
+        f"{in_table3 - in_table2:.2f} points apart. KD from ResNet-101 is said to give {by_kd:.2f}.")
+
+# %% [markdown]
+r"""
+For ResNet-18 the two baselines differ by more than KD is said to give. Now the precision and recall on COCO. F1 is the harmonic mean of both,
+and methods of similar mAP should not swap the order of the class-wise CF1 and the overall OF1.
+"""
+
+# %%
+coco = pd.DataFrame({row.name: {column: cell.value for column, cell in row.cells.items()}
+                     for row in paper.table("table3b").rows}).T
+for kind in "CO":
+    harmonic = 2 * coco[f"{kind}P"] * coco[f"{kind}R"] / (coco[f"{kind}P"] + coco[f"{kind}R"])
+    assert (harmonic - coco[f"{kind}F1"]).abs().max() < 0.02  # every printed F1 is that of its P and R
+turned = coco[coco["CF1"] > coco["OF1"]]
+say(f"Every F1 agrees with its P and R. In {len(coco) - len(turned)} rows OF1 is the larger one, and in {len(turned)} it is CF1: "
+    f"{'; '.join(turned.index)}. In those rows the two triples look swapped.")
+
+# %% [markdown]
+r"""
+### All claims about distillation
+
+`udlib.course.verdicts` holds the papers' claims as data, beside questions of our own, and judges each by a difference that is paired by
+seed. *Holds* means that the 95 % interval lies on the claimed side, and *reversed* that it lies on the other. "Not detected" with five
+seeds means that an effect is smaller than about the seeds' own spread.
+"""
+
+# %%
+from udlib.course.report import verdicts
+from udlib.course.verdicts import distillation_claims
+from udlib.figures.text import as_markdown
+
+head, *judged = verdicts(distillation_claims())
+say(as_markdown([head, *judged]).replace("--:", "---"))
+assert len(judged) == len(distillation_claims())
 
 ## 7. What would it cost?
 

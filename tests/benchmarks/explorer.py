@@ -31,7 +31,7 @@ def measure() -> Iterator[Figure]:
             explorer.move(λ=lam, seed=seed)
             if explorer.value != before:
                 times.append(1e3 * (time.perf_counter() - start))
-            assert f"λ = {lam:g}, seed {seed}:" in explorer.readout.value
+            assert f"λ = {lam:g}, seed {seed}:" in explorer.picture.value
     slowest = max(times)
     yield Figure(
         "λ explorer, from slider to picture",

@@ -13,6 +13,9 @@ import typer
 from udlib.cli.options import Only
 
 LESSON = "notebooks/00_start_here.ipynb"
+AsShipped = Annotated[
+    bool, typer.Option("--as-shipped", help="Open the lessons as they are committed, with their outputs.")
+]
 
 
 def doctor() -> None:
@@ -36,9 +39,16 @@ def doctor() -> None:
     raise typer.Exit(int(broken))
 
 
-def lab() -> None:
-    """Open the course in JupyterLab at lesson 00; needs a checkout, installed with `pip install -e .`."""
+def lab(as_shipped: AsShipped = False) -> None:
+    """Open your own copies of the lessons in JupyterLab, at lesson 00; needs a checkout, installed with `pip install -e .`.
+
+    The copies are in notebooks/my, which git ignores. They have no outputs, so that you can guess before you see an answer.
+    Copies that are absent are made, and what you wrote is never overwritten: where a lesson has changed since, its new copy
+    lies beside yours.
+    """
+    from udlib.course.my_lessons import FOLDER, copy_lessons
     from udlib.datasets import checkout
+    from udlib.figures.text import counted
 
     folder = checkout()
     if folder is None or not (folder / LESSON).is_file():
@@ -46,9 +56,17 @@ def lab() -> None:
             f"there is no {LESSON}: the lessons come with a checkout of the project, installed from there "
             "with `pip install -e .` (`make lab` does both)"
         )
+    opened = LESSON
+    if not as_shipped:
+        copies = copy_lessons((folder / LESSON).parent)
+        opened = f"notebooks/{FOLDER}/{(folder / LESSON).name}"
+        if copies.made:
+            print(f"copied {counted(len(copies.made), 'lesson')} to notebooks/{FOLDER}, without outputs")
+        for path in copies.renewed:
+            print(f"{path.stem.rpartition('-')[0]} has changed: its new copy, {path.name}, lies beside yours")
     # Jupyter refuses to run as root without this option; containers often have no other user.
     as_root = ["--allow-root"] if getattr(os, "geteuid", lambda: 1)() == 0 else []
-    raise typer.Exit(subprocess.run([sys.executable, "-m", "jupyterlab", *as_root, LESSON], cwd=folder).returncode)
+    raise typer.Exit(subprocess.run([sys.executable, "-m", "jupyterlab", *as_root, opened], cwd=folder).returncode)
 
 
 def prepare(size: Annotated[int, typer.Option(help="Side of the pictures in pixels.", min=16)] = 64) -> None:

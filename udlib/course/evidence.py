@@ -8,12 +8,23 @@ from matplotlib.figure import Figure
 
 from udlib.course.measurements import metric_values
 from udlib.course.report import unit_of
-from udlib.course.sentences import difference, spread
+from udlib.course.sentences import difference, in_units, say, spread
+from udlib.course.store import load_or_run
 from udlib.figures.plots import estimates
+from udlib.figures.text import as_markdown
 from udlib.methods.base import Recipe
 from udlib.statistics import PairedDifference
 
 Arms = Mapping[str, Sequence[Recipe]]  # the recipes of each arm, one per seed
+Contrasts = Mapping[str, tuple[Sequence[Recipe], Sequence[Recipe]]]  # by the name of a row
+
+
+def train_missing(arms: Arms) -> Arms:
+    """Train the runs of these arms that are not stored, and return the arms."""
+    for recipes in arms.values():
+        for recipe in recipes:
+            load_or_run(recipe)
+    return arms
 
 
 def differences(arms: Arms, reference: str, metric: str) -> dict[str, PairedDifference]:
@@ -56,6 +67,53 @@ def evidence_table(arms: Arms, metrics: Mapping[str, str], reference: str) -> li
             cells.append(cell)
         rows.append([name, *cells])
     return rows
+
+
+def show_evidence(arms: Arms, metrics: Mapping[str, str], reference: str, title: str = "") -> None:
+    """Show `evidence_table` below a title."""
+    say(_titled(title, evidence_table(arms, metrics, reference)))
+
+
+def contrast_table(contrasts: Contrasts, metrics: Mapping[str, str]) -> list[list[str]]:
+    """Return differences between pairs of arms, paired by seed, on test.
+
+    Args:
+        contrasts: For each row, the recipes of one arm and those of the arm that is subtracted, both in order of seeds.
+        metrics: The head of each column by the metric's name.
+
+    Returns:
+        Rows of cells, head first. A cell is "+1.20 [+0.30, +2.10]", and bold where the difference is detected.
+    """
+    rows = [["difference [95 % interval], **bold** where it is detected", *metrics.values()]]
+    for name, (ours, theirs) in contrasts.items():
+        gaps = {metric: difference(metric_values(ours, metric), metric_values(theirs, metric)) for metric in metrics}
+        rows.append([name, *(_cell(gap, metric) for metric, gap in gaps.items())])
+    return rows
+
+
+def show_contrasts(contrasts: Contrasts, metrics: Mapping[str, str], title: str = "") -> None:
+    """Show `contrast_table` below a title."""
+    say(_titled(title, contrast_table(contrasts, metrics)))
+
+
+def in_words(gap: PairedDifference, metric: str) -> str:
+    """Return a difference with its unit and 95 % interval.
+
+    >>> in_words(PairedDifference(0.012, 0.003, 0.021, 5), "mAP")
+    '+1.20 points [+0.30, +2.10]'
+    """
+    unit, factor, digits = unit_of(metric)
+    return in_units(gap, factor, min(digits, 3), f" {unit}" if unit else "")
+
+
+def _cell(gap: PairedDifference, metric: str) -> str:
+    _, factor, digits = unit_of(metric)
+    words = in_units(gap, factor, min(digits, 3), "")
+    return f"**{words}**" if gap.verdict in ("higher", "lower") else words
+
+
+def _titled(title: str, rows: list[list[str]]) -> str:
+    return (f"**{title}**\n\n" if title else "") + as_markdown(rows)
 
 
 def evidence_figure(arms: Arms, metrics: Mapping[str, str], reference: str, title: str = "") -> Figure:

@@ -20,7 +20,7 @@ from udlib.figures.plots import HALO, RED, SKY
 from udlib.methods.detection.losses import log_region_scores
 from udlib.methods.detection.network import Detector
 
-TEXT_COLOURS = {True: "#02507a", False: "#a33600"}  # right and wrong, dark enough for words on white
+TEXT_COLOURS = {True: "#02507a", False: "#a33600"}  # right and wrong, dark enough for words beside white
 
 
 class RegionScores(NamedTuple):
@@ -121,10 +121,10 @@ def outline(axes: Axes, box: Sequence[float], size: tuple[int, int], name: str =
             x1 * width + 0.5,
             y1 * height + 0.5,
             name,
-            fontsize=7,
+            fontsize=9,
             color="white",
             va="top",
-            bbox={"facecolor": colour, "edgecolor": "none", "pad": 0.8, "alpha": 0.85},
+            bbox={"facecolor": TEXT_COLOURS[right], "edgecolor": "none", "pad": 0.8},
         )
 
 
@@ -157,7 +157,7 @@ def detections(
         axes.imshow(picture, interpolation="nearest")
         for box, name, right in boxes:
             outline(axes, box, picture.shape[1::-1], name, right)
-        axes.set_title(titles[k] if titles else "", fontsize=8)
+        axes.set_title(titles[k] if titles else "", fontsize=9)
     figure.tight_layout(pad=0.4)
     return figure
 

@@ -112,7 +112,7 @@ def panels(
         The figure, with one legend for all panels.
     """
     rows = -(-len(values_by_panel) // columns)
-    figure = Figure(figsize=(3.7 * min(columns, len(values_by_panel)), 2.7 * rows))
+    figure = Figure(figsize=(3.25 * min(columns, len(values_by_panel)), 2.7 * rows))
     grid = figure.subplots(
         rows, columns if len(values_by_panel) > columns else len(values_by_panel), squeeze=False
     ).ravel()
@@ -126,7 +126,7 @@ def panels(
             axes.axhline(value, color=PALETTE[7 + k % 3], linestyle=":", linewidth=1.4, label=label)
         axes.set_title(title, loc="left", fontsize=10)
         axes.set_xticks(range(len(names)), [f"{name:g}" if isinstance(name, float) else str(name) for name in names])
-        axes.tick_params(labelsize=8)
+        axes.tick_params(labelsize=9)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", alpha=0.25)
     for axes in grid[max(len(values_by_panel) - len(grid) // rows, 0) : len(values_by_panel)]:

@@ -107,7 +107,7 @@ def _circle(
         )
     axes.set(xlim=(-1.6, 1.6), ylim=(-1.6, 1.6), aspect="equal")
     axes.axis("off")
-    axes.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=4, handletextpad=0.1)
+    axes.legend(frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=4, handletextpad=0.1)
 
 
 def affinity_blocks(affinity, names: Sequence[str], partitions: Mapping[str, Partition]) -> Figure:
@@ -122,7 +122,7 @@ def affinity_blocks(affinity, names: Sequence[str], partitions: Mapping[str, Par
         The figure.
     """
     S = np.asarray(affinity, float)
-    figure = Figure(figsize=(4.6 * len(partitions) + 0.6, 4.5), layout="constrained")
+    figure = Figure(figsize=(4.5 * len(partitions) + 0.6, 4.5), layout="constrained")
     grid = figure.subplots(1, len(partitions), squeeze=False)[0]
     for axes, (title, parts) in zip(grid, partitions.items()):
         order = [c for part in parts for c in part]
@@ -132,8 +132,8 @@ def affinity_blocks(affinity, names: Sequence[str], partitions: Mapping[str, Par
             ends = np.array([start, start + len(part)]) - 0.5
             axes.plot(ends[[0, 1, 1, 0, 0]], ends[[0, 0, 1, 1, 0]], color="white", linewidth=2.2)
             start += len(part)
-        axes.set_xticks(range(len(order)), [names[c] for c in order], rotation=90, fontsize=8)
-        axes.set_yticks(range(len(order)), [names[c] for c in order], fontsize=8)
+        axes.set_xticks(range(len(order)), [names[c] for c in order], rotation=90, fontsize=9)
+        axes.set_yticks(range(len(order)), [names[c] for c in order], fontsize=9)
         axes.set_title(title, loc="left", fontsize=11)
     figure.colorbar(blocks, ax=grid, label="affinity S", shrink=0.8)
     return figure
@@ -167,7 +167,7 @@ def embedding(points, names: Sequence[str], parts: Partition, xlabel: str, ylabe
             label=f"part {number + 1}",
         )
     for c, ((x, y), name) in enumerate(zip(points, names)):  # neighbours in the list may be neighbours here
-        axes.annotate(name, (x, y), xytext=(6, 4 if c % 2 else -10), textcoords="offset points", fontsize=8)
+        axes.annotate(name, (x, y), xytext=(6, 4 if c % 2 else -10), textcoords="offset points", fontsize=9)
     axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.set_title(title, loc="left", fontsize=11)
     axes.grid(alpha=0.25)

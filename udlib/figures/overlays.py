@@ -42,11 +42,11 @@ def attention_grid(
         own_boxes = boxes[k] if boxes else ()
         row[0].imshow(np.asarray(images[k]), interpolation="nearest")
         draw_boxes(row[0], own_boxes)
-        row[0].set_title(titles[k], fontsize=8, parse_math=False)  # a file's name may hold dollars
+        row[0].set_title(titles[k], fontsize=9, parse_math=False)  # a file's name may hold dollars
         for axes, (name, values) in zip(row[1:], maps.items()):
             if values[k] is not None:
                 overlay(axes, images[k], values[k], own_boxes)
-            axes.set_title(name if k == 0 else "", fontsize=8)
+            axes.set_title(name if k == 0 else "", fontsize=9)
         for axes in row:
             axes.axis("off")
     figure.tight_layout(pad=0.4)
@@ -98,7 +98,7 @@ def attention(
     axes.invert_yaxis()
     axes.set(xlim=(0, 1), xlabel="probability")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    axes.legend(frameon=False, fontsize=9, loc="lower right")
     return figure
 
 

@@ -18,7 +18,7 @@ def picture_grid(
     titles: Sequence[str] | None = None,
     boxes: Sequence[Sequence[Box]] | None = None,
     columns: int = 6,
-    side: float = 1.7,
+    side: float = 1.6,
 ) -> Figure:
     """Draw pictures in rows, with titles and annotated boxes.
 
@@ -34,14 +34,14 @@ def picture_grid(
     """
     rows = -(-len(images) // columns)
     title_lines = max((title.count("\n") + 1 for title in titles), default=0) if titles else 0
-    figure = Figure(figsize=(columns * side, rows * (side + 0.17 * title_lines + 0.08)))
+    figure = Figure(figsize=(columns * side, rows * (side + 0.18 * title_lines + 0.08)))
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in grid:
         axes.axis("off")
     for k, (axes, image) in enumerate(zip(grid, images)):
         axes.imshow(np.asarray(image), interpolation="nearest")
         if titles:
-            axes.set_title(titles[k], fontsize=8, parse_math=False)
+            axes.set_title(titles[k], fontsize=9, parse_math=False)
         draw_boxes(axes, boxes[k] if boxes else ())
     figure.tight_layout(pad=0.4)
     return figure
@@ -111,7 +111,7 @@ def prediction(
             edgecolor=GREY if not present else "white",
             hatch="///" if hard else "",
         )
-        axes.text(min(p[k] + 0.02, 0.9), row, f"{p[k]:.2f}", va="center", fontsize=8)
+        axes.text(p[k] + 0.02, row, f"{p[k]:.2f}", va="center", fontsize=9)
     axes.set_yticks(range(len(order)), [names[k] + (" (difficult)" if difficult[k] else "") for k in order])
     axes.invert_yaxis()
     axes.axvline(threshold, color="black", linewidth=0.8, linestyle=":")

@@ -27,6 +27,7 @@ from udlib.figures.style import (
     RED,
     SKY,
     png,
+    readable_on,
     show,
     titled_axes,
 )
@@ -113,6 +114,8 @@ def heat_map(matrix, names: Sequence[str], label: str, title: str = "", annotate
         cbar_kws={"label": label, "shrink": 0.8},
         linewidths=0.3,
     )
+    for text, colour in zip(axes.texts, axes.collections[0].get_facecolors()):
+        text.set_color(readable_on(colour))
     axes.set_title(title, loc="left", fontsize=11)
     return figure
 
@@ -261,7 +264,7 @@ def trajectories(
         axes.set_title(title, loc="left", fontsize=10)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
-        axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+        axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
     grid[-1].set_xlabel(xlabel)
     figure.tight_layout()
     return figure

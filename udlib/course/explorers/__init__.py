@@ -5,6 +5,7 @@ from udlib.course.explorers.base import Explorer, Frame
 from udlib.course.explorers.partitions import PartitionExplorer
 from udlib.course.explorers.proposals import ProposalExplorer
 from udlib.course.explorers.runs import LambdaExplorer, TeacherExplorer
+from udlib.course.explorers.seeds import SeedExplorer
 
 __all__ = [
     "AttentionExplorer",
@@ -13,5 +14,6 @@ __all__ = [
     "LambdaExplorer",
     "PartitionExplorer",
     "ProposalExplorer",
+    "SeedExplorer",
     "TeacherExplorer",
 ]

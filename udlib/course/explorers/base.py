@@ -7,15 +7,16 @@ is shown.
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cache
+from html import escape
 from typing import NamedTuple
 
 import ipywidgets
 from matplotlib.figure import Figure
 
-from udlib.figures.plots import png
+from udlib.course.explorers import markup
+from udlib.figures.style import figure_html, png
 
 
 class Frame(NamedTuple):
@@ -34,10 +35,20 @@ class Frame(NamedTuple):
     table: Sequence[Sequence[str]] = ()
 
 
+class Rendered(NamedTuple):
+    """A frame as the page shows it: the bytes of its PNG file, its description, and two pieces of HTML."""
+
+    picture: bytes
+    alt: str
+    readings: str
+    table: str
+
+
 class Explorer(ipywidgets.VBox):
     """Sliders above a picture and its readings.
 
-    An error in `frame` is shown with its message beside the picture, and leaves the sliders working.
+    Where no kernel is running, as in a notebook that is only read, the page shows the present frame as a figure. An
+    error in `frame` is shown with its message beside the picture, and leaves the sliders working.
 
     Args:
         controls: The values of each slider, by its name.
@@ -78,14 +89,13 @@ class Explorer(ipywidgets.VBox):
             )
             for name, values in controls.items()
         }
-        # flex-start: a box stretches its children to its own width, and a stretched picture is blurred
-        self.picture = ipywidgets.Image(
-            format="png", layout=ipywidgets.Layout(max_width="100%", align_self="flex-start")
-        )
+        self.picture = ipywidgets.HTML()
         self.readout = ipywidgets.HTML()
+        self.readout.add_class(markup.READOUT)
         self.table = ipywidgets.HTML()
-        self.message = ipywidgets.HTML(f"<small>{html.escape(note)}</small>" if note else "")
+        self.message = ipywidgets.HTML(escape(note))
         super().__init__([*self.sliders.values(), self.readout, self.picture, self.table, self.message])
+        self.add_class(markup.EXPLORER)
         for slider in self.sliders.values():
             slider.observe(lambda _: self._show(), names="value")
         if warm:
@@ -121,48 +131,34 @@ class Explorer(ipywidgets.VBox):
         if value not in values:
             raise ValueError(f"{name} = {value} was not {self.origin}: choose one of {', '.join(map(str, values))}")
 
+    @property
+    def setting(self) -> str:
+        """The present setting in words."""
+        return ", ".join(f"{name} = {slider.value}" for name, slider in self.sliders.items())
+
     def _show(self) -> None:
         """Show the frame of the present setting, or the error in computing it."""
         try:
-            picture, readout, table = self._render(*self.value)
+            frame = self._render(*self.value)
         except Exception as error:  # a callback's exception would otherwise be lost in the server's log
-            where = ", ".join(f"{name} = {slider.value}" for name, slider in self.sliders.items())
-            self.readout.value = (
-                f"<pre style='color:#b00'>{html.escape(where)}: {type(error).__name__}: {html.escape(str(error))}</pre>"
-            )
+            self.readout.value = markup.error(self.setting, error)
             return
-        self.picture.value = picture
-        self.readout.value = readout
-        self.table.value = table
+        self.picture.value = markup.picture(frame.picture, frame.alt)
+        self.readout.value = frame.readings
+        self.table.value = frame.table
+
+    def _repr_mimebundle_(self, **options: object) -> dict[str, object]:
+        """The sliders where a kernel is running, and elsewhere the present frame as a figure, or its error."""
+        bundle = super()._repr_mimebundle_(**options)
+        try:
+            frame = self._render(*self.value)
+        except Exception as error:
+            return bundle | {"text/plain": f"{self.setting}: {error}", "text/html": markup.error(self.setting, error)}
+        caption = f"{self.setting}. Run the notebook to move the slider{'s' * (len(self.sliders) > 1)}."
+        return bundle | {"text/plain": frame.alt, "text/html": figure_html(frame.picture, frame.alt, caption)}
 
 
-def _rendered(frame: Frame) -> tuple[bytes, str, str]:
-    """A frame as the bytes of a PNG file and two pieces of HTML: its readings and its table."""
-    cells = "".join(
-        f"<td style='padding:2px 14px 2px 0'>{html.escape(name)}<br><b>{html.escape(value)}</b></td>"
-        for name, value in frame.readings.items()
-    )
-    return (
-        png(frame.figure),
-        (f"<table role='status' aria-label='{html.escape(frame.alt, quote=True)}'><tr>{cells}</tr></table>"),
-        _table(frame.table),
-    )
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    """Rows as an HTML table, head first: the first column to the left, the others to the right."""
-    if not rows:
-        return ""
-
-    def line(cells: Sequence[str], tag: str) -> str:
-        align = ["left"] + ["right"] * (len(cells) - 1)
-        return (
-            "<tr>"
-            + "".join(
-                f"<{tag} style='text-align:{side};padding:0 12px 0 0'>{html.escape(str(cell))}</{tag}>"
-                for cell, side in zip(cells, align)
-            )
-            + "</tr>"
-        )
-
-    return f"<table>{line(rows[0], 'th')}{''.join(line(row, 'td') for row in rows[1:])}</table>"
+def _rendered(frame: Frame) -> Rendered:
+    """A frame with its picture as PNG and its other parts as HTML."""
+    content = png(frame.figure)
+    return Rendered(content, frame.alt, markup.readings(frame.readings), markup.table(frame.table))

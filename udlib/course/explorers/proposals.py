@@ -102,11 +102,11 @@ class ProposalExplorer(Explorer):
         boxes, scores, overlap = self.look(picture, kind, name)
         c, image = self.dataset.classes.index(name), self.dataset.image(picture)
         best = scores.shares[:, c].argsort(descending=True, stable=True)[: self.TOP]
-        figure = Figure(figsize=(10.4, 2.9), layout="constrained")
+        figure = Figure(figsize=(9.7, 2.7), layout="constrained")
         grid = figure.subplots(1, 4)
         grid[0].imshow(np.asarray(image), interpolation="nearest")
         draw_boxes(grid[0], [box for box in self.dataset.boxes(picture) if box.name == name])
-        right = not overlap.isnan().any() and overlap[best[0]] >= MATCH
+        right = bool(not overlap.isnan().any() and overlap[best[0]] >= MATCH)
         outline(
             grid[0], boxes[best[0]].tolist(), np.asarray(image).shape[1::-1], f"best box (p = {scores.p[c]:.2f})", right
         )
