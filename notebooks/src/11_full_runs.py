@@ -726,6 +726,8 @@ head, *judged = verdicts(distillation_claims())
 say(as_markdown([head, *judged]).replace("--:", "---"))
 assert len(judged) == len(distillation_claims())
 
+# %% [markdown]
+r"""
 ## 7. What would it cost?
 
 First the picture for Table 3a on VOC2007 with five seeds: GPU-hours of each row's students, and of the teachers, which the rows share.
