@@ -8,6 +8,7 @@ import torch
 from udlib.course.exercises import NotAttempted, check
 from udlib.course.exercises.lesson_11 import (
     gpu_hours_of_a_row,
+    luck_of_many,
     mean_over_processes,
     side_that_fits,
     speed_of_a_pipeline,
@@ -28,6 +29,10 @@ def flat(gathered):
 
 def in_turns(gathered):
     return [value for turn in zip(*gathered) for value in turn]
+
+
+def luck(m, miss):
+    return 1 - (1 - miss) ** m, 1 - (1 - miss) ** (1 / m)
 
 
 @pytest.mark.parametrize(
@@ -56,6 +61,9 @@ def in_turns(gathered):
                 seeds * epochs * images * (1 / student + 4 / (3 * teacher)) / 60 / 60
             ),
         ),
+        (luck_of_many, luck),
+        (luck_of_many, lambda *a: np.array(luck(*a))),
+        (luck_of_many, lambda m, miss: (-np.expm1(m * np.log1p(-miss)), -np.expm1(np.log1p(-miss) / m))),
     ],
 )
 def test_a_right_answer_passes_whatever_it_is_made_with(check_of, answer):
@@ -140,12 +148,38 @@ def test_each_mistake_about_gpu_hours_is_named(answer, words):
     assert words in gpu_hours_of_a_row(answer)
 
 
+@pytest.mark.parametrize(
+    "answer, words",
+    [
+        (lambda m, miss: (m * miss, luck(m, miss)[1]), "number of misses to expect"),
+        (lambda m, miss: ((1 - miss) ** m, luck(m, miss)[1]), "none misses"),
+        (lambda m, miss: (miss**m, luck(m, miss)[1]), "all of them miss"),
+        (lambda m, miss: (1 - miss**m, luck(m, miss)[1]), "not all of them"),
+        (lambda m, miss: (m * miss * (1 - miss) ** (m - 1), luck(m, miss)[1]), "exactly one"),
+        (lambda m, miss: (miss, luck(m, miss)[1]), "a single interval"),
+        (lambda m, miss: (luck(m, miss)[0], miss / m), "Bonferroni"),
+        (lambda m, miss: (luck(m, miss)[0], (1 - miss) ** (1 / m)), "must *not* miss"),
+        (lambda m, miss: (luck(m, miss)[0], miss ** (1 / m)), "the root of the miss"),
+        (lambda m, miss: (luck(m, miss)[0], miss), "leads to that chance"),
+        (lambda m, miss: (0.3, 0.3), "expected"),
+        (lambda m, miss: luck(m, miss)[0], "a pair"),
+    ],
+)
+def test_each_mistake_about_luck_is_named(answer, words):
+    assert words in luck_of_many(answer)
+
+
 @pytest.mark.parametrize("check_of", [speed_of_a_pipeline, side_that_fits, mean_over_processes, gpu_hours_of_a_row])
 def test_what_is_no_number_is_said_and_dots_are_not_attempted(check_of):
     assert "end it with return" in check_of(lambda *_: None)
     assert "expected a single number" in check_of(lambda *_: "many")
     with pytest.raises(NotAttempted):
         check_of(lambda *_: ...)
+
+
+def test_half_an_answer_about_luck_is_not_attempted_yet():
+    with pytest.raises(NotAttempted):
+        luck_of_many(lambda *_: (0.5, ...))
 
 
 def test_the_examples_are_handed_over_as_copies():

@@ -728,6 +728,59 @@ assert len(judged) == len(distillation_claims())
 
 # %% [markdown]
 r"""
+### Exercise 11.5
+
+The table has many intervals, and a 95 % interval misses the truth once in twenty. Of `m` independent intervals, each misses with
+chance `miss`. Return two numbers: the chance that at least one of them misses, and the rate at which each may miss so that this
+chance is `miss` again.
+"""
+
+# %% exercise="11.5"
+def my_luck(m, miss):
+    return ..., ...
+
+# %% solution="11.5"
+def my_luck(m, miss):
+    none = (1 - miss) ** m
+    return 1 - none, 1 - (1 - miss) ** (1 / m)
+
+# %% mistake="11.5" says="the number of misses to expect"
+def my_luck(m, miss):
+    rate = 1 - (1 - miss) ** (1 / m)
+    return m * miss, rate
+
+# %% mistake="11.5" says="the chance that none misses"
+def my_luck(m, miss):
+    rate = 1 - (1 - miss) ** (1 / m)
+    return (1 - miss) ** m, rate
+
+# %% mistake="11.5" says="all of them miss"
+def my_luck(m, miss):
+    rate = 1 - (1 - miss) ** (1 / m)
+    return miss**m, rate
+
+# %% mistake="11.5" says="exactly one misses"
+def my_luck(m, miss):
+    rate = 1 - (1 - miss) ** (1 / m)
+    return m * miss * (1 - miss) ** (m - 1), rate
+
+# %% mistake="11.5" says="Bonferroni"
+def my_luck(m, miss):
+    return 1 - (1 - miss) ** m, miss / m
+
+# %% mistake="11.5" says="must *not* miss"
+def my_luck(m, miss):
+    return 1 - (1 - miss) ** m, (1 - miss) ** (1 / m)
+
+# %% mistake="11.5" says="expected a pair"
+def my_luck(m, miss):
+    return 1 - (1 - miss) ** m
+
+# %%
+check("11.5", my_luck)
+
+# %% [markdown]
+r"""
 ## 7. What would it cost?
 
 First the picture for Table 3a on VOC2007 with five seeds: GPU-hours of each row's students, and of the teachers, which the rows share.

@@ -1,4 +1,4 @@
-"""Checks of lesson 07: the attention term, Eq. 18 for each image, a weight by its pull, and the luck of many intervals.
+"""Checks of lesson 07: the attention term, Eq. 18 for each image, and a weight by its pull.
 
 Each check works out on small inputs of its own what the right answer gives and what each classic mistake gives, and
 compares. Losses must be torch tensors with a gradient; numbers may be tensors, NumPy numbers or floats.
@@ -279,46 +279,6 @@ def weight_of_a_share(function) -> str | None:
             "decide: take the mean of each pull first",
         }
         if problem := compare(answer, odds * rest / a, mistakes):
-            return problem
-    return None
-
-
-@exercise("07.4")
-def luck_of_many(function) -> str | None:
-    """`function(m, miss)` → (chance that ≥ 1 of m intervals misses, the rate of each at which it is `miss` again)."""
-    for m, miss in ((15, 0.05), (6, 0.1)):
-        value = called(function, m, miss)
-        (chance, rate), problem = numbers(value, "(chance of at least one, rate of each interval)", 2)
-        if problem:
-            return problem
-        right = 1 - (1 - miss) ** m
-        problem = compare(
-            chance,
-            right,
-            {
-                m * miss: "m · miss is the number of misses to expect, and above 1 no chance at all: a chance of at "
-                "least one is 1 minus the chance of none",
-                (1 - miss) ** m: "this is the chance that none misses: take 1 minus it",
-                miss**m: "this is the chance that all of them miss",
-                1 - miss**m: "this is the chance that not all of them miss: at least one is 1 minus none",
-                m * miss * (1 - miss) ** (m - 1): "this is the chance that exactly one misses: two or more count too",
-                miss: "this is the chance of a single interval: there are m, and each may miss",
-            },
-        )
-        problem = problem or compare(
-            rate,
-            1 - (1 - miss) ** (1 / m),
-            {
-                miss / m: "the chance is right, and miss / m is Bonferroni's rate: safe in any case, but for "
-                "independent intervals a little too strict. Solve 1 − (1 − r)^m = miss for r",
-                (1 - miss)
-                ** (1 / m): "the chance is right, but this is how often each must *not* miss: take 1 minus it",
-                miss ** (1 / m): "the chance is right, but this is the root of the miss: it is the chance of *no* miss "
-                "that is multiplied",
-                miss: "the chance is right, but a rate of `miss` for each leads to that chance, not to `miss`",
-            },
-        )
-        if problem:
             return problem
     return None
 

@@ -1,4 +1,5 @@
-"""Checks of lesson 11: the speed of the slowest part, what fits into memory, every image once, GPU-hours of a row.
+"""Checks of lesson 11: the speed of the slowest part, what fits into memory, every image once, GPU-hours of a row, and
+the luck of many intervals.
 
 Each check works out on small inputs of its own what the right answer gives and what each classic mistake gives, and
 compares. Functions may answer with tensors, NumPy numbers or floats.
@@ -10,7 +11,7 @@ import math
 from functools import partial
 
 from udlib.course.exercises import called, exercise
-from udlib.course.exercises.answers import compare, number
+from udlib.course.exercises.answers import compare, number, numbers
 
 SPEEDS = ((900.0, 110.0, 4), (210.0, 130.0, 16), (400.0, 100.0, 4), (350.0, 500.0, 1))
 WRONG_SPEEDS = {
@@ -161,5 +162,45 @@ def gpu_hours_of_a_row(function) -> str | None:
             right / epochs: "that is a single epoch",
         }
         if problem := compare(answer, right, wrong):
+            return problem
+    return None
+
+
+@exercise("11.5")
+def luck_of_many(function) -> str | None:
+    """`function(m, miss)` → (chance that ≥ 1 of m intervals misses, the rate of each at which it is `miss` again)."""
+    for m, miss in ((15, 0.05), (6, 0.1)):
+        value = called(function, m, miss)
+        (chance, rate), problem = numbers(value, "(chance of at least one, rate of each interval)", 2)
+        if problem:
+            return problem
+        right = 1 - (1 - miss) ** m
+        problem = compare(
+            chance,
+            right,
+            {
+                m * miss: "m · miss is the number of misses to expect, and above 1 no chance at all: a chance of at "
+                "least one is 1 minus the chance of none",
+                (1 - miss) ** m: "this is the chance that none misses: take 1 minus it",
+                miss**m: "this is the chance that all of them miss",
+                1 - miss**m: "this is the chance that not all of them miss: at least one is 1 minus none",
+                m * miss * (1 - miss) ** (m - 1): "this is the chance that exactly one misses: two or more count too",
+                miss: "this is the chance of a single interval: there are m, and each may miss",
+            },
+        )
+        problem = problem or compare(
+            rate,
+            1 - (1 - miss) ** (1 / m),
+            {
+                miss / m: "the chance is right, and miss / m is Bonferroni's rate: safe in any case, but for "
+                "independent intervals a little too strict. Solve 1 − (1 − r)^m = miss for r",
+                (1 - miss)
+                ** (1 / m): "the chance is right, but this is how often each must *not* miss: take 1 minus it",
+                miss ** (1 / m): "the chance is right, but this is the root of the miss: it is the chance of *no* miss "
+                "that is multiplied",
+                miss: "the chance is right, but a rate of `miss` for each leads to that chance, not to `miss`",
+            },
+        )
+        if problem:
             return problem
     return None
