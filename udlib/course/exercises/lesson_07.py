@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from udlib import losses
 from udlib.course.exercises import called, exercise
-from udlib.course.exercises.answers import array, compare, differentiable, number, numbers
+from udlib.course.exercises.answers import array, compare, differentiable, number
 from udlib.course.exercises.calls import in_words
 
 WHOLE_BATCH = "it is one norm over the whole batch: take one norm for each image"
