@@ -1587,7 +1587,7 @@ if profile() != "smoke":
 # %% [markdown]
 r"""
 Five claims hold, and all five are ours: at $\lambda = 1$ the branch lowers the pooled ECE and the NLL, on `scenes` and on `digits`,
-and CutOut alone lowers the pooled ECE more than the branch. For every claim of the paper at $\lambda = 0.1$, no effect is detected
+and CutOut alone lowers the pooled ECE more than $\lambda = 0.1$ does. For every claim of the paper at $\lambda = 0.1$, no effect is detected
 here.
 
 Why does the branch lower the calibration error, or not lower it? Lesson 04 examines the paper's argument from PAL-N to
