@@ -472,7 +472,7 @@ def scores_of(run, disagreement):
             "1 − largest sigmoid": 1 - p.amax(1),
             "entropy of the softmax": torch.special.entr(q).sum(1)}
 
-
+# %% tags=["learn"]
 def yardsticks_of(run):
     """Six measures of how hard each image is."""
     p, logits = run.probabilities(), run.test_logits.double()
