@@ -4,17 +4,17 @@ r"""
 
 [← 07 · Uncertainty distillation](07_uncertainty_distillation.ipynb) · [09 · Parallel self-distillation →](09_parallel_self_distillation.ipynb)
 
-**Aim.** You will train a network that becomes its own teacher, say in which sense nothing can come of it and what happens
-all the same, and take apart what is due to the teacher and what only to a second, longer round of training.
+**Aim.** You will train a network that becomes its own teacher. You will see why its loss starts at zero, and why the network
+moves nevertheless. Then you will separate the effect of the teacher from the effect of longer training.
 
-**Prerequisites.** Lessons 02 to 04: the baseline, the second branch at weight λ, calibration. From lessons 05 to 07 the three
+**Prerequisites.** Lessons 02 to 04: the baseline, the calibration branch at weight λ, calibration. Lessons 05 to 07: the three
 terms of the distillation loss; section 4 recalls them.
 
 **Time.** About 90 minutes with the exercises. The cells run in about a minute: the networks are loaded, and only very small
 ones are trained.
 """
 
-# %% tags=["setup"]
+# %% tags=["setup", "report"]
 import copy
 from dataclasses import asdict, replace
 
@@ -25,91 +25,92 @@ from IPython.display import display
 
 from udlib.figures import plots
 from udlib.course.exercises import assert_measured, check, check_guess
-from udlib.course.store import arrays, for_profile, labels, load, load_model, load_or_run, profile
+from udlib.course.store import arrays, labels, load_model, load_or_run, profile
 from udlib.figures.plots import show
 from udlib.course.recipes import pairs, restart_controls, restarted, two_branch
 from udlib.course.sentences import Differences, in_units, say, spread
 
 # %% [markdown]
 r"""
-This lesson is about `scenes`. Its runs have two halves and were trained for this data set only. As before, sentences with
-numbers are written by code; a "point" is one per cent; a difference between two recipes is **paired by seed** and comes with its
-95 % t interval over five seeds. If the interval holds 0, its verdict is "not detected".
+This lesson's experiment uses `scenes`. As before, code writes the sentences with numbers, and a "point" is one per cent. A
+difference between two recipes is [paired by seed](../docs/glossary.md#paired-by-seed) and comes with its 95 % t interval over
+five seeds. If the [interval](../docs/glossary.md#interval) contains 0, its verdict is "not detected".
 """
 
-# %% tags=["setup"]
+# %% tags=["setup", "report"]
 difference = Differences()  # counts the intervals over seeds that this lesson draws
 
 # %% [markdown]
 r"""
 ## 1. First, a picture
 
-The paper (UD) trains for 80 epochs in two halves. At epoch 40 the learning rate goes back to its start. We trained that
-twice: once with hard labels in both halves, and once so that from epoch 41 on the network learns from *itself*, as it was at
-its best in the first half.
+[Self-distillation](../docs/glossary.md#self-distillation) takes an earlier state of the student as its teacher. The paper (UD)
+trains for 80 epochs in two halves. After epoch 40 the learning rate goes back to its start: a
+[restart](../docs/glossary.md#restart). We trained two versions. One uses hard labels in both halves. In the other, from
+epoch 41 on, the network learns from *itself*: from its best state in the first half.
 
 ![The learning rate restarts after 40 of 80 epochs; the last weights go on as the student, and a copy of the best weights on validation becomes its teacher.](images/restart.svg)
 """
 
-# %%
-once = [load_or_run(chosen) for chosen in two_branch(0.1)]  # 40 epochs: the two-branch network of lesson 03
-again = {name: [load_or_run(chosen) for chosen in recipes] for name, recipes in restarted().items()}
+# %% tags=["report"]
+once = [load_or_run(each) for each in two_branch(0.1)]  # 40 epochs: the two-branch network of lesson 03
+again = {name: [load_or_run(each) for each in recipes] for name, recipes in restarted().items()}
 HALF = again["UD"][0].recipe.training.epochs  # epochs of each half
 
 
-def curve(found, name, after=0):
+def curve(runs, name, after=0):
     """Epochs that have this number, and its values there: one row for each run."""
-    rows = [[row for row in run.history if name in row and row["epoch"] > after] for run in found]
+    rows = [[row for row in run.history if name in row and row["epoch"] > after] for run in runs]
     return [row["epoch"] for row in rows[0]], np.array([[row[name] for row in of_run] for of_run in rows])
 
 
 assert list(again) == ["hard labels", "UD"] and all(len(run.history) == 2 * HALF for run in again["UD"])
 
-# %%
-seed0 = {name: found[:1] for name, found in again.items()}
+# %% tags=["report"]
+seed0 = {name: runs[:1] for name, runs in again.items()}
 pictures = {"learning rate": {"both": curve(seed0["UD"], "lr")},
             "training loss, logarithmic": {"hard labels": curve(seed0["hard labels"], "total"),
                                            "UD": curve(seed0["UD"], "total", after=HALF)},
-            "validation mAP, per cent": {name: (curve(found, "mAP")[0], 100 * curve(found, "mAP")[1])
-                                         for name, found in seed0.items()}}
+            "validation mAP, per cent": {name: (curve(runs, "mAP")[0], 100 * curve(runs, "mAP")[1])
+                                         for name, runs in seed0.items()}}
 show(plots.trajectories(pictures, "epoch", marks=[HALF], logarithmic=["training loss, logarithmic"]),
      "Learning rate, training loss and validation mAP of seed 0 over both halves, on hard labels and by UD")
 
 # %% [markdown]
 r"""
-The dotted line is the restart. The two losses after it have different units (Eq. 12 and Eq. 18), so compare their shapes and
-not their heights. Look at the validation mAP in the ten epochs after the restart: what does a large learning rate do to a network
-that is trained already?
+The dotted line marks the restart. After it the two losses have different units (Eq. 12 and Eq. 18), so compare their shapes
+and not their heights. Look at the validation mAP in the ten epochs after the restart. What does a large learning rate do to
+a trained network?
 
 ### Predict
 
-Three guesses before you go on, in points of the test images. How much mAP does the restart **alone** give, on hard labels, over
-stopping at epoch 40? How much does UD give **on top of** it? And how much does the pooled ECE change by the restart alone?
-(Negative: it falls.)
+Write three guesses, in points on the test images. How much mAP do 40 more epochs after a restart give, on hard labels? How much
+mAP does UD give **on top of** that? And how much do the 40 more epochs on hard labels change the pooled ECE? (A negative
+number means that it falls.)
 """
 
-# %%
+# %% tags=["learn"]
 guess_restart = ...  # mAP of 40 + 40 epochs on hard labels, minus mAP of 40 epochs; for example 1
-guess_distilled = ...  # mAP of the self-taught network, minus mAP of 40 + 40 epochs on hard labels
+guess_distilled = ...  # mAP of self-distillation by UD, minus mAP of 40 + 40 epochs on hard labels
 guess_ece = ...  # pooled ECE of 40 + 40 epochs on hard labels, minus that of 40 epochs
 
 # %% [markdown]
 r"""
 ## 2. A network as its own teacher
 
-Distillation wants a teacher, and a good one is large and costs a training of its own. So people tried the nearest network at
-hand, the student itself:
+Distillation needs a teacher. A good teacher is large and needs a training of its own. A cheaper teacher is the student itself:
 
-- *Born-again networks* (Furlanello et al., 2018): train a network, then train a fresh one of the same shape on its answers. Repeat.
-- *Snapshot distillation* (Yang et al., 2019): one long training with restarts; the end of one cycle teaches the next. The weights go on.
-- *Be your own teacher* (Zhang et al., 2019): the deep layers teach the shallow ones while both train. Not our subject.
+- *Born-again networks* (Furlanello et al., 2018): train a network, then train a new one of the same shape on its answers. Repeat.
+- *Snapshot distillation* (Yang et al., 2019): one long training with restarts. The end of one cycle teaches the next, and the
+  weights go on.
+- *Be your own teacher* (Zhang et al., 2019): the deep layers teach the shallow ones while both train. We do not study this.
 
-UD takes the second (section 5.3.2 and Table 4): 80 epochs of cosine annealing with one restart. The best network of the first
-40 epochs teaches the other 40. Here is Table 4, mAP in per cent on VOC2007. Beside it stand the same backbones in Table 2, trained
+UD uses the second (section 5.3.2 and Table 4): 80 epochs of cosine annealing with one restart. The best network of the first
+40 epochs teaches the other 40. Here is Table 4, mAP in per cent on VOC2007. Beside it are the same backbones from Table 2, trained
 on hard labels without and with the calibration branch.
 """
 
-# %%
+# %% tags=["report"]
 TABLE_4 = pd.DataFrame({"without UD": [93.78, 89.15, 90.10], "with UD": [94.27, 90.81, 91.34],
                         "Table 2, no branch": [93.75, 88.91, 90.00], "Table 2, branch": [94.11, 89.50, 90.37]},
                        index=["ResNet-101", "ResNet-18", "MobileNet-v2"])
@@ -119,44 +120,45 @@ TABLE_4
 
 # %% [markdown]
 r"""
-Three things should make a reader careful.
+Read this table with care, for three reasons.
 
-1. The text says that ResNet-18 and MobileNet-v2 gain 0.6 points. Their printed rows differ by more than twice as much. One of
-   the two is a slip.
-2. Did the rows *without UD* train for 80 epochs with the restart too? The text does not say. If they did not, the table compares
-   a teacher *and* a second training with neither. Their numbers lie near those of Table 2, which has 20 epochs.
-3. Only mAP is printed. A restart may overfit, and a soft teacher may prevent that; a reader would like to see calibration.
+1. The text says that ResNet-18 and MobileNet-v2 gain 0.6 points. In the table they gain more than twice as much. One of the two
+   is a mistake.
+2. The text does not say whether the rows *without UD* were trained for 80 epochs with the restart too. If not, the table compares
+   a teacher *and* a second training with neither. Their numbers are close to those of Table 2, which has 20 epochs.
+3. The table has only mAP. A restart may overfit, and a soft teacher may prevent that. Calibration would show it.
 
-So our experiment has three arms and not two: 40 epochs; 40 + 40 epochs on hard labels; 40 + 40 with UD in the second half.
+So our experiment has three arms instead of two: 40 epochs; 40 + 40 epochs on hard labels; 40 + 40 epochs with UD in the second
+half. Section 6 adds two more controls.
 
 ## 3. The protocol, line by line
 
 ### The learning rate
 
-Plain cosine annealing over $T$ steps (Loshchilov and Hutter, 2017) falls from the peak to 0 on half a cosine:
-$\eta_t = \tfrac12 \eta_{\max} (1 + \cos(\pi t / T))$. A *warm restart* puts $t$ back to 0 and leaves the weights where they are.
-The course trains from a random start and so warms up first, in each half: `training.learning_rate` rises for a quarter of
-the steps, and then falls as above. It is a function of the step alone, so a restart is nothing but a second call.
+Cosine annealing over $T$ steps (Loshchilov and Hutter, 2017) falls from the peak to 0 on half a cosine:
+$\eta_t = \tfrac12 \eta_{\max} (1 + \cos(\pi t / T))$. A *warm restart* sets $t$ back to 0 and keeps the weights. Our networks
+start from random weights, so each half begins with a warm-up: `training.learning_rate` rises for a quarter of the steps, and then
+falls as above. It depends on the step alone, so a restart only means to call it again from step 0.
 """
 
-# %%
+# %% tags=["learn"]
 from udlib.training import learning_rate
 
 config = again["UD"][0].recipe.training
-epochs, stored = curve(again["UD"], "lr")  # a row keeps the rate of its epoch's last step
+epochs, run_rates = curve(again["UD"], "lr")  # a row keeps the rate of its epoch's last step
 steps = len(labels(once[0].recipe, "train").targets) // config.batch_size  # steps of an epoch
 ours = [learning_rate((epoch + 1) * steps - 1, HALF * steps, config) for epoch in range(HALF)]
-assert np.allclose(stored, 2 * ours)  # the same list twice: both halves are alike
-print(f"{config.schedule}: the rate of the first and of the last step is {learning_rate(0, HALF * steps, config):.1e} and "
-      f"{learning_rate(HALF * steps - 1, HALF * steps, config):.1e}, the peak is {config.lr:.1e}")
+assert np.allclose(run_rates, 2 * ours)  # the same list twice: both halves are alike
+first, last = (learning_rate(step, HALF * steps, config) for step in (0, HALF * steps - 1))
+print(f"{config.schedule}: first step {first:.1e}, last step {last:.1e}, peak {config.lr:.1e}")
 
 # %% [markdown]
 r"""
 ### Exercise 08.1
 
 Write a schedule with one restart, for `step` = 0, 1, … up to 2·`half` − 1. Each half has `half` steps, of which the first
-`warm` warm up. With `s` the step within its half: the rate is `peak * (s + 1) / warm` while `s < warm`, and after that half a
-cosine, `peak / 2 * (1 + cos(π u))`, where `u` runs from 0 at `s = warm` towards 1 at `s = half`.
+`warm` warm up. Let `s` be the step within its half. While `s < warm` the rate is `peak * (s + 1) / warm`. After that it is
+`peak / 2 * (1 + cos(π u))`, where `u` runs from 0 at `s = warm` towards 1 at `s = half`.
 """
 
 # %% exercise="08.1"
@@ -204,20 +206,20 @@ def my_rate(step, half, warm, peak):
         return peak * (s + 1) / warm
     return peak / 2 * (1 + np.cos(np.pi * (s - warm) / (half - warm)))
 
-# %%
+# %% tags=["learn"]
 check("08.1", my_rate)
 
 # %% [markdown]
 r"""
 ### The two halves
 
-The whole method is `udlib/methods/self_distillation.py`. Here are its lines, one idea to a cell, live on 300 images with the
-smallest network and two epochs to each half. The result will be poor; only the steps matter.
+The whole method is in `udlib/methods/self_distillation.py`. Here are its lines, one idea to a cell. We run them on 300 images with
+the smallest network and two epochs for each half. The result will be poor; only the steps matter.
 
-The network and the loss of the first half, Eq. 12 with λ = 0.1:
+This is the network and the loss of the first half, Eq. 12 with λ = 0.1:
 """
 
-# %%
+# %% tags=["report"]
 from accelerate.utils import set_seed
 
 from udlib.training.batches import ArrayData, Batch
@@ -232,7 +234,7 @@ some, held_out = (ArrayData(data.images[:k], data.targets[:k]) for data, k in ((
 tiny = replace(config, epochs=2)
 watch = Watch(on_validation(held_out, tiny))
 
-# %%
+# %% tags=["learn"]
 set_seed(tiny.seed)
 model = make_network(some.targets.shape[1], 0.1, "small_narrow")
 first = fit(model, some, supervised_loss(0.1), tiny, watch=watch)
@@ -240,61 +242,66 @@ assert "ova" in first.rows[-1] and first.best_epoch is not None
 
 # %% [markdown]
 r"""
-The restart. The **teacher** is a copy that gets the weights of the best epoch on *validation*. The **student** is the network
-itself, and keeps its *last* weights. If the last epoch was the best, the two are equal.
+Now the restart. The **teacher** is a copy with the weights of the best epoch on *validation*. The **student** is the network
+itself with its *last* weights. If the last epoch was the best one, the two are equal.
 """
 
-# %%
+# %% tags=["learn"]
 teacher = copy.deepcopy(model)
 teacher.load_state_dict(first.best_weights)
-taught = distillation_loss(teacher, alpha=0.5, beta=0.5)  # Eq. 18: no hard label in it
-equal = all(torch.equal(a, b) for a, b in zip(teacher.state_dict().values(), model.state_dict().values()))
+ud_loss = distillation_loss(teacher, alpha=0.5, beta=0.5)  # Eq. 18: no hard label in it
+pairs_of_weights = zip(teacher.state_dict().values(), model.state_dict().values())
+equal = all(torch.equal(a, b) for a, b in pairs_of_weights)
 assert equal or first.best_epoch < tiny.epochs
-print(f"best epoch of the first half: {first.best_epoch} of {tiny.epochs}; teacher and student are "
-      f"{'equal' if equal else 'different'}")
+print(f"best epoch of the first half: {first.best_epoch} of {tiny.epochs}; "
+      f"teacher and student are {'equal' if equal else 'different'}")
 
 # %% [markdown]
 r"""
-The second half: the same `fit` with another loss. A call of `fit` brings a fresh Adam and the schedule from its start, which is
-all there is to a restart. The seed changes, or the images would come in the same order as before.
+The second half calls the same `fit` with another loss. Each call of `fit` starts with a new Adam and at the beginning of the
+schedule. That is all that a restart is. The [seed](../docs/glossary.md#seed) changes, so that the images come in a new order.
 """
 
-# %%
-second = fit(model, some, taught, replace(tiny, seed=mixed_seed(tiny.seed, 2)), watch=watch)
+# %% tags=["learn"]
+second_config = replace(tiny, seed=mixed_seed(tiny.seed, 2))
+second = fit(model, some, ud_loss, second_config, watch=watch)
+by_hand = first.column("total") + second.column("total")
+
+# %% tags=["report"]
 whole = recipe("self_distillation", lam=0.1, network="small_narrow", embedding=512, **asdict(tiny))
 _, library = train_method(whole, some, watch=watch)
-by_hand = first.column("total") + second.column("total")
-assert np.allclose(by_hand, library.column("total"), rtol=1e-4)  # our five lines are the library's method
+assert np.allclose(by_hand, library.column("total"), rtol=1e-4)  # our lines are the library's method
 pd.DataFrame(library.rows)[["epoch", "half", "lr", "total", "ova", "classification", "calibration", "attention"]].round(5)
 
 # %% [markdown]
 r"""
-With `distil=False` the second `fit` gets `supervised_loss` again. That is the control. Does the first half of each stored run
-repeat the 40 epochs of lesson 03, as it should? It has the same seed, the same loss, the same batches.
+With `distil=False` the second `fit` gets `supervised_loss` again. That is our control. The first half of each stored run has the
+same seed, the same loss and the same batches as the 40 epochs of lesson 03. So it should repeat them exactly.
 """
 
-# %%
-def validated(found, name="mAP"):
+# %% tags=["report"]
+def first_half(runs, name="mAP"):
     """The validation numbers of the first half, a row for each run."""
-    epochs, values = curve(found, name)
+    epochs, values = curve(runs, name)
     return values[:, np.array(epochs) <= HALF]
 
 
-apart = {name: np.abs(validated(found) - validated(once)).max() for name, found in again.items()}
+apart = {name: np.abs(first_half(runs) - first_half(once)).max() for name, runs in again.items()}
 say("Largest difference in validation mAP between the first half and the 40 epochs of lesson 03, over all seeds: "
-    + ", ".join(f"{100 * value:.3f} points ({name})" for name, value in apart.items())
-    + (". The three arms share their first half, number by number, and differ in what comes after it."
-       if max(apart.values()) < 1e-6 else ". They are repetitions of one recipe, and not exact copies."))
+    + ", ".join(f"{100 * value:.3f} points ({name})" for name, value in apart.items()) + ".")
+assert profile() == "smoke" or max(apart.values()) < 1e-6
 
-# %%
-best_first = [epochs[int(row.argmax())] for epochs, row in zip([curve(once, "mAP")[0]] * len(once), validated(again["UD"]))]
+# %% tags=["report"]
+best_first = [epochs[int(row.argmax())] for epochs, row in zip([curve(once, "mAP")[0]] * len(once), first_half(again["UD"]))]
 last_is_best = sum(epoch == HALF for epoch in best_first)
-say(f"The best epoch of the first half, by validation mAP every five epochs: {', '.join(map(str, best_first))} (seeds 0 to "
-    f"{len(best_first) - 1}). In {last_is_best} of {len(best_first)} seeds the teacher **is** the network with which the second "
-    "half begins.")
+say(f"The best epoch of the first half, by validation mAP every five epochs, is {', '.join(map(str, best_first))} for seeds 0 to "
+    f"{len(best_first) - 1}. In {last_is_best} of {len(best_first)} seeds the teacher equals the student at the start of the second "
+    "half.")
 
 # %% [markdown]
 r"""
+So the three arms share their first half exactly, and differ only in what comes after it.
+
 ### Exercise 08.2
 
 Choose the teacher. `rows` is a history as above: dicts with "epoch", "half" and "total" (the training loss), and some of them
@@ -333,12 +340,12 @@ def my_teacher(rows, test_map):
     judged = [row for row in rows if row["half"] == 1 and "mAP" in row]
     return judged[int(np.argmax([row["mAP"] for row in judged]))]["epoch"]
 
-# %%
+# %% tags=["learn"]
 check("08.2", my_teacher)
 
 # %% [markdown]
 r"""
-## 4. Nothing to learn?
+## 4. Is there anything to learn?
 
 Eq. 18 adds three terms, all between teacher $T$ and student $S$ on the same image:
 
@@ -346,11 +353,11 @@ $$L = \underbrace{\tfrac1C \textstyle\sum_i \mathrm{KL}(T^o_i \,\|\, S^o_i)}_{\t
 + \alpha \underbrace{\mathrm{KL}(T^a \,\|\, S^a)}_{\text{Eq. 14, the branch's softmax}}
 + \beta \underbrace{\| A_T - A_S \|}_{\text{Eq. 17, the attention}}$$
 
-Each is at least 0, and each **is** 0 if the student equals the teacher. So self-distillation begins at the best point that its
-loss has. We take the network that ships with the course, 40 epochs at λ = 0.1, as both.
+Each term is at least 0, and each **is** 0 if the student equals the teacher. So self-distillation starts at the minimum of its
+loss. We check this with the stored network of 40 epochs at λ = 0.1, as teacher and as student.
 """
 
-# %%
+# %% tags=["learn"]
 from udlib.attention import uncertainty_attention, uncertainty_attention_of
 from udlib.datasets.transforms import normalise
 from udlib.losses import attention_loss, bernoulli_kl, softmax_kl
@@ -360,38 +367,42 @@ student, images = copy.deepcopy(teacher), normalise(train.images[:64])
 
 
 def terms(images):
-    """Eq. 13, 14 and 17 between the teacher and the student, in whatever mode they are."""
     t, s = teacher(images), student(images)
-    maps = uncertainty_attention(teacher.head, t.features).detach(), uncertainty_attention_of(s)
+    map_t = uncertainty_attention(teacher.head, t.features).detach()
+    map_s = uncertainty_attention_of(s)
     return {"Eq. 13": bernoulli_kl(t.logits, s.logits).item(),
-            "Eq. 14": softmax_kl(t.calibration_logits, s.calibration_logits).item(), "Eq. 17": attention_loss(*maps).item()}
+            "Eq. 14": softmax_kl(t.calibration_logits, s.calibration_logits).item(),
+            "Eq. 17": attention_loss(map_t, map_s).item()}
 
-# %%
+# %% tags=["learn"]
 zero = terms(images)
 assert max(zero.values()) < 1e-5  # the same network, the same mode, the same pictures
 flipped = terms(images.flip(3))
-assert max(flipped.values()) < 1e-5  # and of a mirrored picture the teacher is asked about the mirrored picture
+assert max(flipped.values()) < 1e-5  # both see the mirrored picture
 student.train()
 noisy = terms(images)  # batch normalisation now uses this batch's own mean and variance
 student.eval()
 assert noisy["Eq. 13"] > 0 and noisy["Eq. 14"] > 0
-pd.DataFrame({"eval mode": zero, "eval mode, mirrored": flipped, "student in train mode": noisy}).T.round(6)
+cases = {"eval mode": zero, "eval mode, mirrored": flipped, "student in train mode": noisy}
+pd.DataFrame(cases).T.round(6)
 
 # %% [markdown]
 r"""
-Mirroring does not help: the teacher sees what the student sees. Train mode does. A batch normalisation layer then scales
-each channel by the mean and variance of *this batch* in place of the running ones. So the student's answer to a picture
-depends on the other pictures of its batch, and the teacher's does not. The smaller the batch, the louder this noise.
+Mirroring the picture changes nothing: the teacher sees what the student sees. Train mode does change the loss. There, a batch
+normalisation layer scales each channel by the mean and variance of *this batch* instead of the running ones. So the student's
+answer to a picture depends on the other pictures of its batch, and the teacher's does not. Smaller batches give more of this
+noise.
 
-The gradient tells the same: in eval mode it vanishes, up to rounding.
+In eval mode the gradient vanishes too, up to rounding. In train mode it does not:
 """
 
-# %%
+# %% tags=["learn"]
 def gradient_norm(training):
     """Norm of the gradient of Eq. 18 at student = teacher."""
     student.load_state_dict(teacher.state_dict())
     student.train(training).zero_grad()
-    distillation_loss(teacher)(student, Batch(images, None, None, torch.arange(len(images))))["total"].backward()
+    batch = Batch(images, None, None, torch.arange(len(images)))
+    distillation_loss(teacher)(student, batch)["total"].backward()
     squares = [p.grad.square().sum() for p in student.parameters() if p.grad is not None]
     student.load_state_dict(teacher.state_dict())  # train mode has moved the running statistics
     return torch.stack(squares).sum().sqrt().item()
@@ -401,35 +412,35 @@ in_eval, in_train = gradient_norm(False), gradient_norm(True)
 assert in_eval < 1e-3 * in_train
 print(f"norm of the gradient: {in_eval:.1e} in eval mode, {in_train:.1e} in train mode")
 
-# %%
+# %% tags=["report"]
 SIZES = (8, 16, 32, 64)
-pool, loud = normalise(train.images[:192]), {"Eq. 13": [], "Eq. 14": []}
+pool, noise_of = normalise(train.images[:192]), {"Eq. 13": [], "Eq. 14": []}
 student.train()
 for size in SIZES:
-    found = [terms(part) for part in pool.split(size) if len(part) == size]
-    for name, values in loud.items():
-        values.append(np.mean([row[name] for row in found]))
+    rows = [terms(part) for part in pool.split(size) if len(part) == size]
+    for name, values in noise_of.items():
+        values.append(np.mean([row[name] for row in rows]))
 student.eval().load_state_dict(teacher.state_dict())
-figure = plots.lines(SIZES, loud, "images in a batch", "nats", "train mode: the student disagrees with itself")
+figure = plots.lines(SIZES, noise_of, "images in a batch", "nats", "the same network in train mode and in eval mode")
 figure.axes[0].set(xscale="log", yscale="log")
 figure.axes[0].set_xticks(SIZES, SIZES)
 figure.axes[0].minorticks_off()
 show(figure, "Eq. 13 and Eq. 14 between a network in train mode and itself in eval mode fall with the size of the batch")
 
-# %%
-shrinks = {name: values[0] / values[-1] for name, values in loud.items()}
+# %% tags=["report"]
+shrinks = {name: values[0] / values[-1] for name, values in noise_of.items()}
 say(f"From batches of {SIZES[0]} to batches of {SIZES[-1]}, the terms shrink by a factor of "
     + " and ".join(f"{factor:.1f} ({name})" for name, factor in shrinks.items())
-    + f". The variance of a batch's mean alone would shrink by {SIZES[-1] / SIZES[0]:.0f}.")
+    + f". The variance of a batch's mean alone would shrink by a factor of {SIZES[-1] / SIZES[0]:.0f}.")
 assert_measured(shrinks["Eq. 13"], 11, within=6)
 
 # %% [markdown]
 r"""
-How steep is each term close to the teacher? We move every weight of the student by a little noise, $\varepsilon$ times the spread
-of its layer's weights, and look at the gradient of each term, in eval mode.
+How steep is each term close to the teacher? We add a little noise to every weight of the student: $\varepsilon$ times the spread
+of the weights of its layer. Then we look at the gradient of each term, in eval mode.
 """
 
-# %%
+# %% tags=["learn"]
 def gradients(epsilon, images):
     """Norm of each term's gradient where the student's weights are off by this share."""
     student.load_state_dict(teacher.state_dict())
@@ -437,71 +448,75 @@ def gradients(epsilon, images):
     with torch.no_grad():
         for p in student.parameters():
             p.add_(epsilon * p.std(correction=0) * torch.randn_like(p))
-    found = distillation_loss(teacher)(student.eval(), Batch(images, None, None, torch.arange(len(images))))
-    norms = {}
+    batch, norms = Batch(images, None, None, torch.arange(len(images))), {}
+    loss_terms = distillation_loss(teacher)(student.eval(), batch)
     for term in ("classification", "calibration", "attention"):
-        parts = torch.autograd.grad(found[term], list(student.parameters()), retain_graph=True, allow_unused=True)
-        norms[term] = torch.stack([g.square().sum() for g in parts if g is not None]).sum().sqrt().item()
+        weights, options = list(student.parameters()), {"retain_graph": True, "allow_unused": True}
+        parts = torch.autograd.grad(loss_terms[term], weights, **options)
+        squares = [g.square().sum() for g in parts if g is not None]
+        norms[term] = torch.stack(squares).sum().sqrt().item()
     return norms
 
-# %%
+# %% tags=["report"]
 NEAR = (0.0003, 0.001, 0.003, 0.01)
-steep = pd.DataFrame([gradients(epsilon, images[:32]) for epsilon in NEAR], index=NEAR)
-named = {"Eq. 13": "classification", "Eq. 14": "calibration", "Eq. 17": "attention"}
-figure = plots.lines(NEAR, {name: steep[term] for name, term in named.items()}, "how far off the weights are, share of their spread",
-                     "norm of the gradient", "close to the teacher")
+slopes = pd.DataFrame([gradients(epsilon, images[:32]) for epsilon in NEAR], index=NEAR)
+term_of = {"Eq. 13": "classification", "Eq. 14": "calibration", "Eq. 17": "attention"}
+figure = plots.lines(NEAR, {name: slopes[term] for name, term in term_of.items()},
+                     "distance of the weights, share of their spread", "norm of the gradient", "close to the teacher")
 figure.axes[0].set(xscale="log", yscale="log")
 show(figure, "Norms of the gradients of Eq. 13, 14 and 17 over the distance of the student's weights from its teacher's")
-fades = steep.iloc[-1] / steep.iloc[0]
+fades = slopes.iloc[-1] / slopes.iloc[0]
 assert fades["attention"] < 0.5 * fades["classification"]  # a norm's slope does not fade, a divergence's does
-louder = (0.5 * steep["attention"] / steep["classification"]).round(1).tolist()
-say(f"With β = 0.5, the attention's gradient is {louder[-1]:,.0f} times that of the sigmoids at a distance of {NEAR[-1]:g}, and "
-    f"{louder[0]:,.0f} times at {NEAR[0]:g}.")
+ratio = (0.5 * slopes["attention"] / slopes["classification"]).round(1).tolist()
+say(f"With β = 0.5, the attention's gradient is {ratio[-1]:,.0f} times that of the sigmoids at a distance of {NEAR[-1]:g}, and "
+    f"{ratio[0]:,.0f} times at {NEAR[0]:g}.")
 
 # %% [markdown]
 r"""
-The divergences of Eq. 13 and 14 are smooth, and their gradients fade as the student comes near: a bowl. Eq. 17 as printed is a norm
-and not a squared norm: a cone, about as steep beside its tip as further up. So close to the teacher it is the loudest of the three, and
-steps of a fixed size cannot come to rest at its tip. (At the tip itself `attention_loss` takes a slope of 0.) Lesson 06 looks at this
-term more closely.
+The divergences of Eq. 13 and 14 are smooth: their gradients fade as the student comes near its teacher, as at the bottom of a bowl.
+Eq. 17 as printed is a norm, not a squared norm. Its gradient does not fade, as on a cone. So close to the teacher it dominates, and
+steps of a fixed size cannot settle at its minimum. (At the minimum itself `attention_loss` takes a slope of 0.) Lesson 06 looks at
+this term more closely.
 
-So in train mode there is always some gradient, of a random direction. And small gradients do not mean small steps. Adam divides a gradient by its own
-running size, so the first step of a fresh Adam moves *every* weight by about the learning rate, however small the loss. Plain
+So in train mode there is always some gradient. Even a small gradient gives a large step: Adam divides each gradient by its own
+running size, so the first step of a new Adam moves *every* weight by about the learning rate, however small the loss. Plain
 gradient descent would hardly move.
 """
 
-# %%
+# %% tags=["learn"]
 def one_step(make, rate):
-    """The median over all weights of how far one step moves them, in units of the learning rate."""
+    """How far one step moves the median weight, in units of the learning rate."""
     student.load_state_dict(teacher.state_dict())
     optimizer = make(student.train().parameters(), lr=rate)
-    distillation_loss(teacher)(student, Batch(images, None, None, torch.arange(len(images))))["total"].backward()
+    batch = Batch(images, None, None, torch.arange(len(images)))
+    distillation_loss(teacher)(student, batch)["total"].backward()
     optimizer.step()
     student.zero_grad()
-    moved = [(a - b).detach().abs().flatten() for a, b in zip(student.parameters(), teacher.parameters())]
-    return torch.cat(moved).median().item() / rate
+    pairs_of_weights = zip(student.parameters(), teacher.parameters())
+    moves = [(a - b).detach().abs().flatten() for a, b in pairs_of_weights]
+    return torch.cat(moves).median().item() / rate
 
-
-moved = {make.__name__: one_step(make, 1e-4) for make in (torch.optim.SGD, torch.optim.Adam)}
-assert 0.9 < moved["Adam"] < 1.1 and moved["SGD"] < 0.1
-print(" ".join(f"{name}: the median weight moves by {value:.2g} × the learning rate." for name, value in moved.items()))
+# %% tags=["report"]
+moves = {make.__name__: one_step(make, 1e-4) for make in (torch.optim.SGD, torch.optim.Adam)}
+assert 0.9 < moves["Adam"] < 1.1 and moves["SGD"] < 0.1
+print(" ".join(f"{name}: the median weight moves by {value:.2g} × the learning rate." for name, value in moves.items()))
 
 # %% [markdown]
 r"""
-Now let it walk: eight Adam steps on batches of 32, at the restart's first rate, and at the peak rate that it warms up to. The
-picture shows how far the student's answers are then from the teacher's (in eval mode, on validation images).
+Now we take eight Adam steps on batches of 32, once at the restart's first rate, and once at the peak rate that it warms up to. The
+figure shows how far the student's answers are then from the teacher's (in eval mode, on validation images).
 """
 
-# %%
+# %% tags=["learn"]
 unseen = normalise(val.images[:64])
 with torch.no_grad():
-    expected = teacher(unseen).logits
+    teacher_logits = teacher(unseen).logits
 
 
 def away():
-    """Eq. 13 between the teacher and the student in eval mode, on held-out images."""
+    """Eq. 13 between the teacher and the student in eval mode, on validation images."""
     with torch.no_grad():
-        return bernoulli_kl(expected, student.eval()(unseen).logits).item()
+        return bernoulli_kl(teacher_logits, student.eval()(unseen).logits).item()
 
 
 def batch(step, size=32):
@@ -509,11 +524,12 @@ def batch(step, size=32):
     rows = torch.arange(step * size, (step + 1) * size) % len(train.targets)
     return Batch(normalise(train.images[rows]), None, None, rows)
 
-# %%
+# %% tags=["learn"]
 def walk(rate, steps=8):
-    """How far the student is from the teacher before and after each of some Adam steps on Eq. 18."""
+    """Distance of the student from the teacher before and after each Adam step on Eq. 18."""
     student.load_state_dict(teacher.state_dict())
-    optimizer, loss_fn, path = torch.optim.Adam(student.parameters(), lr=rate), distillation_loss(teacher), [away()]
+    optimizer = torch.optim.Adam(student.parameters(), lr=rate)
+    loss_fn, path = distillation_loss(teacher), [away()]
     for step in range(steps):
         optimizer.zero_grad()
         loss_fn(student.train(), batch(step))["total"].backward()
@@ -521,37 +537,37 @@ def walk(rate, steps=8):
         path.append(away())
     return path
 
-# %%
+# %% tags=["report"]
 rates = {"the first rate": learning_rate(0, HALF * steps, config), "the peak rate": config.lr}
-walked = {f"{name}, {rate:.1e}": walk(rate) for name, rate in rates.items()}
-assert all(values[0] < 1e-6 < values[-1] for values in walked.values())  # it starts at the minimum and leaves it
-show(plots.lines(range(9), walked, "step", "Eq. 13 on held-out images, nats", "away from the best point of the loss"),
+walks = {f"{name}, {rate:.1e}": walk(rate) for name, rate in rates.items()}
+assert all(values[0] < 1e-6 < values[-1] for values in walks.values())  # it starts at the minimum and leaves it
+show(plots.lines(range(9), walks, "step", "Eq. 13 on validation images, nats", "the student leaves the minimum of its loss"),
      "Distance of the student from its teacher over eight Adam steps, at the restart's first and at its peak rate")
 
 # %% [markdown]
 r"""
-This is the loss's bump in the first picture. **The learning rate, not the lesson, throws the student off its place.** Then
-the rate falls, and the student settles somewhere near its teacher, because that is what the loss asks for. Whatever it gains on the
-way, it gains by *not* arriving: a student at loss 0 answers as its teacher does, on every training image.
+This explains the bump of the loss in the first picture. **The large learning rate moves the student away from its teacher.**
+Then the rate falls, and the loss brings the student back towards its teacher. A student at loss 0 would answer every training image
+as its teacher does. So whatever the student gains, it gains because it does *not* arrive there.
 
-*Think!* Would a self-taught student move at all with plain gradient descent, no batch normalisation and no dropout? And if it
+*Think!* Would a student of itself move at all with plain gradient descent, no batch normalisation and no dropout? And if it
 started from random weights?
 
 ## 5. What could there be to gain?
 
 ### A known result: shrinkage
 
-Start from fresh weights in place of the teacher's, and take the simplest learner there is. Ridge regression with kernel matrix
-$K = U \operatorname{diag}(d) U^\top$ and penalty $\lambda$ (the penalty, not the branch's weight) answers, on its $n$ training points,
+Now let the student start from new weights, and take a very simple learner. Ridge regression with kernel matrix
+$K = U \operatorname{diag}(d) U^\top$ and penalty $\lambda$ (here the penalty, not the branch's weight) answers, on its $n$ training points,
 
 $$\hat y = K (K + \lambda I)^{-1} y = U \operatorname{diag}\!\Big(\frac{d_j}{d_j + \lambda}\Big) U^\top y .$$
 
-Direction $j$ of the labels is shrunk by $s_j = d_j / (d_j + \lambda)$. Now let $\hat y$ be the labels of the next fit, and so on. After
-$t$ fits the factor is $s_j^{\,t}$. That is the whole derivation. What it says (Mobahi et al., 2020): **self-distillation is a stronger
-regulariser**, and of a special kind, since directions with small $d_j$ die first and only a few large ones are left.
+It shrinks direction $j$ of the labels by $s_j = d_j / (d_j + \lambda)$. Now let $\hat y$ be the labels of the next fit, and so on. After
+$t$ fits the factor is $s_j^{\,t}$. So **self-distillation is a stronger regulariser** (Mobahi et al., 2020). It removes directions
+with small $d_j$ first, and only a few with large $d_j$ remain.
 """
 
-# %%
+# %% tags=["learn"]
 generator = np.random.default_rng(0)
 x = np.sort(generator.uniform(0, 1, 60))
 truth = np.sin(2 * np.pi * x) + 0.5 * np.sin(6 * np.pi * x)
@@ -567,61 +583,69 @@ def refit(y, penalty, rounds):
         y = K @ np.linalg.solve(K + penalty * np.eye(len(K)), y)
     return y
 
-# %%
+# %% tags=["learn"]
 y = truth + noise * generator.normal(size=len(x))
 for rounds in (1, 2, 7):
     factors = (d / (d + 0.1)) ** rounds
-    assert np.allclose(refit(y, 0.1, rounds), U @ (factors * (U.T @ y)), atol=1e-6)  # the formula is what refitting does
-assert np.allclose((d / (d + 1e-9))[d > 1e-3] ** 5, 1, atol=1e-4)  # hardly a penalty: five fits change nothing
+    formula = U @ (factors * (U.T @ y))
+    assert np.allclose(refit(y, 0.1, rounds), formula, atol=1e-6)
+assert np.allclose((d / (d + 1e-9))[d > 1e-3] ** 5, 1, atol=1e-4)  # hardly a penalty
+
+# %% tags=["report"]
 size = np.logspace(-2, 2, 60)
-shrunk = {f"{rounds} fit{'s' * (rounds > 1)}": (size / (size + 1)) ** rounds for rounds in (1, 2, 5, 20)}
-figure = plots.lines(size, shrunk, "size of the direction, d / penalty", "what is left of it", markers=False)
+factors_left = {f"{rounds} fit{'s' * (rounds > 1)}": (size / (size + 1)) ** rounds for rounds in (1, 2, 5, 20)}
+figure = plots.lines(size, factors_left, "size of the direction, d / penalty", "what is left of it", markers=False)
 figure.axes[0].set_xscale("log")
 show(figure, "The factor that is left of a direction over its size, after one, two, five and twenty fits")
 
 # %% [markdown]
 r"""
-The more rounds, the steeper and further to the right the cut. Without a penalty nothing happens at all: a teacher that repeats its
-labels exactly hands on the same labels.
+With more rounds the curve is steeper and lies further to the right. Without a penalty nothing changes: a teacher that repeats its
+labels exactly passes on the same labels.
 
-Is a stronger regulariser good? That depends on how strong it was. For fixed $x$, the expected error against the truth has a
-bias and a variance, both exact: $\frac1n \sum_j (1 - s_j^t)^2 c_j^2 + \frac{\sigma^2}{n} \sum_j s_j^{2t}$ with
+Is a stronger regulariser better? That depends on how strong it was. For fixed $x$, the expected error against the truth has a
+bias and a variance. Both are exact: $\frac1n \sum_j (1 - s_j^t)^2 c_j^2 + \frac{\sigma^2}{n} \sum_j s_j^{2t}$ with
 $c = U^\top \text{truth}$ and noise $\sigma$.
 """
 
-# %%
+# %% tags=["learn"]
 def expected_error(penalty, rounds):
-    """Mean squared distance from the truth at the training points, averaged over the labels' noise."""
+    """Mean squared distance from the truth at the training points, over the labels' noise."""
     s = (d / (d + penalty)) ** rounds
     return (((1 - s) * (U.T @ truth)) ** 2).mean() + noise**2 * (s**2).mean()
 
 
-draws = [((refit(truth + noise * generator.normal(size=len(x)), 0.1, 3) - truth) ** 2).mean() for _ in range(400)]
-assert np.isclose(np.mean(draws), expected_error(0.1, 3), rtol=0.1)  # drawn 400 times, it is the same number
+def one_error():
+    """The same from one draw of the labels, for penalty 0.1 and three rounds."""
+    return ((refit(truth + noise * generator.normal(size=len(x)), 0.1, 3) - truth) ** 2).mean()
+
+
+assert np.isclose(np.mean([one_error() for _ in range(400)]), expected_error(0.1, 3), rtol=0.1)
+
+# %% tags=["report"]
 ROUNDS = np.arange(1, 16)
 by_penalty = {f"penalty {p:g}": [expected_error(p, t) for t in ROUNDS] for p in (0.1, 0.3, 1.0, 3.0)}
-figure = plots.lines(ROUNDS, by_penalty, "number of fits (1 is the teacher)", "expected squared error", "teaching itself")
+figure = plots.lines(ROUNDS, by_penalty, "number of fits (1 is the teacher)", "expected squared error", "error of repeated fits")
 figure.axes[0].set_yscale("log")
 figure.axes[0].legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
 show(figure,
      "Expected squared error over the number of fits for four penalties: it falls first where the penalty is weak")
 
-# %%
+# %% tags=["report"]
 PENALTIES = np.logspace(-2, 1, 61)
-alone = min(expected_error(p, 1) for p in PENALTIES)
-taught_best = min((expected_error(p, t), t) for p in PENALTIES for t in ROUNDS)
+one_fit = min(expected_error(p, 1) for p in PENALTIES)
+many_fits = min((expected_error(p, t), t) for p in PENALTIES for t in ROUNDS)
 weak, strong = by_penalty["penalty 0.1"], by_penalty["penalty 3"]
 assert np.argmin(weak) > 0 and np.argmin(strong) == 0  # helps where the teacher overfits, hurts where it does not
-assert taught_best[0] <= alone < 1.2 * taught_best[0]
-say(f"With the weakest penalty the student of round {ROUNDS[np.argmin(weak)]} is best: error {min(weak):.4f} after {weak[0]:.4f}. "
-    f"With the strongest, each round makes it worse. If the penalty itself is tuned, one fit reaches {alone:.4f} and any number "
-    f"of fits reaches {taught_best[0]:.4f} (at {taught_best[1]}).")
+assert many_fits[0] <= one_fit < 1.2 * many_fits[0]
+say(f"With the weakest penalty the student of round {ROUNDS[np.argmin(weak)]} is best: its error is {min(weak):.4f}, and the "
+    f"teacher's is {weak[0]:.4f}. With the strongest penalty, each round makes the error larger. If we also tune the penalty, one fit "
+    f"reaches {one_fit:.4f}, and many fits reach {many_fits[0]:.4f} (in round {many_fits[1]}).")
 
 # %% [markdown]
 r"""
-So in this model self-distillation helps a teacher that **overfits**, and does most of what a better-chosen penalty would have done in one
-fit. Keep both in mind for the experiment. And keep in mind what differs there: the student starts at the teacher's weights, not
-from nothing, and our training has no weight decay.
+So in this model self-distillation helps a teacher that **overfits**, and a better penalty would achieve most of this in one fit.
+Our experiment differs in two ways: its student starts at the teacher's weights, and its training has no weight decay.
 
 ### Exercise 08.3
 
@@ -653,113 +677,119 @@ def my_shrinkage(d, penalty, rounds):
 def my_shrinkage(d, penalty, rounds):
     return (d**2 / (d**2 + penalty)) ** rounds
 
-# %%
+# %% tags=["learn"]
 check("08.3", my_shrinkage)
 
 # %% [markdown]
 r"""
-### A known hope: softer labels are truer labels
+### A known hope: soft labels are closer to the truth
 
-A hard label is one throw of the annotator's coin: $y = 1$ with chance $\pi$, the posterior. A network trained on many such throws may
-know $\pi$ better than the throw does. Then its answers on the *training* images are the better labels (Menon et al., 2021). On
-`scenes` we know $\pi$ and can look. We ask the shipped teacher (seed 0) about its own training images, and about validation images
+A hard label is one throw of the annotator's coin: $y = 1$ with probability $\pi$, the posterior. A network trained on many such
+throws may know $\pi$ better than one throw does. Then its answers on the *training* images are better labels (Menon et al., 2021). On
+`scenes` we know $\pi$ and can check. We ask the stored teacher (seed 0) about its own training images, and about validation images
 as a control.
 """
 
-# %%
+# %% tags=["report"]
 splits = {split: labels(once[0].recipe, split) for split in ("train", "val")}
 soft = {split: predict(teacher, data).logits.double().sigmoid() for split, data in (("train", train), ("val", val))}
-hard = {split: found.targets.double() for split, found in splits.items()}
-posterior = {split: found.posterior.double() for split, found in splits.items()}
+hard = {split: part.targets.double() for split, part in splits.items()}
+posterior = {split: part.posterior.double() for split, part in splits.items()}
 coin = (posterior["train"] * (1 - posterior["train"])).mean()
-thrown = (hard["train"] - posterior["train"]).square()
-assert abs(thrown.mean() - coin) < 5 * thrown.std() / len(thrown) ** 0.5  # the labels are throws of this coin
+coin_errors = (hard["train"] - posterior["train"]).square()
+assert abs(coin_errors.mean() - coin) < 5 * coin_errors.std() / len(coin_errors) ** 0.5  # the labels are throws of this coin
 
-# %%
+# %% tags=["report"]
 pi = posterior["train"]
 doubtful = (pi > 0.02) & (pi < 0.98)
 GROUPS = {"all labels": torch.ones_like(doubtful), "doubtful, 0.02 < π < 0.98": doubtful, "the others": ~doubtful,
           "marked difficult": splits["train"].difficult}
 rows = {}
 for name, of in GROUPS.items():
-    away = {who: (said - pi)[of].square().mean().item() if of.any() else np.nan
-            for who, said in (("hard labels", hard["train"]), ("soft labels", soft["train"]))}
-    rows[name] = {"share, %": 100 * of.double().mean().item()} | {f"{who}: distance": value for who, value in away.items()}
+    far_off = {who: (q - pi)[of].square().mean().item() if of.any() else np.nan
+               for who, q in (("hard labels", hard["train"]), ("soft labels", soft["train"]))}
+    rows[name] = {"share, %": 100 * of.double().mean().item()} | {f"{who}: distance": value for who, value in far_off.items()}
 rows = pd.DataFrame(rows).T
 nearer = rows["soft labels: distance"] / rows["hard labels: distance"].clip(lower=1e-9)
-assert_measured(nearer["doubtful, 0.02 < π < 0.98"], 0.83, within=0.16)  # softness pays where there was doubt
+assert_measured(nearer["doubtful, 0.02 < π < 0.98"], 0.83, within=0.16)  # soft labels are closer where there was doubt
 assert_measured(min(nearer["the others"], 99), 36, within=34)  # and not where there was none
 rows.round(4)
 
 # %% [markdown]
 r"""
-"Distance" is the mean of $(q - \pi)^2$, over all labels of the training images. Read the rows one by one. Where the annotator
-might have decided either way, softness can pay. Where nothing was in doubt, a hard label is right and anything softer can only be
-worse; and most labels are of this kind. Resampling the images tells whether the sum of both is in anybody's favour.
+"Distance" is the mean of $(q - \pi)^2$ over the labels of the training images. Where the posterior leaves doubt, the soft labels are
+closer to it than the hard ones (0.078 against 0.093). Where there is no doubt, a hard label is right and the soft one is further
+away. Most labels are of this second kind. To see which effect wins in total, we resample the images.
 """
 
-# %%
+# %% tags=["report"]
 from udlib.statistics import bootstrap_interval
 
-nearer = ((hard["train"] - pi).square() - (soft["train"] - pi).square()).mean(1)  # per image; above 0: soft is nearer
+nearer = ((hard["train"] - pi).square() - (soft["train"] - pi).square()).mean(1)  # per image; above 0: soft is closer
 gain = bootstrap_interval(lambda rows: nearer[rows].mean(), len(nearer), samples=500)
-say("On average over all labels the teacher's soft labels are "
-    + ("**nearer** to the posterior than the hard ones" if gain.low > 0 else "**further** from the posterior than the hard ones"
-       if gain.high < 0 else "**neither nearer nor further** from the posterior, as far as these images can tell")
-    + f": the mean of squares changes by {-gain.estimate:+.4f} [{-gain.high:+.4f}, {-gain.low:+.4f}] (bootstrap over images; one "
-    f"network). The coin itself accounts for {coin:.4f}.")
+word = "closer" if gain.low > 0 else "further away" if gain.high < 0 else "not detected"
+say(f"Over all labels, soft minus hard labels, mean squared distance to the posterior: {-gain.estimate:+.4f} "
+    f"[{-gain.high:+.4f}, {-gain.low:+.4f}], **{word}** (bootstrap over images; one network). The annotator's coin alone gives "
+    f"{coin:.4f}.")
+assert profile() == "smoke" or word == "not detected"
 
 # %% [markdown]
 r"""
-A network with enough room learns the throws by heart. How much of them did this one? That can be measured. If it knew only the
-picture, its error $p - \pi$ would have nothing to do with the coin's error $y - \pi$. If it repeated its labels, both would be equal. So the
-slope of one on the other,
+So in total, the soft labels are not detectably closer to the posterior.
+
+A large enough network can memorise the annotator's throws. How many of them has this one memorised? We can measure that. If it knew
+only the picture, its error $p - \pi$ would have nothing to do with the coin's error $y - \pi$. If it repeated its labels, both errors
+would be equal. So the slope of one on the other,
 
 $$m = \frac{\sum (p - \pi)(y - \pi)}{\sum (y - \pi)^2},$$
 
-says **which share of the coin the network has learned by heart**: 0 is nothing, 1 is everything. On validation images, whose
+says **which share of the coin's error the network has memorised**: 0 is nothing, 1 is everything. On validation images, whose
 labels it has never seen, $m$ must be about 0.
 """
 
-# %%
-def by_heart(p, y, pi):
-    """The slope m, for each set of rows: a function of the images that are drawn."""
+# %% tags=["learn"]
+def memory_of(p, y, pi):
+    """The slope m as a function of the images that are used."""
     above, below = ((p - pi) * (y - pi)).sum(1), (y - pi).square().sum(1)
     return lambda rows: (above[rows].sum() / below[rows].sum()).item()
 
 
-memory = {split: bootstrap_interval(by_heart(soft[split], hard[split], posterior[split]), len(hard[split]), samples=500)
+repeats = memory_of(hard["train"], hard["train"], pi)  # a network that repeats its labels
+knows = memory_of(pi, hard["train"], pi)  # a network that knows the posterior
+assert np.isclose(repeats(slice(None)), 1) and np.isclose(knows(slice(None)), 0)
+
+# %% tags=["report"]
+memory = {split: bootstrap_interval(memory_of(soft[split], hard[split], posterior[split]), len(hard[split]), samples=500)
           for split in soft}
-same = by_heart(hard["train"], hard["train"], pi), by_heart(pi, hard["train"], pi)
-assert np.isclose(same[0](slice(None)), 1) and np.isclose(same[1](slice(None)), 0)
-for split, found in memory.items():
-    say(f"- {split}: m = {found.estimate:.2f} [{found.low:.2f}, {found.high:.2f}]")
+for split, m in memory.items():
+    say(f"- {split}: m = {m.estimate:.2f} [{m.low:.2f}, {m.high:.2f}]")
 assert_measured(memory["train"].estimate, 0.58, within=0.2)
 assert_measured(memory["val"].estimate, 0.0, within=0.1)
 
 # %% [markdown]
 r"""
-This is what lesson 04 called overfitting, seen from inside, and the limit of a teacher that was trained on the very labels it is to
-improve. Its soft labels are, for that share, the hard labels again. What if hard and soft labels are mixed, as many recipes do?
+The network has memorised 58 % of the coin's error. This is the overfitting of lesson 04, seen from inside. It limits a teacher that
+was trained on the very labels that it should improve: to that share, its soft labels are the hard labels again. What if we mix hard
+and soft labels, as many recipes do?
 """
 
-# %%
+# %% tags=["report"]
 WEIGHTS = np.linspace(0, 1, 11)
 mixed = [(w * soft["train"] + (1 - w) * hard["train"] - pi).square().mean().item() for w in WEIGHTS]
 best_weight = WEIGHTS[int(np.argmin(mixed))]
 show(plots.lines(WEIGHTS, {"mean squared distance": mixed}, "weight of the soft label", "distance from the posterior",
-                 "hard, soft, and between"),
+                 "mixtures of hard and soft labels"),
      "Mean squared distance of mixed labels from the posterior, over the weight of the soft label")
-say(f"The mixture nearest to the posterior gives the soft label a weight of {best_weight:.1f}: distance {min(mixed):.4f}, against "
-    f"{mixed[0]:.4f} (hard) and {mixed[-1]:.4f} (soft). Eq. 18 takes a weight of 1.")
+say(f"The mixture closest to the posterior gives the soft label a weight of {best_weight:.1f}. Its distance is {min(mixed):.4f}; that "
+    f"of the hard labels is {mixed[0]:.4f} and that of the soft labels {mixed[-1]:.4f}. Eq. 18 uses soft labels only.")
 
 # %% [markdown]
 r"""
-*Think!* The posterior decided that weight, and nobody has it outside of a simulation. How would you choose it on real data?
+*Think!* We picked this weight with the posterior, which nobody knows outside of a simulation. How would you choose it on real data?
 
 ### Exercise 08.4
 
-Write $m$ for tensors `p`, `y` and `pi` of shape (N, C): how much of the coin a network has learned by heart.
+Write $m$ for tensors `p`, `y` and `pi` of shape (N, C): which share of the coin's error a network has memorised.
 """
 
 # %% exercise="08.4"
@@ -787,19 +817,19 @@ def my_memory(p, y, pi):
 def my_memory(p, y, pi):
     return (p * (y - pi)).sum() / (y - pi).square().sum()
 
-# %%
+# %% tags=["learn"]
 check("08.4", my_memory)
 
 # %% [markdown]
 r"""
 ## 6. The experiment
 
-Three arms, five seeds, and the same first half for all. So there are three differences, and each answers another question:
+Three arms and five seeds, with the same first half for all. So there are three differences, and each answers another question:
 
 | difference | what it contains |
 |---|---|
-| restart on hard labels − 40 epochs | more training with a restart, and no teacher |
-| restart with UD − restart on hard labels | **the teacher**, everything else alike |
+| restart on hard labels − 40 epochs | 40 more epochs after a restart, without a teacher |
+| restart with UD − restart on hard labels | **the teacher**, everything else is the same |
 | restart with UD − 40 epochs | both together |
 
 ### Exercise 08.5
@@ -853,17 +883,17 @@ def my_share(arms):
     forty, hard, soft = (np.mean(arms[name]) for name in names)
     return (soft - forty) / (soft - hard)
 
-# %%
+# %% tags=["learn"]
 check("08.5", my_share)
 
 # %% [markdown]
 r"""
-Now the scores. The paper prints mAP only; calibration, F1 and NLL are ours. mAP and F1 leave difficult labels out, the
-*Difficult* column is mAP on images with at least one, and calibration counts every label as marked. Nothing was
-chosen on the test images: each run ends with its last epoch.
+Now the scores. The paper prints mAP only; we add calibration, [F1](../docs/glossary.md#cp-cr-cf1-and-op-or-of1) and NLL. mAP and F1
+leave out [difficult](../docs/glossary.md#difficult) labels. mAP *Difficult* is the mAP on images with at least one. Calibration counts
+every label as marked. Nothing was chosen on the test images: each run ends with its last epoch.
 """
 
-# %%
+# %% tags=["report"]
 arms = {"40 epochs": once, "restart, hard labels": again["hard labels"], "restart, UD": again["UD"]}
 METRICS = {"mAP": ("mAP, %", 100, 2), "mAP_difficult": ("mAP, Difficult, %", 100, 2), "CF1": ("CF1, %", 100, 2),
            "OF1": ("OF1, %", 100, 2), "ECE": ("ECE class-wise, %", 100, 2), "ECE_pooled": ("ECE pooled, %", 100, 2),
@@ -871,320 +901,331 @@ METRICS = {"mAP": ("mAP, %", 100, 2), "mAP_difficult": ("mAP, Difficult, %", 100
            "overconfidence": ("overconfidence, points", 100, 2), "NLL": ("NLL, nats", 1, 4)}
 
 
-def score(found, metric):
-    """One metric on the test images, a value for each seed; NaN where it could not be measured."""
-    return np.array([run.metrics["test"].get(metric, np.nan) for run in found])
+def score(runs, metric):
+    """One metric on the test images, a value for each seed; NaN where it does not exist."""
+    return np.array([run.metrics["test"].get(metric, np.nan) for run in runs])
 
 
-pd.DataFrame({title: {name: spread(score(found, key), scale, digits) for name, found in arms.items()}
+pd.DataFrame({title: {name: spread(score(runs, key), scale, digits) for name, runs in arms.items()}
               for key, (title, scale, digits) in METRICS.items()}).T
 
-# %%
+# %% tags=["report"]
 CONTRASTS = {"restart − 40 epochs": ("restart, hard labels", "40 epochs"),
              "UD − restart": ("restart, UD", "restart, hard labels"), "UD − 40 epochs": ("restart, UD", "40 epochs")}
 effects = {name: {key: difference(score(arms[a], key), score(arms[b], key)) for key in METRICS}
            for name, (a, b) in CONTRASTS.items()}
 
 
-def told(found, key):
+def cell_text(change, key):
     title, scale, digits = METRICS[key]
-    return f"{in_units(found, scale, digits, '')} {found.verdict}"
+    return f"{in_units(change, scale, digits, '')} {change.verdict}"
 
 
 for key in ("mAP", "NLL"):  # the first two add up to the third
     assert np.isclose(sum(effects[name][key].mean for name in list(CONTRASTS)[:2]), effects["UD − 40 epochs"][key].mean,
                       equal_nan=True)
-pd.DataFrame({title: {name: told(effects[name][key], key) for name in CONTRASTS} for key, (title, _, _) in METRICS.items()}).T
+pd.DataFrame({title: {name: cell_text(effects[name][key], key) for name in CONTRASTS} for key, (title, _, _) in METRICS.items()}).T
 
-# %%
+# %% tags=["report"]
 def gaps(key, scale=100):
     """The seeds' differences of each contrast, for a figure; contrasts that could not be measured are left out."""
-    found = {name: scale * (score(arms[a], key) - score(arms[b], key)) for name, (a, b) in CONTRASTS.items()}
-    return {name: values for name, values in found.items() if np.isfinite(values).all()}
+    by_contrast = {name: scale * (score(arms[a], key) - score(arms[b], key)) for name, (a, b) in CONTRASTS.items()}
+    return {name: values for name, values in by_contrast.items() if np.isfinite(values).all()}
 
 
 for key, words in (("mAP", "mAP"), ("ECE_pooled", "pooled ECE"), ("true_CE_pooled", "pooled true error")):
-    if found := gaps(key):
-        show(plots.seed_intervals(found, f"difference in {words}, points", zero=True),
+    if by_contrast := gaps(key):
+        show(plots.seed_intervals(by_contrast, f"difference in {words}, points", zero=True),
              f"Paired differences in {words} between the three arms, five seeds and 95 per cent intervals")
 
-# %%
+# %% tags=["report"]
 alone, on_top, both = (effects[name] for name in CONTRASTS)
-say(f"**mAP.** The restart alone: {in_units(alone['mAP'])}, **{alone['mAP'].verdict}**. UD on top of it: "
-    f"{in_units(on_top['mAP'])}, **{on_top['mAP'].verdict}**. Together: {in_units(both['mAP'])}, **{both['mAP'].verdict}**. "
-    f"(Table 4 prints {', '.join(f'{gain:+.2f}' for gain in TABLE_4['gain'])} points for its three networks.)")
-say(f"**Calibration.** Pooled ECE by the restart alone {in_units(alone['ECE_pooled'])}, **{alone['ECE_pooled'].verdict}**; by UD on "
-    f"top of it {in_units(on_top['ECE_pooled'])}, **{on_top['ECE_pooled'].verdict}**. Overconfidence: "
-    f"**{alone['overconfidence'].verdict}** by the restart, **{on_top['overconfidence'].verdict}** by UD. NLL: "
-    f"**{alone['NLL'].verdict}** and **{on_top['NLL'].verdict}**.")
-if alone["mAP"].verdict == "higher" and alone["NLL"].verdict == "higher":
-    say("A table of mAP alone, as Table 4 is, shows the restart's gain and hides its price.")
-check_guess("mAP, restart alone", guess_restart, 100 * alone["mAP"].mean, " points")
+say(f"(For comparison, Table 4 prints mAP gains of {', '.join(f'{gain:+.2f}' for gain in TABLE_4['gain'])} points for its networks.)")
+check_guess("mAP, 40 more epochs on hard labels", guess_restart, 100 * alone["mAP"].mean, " points")
 check_guess("mAP, UD on top", guess_distilled, 100 * on_top["mAP"].mean, " points")
-check_guess("pooled ECE, restart alone", guess_ece, 100 * alone["ECE_pooled"].mean, " points")
+check_guess("pooled ECE, 40 more epochs on hard labels", guess_ece, 100 * alone["ECE_pooled"].mean, " points")
+verdicts = {key: [effect[key].verdict for effect in (alone, on_top, both)] for key in METRICS}
+assert profile() == "smoke" or verdicts["mAP"] == ["higher", "higher", "higher"]
+for key in ("ECE_pooled", "true_CE_pooled", "overconfidence", "NLL"):
+    assert profile() == "smoke" or verdicts[key] == ["higher", "lower", "lower"]
 
 # %% [markdown]
 r"""
-### Would a temperature have done it?
+On hard labels, the second half raises the mAP by 0.65 points. It also doubles the pooled ECE, from 2.1 to 4.3 %, and makes the
+network much more [overconfident](../docs/glossary.md#overconfidence). With UD in the second half the mAP is another 0.57 points higher,
+and the pooled ECE is only 0.4 %. A table with mAP alone, such as Table 4, shows neither of these changes of the calibration.
 
-Lesson 04 asked this of the branch, and it is fair to ask it here: one number, fitted on validation, costs nothing. If
-two arms still differ after each has its own temperature, the difference is more than one of scale.
+### Would temperature scaling do the same?
+
+Lesson 04 asked this about the branch, and we ask it here too: [temperature scaling](../docs/glossary.md#temperature) fits one number on
+validation and costs nothing. If two arms still differ after each has its own temperature, they differ in more than scale.
 """
 
-# %%
+# %% tags=["report"]
 from udlib.calibration import expected_calibration_error, negative_log_likelihood
 
-repaired = {"ECE pooled, %": {}, "NLL, nats": {}}
-for name, found in arms.items():
-    for run in found:
+rescaled = {"ECE pooled, %": {}, "NLL, nats": {}}
+for name, runs in arms.items():
+    for run in runs:
         q, marked = run.recalibrated("temperature"), run.labels().targets
-        repaired["ECE pooled, %"].setdefault(name, []).append(100 * expected_calibration_error(q, marked, average="pooled"))
-        repaired["NLL, nats"].setdefault(name, []).append(negative_log_likelihood(q, marked))
-for title, values in repaired.items():
+        rescaled["ECE pooled, %"].setdefault(name, []).append(100 * expected_calibration_error(q, marked, average="pooled"))
+        rescaled["NLL, nats"].setdefault(name, []).append(negative_log_likelihood(q, marked))
+
+# %% tags=["report"]
+for title, values in rescaled.items():
     digits = 4 if "NLL" in title else 2
-    found = {name: difference(values[a], values[b]) for name, (a, b) in CONTRASTS.items()}
+    changes = {name: difference(values[a], values[b]) for name, (a, b) in CONTRASTS.items()}
     say(f"- {title}, each with its own temperature: " + ", ".join(f"{name} {spread(seeds, 1, digits)}" for name, seeds in
-        values.items()) + ". " + "; ".join(f"{name}: {in_units(d, 1, digits, '')}, **{d.verdict}**" for name, d in found.items()) + ".")
+        values.items()) + ". " + "; ".join(f"{name}: {in_units(d, 1, digits, '')}, **{d.verdict}**" for name, d in changes.items()) + ".")
+    assert profile() == "smoke" or [d.verdict for d in changes.values()] == ["higher", "lower", "lower"]
 
 # %% [markdown]
 r"""
-### How far did the student go?
+No. A temperature repairs most of the harm that the second half on hard labels does, but UD still has the lowest pooled ECE and NLL.
 
-Section 4 said that a self-taught student is thrown off and drawn back. The stored answers tell how far it ended from where it
-started: the mean absolute change of a probability on the test images. The yardstick is two networks of different seeds.
+### How far did the student move?
+
+Section 4 says that the learning rate moves the student away and the loss brings it back. How far from its start does it end? We
+measure the mean absolute change of a probability on the test images. For comparison we take two networks of different seeds.
 """
 
-# %%
+# %% tags=["report"]
 start = [run.probabilities() for run in once]
-travelled = {name: [100 * (run.probabilities() - p).abs().mean().item() for run, p in zip(found, start)]
-             for name, found in arms.items() if found is not once}
-travelled["another seed"] = [100 * (start[k] - start[k - 1]).abs().mean().item() for k in range(len(start))]
-show(plots.seed_intervals(travelled, "mean change of a probability, points", "from the network of epoch 40"),
+distances = {name: [100 * (run.probabilities() - p).abs().mean().item() for run, p in zip(runs, start)]
+             for name, runs in arms.items() if runs is not once}
+distances["another seed"] = [100 * (start[k] - start[k - 1]).abs().mean().item() for k in range(len(start))]
+show(plots.seed_intervals(distances, "mean change of a probability, points", "distance from the network of epoch 40"),
      "Mean absolute change of test probabilities from epoch 40 to the end of each arm, and between two seeds")
-apart = difference(np.array(travelled["restart, UD"]) / 100, np.array(travelled["restart, hard labels"]) / 100)
-say(f"By UD against on hard labels, the distance travelled is {in_units(apart)}: **{apart.verdict}**. Two seeds are "
-    f"{np.mean(travelled['another seed']):.2f} points apart, the self-taught student and its start "
-    f"{np.mean(travelled['restart, UD']):.2f}.")
+apart = difference(np.array(distances["restart, UD"]) / 100, np.array(distances["restart, hard labels"]) / 100)
+say(f"The student by UD ends {np.mean(distances['restart, UD']):.2f} points from its start. Two seeds are "
+    f"{np.mean(distances['another seed']):.2f} points apart. The distance by UD minus that on hard labels: {in_units(apart)}, "
+    f"**{apart.verdict}**.")
 
 # %% [markdown]
 r"""
 ### What it costs
 
-Two halves take twice the steps. The teacher's answers come on top, but with mirroring alone each image has just two views, so they are
-computed once and looked up. The seconds are those of the epochs on a busy machine, so take them as rough. "Needs" counts the
-training of whatever must exist first.
+Two halves take twice the steps. UD also needs the teacher's answers. With mirroring alone each image has just two views, so we
+compute these answers once and look them up. The seconds were measured on a busy machine, so take them as rough.
 """
 
-# %%
+# %% tags=["report"]
 def cost(*groups):
     """Seconds of training, summed over what is needed, relative to 40 epochs; a value for each seed."""
-    return np.sum([[run.provenance["seconds"] for run in found] for found in groups], 0) / [
+    return np.sum([[run.provenance["seconds"] for run in runs] for runs in groups], 0) / [
         run.provenance["seconds"] for run in once]
 
 
-price = {name: np.median(cost(found)) for name, found in arms.items()}
-say("Training time against that of 40 epochs (median over seeds): " + ", ".join(f"{name} × {value:.1f}" for name, value in
+price = {name: np.median(cost(runs)) for name, runs in arms.items()}
+say("Training time relative to 40 epochs (median over seeds): " + ", ".join(f"{name} × {value:.1f}" for name, value in
     price.items()) + ". By count of steps it is × 1, × 2 and × 2.")
 
 # %% [markdown]
 r"""
-### Taking it apart
+### Separating the parts
 
-Each of the two effects still has two parts. "The restart alone" is more training *and* a restart. "UD on top" is the teacher's
-sigmoids *and* the two terms of the calibration branch. Two more controls separate them, and Table 4 has neither: 80 epochs in a
-single schedule, and a second half by KD alone (Eq. 13, so α = β = 0).
+Each of the two effects still has two parts. The second half on hard labels is more training *and* a restart. UD is the teacher's
+sigmoids *and* the two terms of the calibration branch. Two more controls separate them: 80 epochs in a single schedule, and a
+second half by KD alone (Eq. 13, so α = β = 0). Table 4 has neither. The last row compares the whole method with the 80 epochs.
 """
 
-# %%
-kept = {name: recipes for name, recipes in restart_controls().items()
-        if profile() == "smoke" or all(load(for_profile(chosen)) for chosen in recipes)}
-controls = {f"restart, {name}" if name == "KD" else name: [load_or_run(chosen) for chosen in recipes]
-            for name, recipes in kept.items()}
-if missing := [name for name in restart_controls() if name not in kept]:
-    say(f"Not trained yet, and left out below: {', '.join(missing)}. `udlib runs --only 'restart/*'` trains what is missing.")
+# %% tags=["report"]
+controls = {f"restart, {name}" if name == "KD" else name: [load_or_run(each) for each in recipes]
+            for name, recipes in restart_controls().items()}
 
-# %%
+# %% tags=["report"]
 PARTS = {"more steps, one schedule": ("80 epochs", "40 epochs"), "the restart itself": ("restart, hard labels", "80 epochs"),
          "the teacher's sigmoids": ("restart, KD", "restart, hard labels"),
-         "the calibration branch's terms": ("restart, UD", "restart, KD")}
+         "the calibration branch's terms": ("restart, UD", "restart, KD"), "the whole method": ("restart, UD", "80 epochs")}
 all_arms = arms | controls
 parts = {name: {key: difference(score(all_arms[a], key), score(all_arms[b], key)) for key in METRICS}
-         for name, (a, b) in PARTS.items() if {a, b} <= set(all_arms)}
-if parts:
-    display(pd.DataFrame({title: {f"{name} ({' − '.join(PARTS[name])})": told(found[key], key) for name, found in parts.items()}
-                          for key, (title, _, _) in METRICS.items()}))
+         for name, (a, b) in PARTS.items()}
+display(pd.DataFrame({title: {f"{name} ({' − '.join(PARTS[name])})": cell_text(effect[key], key) for name, effect in parts.items()}
+                      for key, (title, _, _) in METRICS.items()}))
 
-# %%
-drawn = {name: 100 * (score(all_arms[a], "ECE_pooled") - score(all_arms[b], "ECE_pooled"))
-         for name, (a, b) in PARTS.items() if name in parts}
-if drawn and np.isfinite(list(drawn.values())).all():
-    show(plots.seed_intervals(drawn, "difference in pooled ECE, points", zero=True),
+# %% tags=["report"]
+gaps_of_parts = {name: 100 * (score(all_arms[a], "ECE_pooled") - score(all_arms[b], "ECE_pooled")) for name, (a, b) in PARTS.items()}
+if np.isfinite(list(gaps_of_parts.values())).all():
+    show(plots.seed_intervals(gaps_of_parts, "difference in pooled ECE, points", zero=True),
          "Paired differences in pooled ECE of the parts of self-distillation, five seeds and 95 per cent intervals")
-for name, found in parts.items():
-    say(f"- *{name}*: mAP **{found['mAP'].verdict}**, pooled ECE **{found['ECE_pooled'].verdict}**, "
-        f"NLL **{found['NLL'].verdict}**.")
+expected = {"mAP": ["higher", "lower", "higher", "lower", "lower"], "ECE_pooled": ["higher", "higher", "lower", "lower", "lower"],
+            "NLL": ["higher", "higher", "lower", "lower", "lower"]}
+for key, words in expected.items():
+    assert profile() == "smoke" or [effect[key].verdict for effect in parts.values()] == words, key
 
 # %% [markdown]
 r"""
+More training raises the mAP most: 80 epochs in one schedule gain 2.4 points over 40 epochs, and double the pooled ECE. The restart
+itself costs 1.8 points of mAP. The teacher's sigmoids raise the mAP by 1.4 points and lower the pooled ECE by 2.8 points. The
+branch's terms lower the pooled ECE by another 1.1 points and cost 0.9 points of mAP.
+
+So self-distillation by UD calibrates the network, but it is not the best way to spend 80 epochs if only mAP counts: its mAP is
+1.2 points below that of 80 epochs on hard labels in one schedule.
+
 ## 7. Through the epochs
 
-All five seeds, on validation images every five epochs. The band spans the seeds.
+The next figure shows all five seeds, on validation images every five epochs. The band covers the range of the seeds.
 """
 
-# %%
-drawn = {title: {name: (curve(found, key)[0], scale * curve(found, key)[1]) for name, found in again.items()}
-         for title, key, scale in (("validation mAP, per cent", "mAP", 100), ("validation NLL, nats", "NLL", 1))}
-epochs, fit_to = curve(again["hard labels"], "ova")
-drawn["BCE on the training images (hard labels)"] = {"hard labels": (epochs, fit_to)}
-show(plots.trajectories(drawn, "epoch", marks=[HALF], logarithmic=["BCE on the training images (hard labels)"]),
+# %% tags=["report"]
+panels = {title: {name: (curve(runs, key)[0], scale * curve(runs, key)[1]) for name, runs in again.items()}
+          for title, key, scale in (("validation mAP, per cent", "mAP", 100), ("validation NLL, nats", "NLL", 1))}
+epochs, train_bce = curve(again["hard labels"], "ova")
+panels["BCE on the training images (hard labels)"] = {"hard labels": (epochs, train_bce)}
+show(plots.trajectories(panels, "epoch", marks=[HALF], logarithmic=["BCE on the training images (hard labels)"]),
      "Validation mAP and NLL of both arms and training BCE of the hard-label arm over two halves, five seeds")
 
-# %%
-def at(found, name, epoch):
+# %% tags=["report"]
+def at(runs, name, epoch):
     """A validation number at an epoch, a value for each run."""
-    where, values = curve(found, name)
+    where, values = curve(runs, name)
     return values[:, where.index(epoch)]
 
 
-for name, found in again.items():
-    change = {key: difference(at(found, key, 2 * HALF), at(found, key, HALF)) for key in ("mAP", "NLL")}
+for name, runs in again.items():
+    change = {key: difference(at(runs, key, 2 * HALF), at(runs, key, HALF)) for key in ("mAP", "NLL")}
     say(f"- *{name}*, epoch {2 * HALF} minus epoch {HALF} on validation: mAP {in_units(change['mAP'])}, "
         f"**{change['mAP'].verdict}**; NLL {in_units(change['NLL'], 1, 4, ' nats')}, **{change['NLL'].verdict}**.")
-    if profile() != "smoke":
-        assert change["NLL"].verdict == {"hard labels": "higher", "UD": "lower"}.get(name, change["NLL"].verdict)
-last, middle = fit_to[:, -1].mean(), fit_to[:, HALF - 1].mean()
-say(f"- The training BCE on hard labels goes from {middle:.3f} at the end of the first half to {last:.3f} at the end of the second: "
-    + ("the second half fits the training labels more closely." if last < middle else "no closer fit in the second half."))
+    assert profile() == "smoke" or change["NLL"].verdict == {"hard labels": "higher", "UD": "lower"}[name]
+last, middle = train_bce[:, -1].mean(), train_bce[:, HALF - 1].mean()
+say(f"- The training BCE on hard labels is {middle:.3f} at the end of the first half and {last:.3f} at the end of the second.")
+assert profile() == "smoke" or last < middle
 
 # %% [markdown]
 r"""
-Hard labels raise the validation NLL while no change of mAP is detected. So their second half overfits as in lessons 02 and 04: the
-ranking holds, and the probabilities become overconfident. With UD the NLL falls. Its teacher's answers are softer than the labels,
-and keep the student from growing surer than its teacher was. Is the student exactly as sure as its teacher?
+On hard labels the validation NLL rises, and no change of mAP is detected. So this second half overfits as in lessons 02 and 04: the
+order of the images stays, and the probabilities become overconfident. With UD the NLL falls. The teacher's answers are softer than
+the labels, and keep the student from becoming more confident than its teacher was. Is the student exactly as confident as its
+teacher?
 """
 
-# %%
+# %% tags=["report"]
 say(f"Overconfidence on the test images, restart with UD minus epoch {HALF}: {in_units(both['overconfidence'])}, "
     f"**{both['overconfidence'].verdict}**.")
-if both["overconfidence"].verdict == "lower":
-    say("So the student is *less* sure than the network that taught it. A copy would not be. A student that does not arrive at its "
-        "teacher is shrunk, as in section 5.")
-    for name in [name for name in ("the teacher's sigmoids", "the calibration branch's terms") if name in parts]:
-        found = parts[name]["overconfidence"]
-        say(f"- What *{name}* add to that, over the arm without: {in_units(found)}, **{found.verdict}**.")
-else:
-    say("That a teacher's softness is handed on would show here as no difference.")
+for name in ("the teacher's sigmoids", "the calibration branch's terms"):
+    effect = parts[name]["overconfidence"]
+    say(f"- The effect of *{name}* on the overconfidence: {in_units(effect)}, **{effect.verdict}**.")
+    assert profile() == "smoke" or effect.verdict == "lower"
 
 # %% [markdown]
 r"""
+The student is *less* overconfident than the network of epoch 40, by 7 points. A copy of its teacher would not be. This fits section 5, where
+refitting shrinks the answers, but we have not tested that this is the cause.
+
 Which epoch would a careful user keep?
 """
 
-# %%
-kept = {}
-for name, found in again.items():
-    where = np.array(curve(found, "mAP")[0])
-    kept[name] = {"best by mAP": where[curve(found, "mAP")[1].argmax(1)], "best by NLL": where[curve(found, "NLL")[1].argmin(1)]}
-table = pd.DataFrame({(name, by): [int(epoch) for epoch in values] for name, chosen in kept.items()
-                      for by, values in chosen.items()}).T
+# %% tags=["report"]
+best_epochs = {}
+for name, runs in again.items():
+    where = np.array(curve(runs, "mAP")[0])
+    best_epochs[name] = {"best by mAP": where[curve(runs, "mAP")[1].argmax(1)],
+                         "best by NLL": where[curve(runs, "NLL")[1].argmin(1)]}
+table = pd.DataFrame({(name, by): [int(epoch) for epoch in values] for name, choices in best_epochs.items()
+                      for by, values in choices.items()}).T
 table.columns = [f"seed {k}" for k in table.columns]
 assert table.to_numpy().max() <= 2 * HALF
 table
 
-# %%
-late = {name: {by: int((values > HALF).sum()) for by, values in chosen.items()} for name, chosen in kept.items()}
-say("; ".join(f"*{name}*: in {found['best by mAP']} of {table.shape[1]} seeds the best validation mAP, and in {found['best by NLL']} "
-              "the best validation NLL, lies in the second half" for name, found in late.items()) + ".")
+# %% tags=["report"]
+late = {name: {by: int((values > HALF).sum()) for by, values in choices.items()} for name, choices in best_epochs.items()}
+for name, count in late.items():
+    say(f"- *{name}*: the best validation mAP lies in the second half in {count['best by mAP']} of {table.shape[1]} seeds, the best "
+        f"validation NLL in {count['best by NLL']}.")
+assert profile() == "smoke" or (late["hard labels"]["best by NLL"], late["UD"]["best by NLL"]) == (0, len(once))
 
 # %% [markdown]
 r"""
-## 8. Fresh weights, or another teacher
+By the NLL, a user would stop after the first half on hard labels, and train to the end with UD.
 
-Born-again networks start anew. The teacher is again the network of lesson 03 (40 epochs, λ = 0.1, same shape); the student starts from
-random weights and learns 40 epochs from it, by KD (Eq. 13 alone) or by UD (Eq. 18). "Random" is a word to check: student and
-teacher have the same seed here.
+## 8. New weights, or another teacher
+
+Born-again networks start anew. The teacher is again the network of lesson 03 (40 epochs, λ = 0.1, same shape). The student starts
+from random weights and learns from it for 40 epochs, by KD (Eq. 13 alone) or by UD (Eq. 18). But student and teacher have the same
+seed here. So do they start from the same weights?
 """
 
-# %%
-born = {}
+# %% tags=["report"]
+starts = {}
 for who, lam in (("teacher", 0.1), ("student by KD", 0.0)):  # KD needs no calibration branch, so the student has none
     set_seed(0)
-    born[who] = make_network(len(splits["train"].classes), lam, "small", embedding=once[0].recipe.embedding).state_dict()
-assert len(born["student by KD"]) < len(born["teacher"])
-assert all(torch.equal(value, born["teacher"][name]) for name, value in born["student by KD"].items())
-print("one seed, one start: the born-again student sets out from where its teacher once set out")
+    starts[who] = make_network(len(splits["train"].classes), lam, "small", embedding=once[0].recipe.embedding).state_dict()
+assert len(starts["student by KD"]) < len(starts["teacher"])
+assert all(torch.equal(value, starts["teacher"][name]) for name, value in starts["student by KD"].items())
+print("yes: the born-again student starts from the weights from which its teacher started")
 
 # %% [markdown]
 r"""
-It sees the batches in the same order, too. So this is a second life with other labels. Beside it stands a **wider** teacher of
-another architecture (hard labels, λ = 0.1), which lessons 05 and 07 are about, by KD and by UD. Rows by the same
-loss differ in the teacher alone.
+It also sees the batches in the same order. So its training differs from its teacher's only in the labels and the loss.
+For comparison we add a **wider** teacher of another architecture (hard labels, λ = 0.1), which lessons 05 and 07 use, by KD and by UD. Rows with the same loss
+differ only in the teacher.
 """
 
-# %%
-wide = [load_or_run(chosen) for chosen in two_branch(0.1, network="small_wide")]
-taught_by = {f"{name}, {terms}": (teacher, "small", terms) for name, teacher in
-             (("born again", "small"), ("wider teacher", "small_wide")) for terms in ("KD", "UD")}
-trained = {name: profile() == "smoke" or all(load(for_profile(chosen)) for chosen in pairs()[key])
-          for name, key in taught_by.items()}
-students = {name: [load_or_run(chosen) for chosen in pairs()[key]] for name, key in taught_by.items() if trained[name]}
+# %% tags=["report"]
+wide = [load_or_run(each) for each in two_branch(0.1, network="small_wide")]
+teachers_of = {f"{name}, {loss}": (network, "small", loss) for name, network in
+               (("born again", "small"), ("wider teacher", "small_wide")) for loss in ("KD", "UD")}
+students = {name: [load_or_run(each) for each in pairs()[key]] for name, key in teachers_of.items()}
 others = {"restart, UD": again["UD"], **students}
-if missing := [name for name in taught_by if not trained[name]]:
-    say(f"Not trained yet, and left out below: {', '.join(missing)}. `udlib runs --only 'distilled/*'` trains what is missing.")
 
-# %%
+# %% tags=["report"]
 ASKED = ("mAP", "ECE_pooled", "true_CE_pooled", "NLL")
-against = {name: {key: difference(score(found, key), score(once, key)) for key in ASKED} for name, found in others.items()}
-pd.DataFrame({METRICS[key][0]: {f"{name} − 40 epochs": told(found[key], key) for name, found in against.items()}
+against = {name: {key: difference(score(runs, key), score(once, key)) for key in ASKED} for name, runs in others.items()}
+pd.DataFrame({METRICS[key][0]: {f"{name} − 40 epochs": cell_text(effect[key], key) for name, effect in against.items()}
               for key in ASKED})
 
-# %%
-shown = {"restart, hard labels": again["hard labels"], **others}
-shown = {name: 100 * (score(found, "mAP") - score(once, "mAP")) for name, found in shown.items()}
-near = {name: values for name, values in shown.items() if values.mean() > -5}  # the collapsed ones would set the scale
-if near and np.isfinite(list(near.values())).all():
-    show(plots.seed_intervals(near, "mAP minus that of 40 epochs, points", zero=True),
-         "Paired differences in mAP from 40 epochs on hard labels, for each way to go on that did not collapse, five seeds")
-if far := [f"*{name}* ({values.mean():+.1f} points)" for name, values in shown.items() if name not in near]:
-    say(f"Left out, since they lie far to the left: {', '.join(far)}.")
+# %% tags=["report"]
+gains = {"restart, hard labels": again["hard labels"], **others}
+gains = {name: 100 * (score(runs, "mAP") - score(once, "mAP")) for name, runs in gains.items()}
+close = {name: values for name, values in gains.items() if values.mean() > -5}  # the collapsed ones would set the scale
+if close and np.isfinite(list(close.values())).all():
+    show(plots.seed_intervals(close, "mAP minus that of 40 epochs, points", zero=True),
+         "Paired differences in mAP from 40 epochs on hard labels, for each method that did not collapse, five seeds")
+if far := [f"*{name}* ({values.mean():+.1f} points)" for name, values in gains.items() if name not in close]:
+    say(f"The figure leaves out {' and '.join(far)}, which lie far to the left.")
 
-# %%
+# %% tags=["report"]
 needs = {"restart, hard labels": [again["hard labels"]], "restart, UD": [again["UD"]]}
-needs |= {name: [once if name.startswith("born again") else wide, found] for name, found in students.items()}
-say("Training time, with the teacher's, against that of 40 epochs: " + ", ".join(
+needs |= {name: [once if name.startswith("born again") else wide, runs] for name, runs in students.items()}
+say("Training time, including the teacher's, relative to 40 epochs: " + ", ".join(
     f"{name} × {np.median(cost(*groups)):.1f}" for name, groups in needs.items()) + ".")
 
-# %%
-LIKE = (("born again, KD", "restart, UD"), ("born again, UD", "restart, UD"), ("wider teacher, KD", "born again, KD"), ("wider teacher, UD", "restart, UD"))
+# %% tags=["report"]
+LIKE = (("born again, KD", "restart, UD"), ("born again, UD", "restart, UD"), ("wider teacher, KD", "born again, KD"),
+        ("wider teacher, UD", "restart, UD"))
 versus = {}
-for pair in (pair for pair in LIKE if set(pair) <= set(others)):
-    said = versus[pair] = {key: difference(*(score(others[name], key) for name in pair)) for key in ("mAP", "ECE_pooled", "NLL")}
-    say(f"- *{pair[0]}* minus *{pair[1]}*: mAP {in_units(said['mAP'])}, **{said['mAP'].verdict}**; pooled ECE "
-        f"{in_units(said['ECE_pooled'])}, **{said['ECE_pooled'].verdict}**; NLL {in_units(said['NLL'], 1, 4, ' nats')}, "
-        f"**{said['NLL'].verdict}**.")
+for pair in LIKE:
+    change = versus[pair] = {key: difference(*(score(others[name], key) for name in pair)) for key in ("mAP", "ECE_pooled", "NLL")}
+    say(f"- *{pair[0]}* minus *{pair[1]}*: mAP {in_units(change['mAP'])}, **{change['mAP'].verdict}**; pooled ECE "
+        f"{in_units(change['ECE_pooled'])}, **{change['ECE_pooled'].verdict}**; NLL {in_units(change['NLL'], 1, 4, ' nats')}, "
+        f"**{change['NLL'].verdict}**.")
+assert profile() == "smoke" or [versus[pair]["mAP"].verdict for pair in LIKE] == ["higher", "lower", "not detected", "lower"]
 
 # %% [markdown]
 r"""
-Mind what is alike and what is not. The restart goes on from trained weights, the born-again student starts from nothing: both have 80
-epochs behind them in all, counting the teacher. *Born again, UD* against the restart differs in the start alone; *born again, KD* differs in
-the loss too (Eq. 13 for Eq. 18). A student of the wider teacher has cost more, since a wide epoch takes longer.
+*Born again, KD* has a mAP 0.6 points above the restart with UD, and a pooled ECE 0.8 points higher. No difference in mAP between the
+wider teacher and the teacher of the student's own size is detected, by KD.
+
+These rows differ in more than one thing. The restart goes on from trained weights, and the born-again student starts from random
+ones; both take 80 epochs in all, counting the teacher. *Born again, UD* and the restart differ only in the start. *Born again, KD*
+also differs in the loss (Eq. 13 instead of Eq. 18). A student of the wider teacher costs more, because a wide epoch takes longer.
 
 ## 9. Explore: two halves, five seeds
 
 The figures above show all seeds at once. Here you see one run beside its counterpart: choose what the second half learns from, the
-seed, and what is drawn. Look for a seed in which validation mAP and validation NLL would keep different epochs.
+seed, and what is drawn. Find a seed where the best epoch by validation mAP is not the best by validation NLL.
 """
 
-# %%
+# %% tags=["report"]
 from udlib.course.explorers import Explorer, Frame
 
 DRAWN = {"validation mAP, per cent": ("mAP", 100), "validation NLL, nats": ("NLL", 1)}
 
-# %%
+# %% tags=["report"]
 def frame(second_half, seed, drawn):
     key, scale = DRAWN[drawn]
-    lines = {name: (curve(found[seed:seed + 1], key)[0], scale * curve(found[seed:seed + 1], key)[1])
-             for name, found in again.items() if name in ("hard labels", second_half)}
+    lines = {name: (curve(runs[seed:seed + 1], key)[0], scale * curve(runs[seed:seed + 1], key)[1])
+             for name, runs in again.items() if name in ("hard labels", second_half)}
     run, (where, values) = again[second_half][seed], lines[second_half]
     best = where[int((values[0].argmax if key == "mAP" else values[0].argmin)())]
     readings = {"best epoch": str(best), f"at epoch {HALF}": f"{values[0][where.index(HALF)]:.3f}", "at the end": f"{values[0][-1]:.3f}"}
@@ -1193,7 +1234,7 @@ def frame(second_half, seed, drawn):
     panels = {drawn: lines, "learning rate": {second_half: curve([run], "lr")}}
     return Frame(plots.trajectories(panels, "epoch", marks=[HALF]), alt, readings)
 
-# %%
+# %% tags=["report"]
 explorer = Explorer({"second half": list(again), "seed": list(range(len(once))), "drawn": list(DRAWN)}, frame,
                     start={"second half": "UD"}, note="Validation images every five epochs; readings on the test images.")
 before = explorer.picture.value
@@ -1221,54 +1262,60 @@ One point each:
 
 Three arms, all with a third half: (i) hard labels in halves two and three; (ii) as my friend has it; (iii) like (ii), but the
 teacher of the third half is still the one of the *first*. The sentence is about (ii) minus (iii): same length, same loss,
-same start, another teacher. The second half against the third is no test: it holds one more restart. If training longer is
-all there is, all three arms end alike. If soft labels help but their source does not matter, (ii) and (iii) are alike and
-above (i). Shrinkage predicts that each round acts as a stronger penalty: it helps as long as the network overfits, then it
+same start, another teacher. The second half against the third is no test: it contains one more restart. If only longer training
+helps, all three arms end alike. If soft labels help but their source does not matter, (ii) and (iii) are alike and
+above (i). Shrinkage predicts that each round acts as a stronger penalty. It helps as long as the network overfits, and then it
 harms, so there should be a last useful generation. Five seeds are paired.
 
 </details>
 
 ## Summary
 
-- Self-distillation takes the best self so far as the teacher. UD's protocol: hard labels, restart of the learning rate, Eq. 18.
-- At student = teacher, Eq. 18 is 0 and so is its gradient in eval mode. Batch noise in train mode makes a small gradient, and a
-  fresh Adam turns small gradients into full steps. The restart moves the student, the loss draws it back.
-- In ridge regression, round $t$ shrinks a direction by $(d / (d + \lambda))^t$: a stronger regulariser. It helps a teacher that overfits,
-  and much of it could be had by tuning the penalty.
-- A teacher trained on the labels it is to improve has learned part of the annotator's coin by heart. Its soft labels are truer
-  where the label was in doubt, and less true where it was not.
-- A claim about distillation needs the control that trains as long, with the restart and without the teacher.
+- In self-distillation the teacher is the best earlier state of the student. UD's protocol: hard labels, a restart of the learning
+  rate, then Eq. 18.
+- Where student and teacher are equal, Eq. 18 is 0, and so is its gradient in eval mode. In train mode the noise of the batches gives
+  a small gradient, and a new Adam turns it into full steps. The large learning rate moves the student away, and the loss brings it back.
+- In ridge regression, round $t$ shrinks a direction by $(d / (d + \lambda))^t$: a stronger regulariser. It helps a teacher that overfits.
+  A tuned penalty helps almost as much.
+- A teacher that was trained on the labels that it should improve has memorised part of the annotator's coin. Its soft labels are closer to
+  the posterior where the label was in doubt, and further away where it was not.
+- A claim about distillation needs controls that train as long: with the restart and without the teacher, and without the restart.
 
-What we found:
+What we found on `scenes`:
 
-- On `scenes` a restart alone raises the mAP by half a point, and makes the network much more overconfident.
-- With UD after the restart the mAP rises by another half a point, and the calibration error ends below that of 40 epochs.
-- A student that starts anew gains almost two points by KD from a teacher of its own size. By UD with the printed weights it
-  loses twenty; lesson 07 says why.
+- On hard labels, 40 more epochs after a restart raise the mAP by 0.65 points and double the pooled ECE.
+- With UD in these 40 epochs the mAP is another 0.57 points higher, and the pooled ECE is 0.4 %, below that of 40 epochs (2.1 %).
+- 80 epochs on hard labels in one schedule reach a mAP 1.2 points above UD's, with a pooled ECE of 4.1 %. So UD gains calibration and
+  not accuracy, compared with the same number of steps.
+- A born-again student gains 1.8 points by KD over its teacher of the same size. By UD with the printed weights it loses 20 points;
+  lesson 07 explains why.
 
 The numbers behind these sentences:
 """
 
-# %%
-for name, found in effects.items():
-    said = [f"mAP {in_units(found['mAP'])}, **{found['mAP'].verdict}**",
-            f"pooled ECE {in_units(found['ECE_pooled'])}, **{found['ECE_pooled'].verdict}**",
-            f"pooled true error {in_units(found['true_CE_pooled'])}, **{found['true_CE_pooled'].verdict}**",
-            f"NLL {in_units(found['NLL'], 1, 4, ' nats')}, **{found['NLL'].verdict}**"]
-    say(f"- {name}: {'; '.join(said)}.")
-    wanted = {"restart − 40 epochs": "higher", "UD − restart": "lower", "UD − 40 epochs": "lower"}.get(name)
-    assert profile() == "smoke" or not wanted or (found["mAP"].verdict, found["ECE_pooled"].verdict) == ("higher", wanted)
+# %% tags=["report"]
+for name, effect in effects.items():
+    texts = [f"mAP {in_units(effect['mAP'])}, **{effect['mAP'].verdict}**",
+             f"pooled ECE {in_units(effect['ECE_pooled'])}, **{effect['ECE_pooled'].verdict}**",
+             f"pooled true error {in_units(effect['true_CE_pooled'])}, **{effect['true_CE_pooled'].verdict}**",
+             f"NLL {in_units(effect['NLL'], 1, 4, ' nats')}, **{effect['NLL'].verdict}**"]
+    say(f"- {name}: {'; '.join(texts)}.")
+whole_effect = parts["the whole method"]
+say(f"- UD − 80 epochs in one schedule: mAP {in_units(whole_effect['mAP'])}, **{whole_effect['mAP'].verdict}**; pooled ECE "
+    f"{in_units(whole_effect['ECE_pooled'])}, **{whole_effect['ECE_pooled'].verdict}**.")
 for name in students:
     say(f"- {name} − 40 epochs: mAP {in_units(against[name]['mAP'])}, **{against[name]['mAP'].verdict}**.")
+
+# %% tags=["report"]
 if profile() != "smoke":
     assert against["born again, KD"]["mAP"].verdict == "higher" and against["born again, UD"]["mAP"].high < -0.15
-say(f"- The teacher (seed 0) has learned {100 * memory['train'].estimate:.0f} % of the coin of its training labels by heart.")
+say(f"- The teacher (seed 0) has memorised {100 * memory['train'].estimate:.0f} % of the coin's error in its training labels.")
 say("- " + difference.count())
 
 # %% [markdown]
 r"""
-One small network on small pictures, trained from nothing, says little about ResNet-101 fine-tuned on VOC2007. The *control* carries over:
-lesson 11 shows how to run all three arms there.
+This was one small network on small pictures, trained from random weights. It says little about ResNet-101 fine-tuned on VOC2007. But
+the *controls* carry over: lesson 11 shows how to run all three arms there.
 
 ## Further reading
 
@@ -1281,6 +1328,6 @@ lesson 11 shows how to run all three arms there.
 - H. Mobahi, M. Farajtabar and P. Bartlett, *Self-Distillation Amplifies Regularization in Hilbert Space*, NeurIPS 2020.
 - A. K. Menon et al., *A Statistical Perspective on Distillation*, ICML 2021: soft labels as estimates of the posterior.
 - Z. Zhang and M. Sabuncu, *Self-Distillation as Instance-Specific Label Smoothing*, NeurIPS 2020.
-- S. Stanton et al., *Does Knowledge Distillation Really Work?*, NeurIPS 2021: how seldom a student matches its teacher.
+- S. Stanton et al., *Does Knowledge Distillation Really Work?*, NeurIPS 2021: a student rarely matches its teacher.
 - R. Das and S. Sanghavi, *Understanding Self-Distillation in the Presence of Label Noise*, ICML 2023.
 """
