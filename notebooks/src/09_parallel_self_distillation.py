@@ -219,7 +219,7 @@ eigenvalue is a lower bound of the cost.
 
 # %% tags=["learn"]
 def laplacian_eigenvectors(W):
-    """Eigenvalues of the normalised Laplacian, rising, and eigenvectors over the root of the degree."""
+    """Eigenvalues of the normalised Laplacian, rising; eigenvectors over the root of the degree."""
     d = W.sum(1)
     values, vectors = np.linalg.eigh(np.eye(len(W)) - W / np.sqrt(np.outer(d, d)))
     return values, vectors / np.sqrt(d)[:, None]
@@ -417,8 +417,8 @@ show(graphs.monotone(chances, minimum, "share π of images with the label", "ans
      "The answer p that minimises each loss over the share of images with the label: the diagonal for BCE, far above it for ASL")
 
 # %% tags=["report"]
-say(f"If a label is present in {posterior_of(0.5):.1%} of such images, the mean ASL is smallest at p = 50 %. If it is present in half of "
-    f"them, it is smallest at p = {at_half:.0%}. Above a share of {posterior_of(1.0):.0%}, ASL pushes p towards 1. **So ASL asks for wrong probabilities**, and "
+say(f"If a label is present in {posterior_of(0.5):.1%} of such images, the mean ASL is smallest at p = 50 %. If it is present in half "
+    f"of them, it is smallest at p = {at_half:.0%}. Above a share of {posterior_of(1.0):.0%}, ASL pushes p towards 1. **So ASL asks for wrong probabilities**, and "
     "more images do not change that.")
 
 # %% [markdown]
@@ -1065,7 +1065,7 @@ effects = {name: {key: difference(score(a, key), score(b, key)) for key in METRI
 for key in ("mAP", "NLL"):  # three steps make the whole
     parts = [effects[name][key].mean for name in STEPS]
     assert np.isclose(sum(parts[:3]), parts[3], equal_nan=True)
-say(as_markdown([["", *STEPS], *([title, *(in_table(effects[name][key], scale, digits) for name in STEPS)]
+say(as_markdown([["difference, points (NLL: nats)", *STEPS], *([title.removesuffix(", %"), *(in_table(effects[name][key], scale, digits) for name in STEPS)]
                                  for key, (title, scale, digits) in METRICS.items())]))
 
 # %% tags=["report"]
@@ -1564,8 +1564,8 @@ The numbers behind these sentences:
 
 # %% tags=["report"]
 TOP = ("mAP", "ECE_pooled", "true_CE_pooled", "NLL")
-say(as_markdown([["difference", *(METRICS[key][0] for key in TOP)], *([name[0].upper() + name[1:], *(in_table(gap[key], *METRICS[key][1:])
-                 for key in TOP)] for name, gap in effects.items())]))
+say(as_markdown([["difference, points (NLL: nats)", *(METRICS[key][0].removesuffix(", %") for key in TOP)],
+                 *([name[0].upper() + name[1:], *(in_table(gap[key], *METRICS[key][1:]) for key in TOP)] for name, gap in effects.items())]))
 say(as_markdown([["difference", "mAP, points"],
                  *([f"Specialists of {kind} − one network of all classes", in_table(ahead[group])] for group, kind in KINDS.items()),
                  *([f"PSD − {name} (three seeds)", in_table(gap["mAP"])] for name, gap in against.items())]))
