@@ -826,7 +826,7 @@ One point each:
 
 <details><summary>A worked answer</summary>
 
-In a full picture objects cover each other, and a covered object is marked less often, whoever stands around it. So sort the
+In a full picture objects cover each other, and a covered object is marked less often, whatever stands around it. So sort the
 objects into narrow bins of visibility. In each bin compare the share marked in full and in empty pictures, and average the
 differences over the bins with one set of weights. Take only classes with a single object in the picture: a second cup is a
 second chance for the label *cup*. Objects of one picture are not independent, so resample whole pictures for the interval. If

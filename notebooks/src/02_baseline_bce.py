@@ -932,7 +932,7 @@ fine = np.arange(1, 100) / 100
 decisions = {seed: pd.DataFrame([metrics.precision_recall_f1(r.probabilities(), test.targets, t, ignore=test.difficult)
                                  for t in fine], index=fine) for seed, r in zip(SEEDS, runs)}
 mean_of = sum(decisions.values()) / len(decisions)
-assert (np.diff(mean_of["CR"]) <= 0).all() and (np.diff(mean_of["OR"]) <= 0).all()  # fewer yeses never find more
+assert (np.diff(mean_of["CR"]) <= 0).all() and (np.diff(mean_of["OR"]) <= 0).all()  # a higher threshold never finds more
 show(plots.lines(fine, {name: mean_of[name] for name in ("CP", "CR", "CF1", "OF1")}, "threshold", "score",
                  "mean over five seeds", markers=False),
      "CP rises and CR falls as the threshold grows; CF1 and OF1 have their highest point in between")
@@ -1035,7 +1035,7 @@ mAP judges the order of the images within each class, CF1 judges decisions. Rais
 stays, and its CF1 changes. So B may rank no better. Choose a threshold for each network and each seed by CF1 on
 **validation**, and compare CF1 on the test images, paired by seed. If the gap closes, A needed another threshold, not another
 training. If it stays although the mAPs agree, the two differ in ways that mAP averages away: look at the classes one by one,
-with the precision and the recall of each. NLL tells whether B's level is also the more honest one.
+with the precision and the recall of each. The NLL shows which of the two has the better probabilities.
 
 </details>
 
