@@ -262,7 +262,8 @@ and a flexible network can memorise that label. Lessons 03 and 04 measure how fa
 
 ## 4. Training
 
-Here are ten training steps on 64 images, with every part visible: forward, loss, backward, step.
+Here are ten training steps on 64 images, with every part visible: forward, loss, backward, step. The loss is in
+[nats](../docs/glossary.md#nat).
 """
 
 # %% tags=["learn"]
@@ -290,7 +291,7 @@ assert losses[-1] < losses[0]
 show(plots.lines(range(1, 11), {"loss": losses}, "step", "loss, nats per image", "ten steps on 64 images"),
      "The training loss of the same 64 images over ten steps of Adam")
 say(f"A network that answers ½ to every question has a loss of $C \\log 2$ = {len(test.classes) * np.log(2):.2f} "
-    f"[nats](../docs/glossary.md#nat) per image. Ours went from {losses[0]:.2f} to {losses[-1]:.2f}.")
+    f"nats per image. Ours went from {losses[0]:.2f} to {losses[-1]:.2f}.")
 
 # %% [markdown]
 r"""
