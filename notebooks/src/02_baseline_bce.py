@@ -262,7 +262,8 @@ and a flexible network can memorise that label. Lessons 03 and 04 measure how fa
 
 ## 4. Training
 
-Here are ten training steps on 64 images, with every part visible: forward, loss, backward, step.
+Here are ten training steps on 64 images, with every part visible: forward, loss, backward, step. The loss is in
+[nats](../docs/glossary.md#nat).
 """
 
 # %% tags=["learn"]
@@ -290,7 +291,7 @@ assert losses[-1] < losses[0]
 show(plots.lines(range(1, 11), {"loss": losses}, "step", "loss, nats per image", "ten steps on 64 images"),
      "The training loss of the same 64 images over ten steps of Adam")
 say(f"A network that answers ½ to every question has a loss of $C \\log 2$ = {len(test.classes) * np.log(2):.2f} "
-    f"[nats](../docs/glossary.md#nat) per image. Ours went from {losses[0]:.2f} to {losses[-1]:.2f}.")
+    f"nats per image. Ours went from {losses[0]:.2f} to {losses[-1]:.2f}.")
 
 # %% [markdown]
 r"""
@@ -932,7 +933,7 @@ fine = np.arange(1, 100) / 100
 decisions = {seed: pd.DataFrame([metrics.precision_recall_f1(r.probabilities(), test.targets, t, ignore=test.difficult)
                                  for t in fine], index=fine) for seed, r in zip(SEEDS, runs)}
 mean_of = sum(decisions.values()) / len(decisions)
-assert (np.diff(mean_of["CR"]) <= 0).all() and (np.diff(mean_of["OR"]) <= 0).all()  # fewer yeses never find more
+assert (np.diff(mean_of["CR"]) <= 0).all() and (np.diff(mean_of["OR"]) <= 0).all()  # a higher threshold never finds more
 show(plots.lines(fine, {name: mean_of[name] for name in ("CP", "CR", "CF1", "OF1")}, "threshold", "score",
                  "mean over five seeds", markers=False),
      "CP rises and CR falls as the threshold grows; CF1 and OF1 have their highest point in between")
@@ -1035,7 +1036,7 @@ mAP judges the order of the images within each class, CF1 judges decisions. Rais
 stays, and its CF1 changes. So B may rank no better. Choose a threshold for each network and each seed by CF1 on
 **validation**, and compare CF1 on the test images, paired by seed. If the gap closes, A needed another threshold, not another
 training. If it stays although the mAPs agree, the two differ in ways that mAP averages away: look at the classes one by one,
-with the precision and the recall of each. NLL tells whether B's level is also the more honest one.
+with the precision and the recall of each. The NLL shows which of the two has the better probabilities.
 
 </details>
 

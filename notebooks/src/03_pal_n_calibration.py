@@ -963,8 +963,8 @@ r"""
 The prediction fails. The mAP shows no detected difference, but the pooled ECE of "released, 0.1" is about a quarter of a point
 lower than that of "paper, 1.6". So the factor in front of the loss does matter here.
 
-Which of the three is the reason? Training clips the whole gradient at a fixed length, and Adam adds $10^{-8}$ to the size that
-it divides by. Here is the gradient of one batch in both scales, over all parameters of the network.
+Rounding should not change the mean of five networks, so two suspects remain. Training clips the whole gradient at a fixed length,
+and Adam adds $10^{-8}$ to the size that it divides by. Here is the gradient of one batch in both scales, over all parameters of the network.
 """
 
 # %% tags=["learn"]
@@ -985,7 +985,7 @@ pd.DataFrame(lengths).T
 
 # %% [markdown]
 r"""
-**Think:** this table rules out one of the two reasons. Which one?
+**Think:** this table rules out one of the two suspects. Which one?
 
 <details><summary>Answer</summary>
 Adam's constant. Nearly all entries are far larger than 1e-8, so the constant changes no step. Clipping is still possible: it
@@ -1537,8 +1537,8 @@ One point each:
 Arm 1: the branch gets the labels of *another* image, shuffled anew in each epoch: there is a second loss of that weight, and
 no information. Arm 2: no branch, stopped at the epoch at which its training BCE equals the final one of $\lambda = 10$, which
 is chosen on training images. Under (b) both arms are about as well calibrated as $\lambda = 10$. Under (a) neither is.
-Compare pooled ECE, overconfidence and mAP, each paired with $\lambda = 10$ by seed. Mind that arm 1 may spoil the features:
-then its mAP falls, and its calibration says little. That is why arm 2 is there.
+Compare pooled ECE, overconfidence and mAP, each paired with $\lambda = 10$ by seed. But arm 1 may spoil the features:
+then its mAP falls, and its calibration says little. That is why we need arm 2.
 
 </details>
 
