@@ -30,7 +30,7 @@ from udlib.statistics import bootstrap_interval
 from udlib.course.sentences import difference, in_units, percent, say, spread, stored
 
 # %% tags=["setup", "report"]
-from udlib.course.store import arrays, dataset, for_profile, load, load_model, load_or_run, profile
+from udlib.course.store import arrays, dataset, for_profile, load_model, load_or_run, profile
 from udlib.course.recipes import SEEDS, SWEEP_SEEDS, TEACHERS, TEMPERATURES, baseline, hard_labels, pairs
 from udlib.course.recipes import regimes, regimes_distilled, temperatures, two_branch
 
@@ -54,11 +54,6 @@ def interval(change, scale=100, digits=2):
     """A difference with its 95 % interval, in points (with scale=1 in its own unit)."""
     intervals.append(change)
     return in_units(change, scale, digits, unit="")
-
-
-def ready(recipes):
-    """Whether these runs are stored; in the other profiles everything is trained on the spot."""
-    return profile() != "course" or all(load(recipe) is not None for recipe in recipes)
 
 # %% [markdown]
 r"""
@@ -863,32 +858,29 @@ they have memorised their images.
 REGIMES = {regime: recipes for (regime, lam), recipes in regimes().items() if lam == 0}
 recipes_of = {(regime, who): regimes_distilled()[regime, who] for regime in REGIMES for who in ("teacher", "KD")}
 recipes_of |= {(regime, "baseline"): recipes for regime, recipes in REGIMES.items()}
-complete = [regime for regime in REGIMES if all(ready(recipes) for (of, _), recipes in recipes_of.items() if of == regime)]
-by_regime = {key: [load_or_run(recipe) for recipe in recipes] for key, recipes in recipes_of.items() if key[0] in complete}
+by_regime = {key: [load_or_run(recipe) for recipe in recipes] for key, recipes in recipes_of.items()}
 assert [r.recipe for r in by_regime["flips", "KD"]] == [r.recipe for r in students]  # the course's regime
-for regime in [regime for regime in REGIMES if regime not in complete]:
-    say(f"Still to be trained, by `udlib runs --only 'regimes/{regime}*'`: *{regime}*. The tables below leave it out.")
 
 # %% tags=["report"]
-last = {regime: [r.history[-1]["ova"] / len(test.classes) for r in by_regime[regime, "teacher"]] for regime in complete}
+last = {regime: [r.history[-1]["ova"] / len(test.classes) for r in by_regime[regime, "teacher"]] for regime in REGIMES}
 say("The teachers' last training loss (BCE), in nats for each label: " + ", ".join(
     f"{spread(values, 1, 4)} ({regime})" for regime, values in last.items()) + ". Someone who knows the posterior has "
     f"{floor:.4f}.")
-OTHERS = [regime for regime in complete if regime != "flips"]
+OTHERS = [regime for regime in REGIMES if regime != "flips"]
 for regime in OTHERS:
     excess = difference(last[regime], last["flips"])
     say(f"{regime[0].upper() + regime[1:]} minus flips: {interval(excess, 1, 4)} nats, **{excess.verdict}**.")
 
 # %% tags=["report"]
 WHO = ("baseline", "KD", "teacher")
-panels = {title: {who: [SCALE[key] * stored(by_regime[regime, who], key) for regime in complete] for who in WHO}
+panels = {title: {who: [SCALE[key] * stored(by_regime[regime, who], key) for regime in REGIMES] for who in WHO}
           for key, title in METRICS.items()}
 panels = {title: series for title, series in panels.items() if np.isfinite(list(series.values())).all()}
-show(plots.panels(complete, panels, ""),
+show(plots.panels(list(REGIMES), panels, ""),
      "Six scores of baseline, KD student and teacher in each regime of training, with 95 % intervals over seeds")
 
 # %% tags=["report"]
-pd.concat({f"{regime}: KD − baseline": compared(by_regime[regime, "KD"], by_regime[regime, "baseline"]) for regime in complete}, axis=1)
+pd.concat({f"{regime}: KD − baseline": compared(by_regime[regime, "KD"], by_regime[regime, "baseline"]) for regime in REGIMES}, axis=1)
 
 # %% [markdown]
 r"""
@@ -899,7 +891,7 @@ between the two *gains*, seed by seed.
 
 # %% tags=["report"]
 gains = {(regime, key): stored(by_regime[regime, "KD"], key) - stored(by_regime[regime, "baseline"], key)
-         for regime in complete for key in METRICS}
+         for regime in REGIMES for key in METRICS}
 verdicts = {}
 for key, title in METRICS.items():
     for regime in OTHERS:
@@ -933,17 +925,12 @@ the baseline of the same three seeds.
 """
 
 # %% tags=["report"]
-grid = {teacher: [recipes for (who, _), recipes in temperatures().items() if who == teacher] for teacher in TEACHERS}
-whole = [teacher for teacher, recipes in grid.items() if ready(sum(recipes, []))]  # trained at every T
-by_T = {key: [load_or_run(recipe) for recipe in recipes] for key, recipes in temperatures().items() if key[0] in whole}
+by_T = {key: [load_or_run(recipe) for recipe in recipes] for key, recipes in temperatures().items()}
 beside = baselines[: len(SWEEP_SEEDS)]
-for teacher in set(TEACHERS) - set(whole):
-    say(f"Still to be trained, by `udlib runs --only 'temperature/{teacher},*'`: the students of *{teacher}*.")
-if TEACHERS[0] in whole:
-    assert [r.recipe for r in by_T["small_wide", 1.0]] == [r.recipe for r in students[: len(SWEEP_SEEDS)]]
+assert [r.recipe for r in by_T["small_wide", 1.0]] == [r.recipe for r in students[: len(SWEEP_SEEDS)]]
 
 # %% tags=["report"]
-panels = {title: {teacher: [SCALE[key] * stored(by_T[teacher, T], key) for T in TEMPERATURES] for teacher in whole}
+panels = {title: {teacher: [SCALE[key] * stored(by_T[teacher, T], key) for T in TEMPERATURES] for teacher in TEACHERS}
           for key, title in METRICS.items()}
 panels = {title: series for title, series in panels.items() if np.isfinite(list(series.values())).all()}
 baseline_lines = {METRICS[key]: {"baseline": SCALE[key] * stored(beside, key).mean()} for key in METRICS}
@@ -955,10 +942,10 @@ def against_one(teacher, T):
     return compared(by_T[teacher, T], by_T[teacher, 1.0])
 
 
-pd.concat({(teacher, f"T = {T:g} − T = 1"): against_one(teacher, T) for teacher in whole for T in TEMPERATURES[1:]}, axis=1).T
+pd.concat({(teacher, f"T = {T:g} − T = 1"): against_one(teacher, T) for teacher in TEACHERS for T in TEMPERATURES[1:]}, axis=1).T
 
 # %% tags=["report"]
-for teacher in whole:
+for teacher in TEACHERS:
     for T in TEMPERATURES[1:]:
         for key, verdict in (("mAP", "lower"), ("ECE_pooled", "higher"), ("NLL", "higher")):
             change = difference(stored(by_T[teacher, T], key), stored(by_T[teacher, 1.0], key))
@@ -979,14 +966,14 @@ def fit_T(r):
     return posthoc.fit_temperature(r.val_logits, r.labels("val").targets).temperatures[0]
 
 # %% tags=["report"]
-repairs = {f"{teacher}, T = {T:g}": [fit_T(r) for r in by_T[teacher, T]] for teacher in whole for T in TEMPERATURES}
+repairs = {f"{teacher}, T = {T:g}": [fit_T(r) for r in by_T[teacher, T]] for teacher in TEACHERS for T in TEMPERATURES}
 repairs |= {"baseline": [fit_T(r) for r in beside], "teacher": [fit_T(r) for r in teachers[: len(beside)]]}
 show(plots.seed_intervals(repairs, "temperature fitted on validation", "how overconfident are the students? three seeds"),
      "Temperature fitted on validation to students at three T, to the baseline and to the wide teacher, three seeds")
 
 # %% tags=["report"]
 rows = {}
-for name, runs in {**{f"{who}, T = {T:g}": by_T[who, T] for who in whole for T in TEMPERATURES}, "baseline": beside}.items():
+for name, runs in {**{f"{who}, T = {T:g}": by_T[who, T] for who in TEACHERS for T in TEMPERATURES}, "baseline": beside}.items():
     recalibrated = [r.recalibrated("temperature") for r in runs]
     rows[name] = {"pooled ECE, %": spread(stored(runs, "ECE_pooled")),
                   "after repair, %": spread([calibration.expected_calibration_error(q, y, average="pooled") for q in recalibrated]),
@@ -1006,14 +993,14 @@ and report the test score of the picked one.
 
 # %% tags=["report"]
 for metric, pick in (("mAP", max), ("NLL", min)):
-    for teacher in whole:
+    for teacher in TEACHERS:
         choice = pick(TEMPERATURES, key=lambda T: stored(by_T[teacher, T], metric, "val").mean())
         change = difference(stored(by_T[teacher, choice], metric), stored(beside, metric))
         unit = "nats" if metric == "NLL" else "points"
         say(f"- With the teacher *{teacher}*, validation picks **T = {choice:g}** by {metric}. On test, {metric} minus the baseline's: "
             f"{interval(change, SCALE[metric], DIGITS[metric])} {unit}, **{change.verdict}**.")
         assert profile() == "smoke" or choice == 1.0
-check_choice("temperature with the best mAP", guess_T, {T: list(stored(by_T[whole[0], T], "mAP")) for T in TEMPERATURES})
+check_choice("temperature with the best mAP", guess_T, {T: list(stored(by_T[TEACHERS[0], T], "mAP")) for T in TEMPERATURES})
 
 # %% [markdown]
 r"""
@@ -1071,7 +1058,7 @@ Three sliders choose among the trained students. The picture compares the studen
 from udlib.course.explorers import TeacherExplorer
 
 explorer = TeacherExplorer(by_T, beside, samples=20)
-assert explorer.value == (whole[0], 1.0, 0)
+assert explorer.value == (TEACHERS[0], 1.0, 0)
 try:
     explorer.move(T=2.0)
 except ValueError as refused:
@@ -1411,11 +1398,11 @@ The numbers behind these sentences:
 """
 
 # %% tags=["report"]
-rows = [["KD student minus baseline", *complete]]
+rows = [["KD student minus baseline", *REGIMES]]
 for title, metric in (("mAP", "mAP"), ("pooled ECE", "ECE_pooled"), ("true error", "true_CE_pooled"), ("NLL", "NLL")):
     scale, digits, unit = SCALE[metric], DIGITS[metric], "nats" if metric == "NLL" else "points"
     changes = [difference(stored(by_regime[regime, "KD"], metric), stored(by_regime[regime, "baseline"], metric))
-               for regime in complete]
+               for regime in REGIMES]
     rows.append([f"{title}, {unit}", *(f"{scale * d.mean:+.{digits}f} [{scale * d.low:+.{digits}f}, {scale * d.high:+.{digits}f}], "
                                        f"**{d.verdict}**" for d in changes)])
     expected = ["not detected", "higher", "higher"] if metric == "mAP" else 3 * ["lower"]
