@@ -418,7 +418,8 @@ show(graphs.monotone(chances, minimum, "share π of images with the label", "ans
 
 # %% tags=["report"]
 say(f"If a label is present in {posterior_of(0.5):.1%} of such images, the mean ASL is smallest at p = 50 %. If it is present in half "
-    f"of them, it is smallest at p = {at_half:.0%}. Above a share of {posterior_of(1.0):.0%}, ASL pushes p towards 1. **So ASL asks for wrong probabilities**, and "
+    f"of them, it is smallest at p = {at_half:.0%}. Above a share of {posterior_of(1.0):.0%}, "
+    "ASL pushes p towards 1. **So ASL asks for wrong probabilities**, and "
     "more images do not change that.")
 
 # %% [markdown]
@@ -1065,8 +1066,9 @@ effects = {name: {key: difference(score(a, key), score(b, key)) for key in METRI
 for key in ("mAP", "NLL"):  # three steps make the whole
     parts = [effects[name][key].mean for name in STEPS]
     assert np.isclose(sum(parts[:3]), parts[3], equal_nan=True)
-say(as_markdown([["difference, points (NLL: nats)", *STEPS], *([title.removesuffix(", %"), *(in_table(effects[name][key], scale, digits) for name in STEPS)]
-                                 for key, (title, scale, digits) in METRICS.items())]))
+say(as_markdown([["difference, points (NLL: nats)", *STEPS],
+                 *([title.removesuffix(", %"), *(in_table(effects[name][key], scale, digits) for name in STEPS)]
+                   for key, (title, scale, digits) in METRICS.items())]))
 
 # %% tags=["report"]
 def gaps(key, scale=100):

@@ -814,8 +814,9 @@ effects = {name: {key: difference(stored(arms[a], key), stored(arms[b], key)) fo
 
 def table_of(gaps):
     """Differences by name and metric, as a Markdown table with a row for each metric."""
-    return as_markdown([["difference, points (NLL: nats)", *gaps], *([title.removesuffix(", %"), *(in_table(gap[key], scale, digits) for gap in gaps.values())]
-                                       for key, (title, scale, digits) in METRICS.items())])
+    return as_markdown([["difference, points (NLL: nats)", *gaps],
+                        *([title.removesuffix(", %"), *(in_table(gap[key], scale, digits) for gap in gaps.values())]
+                          for key, (title, scale, digits) in METRICS.items())])
 
 
 say(table_of(effects))
