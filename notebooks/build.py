@@ -16,8 +16,9 @@ their metadata:
 
 A cell that calls `check(…)` has its output compared by nbval. `write` builds and executes; `execute` runs the committed
 notebooks without writing them. Both notebooks of a lesson are stored small: pictures have a palette of 256 colours, and
-a picture that both notebooks show is stored in the learner's only; the solved one keeps its description. `shrink` does
-this to committed notebooks without executing them. The diagrams in `images` come from `notebooks/diagrams`.
+a picture that both notebooks show is stored in the learner's only; the solved one keeps its description. An explorer
+is stored as the picture of its starting frame. `shrink` does this to committed notebooks without executing them. The
+diagrams in `images` come from `notebooks/diagrams`.
 
 `write`, `execute` and `shipped` hide the photographs of `photos`, which may be in no commit: what a cell says without
 them is its committed output. `smoke` compares no outputs, and shows them where `UDLIB_PHOTOS` says that they are.

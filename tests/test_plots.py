@@ -236,6 +236,12 @@ def test_trajectories_join_the_means_span_the_seeds_and_draw_one_name_alike_in_a
     assert upper.get_yscale() == "linear" and lower.get_yscale() == "log" and lower.get_xlabel() == "epoch"
 
 
+def test_a_long_name_below_a_panel_has_several_lines():
+    names = ["none", "T", "T / class", "Platt", "beta", 0.30]
+    (axes,) = plots.panels(names, {"ECE": {"scenes": [[1, 2, 4]] * 6}}, "").axes
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["none", "T", "T /\nclass", "Platt", "beta", "0.3"]
+
+
 def test_precision_recall_marks_the_threshold_it_is_given():
     axes = plots.precision_recall({"net": ([0, 1], [1, 0.5])}, points={"net": (0.4, 0.8)}).axes[0]
     assert axes.get_lines()[1].get_xydata().tolist() == [[0.4, 0.8]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from textwrap import fill
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -112,6 +113,9 @@ def panels(
         The figure, with one legend for all panels.
     """
     rows = -(-len(values_by_panel) // columns)
+    in_words = [f"{name:g}" if isinstance(name, float) else str(name) for name in names]
+    room = max(8, 48 // len(names))  # characters between two settings; a longer name has several lines
+    tick_labels = [fill(label, room, break_long_words=False, break_on_hyphens=False) for label in in_words]
     figure = Figure(figsize=(3.25 * min(columns, len(values_by_panel)), 2.7 * rows))
     grid = figure.subplots(
         rows, columns if len(values_by_panel) > columns else len(values_by_panel), squeeze=False
@@ -125,7 +129,7 @@ def panels(
         for k, (label, value) in enumerate((references or {}).get(title, {}).items()):
             axes.axhline(value, color=PALETTE[7 + k % 3], linestyle=":", linewidth=1.4, label=label)
         axes.set_title(title, loc="left", fontsize=10)
-        axes.set_xticks(range(len(names)), [f"{name:g}" if isinstance(name, float) else str(name) for name in names])
+        axes.set_xticks(range(len(names)), tick_labels)
         axes.tick_params(labelsize=9)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", alpha=0.25)
