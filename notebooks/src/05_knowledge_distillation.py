@@ -26,7 +26,7 @@ from udlib.course.exercises import check, check_choice, check_guess
 from udlib.losses import bernoulli_kl, label_smoothing_loss, one_over_k_softmax_loss, ova_loss, pal_n_loss, softmax_kl
 from udlib.metrics import mean_average_precision
 from udlib.figures.plots import show
-from udlib.statistics import bootstrap_interval
+from udlib.statistics import bootstrap_interval, paired_difference
 from udlib.course.sentences import difference, in_units, percent, say, spread, stored
 
 # %% tags=["setup", "report"]
