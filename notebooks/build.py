@@ -90,7 +90,7 @@ def build(path: Path, solved: bool) -> nbformat.NotebookNode:
         if cell.cell_type == "code" and re.search(r"^check\(", source, re.M):
             tags.append(CHECK_TAG)
         if number:
-            tags.append(f"exercise-{number}")
+            tags += [tag for tag in ("learn", f"exercise-{number}") if tag not in tags]
         if tags:
             new.metadata["tags"] = tags
         if "report" in tags:
