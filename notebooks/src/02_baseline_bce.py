@@ -1067,7 +1067,7 @@ say(f"The mAP of the baseline is {spread(maps)} %, and {spread(on_hard[:, both].
     f"labels count as positives, it changes by {in_units(policy_shift)}. CutOut on top of cosine decay changes the mAP on `scenes` by "
     f"{in_units(ranking_gain)}, and on `digits` by {in_units(elsewhere)}.")
 if DATA == "scenes" and profile() != "smoke":
-    assert round(100 * np.mean(maps)) == 75 and round(100 * on_hard[:, both].mean()) == 71
+    assert round(100 * np.mean(maps)) == 75 and round(100 * on_hard[:, both].mean().item()) == 71
     assert round(10 * np.mean(recall["no flag"])) == 7 and round(4 * np.mean(recall["difficult"])) == 1
     assert (ranking_gain.verdict, elsewhere.verdict) == ("higher", "not detected")
 
