@@ -1151,8 +1151,8 @@ One point each:
 
 <details><summary>A worked answer</summary>
 
-The place. Objects may fill much of a picture, so the area is a first chance level. Objects tend to lie in the same region, so
-the strict level takes the map of *another* picture. The mean of the feature map is a map as well, with no uncertainty in it.
+The place. The area is a first chance level. Objects tend to lie in the same region, so the strict level takes the map of
+*another* picture. The mean of the feature map is a map as well, with no uncertainty in it.
 If it scores as high, the boxes say nothing about uncertainty.
 
 The meaning. The map shows where the two heads disagree, and the KL of two softmaxes misses a doubt that both heads share. In
