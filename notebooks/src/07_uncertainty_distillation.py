@@ -94,12 +94,12 @@ Here are both by hand, for two images and three classes.
 """
 
 # %% tags=["learn"]
-t = torch.tensor([[2.0, -1.0, 0.5], [-3.0, 0.2, 1.0]])  # the teacher's logits
-s = torch.tensor([[1.0, -0.5, -0.5], [-1.0, 1.2, 1.0]])  # the student's
 def kl(p, q):
     return sum(a * (a / b).log() for a, b in zip(p, q))
 
 
+t = torch.tensor([[2.0, -1.0, 0.5], [-3.0, 0.2, 1.0]])  # the teacher's logits
+s = torch.tensor([[1.0, -0.5, -0.5], [-1.0, 1.2, 1.0]])  # the student's
 # Eq. 13: each class is a pair of probabilities; mean over the classes, and over the images
 sigmoids = zip(t.sigmoid().flatten(), s.sigmoid().flatten())
 each_class = [kl([a, 1 - a], [b, 1 - b]) for a, b in sigmoids]
@@ -261,14 +261,17 @@ with torch.no_grad():
 by_student = student(images)
 teacher_map = uncertainty_attention(teacher.head, by_teacher.features)
 student_map = uncertainty_attention_of(by_student)
+maps = (teacher_map, student_map)
 
 # %% tags=["learn"]
 L_b = losses.bernoulli_kl(by_teacher.logits, by_student.logits)  # Eq. 13
 L_ps = losses.softmax_kl(by_teacher.calibration_logits, by_student.calibration_logits)  # Eq. 14
 L_att = losses.attention_loss(teacher_map, student_map)  # Eq. 17
+total = losses.uncertainty_distillation_loss(by_teacher, by_student, 0.5, 0.5, *maps)["total"]
+assert torch.isclose(total, L_b + 0.5 * L_ps + 0.5 * L_att, rtol=1e-3)  # Eq. 18
 batch = Batch(images, None, None, torch.arange(64))  # no labels
-terms = distillation_loss(teacher)(student, batch)
-assert torch.isclose(terms["total"], L_b + 0.5 * L_ps + 0.5 * L_att, rtol=1e-3)  # Eq. 18
+terms = distillation_loss(teacher)(student, batch)  # the same in training
+assert torch.isclose(terms["total"], total, rtol=1e-3)
 print({name: round(value.item(), 4) for name, value in terms.items()})
 
 # %% [markdown]
@@ -572,7 +575,6 @@ summed over the 29 classes?
 guess_summed = ...  # mAP of UD with Eq. 13 summed minus mAP of UD as printed, in points
 
 C = by_teacher.logits.shape[1]
-maps = (teacher_map, student_map)
 ud_loss = losses.uncertainty_distillation_loss
 summed = ud_loss(by_teacher, by_student, 0.5, 0.5, *maps, over_classes="sum")["total"]
 averaged = ud_loss(by_teacher, by_student, 0.5 / C, 0.5 / C, *maps)["total"]
