@@ -195,6 +195,7 @@ def run_all(page, lab, notebook):
     cells = open_notebook(page, lab, notebook)
     page.locator(".jp-NotebookPanel-toolbar .jp-KernelName", has_text="Python 3").wait_for(timeout=START * 1000)
 
+    choose(page, "View", "notebook:show-all-cell-code")  # a collapsed cell shows no prompt
     choose(page, "Edit", "editmenu:clear-all")
     page.wait_for_function("""() => [...document.querySelectorAll('.jp-Notebook .jp-CodeCell .jp-InputPrompt')]
         .every(prompt => !/\\d/.test(prompt.textContent))""")
