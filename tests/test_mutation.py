@@ -137,7 +137,7 @@ MUTANTS = {
         "training.optimization",
         "learning_rate",
         "return right(values[0] // 2, *values[1:], **options)",
-        ("learning_rate(", "assert np.allclose(stored"),
+        ("learning_rate(", "assert np.allclose(run_rates"),
     ),
 }
 
