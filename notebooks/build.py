@@ -45,6 +45,8 @@ import nbformat
 from nbclient import NotebookClient
 from PIL import Image
 
+from udlib.course.my_lessons import links_from_below
+
 HERE = Path(__file__).resolve().parent
 CHECK_TAG = "nbval-check-output"
 HTML = "text/html"
@@ -83,7 +85,7 @@ def build(path: Path, solved: bool) -> nbformat.NotebookNode:
         if number and solved:
             source = solutions[number]
         if solved and cell.cell_type == "markdown":
-            source = for_solutions(source)
+            source = links_from_below(source)
         new = (nbformat.v4.new_markdown_cell if cell.cell_type == "markdown" else nbformat.v4.new_code_cell)(source)
         new.id = f"{path.stem[:2]}-{len(kept):03d}"
         tags = list(cell.metadata.get("tags", []))
@@ -104,11 +106,6 @@ def build(path: Path, solved: bool) -> nbformat.NotebookNode:
         }
     )
     return notebook
-
-
-def for_solutions(markdown: str) -> str:
-    """The same text with its relative links and pictures as they are called from the folder `solutions`, one below."""
-    return re.sub(r"(\]\()(?!#|/|[a-z]+:)([^)]+\))", r"\1../\2", markdown)
 
 
 def has_exercises(path: Path) -> bool:

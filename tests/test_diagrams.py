@@ -112,7 +112,7 @@ def test_every_relative_link_and_picture_of_a_lesson_leads_to_a_file(source, sol
 
 def test_only_relative_links_change_for_the_solved_notebook():
     text = "[a](b.md#c) ![d](images/e.svg) [f](https://g.h) [i](#j) $x[1](2)$"
-    assert build.for_solutions(text).startswith("[a](../b.md#c) ![d](../images/e.svg) [f](https://g.h) [i](#j)")
+    assert build.links_from_below(text).startswith("[a](../b.md#c) ![d](../images/e.svg) [f](https://g.h) [i](#j)")
     for source in SOURCES:
         asked, solved = (re.findall(r"\]\(([^)\s]+)", markdown(source, kind)) for kind in (False, True))
         changed = [(a, b) for a, b in zip(asked, solved, strict=True) if a != b]

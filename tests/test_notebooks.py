@@ -82,7 +82,7 @@ def test_the_solved_notebook_holds_every_cell_of_the_learners_but_the_stubs(sour
     """So that who has run the solved one has run all."""
     stubs = {cell.source for number in exercises(source) for cell in cells_of(source, "exercise", number)}
     asked = [
-        build.for_solutions(cell.source) if cell.cell_type == "markdown" else cell.source
+        build.links_from_below(cell.source) if cell.cell_type == "markdown" else cell.source
         for cell in build.build(source, solved=False).cells
     ]
     solved = [cell.source for cell in build.build(source, solved=True).cells]

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from udlib.course.measurements import metric_values
 from udlib.course.report import unit_of
-from udlib.course.sentences import difference, in_units, say, spread
+from udlib.course.sentences import difference, in_table, in_units, say, spread
 from udlib.course.store import load_or_run
 from udlib.figures.plots import estimates
 from udlib.figures.text import as_markdown
@@ -58,8 +58,7 @@ def evidence_table(arms: Arms, metrics: Mapping[str, str], reference: str) -> li
     for name, recipes in arms.items():
         cells = []
         for metric in metrics:
-            _, factor, digits = unit_of(metric)
-            digits = min(digits, 3)
+            _, factor, digits = _shown(metric)
             cell = spread(metric_values(recipes, metric), factor, digits)
             gap = gaps[metric].get(name)
             if gap is not None and gap.verdict in ("higher", "lower"):
@@ -87,7 +86,7 @@ def contrast_table(contrasts: Contrasts, metrics: Mapping[str, str]) -> list[lis
     rows = [["difference [95 % interval], **bold** where it is detected", *metrics.values()]]
     for name, (ours, theirs) in contrasts.items():
         gaps = {metric: difference(metric_values(ours, metric), metric_values(theirs, metric)) for metric in metrics}
-        rows.append([name, *(_cell(gap, metric) for metric, gap in gaps.items())])
+        rows.append([name, *(in_table(gap, *_shown(metric)[1:]) for metric, gap in gaps.items())])
     return rows
 
 
@@ -102,14 +101,14 @@ def in_words(gap: PairedDifference, metric: str) -> str:
     >>> in_words(PairedDifference(0.012, 0.003, 0.021, 5), "mAP")
     '+1.20 points [+0.30, +2.10]'
     """
+    unit, factor, digits = _shown(metric)
+    return in_units(gap, factor, digits, f" {unit}" if unit else "")
+
+
+def _shown(metric: str) -> tuple[str, float, int]:
+    """Unit, factor and digits of a metric in a lesson: three digits are enough."""
     unit, factor, digits = unit_of(metric)
-    return in_units(gap, factor, min(digits, 3), f" {unit}" if unit else "")
-
-
-def _cell(gap: PairedDifference, metric: str) -> str:
-    _, factor, digits = unit_of(metric)
-    words = in_units(gap, factor, min(digits, 3), "")
-    return f"**{words}**" if gap.verdict in ("higher", "lower") else words
+    return unit, factor, min(digits, 3)
 
 
 def _titled(title: str, rows: list[list[str]]) -> str:

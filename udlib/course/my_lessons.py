@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from pathlib import Path, PurePosixPath
+from collections.abc import Collection
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from udlib.files import atomic_write
 
 FOLDER = "my"  # inside the folder of notebooks; git ignores it
 FROM = "copied from"  # in a copy's metadata: what the lesson was when the copy was made
-LINK = re.compile(r"(\]\()([^)\s#][^)\s]*)(\))")  # [words](target); a target inside the page begins with "#"
+# The target of [words](target), unless it is inside the page, begins at the root, or has a scheme such as "https:".
+TARGET = re.compile(r"(?<=\]\()(?!#|/|[a-z]+:)[^)]+(?=\))")
 
 
 class Copies(NamedTuple):
@@ -25,6 +27,19 @@ class Copies(NamedTuple):
 
     made: list[Path]
     renewed: list[Path]
+
+
+def links_from_below(markdown: str, beside: Collection[str] = ()) -> str:
+    """Return a text with its relative links and pictures as they are called from one folder further down.
+
+    Args:
+        markdown: The text.
+        beside: Names of files that are in the lower folder too; links to them stay as they are.
+
+    >>> links_from_below("[a](a.md#end) ![b](images/b.svg) [c](https://c.org) [d](#d)", beside=["a.md"])
+    '[a](a.md#end) ![b](../images/b.svg) [c](https://c.org) [d](#d)'
+    """
+    return TARGET.sub(lambda link: link[0] if link[0].partition("#")[0] in beside else f"../{link[0]}", markdown)
 
 
 def copy_lessons(notebooks: Path) -> Copies:
@@ -81,13 +96,6 @@ def _cleared(lesson: dict[str, Any], names: set[str], version: str) -> dict[str,
         if cell["cell_type"] == "code":
             cell["outputs"], cell["execution_count"] = [], None
         elif cell["cell_type"] == "markdown":
-            cell["source"] = LINK.sub(lambda link: _moved(link, names), "".join(cell["source"]))
+            cell["source"] = links_from_below("".join(cell["source"]), names)
     lesson["metadata"]["udlib"] = lesson["metadata"].get("udlib", {}) | {FROM: version}
     return lesson
-
-
-def _moved(link: re.Match[str], names: set[str]) -> str:
-    """A link from one folder further down; links to other lessons lead to their copies."""
-    before, target, after = link.groups()
-    outside = re.match(r"[a-z]+:", target) or PurePosixPath(target.partition("#")[0]).name in names
-    return link[0] if outside else f"{before}../{target}{after}"

@@ -67,6 +67,21 @@ def in_units(interval: PairedDifference, scale: float = 100, digits: int = 2, un
     return f"{middle:+.{digits}f}{unit} [{low:+.{digits}f}, {high:+.{digits}f}]"
 
 
+def in_table(interval: PairedDifference, scale: float = 100, digits: int = 2) -> str:
+    """Return a difference with its 95 % interval for a cell of a table: without unit, and bold where it is detected.
+
+    Args:
+        interval: The difference.
+        scale: Factor before printing; 100 gives points.
+        digits: Digits after the decimal point.
+
+    >>> in_table(PairedDifference(0.012, 0.003, 0.021, 5)), in_table(PairedDifference(0.012, -0.003, 0.027, 5))
+    ('**+1.20 [+0.30, +2.10]**', '+1.20 [-0.30, +2.70]')
+    """
+    words = in_units(interval, scale, digits, "")
+    return f"**{words}**" if interval.verdict in ("higher", "lower") else words
+
+
 def difference(a, b=0.0) -> PairedDifference:
     """Return a − b, paired by seed, with its 95 % t interval.
 
