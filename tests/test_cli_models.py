@@ -600,7 +600,7 @@ def test_lab_opens_lesson_00_of_the_checkout_and_hands_on_the_exit_code(tmp_path
     code, out, _ = udlib_command("lab")
     assert code == 3 and "copied 1 lesson to notebooks/my" in out
     assert udlib_command("lab", "--as-shipped")[0] == 3
-    jupyter = [sys.executable, "-m", "jupyterlab", "--allow-root"]
+    jupyter = [sys.executable, "-m", "jupyterlab", "--allow-root", f"--ServerApp.root_dir={tmp_path}"]
     assert started == [
         ([*jupyter, "notebooks/my/00_start_here.ipynb"], tmp_path),
         ([*jupyter, "notebooks/00_start_here.ipynb"], tmp_path),

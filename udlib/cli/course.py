@@ -66,7 +66,10 @@ def lab(as_shipped: AsShipped = False) -> None:
             print(f"{path.stem.rpartition('-')[0]} has changed: its new copy, {path.name}, lies beside yours")
     # Jupyter refuses to run as root without this option; containers often have no other user.
     as_root = ["--allow-root"] if getattr(os, "geteuid", lambda: 1)() == 0 else []
-    raise typer.Exit(subprocess.run([sys.executable, "-m", "jupyterlab", *as_root, opened], cwd=folder).returncode)
+    # The lessons link to pages outside their folder, which Jupyter would serve no file from.
+    root = f"--ServerApp.root_dir={folder}"
+    command = [sys.executable, "-m", "jupyterlab", *as_root, root, opened]
+    raise typer.Exit(subprocess.run(command, cwd=folder).returncode)
 
 
 def prepare(size: Annotated[int, typer.Option(help="Side of the pictures in pixels.", min=16)] = 64) -> None:
