@@ -46,10 +46,12 @@ def test_tables_are_shown_below_their_title(monkeypatch):
     assert shown[0].startswith("**On test**\n\n| mean ± sd") and shown[1].startswith("| difference")
 
 
-def test_every_run_is_asked_for_once_and_the_arms_come_back(monkeypatch):
-    loaded = []
-    monkeypatch.setattr(evidence, "load_or_run", loaded.append)
-    assert train_missing({"a": [1, 2], "b": [3]}) == {"a": [1, 2], "b": [3]} and loaded == [1, 2, 3]
+def test_only_a_run_that_is_not_stored_is_trained_and_the_arms_come_back(monkeypatch):
+    trained = []
+    monkeypatch.setattr(evidence, "for_profile", lambda recipe: recipe)
+    monkeypatch.setattr(evidence, "load", lambda recipe, logits: "stored" if recipe == 2 else None)
+    monkeypatch.setattr(evidence, "load_or_run", trained.append)
+    assert train_missing({"a": [1, 2], "b": [3]}) == {"a": [1, 2], "b": [3]} and trained == [1, 3]
 
 
 def test_the_explorer_draws_each_seeds_difference_and_reads_out_every_arm():

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from udlib.course.measurements import metric_values
 from udlib.course.report import unit_of
 from udlib.course.sentences import difference, in_table, in_units, say, spread
-from udlib.course.store import load_or_run
+from udlib.course.store import for_profile, load, load_or_run
 from udlib.figures.plots import estimates
 from udlib.figures.text import as_markdown
 from udlib.methods.base import Recipe
@@ -23,7 +23,8 @@ def train_missing(arms: Arms) -> Arms:
     """Train the runs of these arms that are not stored, and return the arms."""
     for recipes in arms.values():
         for recipe in recipes:
-            load_or_run(recipe)
+            if load(for_profile(recipe), logits=False) is None:
+                load_or_run(recipe)
     return arms
 
 
