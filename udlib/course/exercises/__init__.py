@@ -86,15 +86,22 @@ def check_guess(name: str, guess, measured: float, unit: str = "", kind: str = "
     if guess is None or guess is ...:
         print(f"{name}: {kind} {measured:.3g}{unit}. You wrote no guess; next time, write one first.")
         return
-    distance = abs(float(guess) - measured)
+    try:
+        number = float(guess)
+    except (TypeError, ValueError):
+        print(f"{name}: {kind} {measured:.3g}{unit}. Your guess, {guess!r}, is not one number; next time, write one.")
+        return
+    distance = abs(number - measured)
     verdict = (
         "very close"
         if distance <= 0.05 * abs(measured)
         else "in the right region"
         if distance <= 0.25 * abs(measured)
+        else "the right size, with the wrong sign"
+        if abs(number + measured) <= 0.25 * abs(measured)
         else "far off: what did you expect, and why?"
     )
-    print(f"{name}: you guessed {float(guess):.3g}{unit}, {kind} is {measured:.3g}{unit}: {verdict}")
+    print(f"{name}: you guessed {number:.3g}{unit}, {kind} is {measured:.3g}{unit}: {verdict}")
 
 
 def check_choice(name: str, guess, measured: Mapping[float, Sequence[float]], higher_is_better: bool = True) -> None:

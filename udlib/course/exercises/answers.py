@@ -38,11 +38,13 @@ def differentiable(value, constants: str = "") -> str | None:
         return (
             None
             if value.requires_grad
-            else f"no gradient can flow through the tensor that it returned: a detach(), .data or torch.no_grad() cuts "
-            f"it off from the logits{allowed}"
+            else f"no gradient can flow through the tensor that it returned: a detach(), .data, torch.tensor(…) or "
+            f"torch.no_grad() cuts it off from the logits{allowed}"
         )
-    if isinstance(value, (list, tuple, np.ndarray)):
-        return f"no gradient can flow through a {type(value).__name__}: stay in torch, and return a tensor"
+    if isinstance(value, (list, tuple)):
+        return f"no gradient can flow through a {type(value).__name__}: join its tensors to one, with torch.stack(…)"
+    if isinstance(value, np.ndarray):
+        return "no gradient can flow through a ndarray: stay in torch, and return a tensor"
     return "no gradient can flow through a Python number: return the tensor itself, without .item() or float()"
 
 
@@ -88,6 +90,8 @@ def array(value, shape: tuple[int, ...] | None, what: str) -> tuple[np.ndarray, 
     """Return the value as a float array of this shape (None: of any), or a sentence about what came instead."""
     if value is None:
         return np.empty(0), "the function returned nothing: end it with return"
+    if isinstance(value, (list, tuple)):
+        value = [part.detach().cpu() if isinstance(part, Tensor) else part for part in value]
     try:
         answer = np.asarray(value.detach().cpu() if isinstance(value, Tensor) else value, dtype=float)
     except (TypeError, ValueError):

@@ -25,6 +25,14 @@ REMEDIES = {
     "np.asarray(…)",
     r"'(float|int)' object has no attribute '(\w+)'": "a Python number has no .{1}: use NumPy's np.{1}(…), or keep a "
     "tensor in place of the number",
+    r"'numpy.ndarray' object has no attribute '(\w+)'": "a NumPy array has no .{0}: convert it to a tensor first, with "
+    "torch.as_tensor(…), or use NumPy's own function",
+    r"'(?:types.SimpleNamespace|Prediction)' object has no attribute '(detach|clone|requires_grad_|sigmoid|softmax)'": (
+        "a network's answer holds several tensors and has no .{0}() itself: call it on each tensor, such as "
+        "teacher.logits.{0}()"
+    ),
+    r"(\w+)\(\): argument '\w+' .*must be Tensor, not numpy.ndarray": "torch.{0} takes a tensor, and this is a NumPy "
+    "array: convert it first, with torch.as_tensor(…), or use NumPy's own function",
     r"(\w+)\(\): argument '\w+' .*must be Tensor, not (float|int|list|tuple)": "torch.{0} takes a tensor, not a {1}: "
     "wrap it, torch.tensor(…), or multiply it by a tensor first",
     r"(\w+): found (float|int|list|tuple), expected": "the library takes a tensor for {0}, not a {1}: wrap it, "
@@ -32,6 +40,12 @@ REMEDIES = {
     r"targets hold (\S+) at .*expected only 0 and 1": "this loss takes hard labels, 0 or 1, and got {0}. Where the "
     "targets are probabilities, take a divergence such as losses.bernoulli_kl",
     r"expected one value for each image and class": "the library's loss wants logits and targets of one shape: {error}",
+    r"reduction is (\w+): expected": "the library's losses have no reduction='{0}': 'none' gives one number for each "
+    "image, 'mean' the mean over the images",
+    r"found shape \(\d+,\), expected \(images, classes\)": "the library's losses take a batch, (images, classes): cut "
+    "one image out with [k : k + 1], which keeps both dimensions",
+    r"same number of spatial dimensions|bilinear mode needs 4D|non-4D tensors": "F.interpolate resizes (N, C, h, w): add "
+    "a channel dimension first, with maps[:, None], and take it away again afterwards, with [:, 0]",
     r"Can't call numpy\(\) on Tensor that requires grad": "no gradient can flow through NumPy: stay in torch from the "
     "arguments to the result",
     r"takes \d+ positional arguments? but (\d+) w": "the check calls it with {0} arguments: keep the parameters of the "

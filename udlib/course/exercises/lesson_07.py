@@ -28,21 +28,28 @@ def attention_term(function) -> str | None:
     same = _draw(1, 2, 3, 3), _draw(2, 2, 3, 3)
     other = _draw(3, 2, 5, 5), same[1]  # 5 to 3: no resizing agrees with another by accident
     for teacher, student in (same, other):
-        value = called(function, teacher.clone(), student.clone().requires_grad_())
+        cells = [" x ".join(map(str, maps.shape[1:])) for maps in (teacher, student)]
+        try:
+            value = called(function, teacher.clone(), student.clone().requires_grad_())
+        except RuntimeError as error:
+            if cells[0] == cells[1] or "size of tensor" not in str(error):
+                raise
+            return (
+                f"the teacher's map has {cells[0]} cells and the student's {cells[1]}: resize the teacher's map first"
+            )
         answer, problem = number(value)
         problem = problem or compare(
             answer, losses.attention_loss(teacher, student).item(), _wrong_terms(teacher, student)
         )
         problem = problem or differentiable(value, "the teacher")
         if problem:
-            return problem if teacher.shape == student.shape else f"with a teacher's map of 7 x 7 cells, {problem}"
+            return problem if cells[0] == cells[1] else f"with a teacher's map of {cells[0]} cells, {problem}"
     equal = same[0].clone().requires_grad_()
     (slope,) = torch.autograd.grad(called(function, same[0].clone(), equal), equal)
     if not slope.isfinite().all():
         return (
             "the value is right, but where the two maps are equal the gradient is NaN: a square root has no slope at "
-            "0. "
-            "torch.linalg.vector_norm answers 0 there"
+            "0. torch.linalg.vector_norm answers 0 there"
         )
     return None
 
@@ -60,6 +67,7 @@ def _wrong_terms(teacher: Tensor, student: Tensor) -> dict[float, str]:
     target = resized(teacher, size, **options)
     gap = target - student
     norms = gap.flatten(1).norm(dim=1)
+    pairs = target[:, None] - student  # (N, N, h, w): what a channel dimension that was left in makes of the difference
     wrong = {
         (norms**2)
         .mean()
@@ -69,6 +77,11 @@ def _wrong_terms(teacher: Tensor, student: Tensor) -> dict[float, str]:
         .item(): "this is a mean over all cells (the released code's): Eq. 17 takes the norm of each image, "
         "the root of the *sum* over its cells",
         (gap**2).mean((1, 2)).sqrt().mean().item(): "it divides by the number of cells before the root: sum over them",
+        (gap**2)
+        .mean()
+        .sqrt()
+        .item(): "it is the root of a mean over all cells of all images: take the root of each image's *sum*, and then "
+        "the mean over the images",
         gap.norm().item(): WHOLE_BATCH,
         gap.norm().item() / len(gap): WHOLE_BATCH,
         norms.sum().item(): "it sums over the images: take their mean, as every other term does",
@@ -93,6 +106,16 @@ def _wrong_terms(teacher: Tensor, student: Tensor) -> dict[float, str]:
             for means in [gap.mean((1, 2))]
             for wrong in (means.abs().mean(), means.square().mean(), means.norm())
         },
+        **{
+            wrong.item(): "each map of the teacher is compared with the student's maps of *all* images: compare image by "
+            "image, and take the channel dimension for F.interpolate away again, with [:, 0]"
+            for wrong in (
+                pairs.norm(),
+                pairs.norm(dim=(1, 2)).mean(),
+                pairs.norm(dim=(2, 3)).mean(),
+                pairs.flatten(1).norm(dim=1).mean(),
+            )
+        },
         gap.sum((1, 2)).abs().mean().item(): "differences of opposite sign cancel: square them before the sum",
         torch.linalg.matrix_norm(gap, 2)
         .mean()
@@ -105,10 +128,7 @@ def _wrong_terms(teacher: Tensor, student: Tensor) -> dict[float, str]:
             mean_norm(resized(teacher, size, mode="nearest") - student): "it picks the nearest cell: resize with "
             "mode='bilinear'",
             mean_norm(resized(teacher, size, mode="bilinear", align_corners=True) - student): "align_corners=True "
-            "stretches the map: "
-            "cells are areas, so "
-            "leave "
-            "align_corners=False",
+            "stretches the map: cells are areas, so leave align_corners=False",
             mean_norm(teacher[:, : size[0], : size[1]] - student): "it cuts the teacher's map off: resize it",
         }
     return wrong
@@ -142,15 +162,22 @@ def distillation_totals(function) -> str | None:
     )
     if problem:
         return problem
+    if not all(leaf.requires_grad for leaf in leaves.values()):
+        return (
+            "the values are right, but it changes the tensors that it was given: take detach(), which leaves them as "
+            "they are, in place of requires_grad_(False) or detach_()"
+        )
     slopes = torch.autograd.grad(value.sum(), list(leaves.values()), allow_unused=True)
     moved = {name: slope is not None and bool(slope.abs().sum() > 0) for name, slope in zip(leaves, slopes)}
     leaking = [name for name, moves in moved.items() if moves and "teacher" in name]
+    still = [name for name, moves in moved.items() if not moves and "student" in name]
+    if leaking and len(still) == 3:
+        return "the values are right, but the student is detached, and the teacher is not: it is the other way round"
     if leaking:
         return (
             f"the values are right, but a gradient flows into {' and '.join(leaking)}: the teacher is a constant here, "
             "so detach() all that comes from it"
         )
-    still = [name for name, moves in moved.items() if not moves and "student" in name]
     if still:
         return (
             f"the values are right, but no gradient reaches {' and '.join(still)}: detach the teacher, not the student"
@@ -191,6 +218,11 @@ def _totals(teacher, student, alpha: float, beta: float, maps) -> tuple[Tensor, 
             losses.bernoulli_kl(t.calibration_logits, s.calibration_logits, reduction="none"),
             losses.softmax_kl(t.logits, s.logits, reduction="none"),
         )
+        squashed = (
+            losses.bernoulli_kl(t.logits.sigmoid(), s.logits.sigmoid(), reduction="none"),
+            losses.softmax_kl(t.calibration_logits.softmax(1), s.calibration_logits.softmax(1), reduction="none"),
+        )
+        one_sided = t.logits.sigmoid() * (F.logsigmoid(t.logits) - F.logsigmoid(s.logits))
         soft = F.binary_cross_entropy_with_logits(s.logits, torch.sigmoid(t.logits), reduction="none")
         rest = alpha * c + beta * a
         right = b + rest
@@ -202,6 +234,7 @@ def _totals(teacher, student, alpha: float, beta: float, maps) -> tuple[Tensor, 
             "the classification term is a binary cross-entropy with soft targets: its gradient is right, but Eq. 13 is "
             "a divergence, which is 0 where the two agree. Take bernoulli_kl"
         )
+        take_logits = "the functions of `losses` take logits: they apply the sigmoid and the softmax themselves"
         wrong = {
             "α and β are swapped: α weighs the calibration term (Eq. 14), β the attention (Eq. 17)": b
             + beta * c
@@ -214,6 +247,7 @@ def _totals(teacher, student, alpha: float, beta: float, maps) -> tuple[Tensor, 
             + a,
             "α multiplies the attention too: its weight is β alone": b + alpha * (c + beta * a),
             "the terms are not weighted: α on the calibration term and β on the attention": b + c + a,
+            "α and β are 0.5 here, whatever the check passes: use the arguments": b + 0.5 * c + 0.5 * a,
             "the attention term (Eq. 17) is missing": b + alpha * c,
             "the calibration term (Eq. 14) is missing": b + beta * a,
             "the classification term (Eq. 13) is missing": rest,
@@ -238,6 +272,19 @@ def _totals(teacher, student, alpha: float, beta: float, maps) -> tuple[Tensor, 
             f"{reverse}, in Eq. 14 too": b + alpha * back[1] + beta * a,
             "the branches are swapped: sigmoids (Eq. 13) go with `logits`, the softmax (Eq. 14) with "
             "`calibration_logits`": crossed[0] + alpha * crossed[1] + beta * a,
+            "Eq. 14 compares the calibration branches: take `calibration_logits` there": b
+            + alpha * crossed[1]
+            + beta * a,
+            "Eq. 13 compares the classifiers: take `logits` there": crossed[0] + rest,
+            "Eq. 13 compares a sigmoid for each class, not the softmax": crossed[1] + rest,
+            take_logits: squashed[0] + alpha * squashed[1] + beta * a,
+            f"{take_logits} (Eq. 13)": squashed[0] + rest,
+            f"{take_logits} (Eq. 14)": b + alpha * squashed[1] + beta * a,
+            "Eq. 13 compares two probabilities for each class, p and 1 − p: the part of 1 − p is missing": one_sided.mean(
+                1
+            )
+            + rest,
+            "each image's loss is divided by the number of images: only a mean over them does that": right / len(right),
             "Eq. 14 is a softmax over all classes, not a sigmoid for each": b + alpha * crossed[0] + beta * a,
             averaged: b + alpha * c + beta * a.mean(),
             f"{averaged} (Eq. 14 too)": b + alpha * c.mean() + beta * a.mean(),
@@ -267,6 +314,15 @@ def weight_of_a_share(function) -> str | None:
         mistakes = {
             share * rest / a: "this is the share of what the other two pull: it is to be the share of all three, and "
             "the attention's own pull is one of them",
+            share
+            * (rest + a)
+            / a: "the attention has weight 1 in this sum of the three: its weight is β there too, so solve for β",
+            share / (1 + share) * rest / a: "there is a wrong sign: with β on one side, the factor is 1 − share",
+            odds * (b + 0.5 * c) / a: "α is 0.5 here, whatever the check passes: use the argument",
+            share / (100 - share) * rest / a: "the share is a fraction, not per cent: do not divide it by 100",
+            a / (odds * rest): "this is 1/β: turn the fraction over",
+            odds: "this is how many times as hard as the other two the attention pulls: divide by its length, and "
+            "multiply by theirs",
             odds * (b + c) / a: "α is missing: the calibration term pulls with α times its length",
             odds * b / a: "the calibration term is missing among the others",
             odds * rest * a: "this multiplies by the attention's pull: the harder a term pulls, the smaller its weight",
