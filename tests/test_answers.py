@@ -6,11 +6,12 @@ import types
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from udlib.course.exercises import NotAttempted
 from udlib.course.exercises.answers import compare, differentiable, number, numbers, shown
 from udlib.course.exercises.calls import call_in_words, in_words, remedy
-from udlib.losses import ova_loss
+from udlib.losses import bernoulli_kl, ova_loss
 from udlib.statistics import paired_difference
 
 
@@ -83,7 +84,7 @@ def test_the_right_number_says_nothing_a_known_mistake_its_sentence_and_any_othe
     [
         (0.5, "a Python number: return the tensor itself, without .item()"),
         (np.float64(0.5), "a Python number"),
-        ([torch.tensor(0.5)], "a list"),
+        ([torch.tensor(0.5)], "a list: join its tensors to one, with torch.stack"),
         (np.zeros(2), "a ndarray"),
         (torch.tensor(0.5), "cuts it off from the logits"),
     ],
@@ -132,6 +133,16 @@ def test_an_answer_that_lacks_numbers_is_told_which_ones_are_asked_for(value, wo
         (lambda: 1 if torch.ones(2) else 2, "use torch.where"),
         (lambda: undefined, "undefined has no value: run the cells above"),  # noqa: F821
         (lambda: 3 * None, "has returned nothing"),
+        (lambda: np.zeros(2).median(), "a NumPy array has no .median"),
+        (lambda: torch.mean(np.zeros(2)), "torch.mean takes a tensor, and this is a NumPy array"),
+        (lambda: types.SimpleNamespace(logits=1).detach(), "call it on each tensor, such as teacher.logits.detach()"),
+        (lambda: types.SimpleNamespace(logits=1).features, "no .features in this check"),
+        (lambda: bernoulli_kl(torch.zeros(1, 2), torch.zeros(1, 2), reduction="sum"), "no reduction='sum'"),
+        (lambda: bernoulli_kl(torch.zeros(2), torch.zeros(2)), "cut one image out with [k : k + 1]"),
+        (lambda: bernoulli_kl(torch.zeros(1, 2), torch.zeros(1, 2), beta=1), "bernoulli_kl has no argument beta"),
+        (lambda: torch.cat([torch.tensor(1.0)]), "join single numbers with torch.stack"),
+        (lambda: F.interpolate(torch.zeros(2, 5, 5), size=(3, 3), mode="bilinear"), "add a channel dimension"),
+        (lambda: F.interpolate(torch.zeros(2, 5, 5), size=3, mode="bilinear"), "add a channel dimension"),
         (lambda: 1 / 0, "it stopped with ZeroDivisionError: division by zero"),
     ],
 )
@@ -146,6 +157,7 @@ def test_an_error_of_a_plausible_attempt_says_what_to_change(attempt, words):
     [
         (torch.tensor([[1.0, -0.25], [1 / 3, 2.0]]), "[[1, -0.25], [0.3333, 2]]"),
         (torch.tensor(0.5), "0.5"),
+        (torch.tensor([-0.0]), "[0]"),
         (np.array([True, False]), "[True, False]"),
         (np.zeros((13, 13)), "ndarray of shape (13, 13)"),
         ({0.1: [0.70, 0.71]}, "{0.1: [0.7, 0.71]}"),

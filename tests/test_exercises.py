@@ -181,6 +181,9 @@ def test_a_check_of_an_unknown_exercise_names_the_known_ones(seven):
         (0.5, "very close"),
         (0.6, "in the right region"),
         (2, "far off"),
+        (-0.5, "the right size, with the wrong sign"),
+        ("half", "Your guess, 'half', is not one number"),
+        ((0.4, 0.6), "is not one number"),
     ],
 )
 def test_a_guess_is_compared_with_what_was_measured(capsys, guess, said):

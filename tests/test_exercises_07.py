@@ -20,6 +20,10 @@ def resized(teacher, student, **options):
     return F.interpolate(teacher[:, None], size=student.shape[1:], **options)[:, 0]
 
 
+def with_channel(teacher, student):
+    return F.interpolate(teacher[:, None], size=student.shape[1:], mode="bilinear")
+
+
 def by_images(teacher, student):
     gaps = resized(teacher, student) - student
     return torch.stack([torch.linalg.norm(gap) for gap in gaps]).mean()
@@ -105,6 +109,14 @@ def test_a_right_answer_passes_whatever_it_is_made_with(check_of, answer):
         (lambda t, s: F.cosine_similarity(resized(t, s).flatten(1), s.flatten(1)).mean(), "this is a cosine"),
         (lambda t, s: (resized(t, s).mean((1, 2)) - s.mean((1, 2))).abs().mean(), "pooled to one number"),
         (lambda t, s: (resized(t, s).mean((1, 2)) - s.mean((1, 2))).norm(), "pooled to one number"),
+        (lambda t, s: F.mse_loss(resized(t, s), s).sqrt(), "all cells of all images"),
+        (lambda t, s: (with_channel(t, s) - s).flatten(1).norm(dim=1).mean(), "take the channel dimension"),
+        (lambda t, s: (with_channel(t, s) - s).norm(dim=(1, 2)).mean(), "take the channel dimension"),
+        (lambda t, s: (with_channel(t, s) - s).norm(dim=(2, 3)).mean(), "take the channel dimension"),
+        (lambda t, s: torch.cdist(resized(t, s).flatten(1), s.flatten(1)).mean(), "the student's maps of *all* images"),
+        (lambda t, s: attention_loss(resized(t, s, mode="area"), s), "averages blocks of cells"),
+        (lambda t, s: (t - s).flatten(1).norm(dim=1).mean(), "5 x 5 cells and the student's 3 x 3: resize"),
+        (lambda t, s: attention_loss(t[:, :3, :3], s), "with a teacher's map of 5 x 5 cells"),
         (lambda t, s: 1.5 * attention_loss(t, s), "expected"),
     ],
 )
@@ -172,6 +184,43 @@ def wrong_student(t, s, alpha, beta, t_map, s_map):
     return assembled(t, cut, alpha, beta, t_map, s_map)
 
 
+def with_distribution(distribution):
+    """Eq. 18 with another second term: `distribution(teacher, student)`, of the two networks' answers."""
+
+    def function(t, s, alpha, beta, t_map, s_map):
+        b, _, a = terms(t, s, t_map, s_map)
+        fixed = SimpleNamespace(logits=t.logits.detach(), calibration_logits=t.calibration_logits.detach())
+        return b + alpha * distribution(fixed, s) + beta * a
+
+    return function
+
+
+def one_sided(t, s):
+    return F.kl_div(F.logsigmoid(s), t.sigmoid(), reduction="none").mean(1)
+
+
+def in_place(change):
+    """Eq. 18 of tensors that are made constant themselves."""
+
+    def function(t, s, alpha, beta, t_map, s_map):
+        for part in (t.logits, t.calibration_logits, t_map):
+            change(part)
+        return mixed(eq_18, constant=lambda part: part)(t, s, alpha, beta, t_map, s_map)
+
+    return function
+
+
+def constant_student(t, s, alpha, beta, t_map, s_map):
+    cut = SimpleNamespace(logits=s.logits.detach(), calibration_logits=s.calibration_logits.detach())
+    return mixed(eq_18, constant=lambda part: part)(t, cut, alpha, beta, t_map, s_map.detach())
+
+
+def calibration_twice(t, s, alpha, beta, t_map, s_map):
+    b = bernoulli_kl(t.calibration_logits.detach(), s.calibration_logits, reduction="none")
+    _, c, a = terms(t, s, t_map, s_map)
+    return b + alpha * c + beta * a
+
+
 def soft_bce(t, s):
     return F.binary_cross_entropy_with_logits(s, torch.sigmoid(t), reduction="none")
 
@@ -210,6 +259,30 @@ def soft_bce(t, s):
         (with_classification(bernoulli_kl), "the same number for every image"),
         (reversed_kl, "wrong way"),
         (crossed, "branches are swapped"),
+        (mixed(lambda b, c, a, alpha, beta: b + 0.5 * c + 0.5 * a), "are 0.5 here"),
+        (mixed(lambda b, c, a, alpha, beta: (b + alpha * c + beta * a) / 3), "divided by the number of images"),
+        (mixed(lambda b, c, a, alpha, beta: (b + alpha * c + beta * a).sum()), "this is the sum over the images"),
+        (with_classification(lambda t, s: softmax_kl(t, s, reduction="none")), "a sigmoid for each class"),
+        (with_classification(lambda t, s: bernoulli_kl(t.sigmoid(), s.sigmoid(), reduction="none")), "take logits"),
+        (calibration_twice, "take `logits` there"),
+        (with_classification(one_sided), "the part of 1 − p is missing"),
+        (
+            with_distribution(lambda t, s: softmax_kl(t.logits, s.logits, reduction="none")),
+            "`calibration_logits` there",
+        ),
+        (
+            with_distribution(
+                lambda t, s: softmax_kl(
+                    t.calibration_logits.softmax(1), s.calibration_logits.softmax(1), reduction="none"
+                )
+            ),
+            "take logits",
+        ),
+        (in_place(lambda part: part.requires_grad_(False)), "it changes the tensors that it was given"),
+        (in_place(lambda part: part.detach_()), "it changes the tensors that it was given"),
+        (constant_student, "it is the other way round"),
+        (lambda *a: list(assembled(*a)), "a list: join its tensors to one"),
+        (lambda *a: torch.tensor(assembled(*a).tolist()), "torch.tensor(…)"),
         (lambda *a: uncertainty_distillation_loss(*a), "a dict"),
         (lambda *a: uncertainty_distillation_loss(*a)["total"], "mean over the images"),
         (lambda *a: assembled(*a)[:2], "one for each image"),
@@ -238,6 +311,13 @@ def pulls(build):
         (pulls(lambda b, ps, att, alpha, share: (1 - share) / share * (b + alpha * ps) / att), "upside down"),
         (pulls(lambda b, ps, att, alpha, share: (b + alpha * ps) / att), "half of the pull"),
         (lambda b, ps, att, alpha, share: share / (1 - share) * ((b + alpha * ps) / att).mean(), "a mean of ratios"),
+        (pulls(lambda b, ps, att, alpha, share: share * (b + alpha * ps + att) / att), "weight 1 in this sum"),
+        (pulls(lambda b, ps, att, alpha, share: share * (b + ps + att) / att), "not weighted in their sum"),
+        (pulls(lambda b, ps, att, alpha, share: share / (1 + share) * (b + alpha * ps) / att), "wrong sign"),
+        (pulls(lambda b, ps, att, alpha, share: share / (1 - share) * (b + 0.5 * ps) / att), "α is 0.5 here"),
+        (pulls(lambda b, ps, att, alpha, share: beta_of(b, ps, att, alpha, share / 100)), "not per cent"),
+        (pulls(lambda b, ps, att, alpha, share: 1 / beta_of(b, ps, att, alpha, share)), "this is 1/β"),
+        (pulls(lambda b, ps, att, alpha, share: share / (1 - share)), "divide by its length"),
         (pulls(lambda b, ps, att, alpha, share: 1.5), "expected"),
     ],
 )

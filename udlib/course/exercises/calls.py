@@ -31,6 +31,8 @@ REMEDIES = {
         "a network's answer holds several tensors and has no .{0}() itself: call it on each tensor, such as "
         "teacher.logits.{0}()"
     ),
+    r"'types.SimpleNamespace' object has no attribute '(\w+)'": "a network's answer has no .{0} in this check: it holds "
+    "what the exercise names, and no more",
     r"(\w+)\(\): argument '\w+' .*must be Tensor, not numpy.ndarray": "torch.{0} takes a tensor, and this is a NumPy "
     "array: convert it first, with torch.as_tensor(…), or use NumPy's own function",
     r"(\w+)\(\): argument '\w+' .*must be Tensor, not (float|int|list|tuple)": "torch.{0} takes a tensor, not a {1}: "
@@ -48,12 +50,15 @@ REMEDIES = {
     "a channel dimension first, with maps[:, None], and take it away again afterwards, with [:, 0]",
     r"Can't call numpy\(\) on Tensor that requires grad": "no gradient can flow through NumPy: stay in torch from the "
     "arguments to the result",
+    r"zero-dimensional tensor .* cannot be concatenated": "torch.cat joins tensors that have a dimension: join single "
+    "numbers with torch.stack(…)",
+    r"(\w+)\(\) got an unexpected keyword argument '(\w+)'": "{0} has no argument {1}: help(…) lists those it has",
     r"takes \d+ positional arguments? but (\d+) w": "the check calls it with {0} arguments: keep the parameters of the "
     "exercise",
     r"missing \d+ required positional argument": "the check passes fewer arguments than it wants: keep the parameters "
     "of the exercise",
     r"size of tensor|could not be broadcast|shapes .* not aligned|size mismatch": "two shapes do not fit: {error}. "
-    "keepdim=True keeps a dimension that a sum or a mean would drop",
+    "Print the .shape of both; where a sum or a mean has dropped a dimension, keepdim=True keeps it",
     r"with a bool tensor is not supported|not implemented for 'Bool'": "a tensor of True and False knows no "
     "arithmetic: convert it with .float(), or invert it with ~",
     r"not implemented for '(Float|Double)'": "&, | and ~ are for True and False: compare first, for example "
@@ -73,7 +78,7 @@ def in_words(value) -> str:
             return f"{type(value).__name__} of shape {tuple(value.shape)}"
         return in_words(value.tolist())
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return f"{value + 0.0:.4g}"  # + 0.0: no sign before a zero
     if isinstance(value, SimpleNamespace):
         text = ", ".join(f".{name} {in_words(part)}" for name, part in vars(value).items())
     elif isinstance(value, Mapping):

@@ -66,22 +66,16 @@ def _wrong_terms(teacher: Tensor, student: Tensor) -> dict[float, str]:
 
     target = resized(teacher, size, **options)
     gap = target - student
-    norms = gap.flatten(1).norm(dim=1)
+    norms, squares = gap.flatten(1).norm(dim=1), gap.square()
     pairs = target[:, None] - student  # (N, N, h, w): what a channel dimension that was left in makes of the difference
     wrong = {
-        (norms**2)
-        .mean()
-        .item(): "this is the norm squared: Eq. 17 has the norm itself, so take the square root per image",
-        (gap**2)
-        .mean()
-        .item(): "this is a mean over all cells (the released code's): Eq. 17 takes the norm of each image, "
-        "the root of the *sum* over its cells",
-        (gap**2).mean((1, 2)).sqrt().mean().item(): "it divides by the number of cells before the root: sum over them",
-        (gap**2)
-        .mean()
-        .sqrt()
-        .item(): "it is the root of a mean over all cells of all images: take the root of each image's *sum*, and then "
-        "the mean over the images",
+        norms.square().mean().item(): "this is the norm squared: Eq. 17 has the norm itself, so take the square root "
+        "per image",
+        squares.mean().item(): "this is a mean over all cells (the released code's): Eq. 17 takes the norm of each "
+        "image, the root of the *sum* over its cells",
+        squares.mean((1, 2)).sqrt().mean().item(): "it divides by the number of cells before the root: sum over them",
+        squares.mean().sqrt().item(): "it is the root of a mean over all cells of all images: take the root of each "
+        "image's *sum*, and then the mean over the images",
         gap.norm().item(): WHOLE_BATCH,
         gap.norm().item() / len(gap): WHOLE_BATCH,
         norms.sum().item(): "it sums over the images: take their mean, as every other term does",
@@ -129,6 +123,8 @@ def _wrong_terms(teacher: Tensor, student: Tensor) -> dict[float, str]:
             "mode='bilinear'",
             mean_norm(resized(teacher, size, mode="bilinear", align_corners=True) - student): "align_corners=True "
             "stretches the map: cells are areas, so leave align_corners=False",
+            mean_norm(resized(teacher, size, mode="area") - student): "it averages blocks of cells: resize with "
+            "mode='bilinear'",
             mean_norm(teacher[:, : size[0], : size[1]] - student): "it cuts the teacher's map off: resize it",
         }
     return wrong
@@ -191,6 +187,8 @@ def _wrong_total(answer: np.ndarray, right: Tensor, mistakes: dict[str, Tensor])
         return None
     if answer.ndim == 0 and np.isclose(answer, right.mean(), rtol=1e-4):
         return "this is the mean over the images: one number is asked for each, so ask each term for reduction='none'"
+    if answer.ndim == 0 and np.isclose(answer, right.sum(), rtol=1e-4):
+        return "this is the sum over the images: one number is asked for each"
     for sentence, wrong in mistakes.items():
         if any(
             answer.shape == form.shape and np.allclose(answer, form, rtol=1e-4, atol=1e-6)
@@ -317,6 +315,8 @@ def weight_of_a_share(function) -> str | None:
             share
             * (rest + a)
             / a: "the attention has weight 1 in this sum of the three: its weight is β there too, so solve for β",
+            share * (b + c + a) / a: "the three pulls are not weighted in their sum: α weighs the calibration, β the "
+            "attention",
             share / (1 + share) * rest / a: "there is a wrong sign: with β on one side, the factor is 1 − share",
             odds * (b + 0.5 * c) / a: "α is 0.5 here, whatever the check passes: use the argument",
             share / (100 - share) * rest / a: "the share is a fraction, not per cent: do not divide it by 100",
