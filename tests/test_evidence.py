@@ -25,7 +25,7 @@ def stored(monkeypatch):
 
 def test_a_contrast_is_bold_only_where_its_interval_leaves_out_0():
     head, *rows = contrast_table({"UD − KD": (["UD"], ["KD"]), "labels − KD": (["labels"], ["KD"])}, {"mAP": "mAP"})
-    assert head == ["difference [95 % interval], **bold** where it is detected", "mAP"]
+    assert head == ["Difference [95 % interval], **bold** where it is detected", "mAP"]
     gap = differences(ARMS, "KD", "mAP")["UD"]
     assert rows[0] == ["UD − KD", f"**{100 * gap.mean:+.2f} [{100 * gap.low:+.2f}, {100 * gap.high:+.2f}]**"]
     assert rows[1][1].startswith("+0.33 [") and "**" not in rows[1][1]
@@ -43,7 +43,17 @@ def test_tables_are_shown_below_their_title(monkeypatch):
     monkeypatch.setattr(evidence, "say", shown.append)
     show_evidence(ARMS, {"mAP": "mAP"}, "KD", "On test")
     show_contrasts({"UD − KD": (["UD"], ["KD"])}, {"mAP": "mAP"})
-    assert shown[0].startswith("**On test**\n\n| mean ± sd") and shown[1].startswith("| difference")
+    assert shown[0].startswith("**On test.** Mean ± sd over seeds (**change** from KD, if detected)\n\n|")
+    assert shown[1].startswith("Difference [95 % interval], **bold** where it is detected\n\n|")
+
+
+def test_a_number_and_its_spread_stay_on_one_line(monkeypatch):
+    shown = []
+    monkeypatch.setattr(evidence, "say", shown.append)
+    show_evidence(ARMS, {"mAP": "mAP"}, "KD")
+    show_contrasts({"UD − KD": (["UD"], ["KD"])}, {"mAP": "mAP"})
+    assert "51.33\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}1.53 (**-9.67**)" in shown[0]
+    assert ",\N{NO-BREAK SPACE}-" in shown[1]
 
 
 def test_only_a_run_that_is_not_stored_is_trained_and_the_arms_come_back(monkeypatch):
@@ -55,11 +65,11 @@ def test_only_a_run_that_is_not_stored_is_trained_and_the_arms_come_back(monkeyp
 
 
 def test_the_explorer_draws_each_seeds_difference_and_reads_out_every_arm():
-    explorer = SeedExplorer("pair", {"one": ARMS, "two": ARMS}, ["mAP", "map_correlation"])
+    explorer = SeedExplorer("pair", {"one": ARMS, "two": ARMS}, {"mAP": "mAP", "correlation": "map_correlation"})
     frame = explorer._frame("one", "mAP", "KD")
     axes = frame.figure.axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["UD − KD", "labels − KD"]
     assert frame.readings["UD"] == f"{100 * np.mean(VALUES['UD']):.2f} ± {100 * np.std(VALUES['UD'], ddof=1):.2f}"
     assert axes.get_xlabel() == "mAP, points" and frame.alt.startswith("mAP of one: KD 61.00")
-    assert explorer._frame("two", "map_correlation", "UD").figure.axes[0].get_xlabel() == "map_correlation"
+    assert explorer._frame("two", "correlation", "UD").figure.axes[0].get_xlabel() == "correlation"
     assert explorer.value == ("one", "mAP", "KD")

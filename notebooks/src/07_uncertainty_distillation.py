@@ -47,7 +47,7 @@ learns from an EfficientNet-Lite2 at 224 px, and both start from ImageNet weight
 
 "Labels" is a student of labels with the calibration branch (λ = 0.1).
 
-**Predict.** On `scenes` UD loses about 20 points of mAP to KD (lesson 06). How many does it lose on photographs?
+**Predict.** On `scenes` UD loses about 20 points of mAP to KD (lesson 06). What is its mAP minus KD's on photographs? Negative: it loses.
 """
 
 # %% tags=["learn"]
@@ -79,8 +79,8 @@ paper reports the opposite order.
 
 ### The sigmoids (Eq. 13)
 
-$T_i^o$ and $S_i^o$ are the teacher's and the student's probability of class $i$. Their divergence is averaged over the $C$
-classes:
+$T_i^o$ and $S_i^o$ are the teacher's and the student's probability of class $i$. The divergence between $(T_i^o, 1 - T_i^o)$ and
+$(S_i^o, 1 - S_i^o)$ is averaged over the $C$ classes:
 
 $$L'_b = \frac{1}{C} \sum_{i=1}^{C} \mathrm{KL}\big(T_i^o \,\|\, S_i^o\big).$$
 
@@ -134,7 +134,7 @@ distance between the teacher's map and the student's, one norm for each image:
 
 $$L_{att} = \| A_T - A_S \| = \sqrt{\textstyle\sum_{hw} (A_{T,hw} - A_{S,hw})^2}.$$
 
-The gradient of a norm has length 1 at every distance. The length of a gradient is how hard a term *pulls*: this one pulls just
+The gradient of a norm has length 1 at every distance but 0. The length of a gradient is how hard a term *pulls*: this one pulls just
 as hard when the maps are almost equal. The pull of a mean square, which the released code takes, fades.
 """
 
@@ -443,9 +443,9 @@ students = {"trained without attention": without_attention, "trained by UD as pr
 pulled = {name: pulls(network) for name, network in students.items()}
 
 # %% tags=["report"]
-bars = {term: [pulled[name][term] for name in students] for term in ("Eq. 13", "½ Eq. 14", "½ Eq. 17")}
-figure = plots.interval_bars(list(students), bars, "length of the gradient at the last feature map",
-                             "mean over 64 images, 95 % intervals over images")
+by_image = {f"{term}, {name}": pulled[name][term] for name in students for term in pulled[name]}
+figure = plots.seed_intervals(by_image, "length of the gradient at the last feature map",
+                              "64 images (marks), their mean and its 95 % interval")
 figure.axes[0].set_xscale("log")
 show(figure, "The attention term pulls harder than Eq. 13 on both students; the axis is logarithmic")
 times = {name: pulled[name]["½ Eq. 17"].mean() / pulled[name]["Eq. 13"].mean() for name in students}
@@ -454,15 +454,15 @@ say("The attention term pulls harder than Eq. 13: " + ", ".join(f"{x:.0f} times 
 
 # %% [markdown]
 r"""
-So weights of one half do not give equal pulls. One reason is the $1/C$ of Eq. 13. Before the student's map has become small, the
-attention term pulls tens of times harder; in the end the two are of the same order. (One batch, one seed.)
+So weights of one half do not give equal pulls. A part of it is the $1/C$ of Eq. 13: a sum would pull $C$ times as hard. (One batch,
+one seed.)
 
 A strong term need not do harm: it may pull in a useful direction. Only training can tell.
 
 ### Exercise 07.3
 
 Now choose $\beta$ by the pull. `pull_b`, `pull_ps` and `pull_att` hold the length of each **unweighted** term's gradient, one number for
-each image (Eq. 13, 14 and 17). Return the $\beta$ at which the weighted attention term has the given `share` of the sum
+each image (NumPy arrays; Eq. 13, 14 and 17). Return the $\beta$ at which the weighted attention term has the given `share` of the sum
 of the three weighted mean pulls. A `share` of 0.2 is one fifth.
 """
 
@@ -533,7 +533,7 @@ UD as printed loses accuracy in all seven comparisons. So this is not an acciden
 
 ## 5. Explore: any pair and metric
 
-Each tick is a seed. Would any difference change its sign without one of them?
+Each grey mark is one seed's difference. Would a mean change its sign without one of them?
 """
 
 # %% tags=["report"]
@@ -543,7 +543,8 @@ arms_by_pair = {f"{who} → {pupil}": {"baseline": recipes.two_branch(0.0, netwo
                                      "UD": pairs[who, pupil, "UD"]} for who in recipes.TEACHERS for pupil in recipes.STUDENTS}
 for arms in arms_by_pair.values():
     train_missing(arms)
-explorer = SeedExplorer("teacher → student", arms_by_pair, ["mAP", "mAP_difficult", "CF1", "ECE_pooled", "NLL"])
+METRICS = {"mAP": "mAP", "mAP Difficult": "mAP_difficult", "CF1": "CF1", "pooled ECE": "ECE_pooled", "NLL": "NLL"}
+explorer = SeedExplorer("teacher → student", arms_by_pair, METRICS)
 assert "baseline" in explorer.readout.value
 explorer
 
@@ -565,7 +566,8 @@ The third suspect is one line of algebra. A sum is $C$ times a mean, so with $\a
 
 $$C L'_b + \alpha L'_{ps} + \beta L_{att} \;=\; C \Big( L'_b + \tfrac{\alpha}{C} L'_{ps} + \tfrac{\beta}{C} L_{att} \Big).$$
 
-To sum Eq. 13 means to divide the other two weights by $C$, apart from a factor in front, which Adam ignores except in clipping.
+So to sum Eq. 13 is to divide the other two weights by $C$, and to multiply the whole loss by $C$. Adam ignores such a factor; only
+the clipping of gradients notices it.
 
 **Predict.** On photographs, UD as printed ends six points of mAP below KD. How many of them come back when Eq. 13 is
 summed over the 29 classes?
@@ -673,7 +675,7 @@ scaled = {"labels with one temperature": hard, "KD with one temperature": photos
 against_scaled = {name: {metric: difference(metric_values(summed_ud, metric), metric_values(arm, f"test/temperature {metric}"))
                          for metric in ("ECE_pooled", "NLL")} for name, arm in scaled.items()}
 for name, gaps in {"labels": against_labels, **against_scaled}.items():
-    say(f"- minus {name}: " + "; ".join(f"{HEADS[metric].split(',')[0]} {in_words(gap, metric)}" for metric, gap in gaps.items()) + ".")
+    say(f"- UD with Eq. 13 summed minus {name}: " + "; ".join(f"{HEADS[metric].split(',')[0]} {in_words(gap, metric)}" for metric, gap in gaps.items()) + ".")
 assert [gap.verdict for gap in against_labels.values()] == ["not detected", "higher", "lower", "lower"]
 verdicts = [[gap.verdict for gap in gaps.values()] for gaps in against_scaled.values()]
 assert verdicts == [["lower", "lower"], ["lower", "not detected"]]
@@ -723,7 +725,7 @@ beside = {FREE: photo_arms.summed_without_attention("photos"), "UD, Eq. 13 summe
 show_evidence(with_maps, MAPS, "UD, no attention", "Maps of student and teacher, Eq. 13 averaged")
 show_evidence(beside, MAPS, FREE, "The same with Eq. 13 summed")
 teacher_size = np.mean(metric_values(summed_ud, "teacher_map_norm"))
-print(f"The teacher's maps have size {teacher_size:.2f}, the distance of an empty map")
+print(f"The teacher's maps have size {teacher_size:.2f}: so far away is a map of zeros")
 
 # %% [markdown]
 r"""
@@ -751,7 +753,7 @@ r"""
 ### A student to keep
 
 UD with Eq. 13 summed (seed 0) ships with the course. Here it sees two pictures that come with scikit-learn, a palace and a flower.
-**Predict:** with these 29 classes, which labels will be the most probable, and how probable?
+**Predict:** which of its 29 labels will be the most probable?
 """
 
 # %% tags=["learn"]
@@ -759,11 +761,14 @@ from udlib.course import sample_photos
 
 photo_network = sample_photos.photo_student()
 print(", ".join(photo_network.classes))
+guess_label = ...  # the most probable of these labels for the palace
 
 # %% tags=["learn"]
 show(sample_photos.draw_maps_on_samples(photo_network),
      "A palace and a flower, each with the student's uncertainty map and its first label's map")
 most_probable = sample_photos.answers_on_samples(photo_network, top=3)
+palace = next(iter(most_probable["china"]))
+print(f"the palace's most probable label is {palace}; you guessed {guess_label}" if guess_label != ... else f"the palace: {palace}")
 for name, photo in sample_photos.sample_photos().items():
     labels = ", ".join(f"{label} {100 * p:.1f} %" for label, p in most_probable[name].items())
     say(f"- {name}: {labels}. ({photo.credit})")
@@ -809,11 +814,11 @@ used to report. I keep the term if the paired interval of my score on test shows
 
 - UD teaches a student with three terms and no labels: the teacher's sigmoids (Eq. 13), the softmax of its calibration branch
   (Eq. 14), and its uncertainty map (Eq. 17).
-- At first the attention term pulls tens of times harder than Eq. 13.
+- On a student trained without it, the attention term pulls tens of times harder than Eq. 13.
 - UD as printed loses six points of mAP to KD on photographs, and loses accuracy on `scenes` and `digits` too.
 - The cause: weights of 0.5 are too large beside a *mean* over the classes.
-- With Eq. 13 summed, UD is better calibrated than KD, also after one temperature. On photographs no difference in mAP is detected; on
-  `scenes`, from random weights, it loses two to four points.
+- With Eq. 13 summed, UD has a lower pooled ECE than KD, on photographs also after one temperature. No difference in mAP is detected
+  there; on `scenes`, from random weights, it loses two to four points.
 - The attention term does not make the student's map like the teacher's. It shrinks the map, and the student becomes less
   overconfident.
 - From a trained student UD as printed loses one point of mAP to KD. With Eq. 13 summed it loses none that we detect.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
@@ -15,6 +16,7 @@ from udlib.figures.text import as_markdown
 from udlib.methods.base import Recipe
 from udlib.statistics import PairedDifference
 
+NO_BREAK = "\N{NO-BREAK SPACE}"  # a number stays on one line
 Arms = Mapping[str, Sequence[Recipe]]  # the recipes of each arm, one per seed
 Contrasts = Mapping[str, tuple[Sequence[Recipe], Sequence[Recipe]]]  # by the name of a row
 
@@ -54,7 +56,7 @@ def evidence_table(arms: Arms, metrics: Mapping[str, str], reference: str) -> li
     Returns:
         Rows of cells, head first. A detected difference is bold, as "**+1.20**" behind the mean.
     """
-    rows = [[f"mean ± sd over seeds (**change** from {reference}, if detected)", *metrics.values()]]
+    rows = [[f"Mean ± sd over seeds (**change** from {reference}, if detected)", *metrics.values()]]
     gaps = {metric: differences(arms, reference, metric) for metric in metrics}
     for name, recipes in arms.items():
         cells = []
@@ -70,7 +72,7 @@ def evidence_table(arms: Arms, metrics: Mapping[str, str], reference: str) -> li
 
 
 def show_evidence(arms: Arms, metrics: Mapping[str, str], reference: str, title: str = "") -> None:
-    """Show `evidence_table` below a title."""
+    """Show `evidence_table` below a title, which also says how to read it."""
     say(_titled(title, evidence_table(arms, metrics, reference)))
 
 
@@ -84,7 +86,7 @@ def contrast_table(contrasts: Contrasts, metrics: Mapping[str, str]) -> list[lis
     Returns:
         Rows of cells, head first. A cell is "+1.20 [+0.30, +2.10]", and bold where the difference is detected.
     """
-    rows = [["difference [95 % interval], **bold** where it is detected", *metrics.values()]]
+    rows = [["Difference [95 % interval], **bold** where it is detected", *metrics.values()]]
     for name, (ours, theirs) in contrasts.items():
         gaps = {metric: difference(metric_values(ours, metric), metric_values(theirs, metric)) for metric in metrics}
         rows.append([name, *(in_table(gap, *_shown(metric)[1:]) for metric, gap in gaps.items())])
@@ -92,7 +94,7 @@ def contrast_table(contrasts: Contrasts, metrics: Mapping[str, str]) -> list[lis
 
 
 def show_contrasts(contrasts: Contrasts, metrics: Mapping[str, str], title: str = "") -> None:
-    """Show `contrast_table` below a title."""
+    """Show `contrast_table` below a title, which also says how to read it."""
     say(_titled(title, contrast_table(contrasts, metrics)))
 
 
@@ -113,7 +115,10 @@ def _shown(metric: str) -> tuple[str, float, int]:
 
 
 def _titled(title: str, rows: list[list[str]]) -> str:
-    return (f"**{title}**\n\n" if title else "") + as_markdown(rows)
+    """A table below its title. What the first head says stands there too, since it would squeeze the numbers."""
+    (how_to_read, *heads), *body = rows
+    unbroken = [[name, *(re.sub(r" (?![(\[])", NO_BREAK, cell) for cell in cells)] for name, *cells in body]
+    return (f"**{title}.** " if title else "") + f"{how_to_read}\n\n" + as_markdown([["", *heads], *unbroken])
 
 
 def evidence_figure(arms: Arms, metrics: Mapping[str, str], reference: str, title: str = "") -> Figure:

@@ -94,7 +94,7 @@ def answers_on_samples(model: TrainedModel, top: int = 5) -> dict[str, dict[str,
 
 
 def draw_maps_on_samples(model: TrainedModel) -> Figure:
-    """Draw the sample photographs with two maps over each: uncertainty attention, and Grad-CAM of the first label.
+    """Draw the sample photographs with two maps over each: uncertainty attention, and Grad-CAM of the most probable label.
 
     Args:
         model: As in `answers_on_samples`; a network without a calibration branch has no uncertainty map.
@@ -111,6 +111,6 @@ def draw_maps_on_samples(model: TrainedModel) -> Figure:
     maps = {}
     if prediction.calibration_logits is not None:
         maps["uncertainty"] = uncertainty_attention(network.head, prediction.features, network.pooling)
-    maps["Grad-CAM, first label"] = class_attention(network.head, prediction.features, first, network.pooling)
+    maps["Grad-CAM, most probable label"] = class_attention(network.head, prediction.features, first, network.pooling)
     titles = [f"{name}: {model.classes[c]}" for name, c in zip(photos, first.tolist())]
     return attention_grid(images, {name: list(values.cpu()) for name, values in maps.items()}, titles)
