@@ -140,7 +140,7 @@ def refuse_old_trainings(folder: Path) -> None:
 def _require_later_than_0_1(identity: Mapping, folder: Path) -> None:
     if TRAINING not in identity:
         raise ValueError(
-            f"checkpoint '{folder}' is a training that udlib 0.1 left half done, and later versions cannot go on with it: "
+            f"checkpoint '{folder}' is an unfinished training of udlib 0.1, and later versions cannot continue it: "
             "delete that folder, and the same command starts the training again"
         )
 

@@ -31,8 +31,8 @@ def open_splits(data: str | Path, size: int) -> dict[str, MultiLabelDataset]:
     for split, part in splits.items():
         if split != "train" and not (part.targets.bool() & ~part.difficult).any():
             raise ValueError(
-                f"'{split}' has {len(part)} images and no positive label that is not difficult: nothing can be "
-                "judged on it; check the class names and the split"
+                f"'{split}' has {len(part)} images and no positive label that is not difficult, so nothing can be measured on "
+                "it: check the class names and the split"
             )
     return splits
 
@@ -61,7 +61,7 @@ def aligned(dataset: MultiLabelDataset, classes: Sequence[str]) -> Split:
     ):
         if missing:
             raise ValueError(
-                f"the {whose} does not know '{min(missing)}': a model is measured on data with its own classes, "
+                f"the {whose} has no class '{min(missing)}': measure a model on data with the model's own classes, "
                 f"which are {', '.join(classes)}"
             )
     columns = [dataset.classes.index(name) for name in classes]

@@ -38,11 +38,12 @@ def differentiable(value, constants: str = "") -> str | None:
         return (
             None
             if value.requires_grad
-            else f"no gradient can flow through the tensor that it returned: a detach(), .data or torch.no_grad() cuts "
+            else f"no gradient can flow through the tensor that it returned: a detach(), .data or torch.no_grad() "
+            "cuts "
             f"it off from the logits{allowed}"
         )
     if isinstance(value, (list, tuple, np.ndarray)):
-        return f"no gradient can flow through a {type(value).__name__}: stay in torch, and return a tensor"
+        return f"no gradient can flow through a {type(value).__name__}: use torch functions, and return a tensor"
     return "no gradient can flow through a Python number: return the tensor itself, without .item() or float()"
 
 
@@ -64,7 +65,7 @@ def numbers(value, expected: str, count: int, beside: int = 0) -> tuple[list[flo
     many += "" if many == "a pair" else " things" if beside else " numbers"
     if isinstance(value, PairedDifference):
         return [math.nan] * count, (
-            f"it returned the PairedDifference itself: expected {many}, {expected}. Take its parts by name, such as "
+            f"it returned the PairedDifference itself: expected {many}, {expected}. Use its parts by name, such as "
             "found.mean, found.low, found.high or found.verdict"
         )
     if not isinstance(value, (tuple, list)) or len(value) != count + beside:
@@ -93,7 +94,7 @@ def array(value, shape: tuple[int, ...] | None, what: str) -> tuple[np.ndarray, 
     except (TypeError, ValueError):
         return np.empty(0), f"it returned {shown(value)}: expected {what}"
     if shape is not None and answer.shape != shape:
-        return answer, f"it returned something of shape {answer.shape}: expected {shape}, {what}"
+        return answer, f"it returned shape {answer.shape}: expected {shape}, {what}"
     return answer, None
 
 
