@@ -147,7 +147,7 @@ def test_a_part_that_is_whole_already_is_only_checked(server, voc2007, tmp_path)
 def test_a_wrong_checksum_names_both_and_is_not_kept(server, voc2007, tmp_path):
     part, whole = voc2007[1], server.files["VOCtrainval.tar"]
     server.files["VOCtrainval.tar"] = whole[:-1] + b"!"
-    with pytest.raises(ValueError, match=f"came with the MD5 .*, expected {part.md5}: what came is deleted"):
+    with pytest.raises(ValueError, match=f"has the MD5 .*, expected {part.md5}: the download is deleted"):
         list(download(tmp_path / "new", [part]))
     assert list((tmp_path / "new").iterdir()) == []
     (tmp_path / "VOCtrainval.tar").write_bytes(whole[:-1])
@@ -255,7 +255,7 @@ def test_a_link_that_stands_there_already_is_not_followed_out_of_the_root(tmp_pa
 
 def test_what_is_no_archive_is_refused(tmp_path):
     (tmp_path / "a.tar").write_bytes(b"<html>Not found</html>" * 50)
-    with pytest.raises(ValueError, match="a.tar' is no readable tar archive"):
+    with pytest.raises(ValueError, match="a.tar' is not a readable tar archive"):
         extract(tmp_path / "a.tar", tmp_path / "root")
 
 

@@ -330,7 +330,7 @@ def test_a_pickle_in_the_place_of_the_weights_is_not_opened(folder, tmp_path):
             return open, (str(tmp_path / "opened"), "w")
 
     rewrite(folder, pickle.dumps(Bomb()))
-    with pytest.raises(ValueError, match="is no safetensors file .* pickled ones are never opened"):
+    with pytest.raises(ValueError, match="is not a safetensors file .* pickled files are never opened"):
         udlib.load(folder)
     assert not (tmp_path / "opened").exists()
 

@@ -16,7 +16,7 @@ def gpu(
     ),
     minutes: Annotated[float, typer.Option(min=0.5, help="How long it may take.")] = 9.0,
     smoke: Annotated[
-        bool, typer.Option("--smoke", help="Try every step at the size of a stamp; needs no GPU, proves nothing.")
+        bool, typer.Option("--smoke", help="Try every step on tiny images, without a GPU; the results prove nothing.")
     ] = False,
     collect: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Only copy results from this folder to those that ship.")

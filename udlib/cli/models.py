@@ -75,8 +75,7 @@ def train(
     lam: Annotated[
         float,
         typer.Option(
-            help="λ, the weight of the calibration branch (Song et al., 2021, Eq. 12); 0: without "
-            "one, and so without uncertainty maps."
+            help="λ, the weight of the calibration branch (Song et al., 2021, Eq. 12); 0: no branch, and so no uncertainty maps."
         ),
     ] = 0.1,
     epochs: Epochs = None,
@@ -153,7 +152,7 @@ def distill(
     ramp: Annotated[
         tuple[float, float],
         typer.Option(
-            metavar="FROM TO", help="Shares of the steps between which β rises from 0; 0 0: whole from the start."
+            metavar="FROM TO", help="β rises from 0 between these shares of the steps; 0 0: full β from the start."
         ),
     ] = (0.0, 0.0),
     maps: Annotated[
@@ -165,11 +164,11 @@ def distill(
     weighting: Annotated[
         str,
         typer.Option(
-            help="Weights of a map's channels: gradient (Eq. 15), or released, the authors' code's, nearly equal."
+            help="Weights of a map's channels: gradient (Eq. 15), or released (nearly equal, as in the authors' code)."
         ),
     ] = "gradient",
     scale: Annotated[
-        str, typer.Option(help="Factors of the terms: the paper's, or released, the authors' code's.")
+        str, typer.Option(help="Factors of the terms: paper, or released (as in the authors' code).")
     ] = "paper",
     teacher_size: Annotated[
         int | None,

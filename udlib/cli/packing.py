@@ -17,7 +17,10 @@ def pack(
     plan: Annotated[bool, typer.Option("--plan", help="Only say what would be written, and how large it is.")] = False,
     replace: Annotated[bool, typer.Option("--replace", help="Also change results that are packed already.")] = False,
     half: Annotated[
-        bool, typer.Option("--half", help="Store networks in float16: half the size, other last digits in the lessons.")
+        bool,
+        typer.Option(
+            "--half", help="Store networks in float16: half the size, but the last digits in the lessons change."
+        ),
     ] = False,
 ) -> None:
     """Pack your own runs of the course's recipes into the few files of results that ship.

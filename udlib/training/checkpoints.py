@@ -92,8 +92,8 @@ def load_checkpoint(folder: Path, remedy: str | None = None) -> tuple[dict[str, 
         return safetensors.torch.load(content), state
     except safetensors.SafetensorError as error:
         raise ValueError(
-            f"checkpoint file '{file}' is no safetensors file ({error}); pickled ones are never opened: "
-            f"convert it, or {again}"
+            f"checkpoint file '{file}' is not a safetensors file ({error}); pickled files are never opened: convert it, or "
+            f"{again}"
         ) from error
 
 
