@@ -42,9 +42,9 @@ def doctor() -> None:
 def lab(as_shipped: AsShipped = False) -> None:
     """Open your own copies of the lessons in JupyterLab, at lesson 00; needs a checkout, installed with `pip install -e .`.
 
-    The copies are in notebooks/my, which git ignores. They have no outputs, so that you can guess before you see an answer.
-    Copies that are absent are made, and what you wrote is never overwritten: where a lesson has changed since, its new copy
-    lies beside yours.
+    The copies are in notebooks/my, which git ignores. They have no outputs, so you can guess before you see an answer.
+    Missing copies are made, and what you wrote is never overwritten: if a lesson has changed, its new copy is put beside
+    yours.
     """
     from udlib.course.my_lessons import FOLDER, copy_lessons
     from udlib.datasets import checkout

@@ -80,7 +80,7 @@ def gpu_pack(
         "gpu-pack"
     ),
 ) -> None:
-    """Write one folder with all that `udlib gpu` needs, to be copied to a machine with a GPU, which needs no network.
+    """Write one folder with everything that `udlib gpu` needs; copy it to a machine with a GPU, which needs no network.
 
     It holds the package, a few tests, the photographs at a short side of 224 px, and ImageNet weights: 60 MB at most. Keep it
     to yourself: the photographs belong to their photographers.

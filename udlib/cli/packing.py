@@ -26,7 +26,7 @@ def pack(
     """Pack your own runs of the course's recipes into the few files of results that ship.
 
     The groups whose names are equal before the "/" form a family: the family of `lambda/0.1` is `lambda`. The logits of
-    a family stand in one file, which is written once. So a family is left out until all its runs are trained.
+    a family are in one file, which is written once. So a family is left out until all its runs are trained.
 
     Exit code 1 when a family was left out.
     """

@@ -47,7 +47,7 @@ def predict(
 ) -> None:
     """Name what is in images, with calibrated probabilities: about 80 % of the labels with 80 % are right.
 
-    An image that is missing or broken is named, and the others are answered; the exit code is then 1.
+    If an image is missing or broken, its name is printed, the others are still predicted, and the exit code is 1.
 
     Example: udlib predict holiday/*.jpg --model voc07 --map maps
     """
