@@ -72,10 +72,10 @@ def test_a_start_that_does_not_fit_is_refused_with_the_names(tree, trained, tmp_
         classes=("bike", "cat", "cow")
     )
     assert "class 0 is 'cat' to the start and 'bike' to the data set" in answer(classes=("cat", "bike", "dog"))
-    assert "the start has the network 'small_narrow', but you want to train 'small'" in answer("--network", "small")
+    assert "the start's network is 'small_narrow', and 'small' is to be trained" in answer("--network", "small")
     plain = tmp_path / "plain"
     assert udlib_command("train", tree, "--out", plain, *QUICK, "--lam", "0")[0] == 0
-    assert "the start has no calibration branch, but the new network has one" in refused(
+    assert "the start has no calibration branch, and the network that is to be trained has one" in refused(
         "train", tree, "--out", tmp_path / "model", *QUICK, "--start", plain
     )
     assert "'nobody' does not exist" in refused("train", tree, *QUICK, "--start", "nobody")

@@ -37,7 +37,7 @@ Start = Annotated[
     Path | None,
     typer.Option(
         metavar="FOLDER",
-        help="Start from this trained model's weights; it must have the same network and classes.",
+        help="A trained model, with whose weights the training begins; of the same network and classes.",
     ),
 ]
 Weights = Annotated[

@@ -22,12 +22,9 @@ if TYPE_CHECKING:
 def predict(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.")],
     model: Model = Path("model"),
-    top: Annotated[
-        int | None, typer.Option(min=1, help="Print only this many labels of each image, the most probable ones.")
-    ] = None,
+    top: Annotated[int | None, typer.Option(min=1, help="Only this many labels of each image, the surest.")] = None,
     threshold: Annotated[
-        float | None,
-        typer.Option(min=0, max=1, help="Smallest probability of a printed label; default: 0.5, or none with --top."),
+        float | None, typer.Option(min=0, max=1, help="Least confidence of a label; default: 0.5, or with --top none.")
     ] = None,
     map_folder: Annotated[
         Path | None,

@@ -77,8 +77,8 @@ def parallel(
 ) -> None:
     """Train a model by Parallel Self-Distillation (Xu et al., 2022): teachers of a few classes each, and a student of all.
 
-    Trains 2 K networks like the student, then the student. FOLDER/partitions keeps the parts of the classes. Everything else
-    is as in udlib train: what FOLDER holds afterwards, and how an interrupted training goes on.
+    Trains 2 K networks like the student, then the student. FOLDER/partitions keeps the parts of the classes. All else is as
+    in udlib train: what FOLDER holds afterwards, and how an interrupted training goes on.
 
     Example: udlib parallel VOCdevkit/VOC2007 --network resnet18 --k 3 --out voc07
     """
@@ -173,8 +173,8 @@ def detection(
 ) -> None:
     """Train a model on what a weakly-supervised detector teaches (Liu et al., 2018): its features of boxes, and its predictions.
 
-    Trains a detector from only the images' labels, without boxes, and then the student. The student sees whole images, and
-    FOLDER holds it. Everything else is as in udlib train, and so is how an interrupted training goes on.
+    Trains a detector from the images' labels alone, without a box, and then the student, which sees whole images and is
+    what FOLDER holds. All else is as in udlib train: what FOLDER holds afterwards, and how an interrupted training goes on.
 
     Example: udlib detection VOCdevkit/VOC2007 --network resnet18 --pool 7 --hidden 4096 --dropout 0.5 --out voc07
     """

@@ -271,7 +271,7 @@ def _require_start(start: TrainedModel, recipe: Recipe, classes: tuple[str, ...]
     ):
         if theirs != ours:
             raise ValueError(
-                f"the start has the {name} '{theirs}', but you want to train '{ours}': train '{theirs}', or choose another start"
+                f"the start's {name} is '{theirs}', and '{ours}' is to be trained: train '{theirs}', or take another start"
             )
 
 
@@ -284,4 +284,4 @@ def _say(splits: Mapping[str, MultiLabelDataset], recipe: Recipe) -> None:
         flush=True,
     )
     if never := check_trainable(train_split.targets, train_split.classes):
-        print(f"no image in train has these classes, so the model cannot learn them: {', '.join(never)}")
+        print(f"never present in train, so nothing will be learned of: {', '.join(never)}")

@@ -31,8 +31,8 @@ def open_splits(data: str | Path, size: int) -> dict[str, MultiLabelDataset]:
     for split, part in splits.items():
         if split != "train" and not (part.targets.bool() & ~part.difficult).any():
             raise ValueError(
-                f"'{split}' has {len(part)} images and no positive label that is not difficult, so nothing can be measured on "
-                "it: check the class names and the split"
+                f"'{split}' has {len(part)} images and no positive label that is not difficult: nothing can be "
+                "judged on it; check the class names and the split"
             )
     return splits
 

@@ -222,7 +222,7 @@ def begin_with(network: nn.Module, start: nn.Module) -> None:
     has, had = (any(name.startswith(branch) for name in state) for state in (expected, weights))
     if has and not had:
         raise ValueError(
-            "the start has no calibration branch, but the new network has one: choose a start that was trained with λ > 0, or "
+            "the start has no calibration branch, and the network that is to be trained has one: take a start with λ > 0, or "
             "train without the branch (--lam 0; for `udlib distill` --alpha 0 --beta 0)"
         )
     if not has:
@@ -231,8 +231,8 @@ def begin_with(network: nn.Module, start: nn.Module) -> None:
         own, theirs = (tuple(state[name].shape) if name in state else None for state in (expected, weights))
         if own != theirs:
             raise ValueError(
-                f"the start does not fit: its '{name}' is {theirs}, but that of the new network is {own}: start from the same "
-                "network, with as many classes and the same embedding"
+                f"the start does not fit: its '{name}' is {theirs}, and the network that is to be trained has {own}: "
+                "start from the same network, with as many classes and the same embedding"
             )
     network.load_state_dict(weights)
 
