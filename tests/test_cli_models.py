@@ -636,7 +636,7 @@ def test_lab_opens_lesson_00_of_the_checkout_and_hands_on_the_exit_code(tmp_path
         ),
         ("distill", ("--teacher", "--alpha", "--beta", "--temperature", "Eq. 17", "the teacher's", "Example")),
         ("evaluate", ("--split", "--csv", "--model", "UDLIB_MODEL", "by name")),
-        ("predict", ("IMAGE...", "--top", "--threshold", "--map", "--csv", "exit code is then 1", "Example")),
+        ("predict", ("IMAGE...", "--top", "--threshold", "--map", "--csv", "exit code is 1", "Example")),
         ("lab", ("JupyterLab", "lesson 00", "--as-shipped", "never overwritten")),
     ],
 )

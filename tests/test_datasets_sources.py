@@ -139,7 +139,7 @@ def test_a_part_that_is_whole_already_is_only_checked(server, voc2007, tmp_path)
     (tmp_path / "VOCtrainval.tar.part").write_bytes(server.files["VOCtrainval.tar"])
     assert fetch(voc2007[1], tmp_path).read_bytes() == server.files["VOCtrainval.tar"]
     (tmp_path / "VOCtest.tar.part").write_bytes(server.files["VOCtest.tar"] + b"more")
-    with pytest.raises(ValueError, match="what came is deleted"):
+    with pytest.raises(ValueError, match="the download is deleted"):
         fetch(voc2007[0], tmp_path)
     assert fetch(voc2007[0], tmp_path).exists()
 
