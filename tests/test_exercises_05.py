@@ -223,7 +223,7 @@ def test_each_mistake_about_the_verdict_is_named(answer, words):
         (lambda q, T: q, "the soft labels themselves"),
         (lambda q, T: (T * q).clamp(max=1), "a probability is multiplied"),
         (lambda q, T: torch.sigmoid(T * q), "sigmoid of probabilities"),
-        (lambda q, T: 1 - at_one(q, T), "exchanged"),
+        (lambda q, T: 1 - at_one(q, T), "swapped"),
         (lambda q, T: at_one(q, 2 * T), "expected"),
         (lambda q, T: at_one(q, T).mean(), "a probability for each label"),
     ],

@@ -176,7 +176,7 @@ def test_bad_labels_are_refused_by_what_is_wrong_with_them(partition, wrong, mes
     [
         ([[0, 1, 2]], [1, 1, 1], r"cooccurrence has shape \(1, 3\): expected \(C, C\)"),
         (np.zeros((0, 0)), [], r"cooccurrence has shape \(0, 0\)"),
-        ([[0, 1], [1, 0]], [1, 1, 1], r"counts have shape \(3,\) beside a cooccurrence of 2 classes"),
+        ([[0, 1], [1, 0]], [1, 1, 1], r"counts have shape \(3,\) but cooccurrence has 2 classes"),
         ([[0, 1], [1, 0]], [[1, 1]], r"counts have shape \(1, 2\)"),
         ([[0, -1], [-1, 0]], [1, 1], r"cooccurrence hold -1.0 at \[0, 1\]"),
         ([[0, 1], [1, 0]], [1, -2], r"counts hold -2.0 at \[1\]"),

@@ -63,7 +63,7 @@ def lab(as_shipped: AsShipped = False) -> None:
         if copies.made:
             print(f"copied {counted(len(copies.made), 'lesson')} to notebooks/{FOLDER}, without outputs")
         for path in copies.renewed:
-            print(f"{path.stem.rpartition('-')[0]} has changed: its new copy, {path.name}, lies beside yours")
+            print(f"{path.stem.rpartition('-')[0]} has changed: its new copy, {path.name}, is beside yours")
     # Jupyter refuses to run as root without this option; containers often have no other user.
     as_root = ["--allow-root"] if getattr(os, "geteuid", lambda: 1)() == 0 else []
     # The lessons link to pages outside their folder, which Jupyter would serve no file from.

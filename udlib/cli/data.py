@@ -149,7 +149,7 @@ def photos(
     ] = None,
     coco: Annotated[
         Path | None,
-        typer.Option("--coco", metavar="ROOT", help="Make the folder from COCO's val2017, which lies here."),
+        typer.Option("--coco", metavar="ROOT", help="Make the folder from COCO's val2017 in this folder."),
     ] = None,
     out: Annotated[
         Path | None,

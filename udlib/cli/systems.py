@@ -44,12 +44,13 @@ def parallel(
     strategy: Annotated[
         str,
         typer.Option(
-            help="Which parts have teachers: both (parts of classes that often occur in one image, and of classes that seldom "
+            help="Which parts have teachers: both (parts of classes that often occur in one image, and of classes that "
+            "seldom "
             "do), CGP or DGP alone, or random."
         ),
     ] = "both",
     alpha: Annotated[
-        float, typer.Option(min=0, max=1, help="Weight of the co-occurrence teachers beside the others.")
+        float, typer.Option(min=0, max=1, help="Weight of the co-occurrence teachers; the others have the rest.")
     ] = 0.5,
     partition_seed: Annotated[int, typer.Option(min=0, help="Seed of the clustering that finds the parts.")] = 0,
     epochs: Epochs = None,
@@ -142,7 +143,8 @@ def detection(
     taught_by: Annotated[
         str,
         typer.Option(
-            help="Whose predictions the student learns: a detector's or, as a control, a plain classifier's (with --transfer "
+            help="Whose predictions the student learns: a detector's or, as a control, a plain classifier's (with "
+            "--transfer "
             "predictions)."
         ),
     ] = "detector",

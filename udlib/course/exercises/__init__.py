@@ -120,7 +120,7 @@ def check_choice(name: str, guess, measured: Mapping[float, Sequence[float]], hi
     else:
         difference = paired_difference(measured[best], measured[guess])
         certainty = (
-            "and five seeds cannot tell the two apart: your guess stands"
+            "and five seeds cannot tell the two apart: your guess may be right"
             if difference.verdict == "not detected"
             else "and the interval of their difference excludes 0"
         )

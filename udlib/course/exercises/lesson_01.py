@@ -110,10 +110,12 @@ def three_states(states: Callable) -> str | None:
         {
             "a class with an easy and a difficult object comes out as difficult, but it is difficult only if all of "
             "its objects are": np.array([0, 0, -1, 0]),
-            "the last object of a class decides: one easy object is enough for 1, in whatever order they "
-            "stand": np.array([0, 0, -1, 1]),
-            "the first object of a class decides: one easy object is enough for 1, in whatever order they "
-            "stand": np.array([1, 0, -1, 0]),
+            "the last object of a class decides: one easy object is enough for 1, in any order": np.array(
+                [0, 0, -1, 1]
+            ),
+            "the first object of a class decides: one easy object is enough for 1, in any order": np.array(
+                [1, 0, -1, 0]
+            ),
             "absent and difficult are swapped: VOC writes -1 for absent and 0 for difficult": np.array([1, -1, 0, 1]),
             "an absent class gets 0, which means difficult in VOC: absent is -1": np.array([1, 0, 0, 1]),
             "a difficult class gets 1: where all objects are difficult the state is 0": np.array([1, 1, -1, 1]),

@@ -97,8 +97,7 @@ def cf1_of_classes(function) -> str | None:
         return problem
     right, mistakes = _cf1s(PROBABILITIES, PRESENT)
     if math.isnan(answer):
-        return "it gives NaN: the network never predicts the third class here, so its precision is 0/0. Count that as "
-        "0"
+        return "it gives NaN: the third class here is never predicted, so its precision is 0/0. Count that as 0"
     return compare(answer, right, mistakes)
 
 
@@ -113,7 +112,7 @@ def cheapest_decisions(function) -> str | None:
             return problem
         p = PROBABILITIES.numpy()
         if not np.isin(answer, (0, 1)).all():
-            return "these are no decisions: return True for a yes and False for a no"
+            return "these are numbers and no decisions: return True for a yes and False for a no"
         above = {
             "the costs change nothing: at 0.5 a miss and a false alarm cost the same": 0.5,
             "the threshold is upside down: the more a miss costs, the sooner it pays to say yes": miss / (1 + miss),

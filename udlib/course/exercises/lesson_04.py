@@ -157,8 +157,8 @@ def temperature_from_validation(function) -> str | None:
         explanation = next(
             (sentence for t, sentence in wrong.items() if math.isclose(temperature, t, abs_tol=1e-6)), None
         )
-        return f"the temperature is {temperature:.3g}: "
-        f"{explanation or f'on validation the NLL is lowest at {right:g}'}"
+        explanation = explanation or f"on validation the NLL is lowest at {right:g}"
+        return f"the temperature is {temperature:.3g}: {explanation}"
     scores = {
         name: (
             negative_log_likelihood(q, y),
@@ -228,7 +228,7 @@ def noise_of_a_perfect_model(function) -> str | None:
     if problem and "expected" not in problem:
         return problem
     if math.isclose(answer, ask(1, 0)[0], rel_tol=1e-9):
-        return "1 draw and 200 draws give the same answer: return the mean over `draws` sets of labels"
+        return "1 draw and 200 draws give the same answer: expected the mean over `draws` sets of labels"
     if not math.isclose(answer, ask(200, 0)[0], rel_tol=1e-9):
         return "the same seed gives two different answers: pass the generator to every draw"
     near = 5 * off * math.sqrt(1 / 200 + 1 / 100)  # five standard errors of the two means

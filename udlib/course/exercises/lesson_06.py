@@ -164,8 +164,7 @@ def divergence_of_the_heads(function) -> str | None:
         ],
     )
     if problem and torch.allclose(answer, softmax_kl(o, a, reduction="none"), rtol=1e-4):
-        problem += ". (F.kl_div(input, target) is KL(target ‖ input): so the first distribution is the second "
-        "argument)"
+        problem += ". (F.kl_div(input, target) is KL(target ‖ input): its second argument is the first distribution)"
     return problem
 
 

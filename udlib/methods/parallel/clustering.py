@@ -47,7 +47,7 @@ def label_affinity(cooccurrence, counts) -> np.ndarray:
     if M.ndim != 2 or M.shape[0] != M.shape[1] or not len(M):
         raise ValueError(f"cooccurrence has shape {M.shape}: expected (C, C), one row and one column for each class")
     if N.shape != (len(M),):
-        raise ValueError(f"counts have shape {N.shape} beside a cooccurrence of {len(M)} classes: expected ({len(M)},)")
+        raise ValueError(f"counts have shape {N.shape} but cooccurrence has {len(M)} classes: expected ({len(M)},)")
     for name, value in {"cooccurrence": M, "counts": N}.items():
         if len(wrong := np.argwhere(~(np.isfinite(value) & (value >= 0)))):
             where = wrong[0].tolist()
