@@ -203,7 +203,7 @@ def test_unknown_weights_are_answered_with_the_known_ones():
 
 
 def test_a_small_net_has_no_pretrained_weights():
-    with pytest.raises(ValueError, match="weights are 'IMAGENET1K_V1', but 'small' has no pretrained ones"):
+    with pytest.raises(ValueError, match="weights are 'IMAGENET1K_V1', but 'small' has no pretrained weights"):
         backbone("small", weights="IMAGENET1K_V1")
 
 

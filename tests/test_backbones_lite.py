@@ -143,10 +143,13 @@ def test_a_missing_or_damaged_file_of_weights_is_named_with_the_command_that_men
 @pytest.mark.parametrize(
     "how, complaint",
     [
-        ("shape", r"'_blocks.0._bn1.weight' \(31,\) stands where the network has '2.0.bn1.weight' \(32,\)"),
-        ("suffix", r"'_bn0.bias' \(32,\) stands where the network has '1.weight' \(32,\)"),
-        ("missing", "they have 293 tensors, .* has 294; the first without a partner is '10.num_batches_tracked'"),
-        ("extra", "they have 295 tensors, the network has 294; the first without a partner is '_extra.weight'"),
+        ("shape", r"they have '_blocks.0._bn1.weight' \(31,\) where the network has '2.0.bn1.weight' \(32,\)"),
+        ("suffix", r"they have '_bn0.bias' \(32,\) where the network has '1.weight' \(32,\)"),
+        (
+            "missing",
+            "they have 293 tensors, .* has 294; the first that only one of them has is '10.num_batches_tracked'",
+        ),
+        ("extra", "they have 295 tensors, the network has 294; the first that only one of them has is '_extra.weight'"),
     ],
 )
 def test_weights_that_do_not_fit_are_refused_with_the_first_tensor_that_differs(monkeypatch, how, complaint):
@@ -166,7 +169,9 @@ def test_weights_of_another_variant_are_refused(monkeypatch):
 
 
 def test_only_these_networks_have_a_classifier_here():
-    with pytest.raises(ValueError, match="'resnet18' has no classifier of ImageNet here: choose one of efficientnet_l"):
+    with pytest.raises(
+        ValueError, match="there is no ImageNet classifier for 'resnet18': choose one of efficientnet_l"
+    ):
         imagenet_classifier("resnet18")
 
 

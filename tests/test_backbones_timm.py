@@ -90,7 +90,7 @@ def test_a_trained_model_comes_back_from_its_folder_with_buffers_that_no_file_ho
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"])
 def test_a_network_without_a_map_is_refused(name):
     with pytest.raises(
-        ValueError, match=rf"'timm:{name}' has no feature map \(B, D, h, w\): .* choose a convolutional"
+        ValueError, match=rf"'timm:{name}' returns no feature map \(B, D, h, w\): .* choose a convolutional"
     ):
         backbone(f"timm:{name}")
 
@@ -110,7 +110,7 @@ def test_weights_that_cannot_be_downloaded_are_an_error_and_never_a_random_start
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(
-        RuntimeError, match="weights of 'timm:resnet18' are not in the cache .* They need the network once"
+        RuntimeError, match="weights of 'timm:resnet18' are not in the cache .* connect to the internet once"
     ):
         backbone("timm:resnet18", weights="pretrained")
 

@@ -113,7 +113,7 @@ def test_a_full_disk_names_the_file_and_leaves_the_old_pair(tmp_path, monkeypatc
         synced(descriptor)
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="cannot write '.*(tensors-|state).*as it was before: No space") as error:
+    with pytest.raises(OSError, match="cannot write '.*(tensors-|state).*so it is unchanged: No space") as error:
         save_checkpoint(tmp_path, NEW, {"epoch": 2})
     assert error.value.errno == errno.ENOSPC
     monkeypatch.undo()

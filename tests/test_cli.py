@@ -295,7 +295,7 @@ def test_results_shows_mean_and_standard_deviation_over_the_stored_seeds(house, 
     std = np.std([70, 71, 72], ddof=1)
     assert code == 0 and scenes.count(f"71.0 ± {std:.1f}") == len(report.COLUMNS)
     assert digits == ["digits/baseline", "1 of 2", *["70.0"] * len(report.COLUMNS)]
-    assert "4 trainings, 4 minutes in all, on a processor (cpu, threads: 2, precision: fp32)" in out
+    assert "These are 4 trainings. They took 4 minutes in all on a processor (cpu, threads: 2, precision: fp32)" in out
 
 
 def test_a_metric_that_a_data_set_lacks_is_a_dash(house):

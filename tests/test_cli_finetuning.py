@@ -257,7 +257,7 @@ def test_a_state_dict_that_does_not_fit_is_one_line(tree, tmp_path, monkeypatch)
         (("--freeze", "4"), "freeze is 4: this network has 3 stages, choose 0 to 3"),
         (("--head-lr", "0"), "head_lr is 0"),
         (("--head-lr", "-1"), "head_lr is -1"),
-        (("--network", "timm:vit_tiny_patch16_224"), "'timm:vit_tiny_patch16_224' has no feature map"),
+        (("--network", "timm:vit_tiny_patch16_224"), "'timm:vit_tiny_patch16_224' returns no feature map"),
         (("--network", "timm:resnet19"), "has no network 'resnet19': did you mean"),
         (("--network", "efficientnet_lite0", "--freeze", "8"), "freeze is 8: this network has 7 stages"),
         (("--network", "efficientnet_lite0", "--weights", "IMAGENET1K_V1"), "unknown weights 'IMAGENET1K_V1'"),

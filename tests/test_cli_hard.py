@@ -119,7 +119,7 @@ def test_a_name_that_is_broken_mathematics_or_no_text_is_a_name_like_any_other(f
 def test_a_second_training_in_the_same_folder_is_refused_while_the_first_is_at_work(folder, tmp_path):
     out = tmp_path / "m"
     with alone_in(out):
-        assert "another training is at work in" in refused("train", folder, "--out", out, *QUICK)
+        assert "another training is running in" in refused("train", folder, "--out", out, *QUICK)
     out.mkdir()
     (out / ".lock").touch()  # left by a kill: nobody holds it
     assert udlib_command("train", folder, "--out", out, *QUICK)[0] == 0

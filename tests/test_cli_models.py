@@ -209,7 +209,11 @@ def test_a_class_that_val_lacks_is_named_and_keeps_the_sigmoid(tmp_path):
         "train", tree, "--out", tmp_path / "model", *QUICK, "--calibrate", "label-temperature"
     )
     model, val = udlib.load(tmp_path / "model"), VOC(tree, "val")
-    assert code == 0 and "not calibrated, since val has only images with it or only without: dog" in out and err == ""
+    assert (
+        code == 0
+        and "not calibrated, because all images of val have the label or none has it: dog" in out
+        and err == ""
+    )
     with pytest.warns(UserWarning):
         by_hand = fit_label_temperature(model.logits(val.paths), val.targets)
     assert model.calibrator.a == pytest.approx(by_hand.a, rel=1e-5) and model.calibrator.fallbacks == (2,)
@@ -223,7 +227,7 @@ def test_a_class_that_val_lacks_is_named_and_keeps_the_sigmoid(tmp_path):
         (("--keep", "first"), "keep is 'first'"),
         (("--difficult", "maybe"), "policy is 'maybe'"),
         (("--lr", "0"), "lr is 0"),
-        (("--weights", "IMAGENET1K_V1"), "'small_narrow' has no pretrained ones"),
+        (("--weights", "IMAGENET1K_V1"), "'small_narrow' has no pretrained weights"),
     ],
 )
 def test_a_wrong_option_is_one_line_and_exit_code_2(tree, tmp_path, options, complaint):
@@ -374,10 +378,13 @@ def test_out_of_memory_says_which_batch_was_tried_and_fits():
         return step
 
     assert within_memory(needs(64), 50, needs(64)) == 50 and tried == [50]
-    with pytest.raises(RuntimeError, match=r"too little memory for batches of 50 images; 6 at a time fit.*--batch 6$"):
+    with pytest.raises(
+        RuntimeError,
+        match=r"too little memory for batches of 50 images, and a trial showed that batches of 6 fit: pass --batch 6$",
+    ):
         within_memory(needs(7), 50, needs(7))
     assert tried == [50, 50, 25, 12, 6]
-    with pytest.raises(RuntimeError, match="for batches of 50 images, and even for 2: take smaller images"):
+    with pytest.raises(RuntimeError, match="for batches of 50 images, and even for batches of 2: use smaller images"):
         within_memory(needs(2), 50, needs(0), least=2)
     with pytest.raises(RuntimeError, match="something else"):
         within_memory(lambda batch: (_ for _ in ()).throw(RuntimeError("something else")), 50, needs(64))
@@ -395,7 +402,7 @@ def test_training_out_of_memory_is_one_line_with_the_batch_that_fits(tree, tmp_p
 
     monkeypatch.setattr(model_folders, "train", train)
     code, _, err = udlib_command("train", tree, "--out", tmp_path / "model", *QUICK)
-    assert code == 2 and "batches of 16 images; 4 at a time fit, as one trial showed: pass --batch 4" in err
+    assert code == 2 and "batches of 16 images, and a trial showed that batches of 4 fit: pass --batch 4" in err
 
 
 # distill
@@ -481,10 +488,10 @@ def test_evaluate_matches_classes_by_name_and_refuses_other_ones(tree, trained, 
     assert making.measured(model, VOC(turned, "test")) == making.measured(model, VOC(tree, "test"))
     other = write_tiny_voc(tmp_path / "other", {"test": 4}, classes=("bike", "cat", "cow"))
     code, _, err = udlib_command("evaluate", other, "--model", trained[0])
-    assert code == 2 and "the model does not know 'cow'" in err
+    assert code == 2 and "the model has no class 'cow'" in err
     fewer = write_tiny_voc(tmp_path / "fewer", {"test": 4}, classes=("bike", "cat"))
     code, _, err = udlib_command("evaluate", fewer, "--model", trained[0])
-    assert code == 2 and "the data set does not know 'dog'" in err
+    assert code == 2 and "the data set has no class 'dog'" in err
 
 
 def test_evaluate_out_of_memory_says_which_batch_fits(tree, trained, monkeypatch):
@@ -497,7 +504,7 @@ def test_evaluate_out_of_memory_says_which_batch_fits(tree, trained, monkeypatch
 
     monkeypatch.setattr(udlib.models.TrainedModel, "logits", logits)
     code, _, err = udlib_command("evaluate", tree, "--model", trained[0], "--batch", "12")
-    assert code == 2 and "batches of 12 images; 3 at a time fit" in err
+    assert code == 2 and "batches of 12 images, and a trial showed that batches of 3 fit" in err
 
 
 # predict
@@ -629,7 +636,7 @@ def test_lab_opens_lesson_00_of_the_checkout_and_hands_on_the_exit_code(tmp_path
         ),
         ("distill", ("--teacher", "--alpha", "--beta", "--temperature", "Eq. 17", "the teacher's", "Example")),
         ("evaluate", ("--split", "--csv", "--model", "UDLIB_MODEL", "by name")),
-        ("predict", ("IMAGE...", "--top", "--threshold", "--map", "--csv", "exit code is then 1", "Example")),
+        ("predict", ("IMAGE...", "--top", "--threshold", "--map", "--csv", "exit code is 1", "Example")),
         ("lab", ("JupyterLab", "lesson 00", "--as-shipped", "never overwritten")),
     ],
 )

@@ -228,7 +228,7 @@ def test_side_by_side_the_children_train_one_key_each_and_inherit_the_roots(hous
         (("table4", "--size", "tiny"), "size is 'tiny': choose one of course, full"),
         (("table4", "--data", "nothing"), "unknown data set 'nothing': choose one of scenes, digits, photos, voc2007"),
         (("table4", "--data", "scenes", "--root", "."), "'scenes' is made by udlib and has no root"),
-        (("table4", "--root", "gone"), "of data set 'voc2007' is no folder"),
+        (("table4", "--root", "gone"), "of data set 'voc2007' is not a folder"),
         (("table4", "--data", "voc2007", "--seeds", "0"), "equal to 1"),
     ],
 )

@@ -118,7 +118,7 @@ def test_a_teacher_that_fails_in_its_process_is_said(tree, tmp_path, monkeypatch
         "udlib.cli.systems.side_by_side", lambda names, jobs, words: len([words(name) for name in names])
     )
     code, _, err = udlib_command("parallel", tree, "--out", tmp_path / "m", *QUICK, "--jobs", "2")
-    assert code == 2 and "4 of 4 teachers failed: the same command goes on, with --jobs 1 it says why" in err
+    assert code == 2 and "4 of 4 teachers failed: run the same command with --jobs 1 to see why" in err
     code, _, err = udlib_command("parallel", tree, "--out", tmp_path / "m", *QUICK, "--teacher", "co 3")
     assert code == 2 and "there is no teacher 'co 3' to train: choose one of co 1, co 2, dis 1, dis 2" in err
 

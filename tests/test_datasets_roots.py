@@ -44,12 +44,14 @@ def test_a_name_has_the_folder_that_it_was_given_and_others_have_none(tmp_path):
 
 @pytest.mark.parametrize("name", ["", "a b", "../tree", "a=b", ".hidden"])
 def test_a_name_that_is_none_is_refused(tmp_path, name):
-    with pytest.raises(ValueError, match="is no name of a data set: expected letters"):
+    with pytest.raises(ValueError, match="is not the name of a data set: expected letters"):
         place(name, tmp_path)
 
 
 def test_a_root_that_is_no_folder_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match="of data set 'tree' is no folder: name the folder that holds the data"):
+    with pytest.raises(
+        FileNotFoundError, match="of data set 'tree' is not a folder: name the folder that holds the data"
+    ):
         place("tree", tmp_path / "gone")
 
 

@@ -139,7 +139,7 @@ def test_a_part_that_is_whole_already_is_only_checked(server, voc2007, tmp_path)
     (tmp_path / "VOCtrainval.tar.part").write_bytes(server.files["VOCtrainval.tar"])
     assert fetch(voc2007[1], tmp_path).read_bytes() == server.files["VOCtrainval.tar"]
     (tmp_path / "VOCtest.tar.part").write_bytes(server.files["VOCtest.tar"] + b"more")
-    with pytest.raises(ValueError, match="what came is deleted"):
+    with pytest.raises(ValueError, match="the download is deleted"):
         fetch(voc2007[0], tmp_path)
     assert fetch(voc2007[0], tmp_path).exists()
 
@@ -147,7 +147,7 @@ def test_a_part_that_is_whole_already_is_only_checked(server, voc2007, tmp_path)
 def test_a_wrong_checksum_names_both_and_is_not_kept(server, voc2007, tmp_path):
     part, whole = voc2007[1], server.files["VOCtrainval.tar"]
     server.files["VOCtrainval.tar"] = whole[:-1] + b"!"
-    with pytest.raises(ValueError, match=f"came with the MD5 .*, expected {part.md5}: what came is deleted"):
+    with pytest.raises(ValueError, match=f"has the MD5 .*, expected {part.md5}: the download is deleted"):
         list(download(tmp_path / "new", [part]))
     assert list((tmp_path / "new").iterdir()) == []
     (tmp_path / "VOCtrainval.tar").write_bytes(whole[:-1])
@@ -255,7 +255,7 @@ def test_a_link_that_stands_there_already_is_not_followed_out_of_the_root(tmp_pa
 
 def test_what_is_no_archive_is_refused(tmp_path):
     (tmp_path / "a.tar").write_bytes(b"<html>Not found</html>" * 50)
-    with pytest.raises(ValueError, match="a.tar' is no readable tar archive"):
+    with pytest.raises(ValueError, match="a.tar' is not a readable tar archive"):
         extract(tmp_path / "a.tar", tmp_path / "root")
 
 

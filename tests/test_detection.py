@@ -388,7 +388,7 @@ def test_what_cannot_be_trained_is_refused_before_it_starts(teacher, monkeypatch
         train_detector(striped_images(16), CONFIG, SMALL)
     with pytest.raises(ValueError, match="the data has no proposals"):
         train_taught(striped_images(16), teacher, CONFIG, SMALL, **NARROW)
-    with pytest.raises(ValueError, match="shift is 2 and crop is 0: boxes follow mirrored images only"):
+    with pytest.raises(ValueError, match="shift is 2 and crop is 0, but boxes can follow only mirrored images"):
         train_detector(boxed(16, grid=False), dataclasses.replace(CONFIG, shift=2), SMALL)
     with pytest.raises(ValueError, match="the teacher knows 4 classes and the student 3"):
         train_taught(boxed(16), detector(classes=4), CONFIG, SMALL, **NARROW)

@@ -163,7 +163,7 @@ def test_a_detector_without_boxes_says_what_it_needs_and_a_classifier_does_not_l
 
 
 def test_proposals_of_other_images_are_refused():
-    with pytest.raises(ValueError, match="proposals are of 3 images, and there are 4"):
+    with pytest.raises(ValueError, match="proposals belong to 3 images, but there are 4 images"):
         ArrayData(striped_images(4).images, striped_images(4).targets, proposals=grid_proposals(3))
 
 
@@ -204,9 +204,7 @@ def test_an_augmentation_that_does_not_say_what_it_mirrored_is_refused():
 def test_images_that_their_data_set_has_moved_are_refused_in_training_and_welcome_in_evaluation():
     data = striped_images(4)
     moved = with_boxes(ArrayData(list(normalise(data.images)), data.targets))
-    with pytest.raises(
-        ValueError, match="images come as torch.float32, .* their boxes cannot follow: give uint8 images"
-    ):
+    with pytest.raises(ValueError, match="images are torch.float32, .* their boxes cannot follow: give uint8 images"):
         fit(detector(), moved, None, QUICK)
     batch = next(load(moved, [torch.arange(4)], normalise, torch.device("cpu"), 0))
     assert isinstance(batch, Batch) and len(batch.regions.boxes) == len(moved.proposals.boxes)

@@ -107,7 +107,9 @@ def test_the_batch_that_fits_is_tried_by_halves(room, batch, fits):
             raise torch.OutOfMemoryError("too much")
         return count
 
-    with pytest.raises(RuntimeError, match=f"for batches of {batch} images; {fits} at a time fit.*pass --batch {fits}"):
+    with pytest.raises(
+        RuntimeError, match=f"for batches of {batch} images, and .* batches of {fits} fit: pass --batch {fits}"
+    ):
         within_memory(step, batch, step)
     assert tried == [batch // 2**k for k in range(len(tried))] and tried[-1] == fits
     assert within_memory(step, room, step) == room
@@ -120,11 +122,11 @@ def test_where_not_even_the_least_batch_fits_that_is_said():
         tried.append(count)
         raise torch.OutOfMemoryError("too much")
 
-    with pytest.raises(RuntimeError, match="for batches of 16 images, and even for 4: take smaller images"):
+    with pytest.raises(RuntimeError, match="for batches of 16 images, and even for batches of 4: use smaller images"):
         within_memory(step, 16, step, least=4)
     assert tried == [16, 8, 4]
     tried.clear()
-    with pytest.raises(RuntimeError, match="and even for 1"):
+    with pytest.raises(RuntimeError, match="and even for batches of 1"):
         within_memory(step, 4, step)
     assert tried == [4, 2, 1]
 

@@ -313,6 +313,6 @@ def test_a_pickled_teacher_is_never_opened(stored_teacher):
     file.write_bytes(bomb)
     state = json.loads((folder / "state.json").read_text())
     (folder / "state.json").write_text(json.dumps(state | {"sha256": hashlib.sha256(bomb).hexdigest()}))
-    with pytest.raises(ValueError, match="is no safetensors file .* pickled ones are never opened"):
+    with pytest.raises(ValueError, match="is not a safetensors file .* pickled files are never opened"):
         experiments.load_model(chosen)
     assert not (folder / "opened").exists()

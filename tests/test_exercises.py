@@ -201,7 +201,7 @@ SWEEP = {0.0: [0.70, 0.71, 0.70], 0.1: [0.74, 0.75, 0.74], 1.0: [0.73, 0.76, 0.7
         (None, "You wrote no guess"),
         (0.1, "0.1 has the best mean, as you said"),
         (1.0, "rank 2 of 3, and 3 seeds cannot tell the two apart"),
-        (0.0, "rank 3 of 3, and the interval leaves no doubt"),
+        (0.0, "rank 3 of 3, and the interval of their difference excludes 0"),
         (0.2, "0.2 was not trained: guess one of 0, 0.1, 1"),
     ],
 )

@@ -83,7 +83,7 @@ def test_right_answers_are_correct_as_lists_arrays_and_tensors(capsys, number, a
         (
             "01.2",
             lambda k, v, C: np.full(C, 1 - np.prod(1 - marking_probability(v))),
-            "all objects go into every class",
+            "every class uses all objects",
         ),
         (
             "01.3",

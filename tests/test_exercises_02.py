@@ -70,7 +70,7 @@ def clipped(z, y):
         (lambda z, y: -ova_loss(z, y), "sign"),
         (lambda z, y: ova_loss(z, 1 - y), "swapped"),
         (lambda z, y: -(y * F.logsigmoid(z)).sum(1).mean(), "negatives are missing"),
-        (naive, "its log is lost"),
+        (naive, "its log is useless"),
         (clipped, "clipping"),
         (lambda z, y: ova_loss(z, y) + 1, "expected"),
     ],

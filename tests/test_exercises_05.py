@@ -134,7 +134,7 @@ def p_log_p_over_q(t, s, T):
         ),
         (lambda t, s, T: F.kl_div(torch.sigmoid(s / T), torch.sigmoid(t / T)), "takes the *log*"),
         (lambda t, s, T: T**2 * F.kl_div(torch.sigmoid(t / T), torch.sigmoid(s / T)), "its arguments are swapped"),
-        (lambda t, s, T: F.kl_div(s, t, reduction="none").mean(0), "no probability"),
+        (lambda t, s, T: F.kl_div(s, t, reduction="none").mean(0), "something that is not a probability"),
         (lambda t, s, T: F.mse_loss(s, t), "squared error of logits"),
         (lambda t, s, T: ((t - s) ** 2 / 8).mean(0), "squared error of logits"),
         (
@@ -223,7 +223,7 @@ def test_each_mistake_about_the_verdict_is_named(answer, words):
         (lambda q, T: q, "the soft labels themselves"),
         (lambda q, T: (T * q).clamp(max=1), "a probability is multiplied"),
         (lambda q, T: torch.sigmoid(T * q), "sigmoid of probabilities"),
-        (lambda q, T: 1 - at_one(q, T), "exchanged"),
+        (lambda q, T: 1 - at_one(q, T), "swapped"),
         (lambda q, T: at_one(q, 2 * T), "expected"),
         (lambda q, T: at_one(q, T).mean(), "a probability for each label"),
     ],

@@ -97,7 +97,7 @@ def test_a_right_answer_passes_whatever_it_is_made_with(check_of, answer):
 @pytest.mark.parametrize(
     "answer, words",
     [
-        (rate(within=lambda step, half: step), "no restart: the cosine goes on"),
+        (rate(within=lambda step, half: step), "no restart: the cosine continues"),
         (rate(within=lambda step, half: min(step, half)), "after the first half the rate stays low"),
         (rate(within=lambda step, half: step if step <= half else step - half - 1), "one step late"),
         (rate(within=lambda step, half: step % (half + 1)), "one step late"),

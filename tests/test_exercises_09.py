@@ -137,8 +137,8 @@ def test_each_mistake_about_the_affinity_is_named(answer, words):
         (lambda p, g, m: chance(p, g, 0), "without the margin"),
         (lambda p, g, m: chance(p, g, m, base=lambda p, m: p - m), "negative base"),
         (lambda p, g, m: chance(p, g, m, factor=lambda p: 1), "factor p is missing"),
-        (lambda p, g, m: chance(p, g, m, below=lambda p, m: 1 - p), "missing below the line"),
-        (lambda p, g, m: chance(p, g, m, below=lambda p, m: 1 - p - m), "must add up"),
+        (lambda p, g, m: chance(p, g, m, below=lambda p, m: 1 - p), "missing in the denominator"),
+        (lambda p, g, m: chance(p, g, m, below=lambda p, m: 1 - p - m), "the denominator must be"),
         (lambda p, g, m: chance(p, g, m, factor=lambda p: np.clip(p - m, 0, None)), "p itself"),
         (lambda p, g, m: p, "the answer itself"),
         (lambda p, g, m: chance(p, 4, 0.05), "with γ = 3"),  # the numbers of the lesson, built in

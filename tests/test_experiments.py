@@ -343,7 +343,7 @@ def test_a_softmax_alone_has_a_ranking_and_no_calibration(own_store, monkeypatch
         assert "NLL" not in run.history[-1] and run.history[-1]["mAP"] == pytest.approx(
             run.metrics["val"]["mAP"], abs=0.02
         )
-        with pytest.raises(ValueError, match="have no level: rank by their softmax"):
+        with pytest.raises(ValueError, match="their sigmoids mean nothing: use their softmax"):
             run.probabilities()
     assert "NLL" in train(recipe(loss="label-smoothing", **TINY)).metrics["test"]
     course_data._images.cache_clear()

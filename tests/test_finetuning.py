@@ -73,7 +73,8 @@ def test_equal_rates_train_as_one_rate_does():
 
 def test_a_network_without_a_backbone_has_no_second_rate():
     with pytest.raises(
-        ValueError, match="head_lr is 0.1, but a Linear has no backbone beside its heads: leave head_lr"
+        ValueError,
+        match="head_lr is 0.1, but a Linear has no backbone that could have another learning rate: leave head_lr",
     ):
         make_optimizer(nn.Linear(2, 2), TrainingConfig(head_lr=0.1))
     with pytest.raises(ValueError, match="head_lr is 0: expected a number above 0"):

@@ -183,13 +183,13 @@ def fake_results(folder, seeds=(0, 1), **machine):
 
 def test_results_are_collected_and_shown_with_whole_seeds_alone(tmp_path):
     shipped = tmp_path / "shipped"
-    assert gpu_results.generated_part(shipped).startswith("No result of a GPU ships yet")
+    assert gpu_results.generated_part(shipped).startswith("No results from a GPU ship yet")
     fake_results(tmp_path / "back", seeds=(0, 1, 2))
     assert [path.name for path in gpu_results.collect(tmp_path / "back", shipped)] == list(gpu_results.SHIPPED)
     text = gpu_results.generated_part(shipped)
     assert "On one A GPU" in text and "a → b, 448 px" in text and "torch.compile: no" in text
     assert "51.00 ± 1.41" in text, "seed 2 lacks an arm, so it does not count"
-    assert "No result of a GPU" not in text
+    assert "No results from a GPU" not in text
 
 
 def test_trials_and_empty_folders_are_not_collected(tmp_path):

@@ -197,7 +197,7 @@ def test_without_a_calibration_branch_there_is_no_map():
         ({"std": (0.0, 1.0, 1.0)}, "std are"),
         ({"thresholds": (0.5, 0.5, 1.5)}, "thresholds are .* expected 3 numbers"),
         ({"read_as": "logits"}, "read_as is 'logits': expected sigmoid or softmax"),
-        ({"read_as": "softmax", "calibrator": fitted()}, "a calibrator maps logits that are read by a sigmoid"),
+        ({"read_as": "softmax", "calibrator": fitted()}, "a calibrator needs logits that are read by a sigmoid"),
         (
             {"calibrator": replace(fitted(), a=(1.0,) * 4, b=(1.0,) * 4, c=(0.0,) * 4)},
             "platt calibrator does not work .*4",
@@ -330,7 +330,7 @@ def test_a_pickle_in_the_place_of_the_weights_is_not_opened(folder, tmp_path):
             return open, (str(tmp_path / "opened"), "w")
 
     rewrite(folder, pickle.dumps(Bomb()))
-    with pytest.raises(ValueError, match="is no safetensors file .* pickled ones are never opened"):
+    with pytest.raises(ValueError, match="is not a safetensors file .* pickled files are never opened"):
         udlib.load(folder)
     assert not (tmp_path / "opened").exists()
 

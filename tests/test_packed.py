@@ -318,7 +318,9 @@ class Bomb:
 def test_a_pickled_file_is_never_opened_even_with_the_right_digest(results, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     forge(results, "logits/lambda.safetensors", pickle.dumps(Bomb()))
-    with pytest.raises(ValueError, match="lambda.safetensors' is no safetensors file .* pickled ones are never opened"):
+    with pytest.raises(
+        ValueError, match="lambda.safetensors' is not a safetensors file .* pickled files are never opened"
+    ):
         reading(results)
     assert not (tmp_path / "exploded").exists()
 
@@ -456,7 +458,7 @@ def test_logits_shrink_by_a_seventh_and_nan_and_infinity_survive(tmp_path):
 def test_a_safetensors_file_of_another_kind_is_refused(tmp_path, note):
     content = safetensors.torch.save({"x": torch.zeros(3, dtype=torch.uint8)}, metadata={packed_tensors.SHRUNK: note})
     (tmp_path / "file").write_bytes(content)
-    with pytest.raises(ValueError, match="is no file of packed tensors"):
+    with pytest.raises(ValueError, match="is not a file of packed tensors"):
         packed_tensors.read_tensors(tmp_path / "file", lambda name: True)
 
 

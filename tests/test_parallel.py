@@ -158,7 +158,7 @@ def test_a_class_that_is_always_alone_has_its_place():
         ({"targets": np.ones((0, 3))}, r"targets have shape \(0, 3\)"),
         ({"targets": None}, "pass either targets"),
         ({"cooccurrence": np.eye(3)}, "pass either targets"),
-        ({"counts": np.ones(3)}, "counts go with cooccurrence"),
+        ({"counts": np.ones(3)}, "counts belong to cooccurrence"),
     ],
 )
 def test_bad_labels_are_refused_by_what_is_wrong_with_them(partition, wrong, message):
@@ -176,7 +176,7 @@ def test_bad_labels_are_refused_by_what_is_wrong_with_them(partition, wrong, mes
     [
         ([[0, 1, 2]], [1, 1, 1], r"cooccurrence has shape \(1, 3\): expected \(C, C\)"),
         (np.zeros((0, 0)), [], r"cooccurrence has shape \(0, 0\)"),
-        ([[0, 1], [1, 0]], [1, 1, 1], r"counts have shape \(3,\) beside a cooccurrence of 2 classes"),
+        ([[0, 1], [1, 0]], [1, 1, 1], r"counts have shape \(3,\) but cooccurrence has 2 classes"),
         ([[0, 1], [1, 0]], [[1, 1]], r"counts have shape \(1, 2\)"),
         ([[0, -1], [-1, 0]], [1, 1], r"cooccurrence hold -1.0 at \[0, 1\]"),
         ([[0, 1], [1, 0]], [1, -2], r"counts hold -2.0 at \[1\]"),
@@ -335,7 +335,7 @@ def test_the_random_control_shuffles_both_partitions_each_in_its_own_way():
         ({"alpha": -0.1}, "alpha is -0.1"),
         ({"co": [[0, 1], [1]]}, "no partition of 3 classes"),
         ({"dis": [[0, 1], []]}, "no partition"),
-        ({"co": [[0, 1]], "dis": [[0], [1], [2]]}, "partitions of different numbers of classes"),
+        ({"co": [[0, 1]], "dis": [[0], [1], [2]]}, "have different numbers of classes"),
     ],
 )
 def test_wrong_settings_are_refused(wrong, message):

@@ -171,7 +171,7 @@ def test_a_class_ranked_backwards_is_flattened_to_its_frequency_not_turned_round
 def test_bad_input_is_refused_with_a_remedy():
     logits, y = distorted([2.0, 2.0], n=50)
     fitted = fit_platt(logits, y)
-    with pytest.raises(ValueError, match="logits have 1 classes but the calibrator was fitted on 2"):
+    with pytest.raises(ValueError, match="logits have 1 classes, but the calibrator was fitted on 2"):
         fitted(logits[:, :1])
     with pytest.raises(ValueError, match=r"logits hold nan at \[0, 0\]"):
         fitted(torch.full((1, 2), torch.nan))

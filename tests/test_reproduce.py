@@ -171,7 +171,7 @@ def test_runs_of_different_data_under_one_name_are_not_compared():
     require_same_data([one, fake_run(baseline("tree"), mAP=0.7)])
     with pytest.raises(
         ValueError,
-        match=f"'tree' was other data for {one.recipe.key} .aaa. than for {two.recipe.key} .bbb.*--data NAME",
+        match=f"'tree' was different data for {one.recipe.key} .aaa. than for {two.recipe.key} .bbb.*--data NAME",
     ):
         require_same_data([one, two])
     save(one), save(two)

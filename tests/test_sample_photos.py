@@ -93,7 +93,7 @@ def test_each_picture_stands_beside_two_maps_and_has_a_credit(network):
     figure = draw_maps_on_samples(model)
     titles = [axes.get_title() for axes in figure.axes]
     first = {name: next(iter(labels)) for name, labels in answers_on_samples(model, top=1).items()}
-    assert titles[:3] == [f"china: {first['china']}", "uncertainty", "Grad-CAM, first label"]
+    assert titles[:3] == [f"china: {first['china']}", "uncertainty", "Grad-CAM, most probable label"]
     assert titles[3] == f"flower: {first['flower']}" and len(titles) == 6
     assert figure.axes[1].images[1].get_array().shape == (4, 4)
     assert figure.axes[0].images[0].get_array().shape == (427, 640, 3)

@@ -99,7 +99,7 @@ def test_a_start_without_the_branch_that_the_student_has_is_refused(data):
 )
 def test_a_start_on_other_data_or_of_another_network_is_refused_before_anything_is_trained(other):
     (name,) = other
-    with pytest.raises(ValueError, match=f"start has {name}=.* and the recipe has .*: .*; leave {name} out of it"):
+    with pytest.raises(ValueError, match=f"start has {name}=.* but the recipe has .*: .* leave {name} out of start"):
         needs_of(recipe(**SMALL, lam=0.1, classes=(0, 1, 2), start=other))
 
 

@@ -43,7 +43,7 @@ def test_differences_count_what_they_drew_and_what_excludes_0():
     assert difference.drawn == [clear, unclear, none] and clear == telling.difference(A, B)
     for _ in range(37):
         difference([0.1, -0.1])
-    assert difference.count().startswith("40 intervals over seeds were drawn, and 1 of them exclude 0.")
+    assert difference.count().startswith("This lesson has 40 intervals over seeds, and 1 of them exclude 0.")
     assert "about 2 would" in difference.count()
 
 

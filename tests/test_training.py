@@ -279,8 +279,8 @@ def test_a_training_set_without_positives_is_refused_before_training():
         ({"max_steps": 0}, "max_steps is 0: expected at least 1"),
         ({"checkpoint_every": 0}, "checkpoint_every is 0"),
         ({"validate_every": 0}, "validate_every is 0"),
-        ({"validate": lambda model: {"NLL": 1.0}}, "validate gave no 'mAP' beside .*NLL: pass select="),
-        ({"validate": lambda model: {"mAP": math.nan}, "keep": "best"}, "never gave a finite 'mAP'"),
+        ({"validate": lambda model: {"NLL": 1.0}}, "an epoch has no 'mAP', only .*NLL: pass one of these as select="),
+        ({"validate": lambda model: {"mAP": math.nan}, "keep": "best"}, "'mAP' was not finite after any epoch"),
     ],
 )
 def test_arguments_of_fit_that_cannot_be_meant_are_refused(change, message):

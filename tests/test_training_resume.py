@@ -36,7 +36,9 @@ def test_a_run_stopped_after_any_epoch_and_resumed_is_bit_identical_to_one_never
         raise KeyboardInterrupt
 
     for epoch in range(1, config.epochs + 1):
-        message = f"training stopped after {epoch} epochs: {epoch} are in '.*', and the same call resumes there"
+        message = (
+            f"training stopped after {epoch} epochs: {epoch} are saved in '.*', and the same call continues from there"
+        )
         with pytest.raises(KeyboardInterrupt, match=message):
             fit_flat(pieces, data, both_branches, config, **options(), on_epoch=stop, checkpoint=tmp_path)
         pieces = net(seed=epoch)  # other weights, which the checkpoint replaces
@@ -114,7 +116,7 @@ def test_stopping_without_a_checkpoint_says_that_nothing_is_saved():
     def stop(*_):
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt, match="stopped after 1 epochs: none is saved, pass saving="):
+    with pytest.raises(KeyboardInterrupt, match="stopped after 1 epochs: none is saved; pass saving="):
         fit(net(), striped_images(), both_branches, QUICK, watch=Watch(on_epoch=stop))
 
 

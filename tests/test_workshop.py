@@ -102,7 +102,7 @@ def test_a_training_that_0_1_left_half_done_is_refused_in_one_sentence(data, tmp
     del state["identity"][TRAINING]
     save_checkpoint(tmp_path, tensors, {name: state[name] for name in ("identity", "rows", "best_epoch")})
     before = (tmp_path / "state.json").read_bytes()
-    with pytest.raises(ValueError, match="a training that udlib 0.1 left half done.*: delete that folder"):
+    with pytest.raises(ValueError, match="an unfinished training of udlib 0.1.*: delete that folder"):
         train(recipe(**SMALL), data, saving=Saving(tmp_path))
     assert (tmp_path / "state.json").read_bytes() == before
 

@@ -38,7 +38,7 @@ class _MovedModules:
         def __getattr__(name):
             for place in places if not name.startswith("__") else ():
                 if hasattr(place, new := renamed.get(name, name)):
-                    message = f"{old}.{name} is now {place.__name__}.{new}; 0.3 drops the old name"
+                    message = f"{old}.{name} is now {place.__name__}.{new}; udlib 0.3 removes the old name"
                     warnings.warn(message, DeprecationWarning, stacklevel=2)
                     return getattr(place, new)
             # `from … import name` would replace the text of an AttributeError by a text without a remedy.

@@ -230,7 +230,9 @@ def map_correlation(a: Tensor, b: Tensor) -> Tensor:
 def _divergence(logits: Tensor, calibration_logits: Tensor | None) -> Tensor:
     """KL(softmax(calibration logits) ‖ softmax(logits)), summed over images."""
     if calibration_logits is None:
-        raise ValueError("the head has no calibration branch: uncertainty attention needs both, train with λ > 0")
+        raise ValueError(
+            "the head has no calibration branch, and uncertainty attention compares both branches: train with λ > 0 (lam=0.1)"
+        )
     log_p, log_q = F.log_softmax(calibration_logits, dim=1), F.log_softmax(logits, dim=1)
     return (log_p.exp() * (log_p - log_q)).sum()
 

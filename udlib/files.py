@@ -31,7 +31,7 @@ def atomic_write(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        raise OSError(error.errno, f"cannot write '{path}', which is as it was before: {error.strerror}") from error
+        raise OSError(error.errno, f"cannot write '{path}', so it is unchanged: {error.strerror}") from error
     finally:
         with suppress(OSError):  # where the folder cannot be reached, the temporary file was never made
             temporary.unlink(missing_ok=True)

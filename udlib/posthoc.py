@@ -309,7 +309,9 @@ def _checked(logits, targets, ignore) -> tuple[np.ndarray, np.ndarray, np.ndarra
     logits, targets, keep = checked_arrays(logits, targets, ignore, "logits")
     keep = np.ones_like(targets) if keep is None else keep
     if np.isinf(logits[keep]).any():
-        raise ValueError("logits hold infinite values: clamp them, or take them before the sigmoid in single precision")
+        raise ValueError(
+            "logits hold infinite values: clamp them, or take the network's logits instead of log(p / (1 − p))"
+        )
     return logits.astype(np.float64), targets, keep
 
 
@@ -317,7 +319,9 @@ def _logits(logits, classes: int) -> np.ndarray:
     """Validated logits (N, C), float64, of as many classes as the calibrator has."""
     logits, _ = checked_numbers(logits, None, "logits")
     if logits.shape[1] != classes:
-        raise ValueError(f"logits have {logits.shape[1]} classes but the calibrator was fitted on {classes}")
+        raise ValueError(
+            f"logits have {logits.shape[1]} classes, but the calibrator was fitted on {classes}: give it as many"
+        )
     return logits.astype(np.float64)
 
 

@@ -228,7 +228,7 @@ def bootstrap_interval(
     generator = np.random.default_rng(seed)
     draws = np.array([float(statistic(torch.from_numpy(generator.integers(n, size=n)))) for _ in range(samples)])
     if np.isnan(draws).all():
-        raise ValueError(f"the statistic is NaN on all {samples} resamples: it has no interval")
+        raise ValueError(f"the statistic is NaN on all {samples} resamples, so it has no interval: give it more values")
     low, high = np.nanquantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])
     if kind == "basic":
         low, high = 2 * estimate - high, 2 * estimate - low

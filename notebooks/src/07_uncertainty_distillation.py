@@ -765,7 +765,7 @@ guess_label = ...  # the most probable of these labels for the palace
 
 # %% tags=["learn"]
 show(sample_photos.draw_maps_on_samples(photo_network),
-     "A palace and a flower, each with the student's uncertainty map and its first label's map")
+     "A palace and a flower, each with the student's uncertainty map and the map of its most probable label")
 most_probable = sample_photos.answers_on_samples(photo_network, top=3)
 palace = next(iter(most_probable["china"]))
 print(f"the palace's most probable label is {palace}; you guessed {guess_label}" if guess_label != ... else f"the palace: {palace}")

@@ -57,7 +57,7 @@ def backbone(name: str, weights=None) -> Backbone:
     if name in SMALL_WIDTHS:
         if weights is not None:
             raise ValueError(
-                f"weights are {weights!r}, but '{name}' has no pretrained ones: pass weights=None (--weights none)"
+                f"weights are {weights!r}, but '{name}' has no pretrained weights: pass weights=None (--weights none)"
             )
         network = small_residual_net(SMALL_WIDTHS[name])
     elif name in LITE:

@@ -79,5 +79,5 @@ def pretrained_state(name: str, weights) -> dict[str, torch.Tensor]:
             problem, remedy = "it is not there and cannot be downloaded", "copy it there"
         raise RuntimeError(
             f"weights {member.name} of '{name}' are expected in '{file}': {problem} ({error}). "
-            f"With a network, {remedy} from {member.url}; without weights, pass weights=None."
+            f"With an internet connection, {remedy} from {member.url}; for a random start, pass weights=None."
         ) from error

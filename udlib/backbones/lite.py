@@ -75,7 +75,7 @@ def imagenet_classifier(name: str) -> nn.Sequential:
         ModuleNotFoundError: the package of the weights is not installed; the message has the command.
     """
     if name not in LITE:
-        raise ValueError(f"'{name}' has no classifier of ImageNet here: choose one of {', '.join(LITE)}")
+        raise ValueError(f"there is no ImageNet classifier for '{name}': choose one of {', '.join(LITE)}")
     net, state = lite_network(name, WEIGHTS), lite_state(name)
     classifier = nn.Linear(net.out_channels, len(state["_fc.bias"]))
     classifier.load_state_dict({part: state[f"_fc.{part}"] for part in ("weight", "bias")})
@@ -152,13 +152,14 @@ def load_in_order(net: nn.Module, state: Mapping[str, Tensor], name: str) -> Non
     for (key, shape), (other, other_shape) in zip(ours, theirs):
         if shape != other_shape or key.rsplit(".", 1)[-1] != other.rsplit(".", 1)[-1]:
             raise ValueError(
-                f"the weights do not fit '{name}': '{other}' {other_shape} stands where the network has '{key}' {shape}{remedy}"
+                f"the weights do not fit '{name}': they have '{other}' {other_shape} where the network has '{key}' "
+                f"{shape}{remedy}"
             )
     if len(ours) != len(theirs):
         longer = max(ours, theirs, key=len)
         first = longer[min(len(ours), len(theirs))][0]
         raise ValueError(
             f"the weights do not fit '{name}': they have {len(theirs)} tensors, the network has {len(ours)}; "
-            f"the first without a partner is '{first}'{remedy}"
+            f"the first that only one of them has is '{first}'{remedy}"
         )
     net.load_state_dict(dict(zip(net.state_dict(), state.values())))

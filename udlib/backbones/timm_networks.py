@@ -130,9 +130,9 @@ def _downloaded(name: str) -> nn.Module:
         return timm.create_model(name, pretrained=True, num_classes=0)
     except Exception as error:  # no network, no space, a broken file: each client raises errors of its own
         raise RuntimeError(
-            f"the weights of 'timm:{name}' are not in the cache and cannot be downloaded ({error}). They need the network "
-            f"once; without one take a backbone whose weights are installed, such as 'efficientnet_lite0', or pass "
-            f"weights=None for a random start"
+            f"the weights of 'timm:{name}' are not in the cache and cannot be downloaded ({error}): connect to the internet "
+            "once, or choose a backbone whose weights are installed, such as 'efficientnet_lite0', or pass weights=None for a "
+            "random start"
         ) from error
 
 
@@ -141,7 +141,7 @@ def _require_map(features: Tensor, network: nn.Module, name: str) -> tuple[int, 
     shape = tuple(getattr(features, "shape", ()))
     if len(shape) != 4 or shape[1] != network.num_features:
         raise ValueError(
-            f"'{name}' has no feature map (B, D, h, w): for one image it gives {shape or type(features).__name__}; "
+            f"'{name}' returns no feature map (B, D, h, w): for one image it returns {shape or type(features).__name__}; "
             "choose a convolutional network, such as timm:resnet18"
         )
     return shape[1], shape[2]

@@ -42,9 +42,9 @@ def doctor() -> None:
 def lab(as_shipped: AsShipped = False) -> None:
     """Open your own copies of the lessons in JupyterLab, at lesson 00; needs a checkout, installed with `pip install -e .`.
 
-    The copies are in notebooks/my, which git ignores. They have no outputs, so that you can guess before you see an answer.
-    Copies that are absent are made, and what you wrote is never overwritten: where a lesson has changed since, its new copy
-    lies beside yours.
+    The copies are in notebooks/my, which git ignores. They have no outputs, so you can guess before you see an answer.
+    Missing copies are made, and what you wrote is never overwritten: if a lesson has changed, its new copy is put beside
+    yours.
     """
     from udlib.course.my_lessons import FOLDER, copy_lessons
     from udlib.datasets import checkout
@@ -63,7 +63,7 @@ def lab(as_shipped: AsShipped = False) -> None:
         if copies.made:
             print(f"copied {counted(len(copies.made), 'lesson')} to notebooks/{FOLDER}, without outputs")
         for path in copies.renewed:
-            print(f"{path.stem.rpartition('-')[0]} has changed: its new copy, {path.name}, lies beside yours")
+            print(f"{path.stem.rpartition('-')[0]} has changed: its new copy, {path.name}, is beside yours")
     # Jupyter refuses to run as root without this option; containers often have no other user.
     as_root = ["--allow-root"] if getattr(os, "geteuid", lambda: 1)() == 0 else []
     # The lessons link to pages outside their folder, which Jupyter would serve no file from.

@@ -149,7 +149,7 @@ def photos(
     ] = None,
     coco: Annotated[
         Path | None,
-        typer.Option("--coco", metavar="ROOT", help="Make the folder from COCO's val2017, which lies here."),
+        typer.Option("--coco", metavar="ROOT", help="Make the folder from COCO's val2017 in this folder."),
     ] = None,
     out: Annotated[
         Path | None,
@@ -166,7 +166,7 @@ def photos(
     from udlib.datasets.photos import check_photos, prepare_photos, require_photos
 
     if folder is not None and coco is not None:
-        raise ValueError(f"'{folder}' is one folder too many beside --coco: name the folder that is made with --out")
+        raise ValueError(f"--coco makes a folder, so '{folder}' is one too many: leave it out, or write --out {folder}")
     if out is not None and coco is None:
         raise ValueError("--out names the folder that --coco makes: give --coco ROOT too, or leave --out out")
     try:

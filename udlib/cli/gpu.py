@@ -16,7 +16,7 @@ def gpu(
     ),
     minutes: Annotated[float, typer.Option(min=0.5, help="How long it may take.")] = 9.0,
     smoke: Annotated[
-        bool, typer.Option("--smoke", help="Try every step at the size of a stamp; needs no GPU, proves nothing.")
+        bool, typer.Option("--smoke", help="Try every step on tiny images, without a GPU; the results prove nothing.")
     ] = False,
     collect: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Only copy results from this folder to those that ship.")
@@ -80,7 +80,7 @@ def gpu_pack(
         "gpu-pack"
     ),
 ) -> None:
-    """Write one folder with all that `udlib gpu` needs, to be copied to a machine with a GPU, which needs no network.
+    """Write one folder with everything that `udlib gpu` needs; copy it to a machine with a GPU, which needs no network.
 
     It holds the package, a few tests, the photographs at a short side of 224 px, and ImageNet weights: 60 MB at most. Keep it
     to yourself: the photographs belong to their photographers.

@@ -75,8 +75,7 @@ def train(
     lam: Annotated[
         float,
         typer.Option(
-            help="λ, the weight of the calibration branch (Song et al., 2021, Eq. 12); 0: without "
-            "one, and so without uncertainty maps."
+            help="λ, the weight of the calibration branch (Song et al., 2021, Eq. 12); 0: no branch, and so no uncertainty maps."
         ),
     ] = 0.1,
     epochs: Epochs = None,
@@ -100,11 +99,11 @@ def train(
 ) -> None:
     """Train a calibrated multi-label classifier on a folder of labelled images.
 
-    DATA needs the splits train and val; where there is a test split, the model is measured on it. FOLDER gets the model
-    (udlib predict, evaluate and distill take it, and udlib.load in Python) and log.csv, a row per epoch.
+    DATA needs the splits train and val; if it has a test split, the model is measured on it. FOLDER gets the model, for
+    udlib predict, evaluate and distill and for udlib.load in Python, and log.csv with a row for each epoch.
 
     After Ctrl-C (exit code 130), a kill or a power cut the same command goes on from the last epoch's checkpoint.
-    A folder that holds anything else is left alone.
+    A folder that holds anything else is refused.
 
     Example: udlib train VOCdevkit/VOC2007 --network resnet18 --out voc07
     """
@@ -153,7 +152,7 @@ def distill(
     ramp: Annotated[
         tuple[float, float],
         typer.Option(
-            metavar="FROM TO", help="Shares of the steps between which β rises from 0; 0 0: whole from the start."
+            metavar="FROM TO", help="β rises from 0 between these shares of the steps; 0 0: full β from the start."
         ),
     ] = (0.0, 0.0),
     maps: Annotated[
@@ -165,11 +164,11 @@ def distill(
     weighting: Annotated[
         str,
         typer.Option(
-            help="Weights of a map's channels: gradient (Eq. 15), or released, the authors' code's, nearly equal."
+            help="Weights of a map's channels: gradient (Eq. 15), or released (nearly equal, as in the authors' code)."
         ),
     ] = "gradient",
     scale: Annotated[
-        str, typer.Option(help="Factors of the terms: the paper's, or released, the authors' code's.")
+        str, typer.Option(help="Factors of the terms: paper, or released (as in the authors' code).")
     ] = "paper",
     teacher_size: Annotated[
         int | None,
@@ -198,15 +197,15 @@ def distill(
 ) -> None:
     """Train a smaller model on the answers of a trained one: by plain KD, or by Uncertainty Distillation.
 
-    Without --alpha and --beta it is KD. With them it is UD, whose student has a calibration branch, and so uncertainty maps.
-    At the paper's weights its student ranked worse than by KD in this course, far worse from a random start. The cause is
-    that Eq. 13 is averaged: with --alpha 0.5 --beta 0.5 --over-classes sum, a fine-tuned student ranked as well as by KD and
-    was better calibrated (README).
+    Without --alpha and --beta it is KD. With them it is UD: the student then has a calibration branch and uncertainty maps.
+    With the paper's weights, UD gave a lower mAP than KD in this course, and a much lower one from a random start. The cause
+    is that Eq. 13 is averaged: with --alpha 0.5 --beta 0.5 --over-classes sum, no loss of mAP was detected for fine-tuned
+    students, and they were better calibrated (README).
 
-    The student learns from the teacher's answers to the training images alone; labels are needed to choose the epoch and
-    to calibrate (val), and to measure (test). Both must have the same classes in the same order.
+    The student learns only from the teacher's answers to the training images. Labels serve to choose the epoch and to
+    calibrate (val), and to measure (test). Teacher and data must have the same classes in the same order.
 
-    All else is as in udlib train: what FOLDER holds afterwards, and how an interrupted training goes on.
+    Everything else is as in udlib train: what FOLDER holds afterwards, and how an interrupted training goes on.
 
     Example: udlib distill VOCdevkit/VOC2007 --teacher voc07 --network mobilenet_v2 --out voc07-small
     """

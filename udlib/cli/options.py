@@ -10,7 +10,9 @@ import typer
 DATA = "A folder of labelled images in a known layout (VOC, …), or scenes, digits or photos, which the course knows by name."
 BY_NETWORK = "default: what suits the network"
 Data = Annotated[str, typer.Argument(metavar="DATA", help=DATA)]
-Out = Annotated[Path, typer.Option(metavar="FOLDER", help="Where the model goes; the same command resumes there.")]
+Out = Annotated[
+    Path, typer.Option(metavar="FOLDER", help="Folder for the model; the same command resumes a stopped training.")
+]
 Model = Annotated[Path, typer.Option(metavar="FOLDER", envvar="UDLIB_MODEL", help="The trained model.")]
 Network = Annotated[
     str,
@@ -25,11 +27,11 @@ Epochs = Annotated[int | None, typer.Option(min=1, help=f"Times through the trai
 Batch = Annotated[int | None, typer.Option(min=2, help=f"Images per step; {BY_NETWORK}.")]
 Lr = Annotated[float | None, typer.Option(help=f"Highest learning rate; {BY_NETWORK}.")]
 HeadLr = Annotated[
-    float | None, typer.Option(help=f"Highest learning rate of all that is not the backbone; {BY_NETWORK}.")
+    float | None, typer.Option(help=f"Highest learning rate of everything except the backbone; {BY_NETWORK}.")
 ]
 Freeze = Annotated[
     int | None,
-    typer.Option(min=0, help=f"Leave the stem and so many of the network's first stages as they are; {BY_NETWORK}."),
+    typer.Option(min=0, help=f"Do not train the stem and this many of the network's first stages; {BY_NETWORK}."),
 ]
 Start = Annotated[
     Path | None,
@@ -66,7 +68,7 @@ Ema = Annotated[
         "0.065 say; 0: the weights as they are.",
     ),
 ]
-Compile = Annotated[bool, typer.Option("--compile", help="torch.compile: pays for large networks on a GPU.")]
+Compile = Annotated[bool, typer.Option("--compile", help="Use torch.compile; worth it for large networks on a GPU.")]
 Erase = Annotated[float, typer.Option(min=0, max=1, help="Chance of random erasing (CutOut).")]
 Difficult = Annotated[
     str, typer.Option(help="What VOC's difficult labels count as in training: positive, ignore, negative.")
@@ -76,7 +78,7 @@ Calibrate = Annotated[
     str,
     typer.Option(
         help="Fitted on val: temperature, label-temperature, platt, beta, isotonic, none. "
-        "All but temperature are fitted class by class, and want more images."
+        "All but temperature are fitted class by class, and need more images."
     ),
 ]
 Tensorboard = Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard's events too, beside log.csv.")]

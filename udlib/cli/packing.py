@@ -17,13 +17,16 @@ def pack(
     plan: Annotated[bool, typer.Option("--plan", help="Only say what would be written, and how large it is.")] = False,
     replace: Annotated[bool, typer.Option("--replace", help="Also change results that are packed already.")] = False,
     half: Annotated[
-        bool, typer.Option("--half", help="Store networks in float16: half the size, other last digits in the lessons.")
+        bool,
+        typer.Option(
+            "--half", help="Store networks in float16: half the size, but the last digits in the lessons change."
+        ),
     ] = False,
 ) -> None:
     """Pack your own runs of the course's recipes into the few files of results that ship.
 
     The groups whose names are equal before the "/" form a family: the family of `lambda/0.1` is `lambda`. The logits of
-    a family stand in one file, which is written once. So a family is left out until all its runs are trained.
+    a family are in one file, which is written once. So a family is left out until all its runs are trained.
 
     Exit code 1 when a family was left out.
     """

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def predict(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.")],
     model: Model = Path("model"),
-    top: Annotated[int | None, typer.Option(min=1, help="Only so many labels an image, the surest.")] = None,
+    top: Annotated[int | None, typer.Option(min=1, help="Only this many labels of each image, the surest.")] = None,
     threshold: Annotated[
         float | None, typer.Option(min=0, max=1, help="Least confidence of a label; default: 0.5, or with --top none.")
     ] = None,
@@ -31,20 +31,20 @@ def predict(
         typer.Option(
             "--map",
             metavar="FOLDER",
-            help="Write each image's uncertainty map over it there, as PNG; for models with a calibration branch.",
+            help="Draw each image's uncertainty map over it, as a PNG in this folder; for models with a calibration branch.",
         ),
     ] = None,
     csv: Annotated[
         Path | None,
         typer.Option(
-            "--csv", metavar="FILE", help="Write the confidence in every class to this file, a line an image."
+            "--csv", metavar="FILE", help="Write the probability of every class to this file, a line for each image."
         ),
     ] = None,
     batch: Batches = 32,
 ) -> None:
-    """Name what is in images, with calibrated confidence: of labels given 80 %, about 80 % are right.
+    """Name what is in images, with calibrated probabilities: about 80 % of the labels with 80 % are right.
 
-    An image that is missing or broken is named, and the others are answered; the exit code is then 1.
+    If an image is missing or broken, its name is printed, the others are still predicted, and the exit code is 1.
 
     Example: udlib predict holiday/*.jpg --model voc07 --map maps
     """

@@ -39,19 +39,20 @@ def parallel(
     out: Out = Path("model"),
     network: Network = "small",
     k: Annotated[
-        int, typer.Option(min=1, help="Parts of each partition of the classes; 1: one teacher of all of them.")
+        int, typer.Option(min=1, help="Number of parts of each partition of the classes; 1: one teacher for all.")
     ] = 3,
     strategy: Annotated[
         str,
         typer.Option(
-            help="Which parts have teachers: both (those of classes that often stand in one image, "
-            "and those of classes that seldom do), CGP or DGP alone, or random."
+            help="Which parts have teachers: both (parts of classes that often occur in one image, and of classes that "
+            "seldom "
+            "do), CGP or DGP alone, or random."
         ),
     ] = "both",
     alpha: Annotated[
-        float, typer.Option(min=0, max=1, help="Weight of the co-occurrence teachers beside the others.")
+        float, typer.Option(min=0, max=1, help="Weight of the co-occurrence teachers; the others have the rest.")
     ] = 0.5,
-    partition_seed: Annotated[int, typer.Option(min=0, help="Of the clustering that finds the parts.")] = 0,
+    partition_seed: Annotated[int, typer.Option(min=0, help="Seed of the clustering that finds the parts.")] = 0,
     epochs: Epochs = None,
     size: Size = None,
     batch: Batch = None,
@@ -115,7 +116,7 @@ def parallel(
         failed = side_by_side(names, jobs, lambda name: [*context.obj, "--teacher", name])
         if failed:
             raise RuntimeError(
-                f"{failed} of {len(names)} teachers failed: the same command goes on, with --jobs 1 it says why"
+                f"{failed} of {len(names)} teachers failed: run the same command with --jobs 1 to see why"
             )
     make(data, out, recipe, calibrate=calibrate, tensorboard=tensorboard)
 
@@ -142,15 +143,16 @@ def detection(
     taught_by: Annotated[
         str,
         typer.Option(
-            help="Whose predictions are taught: those of a detector, or, as a control, of a plain "
-            "classifier (with --transfer predictions)."
+            help="Whose predictions the student learns: a detector's or, as a control, a plain classifier's (with "
+            "--transfer "
+            "predictions)."
         ),
     ] = "detector",
     pool: Annotated[
         int, typer.Option(min=1, help="Side of a pooled box in bins; the paper has 7, on maps of 14 cells.")
     ] = 2,
     hidden: Annotated[int, typer.Option(min=1, help="Width of the detector's layers; the paper has 4096.")] = 256,
-    dropout: Annotated[float, typer.Option(help="After each of them; the paper has 0.5.")] = 0.0,
+    dropout: Annotated[float, typer.Option(help="Dropout after each layer; the paper has 0.5.")] = 0.0,
     multi_scale: Annotated[
         bool, typer.Option(help="Train the detector on images of three sizes, as the paper does.")
     ] = True,

@@ -15,7 +15,7 @@ def runs(
     only: Only = None,
     plan: Annotated[bool, typer.Option("--plan", help="Only say what would be trained and how long it takes.")] = False,
     retrain: Annotated[
-        bool, typer.Option("--retrain", help="Train stored and damaged ones too, in their place.")
+        bool, typer.Option("--retrain", help="Train stored and damaged ones again, and replace them.")
     ] = False,
     jobs: Annotated[int, typer.Option(help="Trainings side by side; 0: one per core, or one on a GPU.", min=0)] = 1,
 ) -> None:

@@ -28,8 +28,9 @@ from udlib.course.arms import (
 from udlib.course.measurements import best_beta, best_lambda
 from udlib.methods.base import Recipe
 
+Arms = tuple[Sequence[Recipe], Sequence[Recipe]]  # those that a claim is about, and those that they are compared with
 KNOWN = ("scenes", "digits")  # data sets whose true calibration error is asked about
-CALIBRATION = {"ECE_pooled": "the pooled ECE", "true_CE_pooled": "the true calibration error", "NLL": "the NLL"}
+CALIBRATION = {"ECE_pooled": "pooled ECE", "true_CE_pooled": "true calibration error", "NLL": "NLL"}
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,10 @@ class Claim:
 
 
 def calibration_claims() -> list[Claim]:
-    """Return what the UD paper claims about its calibration branch, and what a careful reader would ask beside it."""
+    """Return what the UD paper claims about its calibration branch, and what a careful reader would also ask."""
     return [claim for data in ("scenes", "digits") for claim in _claims_on(data)] + [
         _lower(
-            "CutOut alone lowers the pooled ECE more than λ = 0.1 does",
+            "CutOut alone has a lower pooled ECE than the branch at λ = 0.1",
             "ours",
             "ECE_pooled",
             (tricks()["both"], sweep()[0.1]),
@@ -78,21 +79,23 @@ def branch_claims(
 ) -> list[Claim]:
     """Return what the paper claims about its branch at λ = 0.1, and what the course asks about λ = 1.
 
-    `headline` says whether the README shows the mAP at λ = 0.1 and the pooled ECE at λ = 1, `ece_headline` the former's.
+    `headline` says whether the README shows the mAP at λ = 0.1 and the pooled ECE at λ = 1, and `ece_headline` whether it
+    shows the pooled ECE at λ = 0.1.
     """
     paper, strong = (runs[0.1], runs[0.0]), (runs[1.0], runs[0.0])
-    subject = "the branch at λ = 0.1" if ece_headline else "it"  # a headline stands alone
+    weak, strong_name = "the branch at λ = 0.1", "the branch at λ = 1"
+    true_error = [_lower(f"{weak} lowers the true calibration error", "ours", "true_CE", paper, data)]
     return [
-        _higher("the branch at λ = 0.1 raises mAP", "UD, Table 2", *paper, data, headline=headline),
-        _difficult("it helps the *Difficult* images more than all", "UD, section 5.2", *paper, data),
-        _lower(f"{subject} lowers the pooled ECE", "UD, Fig. 3", "ECE_pooled", paper, data, headline=ece_headline),
-        _lower("it lowers the class-wise ECE", "UD, Eq. 2", "ECE", paper, data),
-        _lower("it narrows the gap of confident answers", "UD, Fig. 3", "overconfidence", paper, data),
-        *([_lower("it lowers the true calibration error", "ours", "true_CE", paper, data)] if data in KNOWN else []),
-        _lower("it lowers the NLL", "ours", "NLL", paper, data),
-        _higher("at λ = 1 it raises mAP", "ours", *strong, data),
-        _lower("at λ = 1 it lowers the pooled ECE", "ours", "ECE_pooled", strong, data, headline=headline),
-        _lower("at λ = 1 it lowers the NLL", "ours", "NLL", strong, data),
+        _higher(f"{weak} raises mAP", "UD, Table 2", *paper, data, headline=headline),
+        _difficult(f"{weak} helps the *Difficult* images more than all images", "UD, section 5.2", *paper, data),
+        _lower(f"{weak} lowers the pooled ECE", "UD, Fig. 3", "ECE_pooled", paper, data, headline=ece_headline),
+        _lower(f"{weak} lowers the class-wise ECE", "UD, Eq. 2", "ECE", paper, data),
+        _lower(f"{weak} lowers the overconfidence", "UD, Fig. 3", "overconfidence", paper, data),
+        *(true_error if data in KNOWN else []),
+        _lower(f"{weak} lowers the NLL", "ours", "NLL", paper, data),
+        _higher(f"{strong_name} raises mAP", "ours", *strong, data),
+        _lower(f"{strong_name} lowers the pooled ECE", "ours", "ECE_pooled", strong, data, headline=headline),
+        _lower(f"{strong_name} lowers the NLL", "ours", "NLL", strong, data),
     ]
 
 
@@ -143,7 +146,7 @@ def _claims_of_pairs() -> list[Claim]:
             _higher(f"{teacher} teaches {student}: UD has a higher mAP than KD", "UD, Table 3", ud, kd, headline=first),
         ]
     better, worse = of["small_wide", "small", "KD"], of["small", "small", "KD"]
-    question = "KD: the better teacher (small_wide, not small) makes the better student"
+    question = "KD from the better teacher (small_wide, not small) gives a higher mAP"
     return [*claims, _higher(question, "UD, section 5.3.1", better, worse)]
 
 
@@ -155,7 +158,7 @@ def _claims_of_terms() -> list[Claim]:
     return [
         _higher(f"{name} raises mAP over hard labels", "UD, Table 3", tuned, hard),
         _higher(f"{name} has a higher mAP than KD", "UD, Table 3", tuned, kd, headline=True),
-        _difficult(f"{name} helps the *Difficult* images more than all", "ours", tuned, hard),
+        _difficult(f"{name} helps the *Difficult* images more than all images", "ours", tuned, hard),
         *(
             _higher(f"{other} raises mAP over BCE", "UD, Table 5", recipes, hard)
             for other, recipes in hard_labels().items()
@@ -167,14 +170,14 @@ def _claims_of_terms() -> list[Claim]:
 
 
 def _claims_of_restarts() -> list[Claim]:
-    """Table 4: self-distillation after a restart, beside the controls that it leaves out."""
+    """Table 4: self-distillation after a restart, and the controls that the table leaves out."""
     restart, controls = restarted(), restart_controls()
     hard, ud = restart["hard labels"], restart["UD"]
-    question = "UD from itself after a restart beats hard labels after it"
+    question = "after a restart, UD from the network itself has a higher mAP than hard labels"
     return [
         _higher(question, "UD, Table 4", ud, hard, headline=True),
         _higher("the restart alone raises mAP", "ours", hard, two_branch(0.1)),
-        _higher("the restart raises mAP over one schedule of as many epochs", "ours", hard, controls["80 epochs"]),
+        _higher("a restart has a higher mAP than one schedule of as many epochs", "ours", hard, controls["80 epochs"]),
         _higher("after a restart, UD has a higher mAP than KD", "ours", ud, controls["KD"]),
         _lower("after a restart, UD has a lower pooled ECE than KD", "ours", "ECE_pooled", (ud, controls["KD"])),
     ]
@@ -197,14 +200,14 @@ def _claims_of_maps() -> list[Claim]:
 
 
 def _claims_of_students_calibration() -> list[Claim]:
-    """The calibration of students, of which the paper says nothing."""
+    """The calibration of students. The paper says nothing about it."""
     hard, kd, beta, restart = two_branch(0.0), distilled("KD"), best_beta(), restarted()
     tuned, name = distilled(beta=beta), f"UD with β = {beta:g}"
     return [
-        *_better_calibrated("KD lowers", kd, hard),
-        *_better_calibrated(f"{name} lowers", tuned, hard),
-        *_better_calibrated(f"{name}, against KD, lowers", tuned, kd, headline="ECE_pooled"),
-        *_better_calibrated("UD after a restart, against hard labels, lowers", restart["UD"], restart["hard labels"]),
+        *_better_calibrated("KD", "hard labels", (kd, hard)),
+        *_better_calibrated(name, "hard labels", (tuned, hard)),
+        *_better_calibrated(name, "KD", (tuned, kd), headline="ECE_pooled"),
+        *_better_calibrated("after a restart, UD", "hard labels", (restart["UD"], restart["hard labels"])),
     ]
 
 
@@ -214,13 +217,13 @@ def _claims_of_digits() -> list[Claim]:
     kd, ud = (distilled(terms, "digits") for terms in PAIR_TERMS)
     return [
         _higher("KD raises mAP over hard labels", "UD, Table 3", kd, hard, "digits"),
-        _lower("KD lowers the pooled ECE", "ours", "ECE_pooled", (kd, hard), "digits"),
+        _lower("KD has a lower pooled ECE than hard labels", "ours", "ECE_pooled", (kd, hard), "digits"),
         _higher("UD has a higher mAP than KD", "UD, Table 3", ud, kd, "digits"),
     ]
 
 
 def parallel_claims() -> list[Claim]:
-    """Return what Parallel Self-Distillation (PSD) promises, and what its parts are worth.
+    """Return the claims about Parallel Self-Distillation (PSD) as a whole, and about each of its parts.
 
     Where a control has only three seeds, PSD's first three seeds are compared with it.
     """
@@ -233,25 +236,25 @@ def parallel_claims() -> list[Claim]:
     return [
         _higher("PSD raises mAP over the baseline", "PSD, COCO", both, base, headline=True),
         _higher("averaging the weights, with a shorter warm-up, raises mAP", "ours", plain, base),
-        _higher("the asymmetric loss (ASL) raises mAP over BCE trained so", "ours", asl, plain),
+        _higher("with averaged weights, the asymmetric loss (ASL) raises mAP over BCE", "ours", asl, plain),
         _higher("the teachers of PSD raise mAP over ASL alone", "ours", both, asl, headline=True),
-        _difficult("the teachers of PSD help the *Difficult* images more than all", "ours", both, asl),
+        _difficult("the teachers of PSD help the *Difficult* images more than all images", "ours", both, asl),
         *(
             against_control(
-                f"both partitions of PSD have a higher mAP than {alone} alone", "PSD, abstract", psd[3, alone]
+                f"PSD with both partitions has a higher mAP than with {alone} alone", "PSD, abstract", psd[3, alone]
             )
             for alone in ("CGP", "DGP")
         ),
-        against_control("PSD has a higher mAP than with parts at random", "ours", psd[3, "random"]),
+        against_control("PSD has a higher mAP with its own parts than with random ones", "ours", psd[3, "random"]),
         against_control("PSD has a higher mAP than plain self-distillation (k = 1)", "ours", psd[1, "whole"]),
-        *_better_calibrated("ASL raises", asl, plain, expected="higher"),
-        *_better_calibrated("PSD, against ASL, lowers", both, asl),
-        *_better_calibrated("PSD, against the baseline, lowers", both, base),
+        *_better_calibrated("ASL", "BCE with averaged weights", (asl, plain), expected="higher"),
+        *_better_calibrated("PSD", "ASL alone", (both, asl)),
+        *_better_calibrated("PSD", "the baseline", (both, base)),
     ]
 
 
 def detection_claims() -> list[Claim]:
-    """Return what distillation from weakly-supervised detection (WSD) promises: teacher, student, parts, proposals.
+    """Return the claims about distillation from weakly-supervised detection (WSD): teacher, student, parts, proposals.
 
     The student is also compared with plain KD from a network of its size: does a *detector* teach more than a
     classifier? That KD has soft labels alone and no learned scale. In "the same stage 2", only the teachers' answers
@@ -262,7 +265,7 @@ def detection_claims() -> list[Claim]:
     return [
         _higher("the detector of WSD has a higher mAP than the baseline", "WSD, COCO", teacher, base),
         _higher("WSD's student raises mAP over the baseline", "WSD, abstract", student, base, headline=True),
-        _difficult("WSD's student helps the *Difficult* images more than all", "ours", student, base),
+        _difficult("WSD's student helps the *Difficult* images more than all images", "ours", student, base),
         _higher("WSD's student has a higher mAP than the detector", "WSD, NUS-WIDE", student, teacher),
         _higher(
             "WSD's student has a higher mAP than KD from a classifier of the same size",
@@ -271,7 +274,7 @@ def detection_claims() -> list[Claim]:
             pairs()["small", "small", "KD"],
         ),
         _higher(
-            "predictions of a detector teach a higher mAP than those of the baseline, in the same stage 2",
+            "in the same stage 2, a detector's predictions give a higher mAP than the baseline's predictions",
             "ours",
             arms["predictions"],
             arms["classifier"],
@@ -279,7 +282,7 @@ def detection_claims() -> list[Claim]:
         ),
         *_claims_of_stages(arms, base),
         *_claims_of_proposals(arms),
-        *_better_calibrated("WSD's student, against the baseline, lowers", student, base),
+        *_better_calibrated("WSD's student", "the baseline", (student, base)),
     ]
 
 
@@ -291,7 +294,7 @@ def _claims_of_stages(arms: dict[str, list[Recipe]], base: list[Recipe]) -> list
         both = arms["both"][: len(alone)]
         claims += [
             _higher(f"WSD's {part} alone raise mAP", "WSD, ablation", alone, base[: len(alone)]),
-            _higher(f"both of WSD's stages have a higher mAP than its {part} alone", "WSD, ablation", both, alone),
+            _higher(f"WSD has a higher mAP with both stages than with {part} alone", "WSD, ablation", both, alone),
         ]
     return claims
 
@@ -300,8 +303,8 @@ def _claims_of_proposals(arms: dict[str, list[Recipe]]) -> list[Claim]:
     """Other proposals in place of the grid, for the detector and for its student."""
     claims = []
     for kind, phrase, source in (
-        ("boxes", "annotated boxes for a grid raise", "WSD, proposals"),
-        ("selective-search", "selective search for a grid raises", "ours"),
+        ("boxes", "using annotated boxes in place of a grid raises", "WSD, proposals"),
+        ("selective-search", "using selective search in place of a grid raises", "ours"),
     ):
         for who, arm, grid in (("detector", "teacher", arms["teacher, grid"]), ("student", "both", arms["both"])):
             recipes = arms[f"{arm}, {kind}"]
@@ -321,14 +324,7 @@ def _higher(
     return Claim(question, source, ("mAP",), recipes, against, "higher", data, headline)
 
 
-def _lower(
-    question: str,
-    source: str,
-    metric: str,
-    arms: tuple[Sequence[Recipe], Sequence[Recipe]],
-    data: str = "scenes",
-    headline: bool = False,
-) -> Claim:
+def _lower(question: str, source: str, metric: str, arms: Arms, data: str = "scenes", headline: bool = False) -> Claim:
     """A claim that the metric of the first arm is lower than that of the second."""
     return Claim(question, source, (metric,), *arms, "lower", data, headline)
 
@@ -340,11 +336,10 @@ def _difficult(
     return Claim(question, source, ("mAP_difficult", "mAP"), recipes, against, "higher", data)
 
 
-def _better_calibrated(
-    phrase: str, recipes: Sequence[Recipe], against: Sequence[Recipe], expected: str = "lower", headline: str = ""
-) -> list[Claim]:
+def _better_calibrated(name: str, other: str, arms: Arms, expected: str = "lower", headline: str = "") -> list[Claim]:
     """One claim for each measure of calibration; `headline` names the metric of one that the README shows."""
+    question = f"{name} has a {expected} {{}} than {other}"
     return [
-        Claim(f"{phrase} {words}", "ours", (metric,), recipes, against, expected, headline=metric == headline)
+        Claim(question.format(words), "ours", (metric,), *arms, expected, headline=metric == headline)
         for metric, words in CALIBRATION.items()
     ]

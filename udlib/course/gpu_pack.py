@@ -80,8 +80,8 @@ NEEDED = {
 }
 README = """# A pack for one GPU
 
-`python run_gpu.py` tests, measures and trains for at most nine minutes on the GPU of this machine, and leaves a few
-small files in `gpu-results`. The same command goes on after an interruption.
+`python run_gpu.py` tests, measures and trains for at most nine minutes on the GPU of this machine, and writes a few
+small files in `gpu-results`. The same command continues after an interruption.
 `python run_gpu.py --smoke` tries every step without a GPU.
 Copy `gpu-results` back, and in the checkout run `udlib gpu --collect gpu-results`.
 

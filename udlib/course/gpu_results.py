@@ -28,8 +28,8 @@ COLUMNS = {
     "ECE_pooled": "ECE, pooled",
 }
 NO_RESULT = (
-    "No result of a GPU ships yet: GPU code is\n"
-    "tested on a simulated device that checks tensor placement; kernels and speed are untested."
+    "No results from a GPU ship yet.\n"
+    "GPU code is tested on a simulated device that checks tensor placement; kernels and speed are untested."
 )
 NOTE = "Per cent on the test split, mean ± standard deviation over seeds."
 
@@ -98,7 +98,7 @@ def photo_table(content: Mapping[str, Any]) -> list[list[str]]:
 
 
 def generated_part(folder: Path) -> str:
-    """Return what README says of results of a GPU: that there are none, or their tables.
+    """Return what the README says about results from a GPU: their tables, or that there are none.
 
     Args:
         folder: Of the results that ship.

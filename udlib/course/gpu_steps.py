@@ -179,15 +179,15 @@ def gpu_tests(root: Path) -> list[str]:
 
 
 def run_throughput(session: Session, root: Path) -> None:
-    """Step 2: how many images a second a training step of UD takes, beside a peer and beside the bare networks."""
+    """Step 2: images per second of one training step of UD, beside a plain PyTorch version and the bare networks."""
     file = session.file(gpu_results.THROUGHPUT)
     if gpu_results.is_whole(gpu_results.read(file)):
         return
-    session.say("step 2 of 3: a training step of UD beside a peer and beside the bare networks")
+    session.say("step 2 of 3: a training step of UD compared with a plain PyTorch version and with the bare networks")
     words = ["-m", "tests.benchmarks", "throughput", "--out", str(file.resolve())]
     code, _ = call(words, root, session.at_most(THROUGHPUT_SECONDS))
     if code is None:
-        session.say("the benchmark took too long, and was ended: what it had measured by then is stored")
+        session.say("the benchmark took too long and was stopped; what it had measured is stored")
 
 
 def call(words: Sequence[str], root: Path, seconds: float, capture: bool = False) -> tuple[int | None, str]:
@@ -218,12 +218,16 @@ def train_photos(session: Session, origin: dict[str, Any]) -> None:
         waiting = {arm: recipe for arm, recipe in arms.items() if not is_stored(arm, recipe)}
         expected = sum(durations.get(arm, max(durations.values(), default=0.0)) for arm in waiting)
         if waiting and expected > session.left:
-            session.say(f"seed {number} would take {expected:.0f} s: it waits for another call")
+            session.say(
+                f"seed {number} would take {expected:.0f} s, more than is left: run the same command again to train it"
+            )
             break
         for place, (arm, recipe) in enumerate(waiting.items(), 1):
             ahead = durations.get(arm, max(durations.values(), default=0.0))
             if ahead > session.left or session.left <= 0:
-                session.say(f"{arm} of seed {number} does not fit any more: it waits for another call")
+                session.say(
+                    f"there is too little time left for {arm} of seed {number}: run the same command again to train it"
+                )
                 break
             forecast = f"about {ahead:.0f} s" if ahead else "not timed yet"
             session.say(f"step 3 of 3: seed {number}, {arm} ({place} of {len(waiting)}), {forecast}")

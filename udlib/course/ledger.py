@@ -42,7 +42,7 @@ class Entry:
 LEDGER = (
     Entry(
         "1",
-        "perfect calibration: P(y = 1) is p where f = p",
+        "perfect calibration: where f = p, P(y = 1) is p",
         "calibration.true_calibration_error",
         "04",
         ("true_calibration_error(f, chance)",),
@@ -65,7 +65,7 @@ LEDGER = (
         "02",
         ("ova_loss(z, y)", "assert"),
         "test_losses.py::test_ova_is_pytorchs_binary_cross_entropy_summed_over_classes",
-        "divided by C, and the total by the batch size once more",
+        "divided by C, and the total again by the batch size",
         '`scale="released"`',
     ),
     Entry(
@@ -75,11 +75,11 @@ LEDGER = (
         "03",
         ("# Eq. 4",),
         "test_losses.py::test_hard_label_losses_equal_their_formulas_written_as_loops",
-        "on a full softmax, for the mask of Eq. 10 is inverted wrongly",
+        "uses a full softmax, because the mask of Eq. 10 is inverted wrongly",
     ),
     Entry(
         "5",
-        "risk of OVA: its best answer is the marginal",
+        "risk of OVA, lowest where f is the marginal",
         "losses.ova_loss",
         "03",
         ("minimise(ova_loss, JOINT)", "marginals"),
@@ -88,12 +88,13 @@ LEDGER = (
     ),
     Entry(
         "6",
-        "risk of PAL-N: its best answer is z'",
+        "risk of PAL-N, lowest where f is z'",
         "losses.one_over_k_softmax_loss",
         "03",
         ("minimise(", "z_prime", "full_best"),
         "test_losses_theory.py::test_proposition_1_the_two_risks_are_those_of_the_marginals_and_of_z_prime",
-        "none known; but the proposition speaks of a loss of (z', f) alone, which the partial softmax is not",
+        "none known; but the proposition holds for a loss that depends only on (z', f), and the partial softmax does "
+        "not",
     ),
     Entry(
         "7",
@@ -106,7 +107,7 @@ LEDGER = (
     ),
     Entry(
         "8",
-        "Assumption 1: at like confidence, less often right among many labels",
+        "Assumption 1: at equal confidence, answers are right less often in images with many labels",
         "lesson 04: at_like_confidence",
         "04",
         ("def at_like_confidence",),
@@ -129,7 +130,7 @@ LEDGER = (
         "03",
         ("partial_softmax(z, y)", "# Eq. 10"),
         "test_losses.py::test_partial_softmax_equals_its_loop_and_is_zero_at_the_negatives",
-        "`~` on a uint8 mask is bitwise in today's torch: a full softmax on the first positive",
+        "in today's torch, `~` on a uint8 mask is bitwise, which gives a full softmax on the first positive",
     ),
     Entry(
         "11",
@@ -188,7 +189,7 @@ LEDGER = (
         "06",
         ("uncertainty_attention(", "assert"),
         "test_attention.py::test_the_identity_holds_for_any_map_size_and_for_a_real_network",
-        "close to the plain mean of the activations, for the weights are nearly uniform",
+        "close to the plain mean of the activations, because the weights are nearly uniform",
         '`weighting="released"`',
     ),
     Entry(
@@ -258,9 +259,9 @@ def find_cell(folder: Path, entry: Entry) -> tuple[Path, int]:
 
 PAGE = """# The equations of Uncertainty Distillation, and where each one lives
 
-`make readme` makes this page from `udlib/course/ledger.py`; a test compares every row with the code, the lesson and
-the tests. "Released code" is what the authors' repository computes instead; "as released" is what makes `udlib` compute
-that, with its slips repaired; "variants" are those that the course compares beside both. Eq. 15
-as printed mixes a symbol of the teacher with one of the student; the text speaks of the two branches of one network,
-and so does this course. `lesson NN: name` is a function that the lesson builds.
+`make readme` writes this page from `udlib/course/ledger.py`, and a test compares every row with the code, the lesson and
+the tests. "Released code" says what the authors' repository computes instead. "As released" is the option with which `udlib`
+computes the same, without the mistakes of that code. "Variants" are other forms that the course compares. As printed, Eq. 15
+mixes a symbol of the teacher with one of the student; the paper's text speaks of the two branches of one network, and so does
+this course. `lesson NN: name` is a function that the lesson builds.
 """

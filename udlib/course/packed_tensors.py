@@ -48,9 +48,9 @@ def read_tensors(path: Path, wanted: Callable[[str], bool]) -> tuple[dict[str, T
             tensors = {name: file.get_tensor(name) for name in file.keys() if wanted(name)}  # noqa: SIM118
         return {name: _expanded(value, *shrunk.get(name, ())) for name, value in tensors.items()}, metadata
     except safetensors.SafetensorError as error:
-        raise ValueError(f"is no safetensors file ({error}), and pickled ones are never opened") from error
+        raise ValueError(f"is not a safetensors file ({error}), and pickled files are never opened") from error
     except (KeyError, TypeError, ValueError, lzma.LZMAError) as error:
-        raise ValueError(f"is no file of packed tensors ({error!r})") from error
+        raise ValueError(f"is not a file of packed tensors ({error!r})") from error
 
 
 def _compressed(numbers: np.ndarray) -> bytes:

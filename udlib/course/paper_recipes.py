@@ -63,34 +63,34 @@ SOURCES = {name: (source, where) for name, (_, source, where) in FULL.items()} |
     "data": (PAPER, "section 5"),
     "network": (PAPER, "the tables"),
     "teacher": (PAPER, "the tables"),
-    "lam": (PAPER, "Eq. 12, 0.1 by its grid search; 0 without the branch"),
-    "teacher_lam": (PAPER, "Eq. 12; that KD's teacher has the branch too is our reading"),
+    "lam": (PAPER, "Eq. 12; its grid search chose 0.1; 0 means no branch"),
+    "teacher_lam": (PAPER, "Eq. 12; we assume that KD's teacher has the branch too"),
     "alpha": (PAPER, "Eq. 18; 0 for KD"),
     "beta": (PAPER, "Eq. 18; 0 for KD, and without attention"),
-    "temperature": (PAPER, "section 5.3.4; its equations have none, the released code has the T² factor"),
+    "temperature": (PAPER, "section 5.3.4; its equations have no T, the released code has T and the factor T²"),
     "normalize": (PAPER, "Eq. 17"),
     "scale": (PAPER, "Eqs. 3 and 11 as printed: sums over classes"),
     "loss": (PAPER, "section 5.3.4"),
     "smoothing": (PAPER, "section 5.3.4"),
-    "distil": (PAPER, "section 5.3.2; what the row without UD trains on after the restart is our reading"),
+    "distil": (PAPER, "section 5.3.2; we assume that the row without UD trains on hard labels after the restart"),
     "through_weights": (OURS, "the paper does not say whether Eq. 15 is differentiated"),
-    "start": (PAPER, "section 5.1: ImageNet weights; nothing else is said"),
+    "start": (PAPER, "section 5.1: ImageNet weights; the paper says nothing more"),
     "head_lr": (RELEASED, "one learning rate for all layers"),
     "freeze": (RELEASED, "all layers are trained"),
     "crop_scales": (RELEASED, "five scales, 1 to 0.5"),
     "teacher_size": (RELEASED, "teacher and student see the same size"),
-    "teacher_training": (OURS, "the teacher is trained as the student is"),
+    "teacher_training": (OURS, "the teacher is trained like the student"),
     "weighting": (PAPER, "Eq. 15"),
     "over_classes": (PAPER, "Eq. 13 as printed: a mean over classes"),
     "ramp": (PAPER, "Eq. 18: one weight throughout"),
-    "gamma": (OURS, "used by the focal loss alone"),
+    "gamma": (OURS, "used only by the focal loss"),
     "seed": (OURS, "seeds 0, 1, 2, …"),
     "limit": (OURS, "all images"),
     "shift": (OURS, "no shifts"),
     "warm_up": (OURS, "unused by the cosine and step schedules"),
     "precision": (OURS, "bf16 where the hardware has it"),
-    "channels_last": (OURS, "speed alone"),
-    "compile": (OURS, "speed alone"),
+    "channels_last": (OURS, "changes only the speed"),
+    "compile": (OURS, "changes only the speed"),
     "ema": (OURS, "no running average of the weights"),
     "workers": (OURS, "images are decoded beforehand"),
 }
@@ -98,19 +98,19 @@ SOURCES = {name: (source, where) for name, (_, source, where) in FULL.items()} |
 # What a full-size recipe cannot express, or does otherwise: what the paper or the released code does, and what happens
 # here.
 DEPARTURES = {
-    "step decay": "Table 1 without cosine decay: the paper gives no schedule; here: a tenth for the last third of "
-    "the steps",
+    "step decay": "Table 1 without cosine decay: the paper gives no schedule; here: a tenth of the learning rate for the last "
+    "third of the steps",
     "validation": f"{PAPER}: trains on all of its training images; here: one in {HOLD_OUT} is held out for validation",
     "epoch": f"{RELEASED}: the best epoch on the test images; here: the last one, and Table 4's teacher by the "
     f"held-out images",
     "losses": f'{RELEASED}: other factors than the equations (udlib.losses, scale="released"); here: the equations',
-    "seeds": "the paper does not say how many runs a mean has; here: --seeds of them, a teacher and its student "
-    "share one",
+    "seeds": "the paper does not say over how many runs a mean is taken; here: over --seeds runs, with one seed for a teacher "
+    "and its student",
 }
 COURSE_DEPARTURES = {
-    "size": "the course's networks, image size and training; compare differences and their signs, not levels",
+    "size": "the course's networks, image size and training; compare differences and their signs, not the numbers themselves",
     "stand-ins": "small_wide for ResNet-101, small for ResNet-18, small_narrow for MobileNet-v2; Table 1 on small",
-    "VGG-19-BN": "as a teacher the course's second one (small) stands in; as a row of Table 2 it has no stand-in",
+    "VGG-19-BN": "small stands in for it as a teacher; as a row of Table 2 it has no stand-in",
     "temperature": "1 in distillation, as in the equations; the paper's text has 3",
 }
 

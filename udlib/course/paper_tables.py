@@ -262,8 +262,8 @@ resnet18 | UD                | resnet101 | 91.67±0.09
 )
 
 _BLOCK = "CP CR CF1 OP OR OF1"
-_SWAPPED = "CF1 stands above OF1, unlike in Table 3's baselines: class-wise and overall numbers may be swapped"
-_MARKS = "check marks scrambled: Table 2a's mAP with both tricks, and section 5.1's best run, stand in another row"
+_SWAPPED = "CF1 is above OF1, unlike in Table 3's baselines: class-wise and overall numbers may be swapped"
+_MARKS = "check marks scrambled: Table 2a's mAP with both tricks, and section 5.1's best run, are in another row"
 _FLIPPED_3A = ("ResNet-18, ML-GCN*", "ResNet-18, ?D from ResNet-101", "MobileNet-v2, ?D from ResNet-101")
 _FLIPPED_3B = ("ResNet-18, ML-GCN*", "ResNet-18, UD from ResNet-101", "MobileNet-v2, UD from ResNet-101")
 _TABLE_2B = "mAP CF1 OF1 CF1_top3 OF1_top3"
@@ -278,7 +278,7 @@ _DOUBTS = (
         "table3b",
         "MobileNet-v2, KD from ResNet-101",
         "CF1 OF1 CF1_top3 OF1_top3",
-        "F1 over the top 3 labels stands above F1 over all, in this row alone",
+        "F1 over the top 3 labels is above F1 over all labels, only in this row",
     ),
     (
         "table3a",

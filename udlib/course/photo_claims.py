@@ -1,7 +1,7 @@
-"""The papers' claims on photographs, where they were made, and the course's own about the cause of UD's loss of accuracy.
+"""The papers' claims, tested on photographs, and the course's own claims about why UD loses accuracy.
 
-These were written down before the runs. A claim's `expected` says what the paper, or the measurements of single seeds
-in the preparation, let one expect.
+They were written down before the runs. A claim's `expected` is what the paper says, or what single seeds showed while we
+prepared the runs.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from udlib.course.photo_arms import (
 )
 from udlib.methods.base import Recipe
 
-# The changes of which single seeds made one expect that they keep UD's accuracy.
+# The changes that, judging by single seeds, we expected to keep UD's accuracy.
 REMEDIES = {
     "UD, Eq. 13 summed": "Eq. 13 summed over the classes",
     "UD, no attention": "leaving out the attention term",
     "UD, no distribution": "leaving out the distribution term",
     "UD, β ramped up": "a β that rises slowly",
-    "UD released": "the released factors and map",
+    "UD released": "using the released code's factors and map",
     "UD, lr / 10": "a tenth of the learning rate",
 }
 START_WORDS = {
@@ -65,15 +65,15 @@ def _papers_claims() -> list[Claim]:
         *branch_claims({0.0: base, 0.1: branch, 1.0: strong}, "photos", headline=True, ece_headline=True),
         _claim("the teacher has a higher mAP than the baseline", "UD, Table 3", "mAP", (arms["teacher"], base)),
         _claim("KD raises mAP over hard labels", "UD, Table 3", "mAP", (kd, base), headline=True),
-        _claim("KD lowers the pooled ECE", "ours", "ECE_pooled", (kd, base), "lower"),
+        _claim("KD has a lower pooled ECE than hard labels", "ours", "ECE_pooled", (kd, base), "lower"),
         _claim("UD as printed has a higher mAP than KD", "UD, Table 3", "mAP", (ud, kd), headline=True),
         _claim("UD as printed has a lower pooled ECE than KD", "ours", "ECE_pooled", (ud, kd), "lower"),
         _claim("UD as released has a higher mAP than KD", "UD, Table 3", "mAP", (released, kd), headline=True),
         _claim("UD as released has a lower pooled ECE than KD", "ours", "ECE_pooled", (released, kd), "lower"),
         _claim("the attention term (Eq. 17) raises mAP", "UD, Table 5", "mAP", (ud, without_maps)),
-        _claim("the distribution (Eq. 14) raises mAP over KD", "ours", "mAP", (without_maps, kd)),
-        _claim("the distribution lowers the pooled ECE", "ours", "ECE_pooled", (without_maps, kd), "lower"),
-        _claim("unit maps raise mAP over UD as printed", "ours", "mAP", (weights["UD, unit maps"], ud)),
+        _claim("the distribution term (Eq. 14) raises mAP over KD", "ours", "mAP", (without_maps, kd)),
+        _claim("the distribution term lowers the pooled ECE", "ours", "ECE_pooled", (without_maps, kd), "lower"),
+        _claim("scaling each map to norm 1 raises UD's mAP", "ours", "mAP", (weights["UD, unit maps"], ud)),
         _claim(
             "the attention term makes the student's map correlate more with the teacher's",
             "UD, Eq. 17",
@@ -155,7 +155,7 @@ def cause_claims(data: str) -> list[Claim]:
 
 
 def _claims_of_the_control(data: str) -> list[Claim]:
-    """What the attention term gives where it does no harm; added once it was seen that it does none beside the sum."""
+    """What the attention term adds when Eq. 13 is summed; written after we saw that it does no harm there."""
     arms = (causes(data)["first", "UD, Eq. 13 summed"], summed_without_attention(data))
     words = "with Eq. 13 summed, the attention term"
     claims = [
@@ -169,11 +169,11 @@ def _claims_of_the_control(data: str) -> list[Claim]:
 
 
 def _claims_of_today() -> list[Claim]:
-    """The branch at λ = 1, and UD with Eq. 13 summed, beside what people use today on the same network."""
+    """The branch at λ = 1 and UD with Eq. 13 summed, compared with today's ways to calibrate the same network."""
     arms, today = photos(), photo_calibrators()
     base, summed = arms["baseline"], causes("photos")["first", "UD, Eq. 13 summed"]
     claims = []
-    for who, ours in (("λ = 1", arms["lambda 1"]), ("UD with Eq. 13 summed", summed)):
+    for who, ours in (("the branch at λ = 1", arms["lambda 1"]), ("UD with Eq. 13 summed", summed)):
         for metric, words in (("ECE_pooled", "pooled ECE"), ("NLL", "NLL")):
             for name in CALIBRATORS_OF_TODAY:
                 claims.append(
@@ -195,7 +195,8 @@ def _claims_of_today() -> list[Claim]:
     for shift in ("blur", "noise", "low-light"):
         claims.append(
             _claim(
-                f"under {shift.replace('-', ' ')} of middle strength, λ = 1 has a lower pooled ECE than one temperature",
+                f"under {shift.replace('-', ' ')} of middle strength, the branch at λ = 1 has a lower pooled ECE than the "
+                "baseline with one temperature",
                 "ours",
                 f"{shift}-2 ECE_pooled",
                 (arms["lambda 1"], base),
@@ -209,17 +210,17 @@ def _claims_of_today() -> list[Claim]:
 def _claims_of_large_lambdas() -> list[Claim]:
     """The branch at λ = 10 and at the released code's λ, which is 29 in the paper's scale.
 
-    Those about 10 were added once two of its five seeds had been seen to have a low calibration error, those about 29
-    before any of its seeds was trained.
+    The claims about 10 were added after two of its five seeds had shown a low calibration error. The claims about 29 were
+    written before any of its seeds was trained.
     """
     sweep, summed = photo_sweep(), causes("photos")["first", "UD, Eq. 13 summed"]
     base, claims = sweep[0.0], []
     for lam in (10.0, 29.0):
-        ours, name = sweep[lam], f"λ = {lam:g}"
+        ours, name = sweep[lam], f"the branch at λ = {lam:g}"
         claims += [
-            _claim(f"at {name} it raises mAP", "ours", "mAP", (ours, base)),
-            _claim(f"at {name} it lowers the pooled ECE", "ours", "ECE_pooled", (ours, base), "lower"),
-            _claim(f"at {name} it lowers the NLL", "ours", "NLL", (ours, base), "lower"),
+            _claim(f"{name} raises mAP", "ours", "mAP", (ours, base)),
+            _claim(f"{name} lowers the pooled ECE", "ours", "ECE_pooled", (ours, base), "lower"),
+            _claim(f"{name} lowers the NLL", "ours", "NLL", (ours, base), "lower"),
             _claim(
                 f"{name} has a lower pooled ECE than UD with Eq. 13 summed",
                 "ours",
@@ -249,9 +250,17 @@ def _other_tables() -> list[Claim]:
     hard: Sequence[Recipe] = restart["hard labels"]
     return [
         _claim(
-            "UD from itself after a restart beats hard labels after it", "UD, Table 4", "mAP", (restart["UD"], hard)
+            "after a restart, UD from the network itself has a higher mAP than hard labels",
+            "UD, Table 4",
+            "mAP",
+            (restart["UD"], hard),
         ),
-        _claim("KD from itself after a restart beats hard labels after it", "ours", "mAP", (restart["KD"], hard)),
+        _claim(
+            "after a restart, KD from the network itself has a higher mAP than hard labels",
+            "ours",
+            "mAP",
+            (restart["KD"], hard),
+        ),
         _claim("the branch at λ = 0.1 raises the larger network's mAP", "UD, Table 2", "mAP", (size[0.1], size[0.0])),
         *(
             _claim(f"{name} raises mAP over BCE", "UD, Table 5", "mAP", (photo_branch(**changes), base))

@@ -31,8 +31,8 @@ COLUMNS = {
     "true_CE_pooled": "true CE, pooled",
 }
 NOTE = (
-    "Test split, per cent, mean ± standard deviation over seeds. Difficult labels are left out of mAP and F1; they "
-    "count as positives in the mAP of difficult images, and in all calibration errors."
+    "Numbers are per cent on the test split, as mean ± standard deviation over seeds. mAP and F1 leave difficult labels out; "
+    "the mAP of difficult images and all calibration errors count them as positives."
 )
 
 
@@ -123,8 +123,8 @@ def provenance(recipes_by_group: Mapping[str, Sequence[Recipe]] | None = None) -
 
     minutes = sum(run.provenance["seconds"] for run in runs) / 60
     return (
-        f"{len(runs)} trainings, {minutes:.0f} minutes in all, on {every('hardware')} ({every('device')}, "
-        f"threads: {every('threads')}, precision: {every('precision')}), torch {every('torch')}, "
+        f"These are {len(runs)} trainings. They took {minutes:.0f} minutes in all on {every('hardware')} ({every('device')}, "
+        f"threads: {every('threads')}, precision: {every('precision')}), with torch {every('torch')} and "
         f"Python {every('python')}."
     )
 
@@ -159,7 +159,7 @@ def verdicts(claims: Sequence[Claim], corrected: bool = False) -> list[list[str]
 
 def _corrected(claims: Sequence[Claim], judged: Mapping[int, Verdict]) -> list[str]:
     """The column of p values after Holm's correction, head first."""
-    column = ["p, Holm", *("–" for _ in claims)]
+    column = ["p (Holm)", *("–" for _ in claims)]
     for data in {claim.data for claim in claims}:
         numbers = [number for number in judged if claims[number].data == data]
         for number, p in zip(numbers, after_holm([judged[number] for number in numbers])):
@@ -203,15 +203,12 @@ def tally(rows_of_claims: Sequence[Sequence[str]]) -> list[list[str]]:
 
 
 VERDICT_NOTE = (
-    "Differences on the test split, paired by seed, with t intervals. They have five seeds; three where PSD is "
-    "compared with "
-    "one partition alone, random parts or plain self-distillation, and where WSD's features alone or other proposals "
-    "are "
-    "judged. A 95 % interval excludes zero by chance once in twenty times, and the table has {count} of them; "
-    "the last column corrects the p values for all claims on the same data set together (Holm). "
-    '"Not detected" means that so few seeds cannot decide. Networks trained by a softmax alone are ranked by it; the '
-    "baseline "
-    "loses mAP too when it is ranked that way (lesson 05)."
+    "Each row has the difference on the test split, paired by seed, and its t interval. There are five seeds, but only three "
+    "where PSD is compared with one partition alone, random parts or plain self-distillation, and where WSD is trained with "
+    "its features alone or with other proposals. A 95 % interval excludes zero by chance once in twenty times, and the table "
+    "has {count} intervals; so Holm's method corrects the p values in the last column for all claims on the same data set. "
+    '"Not detected" means that the interval includes zero, so these seeds cannot decide. Networks that were trained with a '
+    "softmax alone are ranked by that softmax; the baseline loses mAP too when it is ranked in this way (lesson 05)."
 )
 
 

@@ -218,7 +218,7 @@ def require_same_data(runs: Iterable[Run], now: Recipe | None = None) -> None:
         (one, first), (two, second), *_ = prints.items()
         where = second.key if second else "the folder that it names now"
         raise ValueError(
-            f"'{first.data}' was other data for {first.key} ({one}) than for {where} ({two}): check the root, or "
+            f"'{first.data}' was different data for {first.key} ({one}) than for {where} ({two}): check the root, or "
             "give one of them another name, with --data NAME --root FOLDER"
         )
 

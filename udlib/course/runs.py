@@ -43,7 +43,7 @@ class Run:
         """
         if read_as(self.recipe) != "sigmoid":
             raise ValueError(
-                f"the logits of {self.recipe} were trained by a softmax and have no level: rank by their softmax"
+                f"the logits of {self.recipe} were trained with a softmax, so their sigmoids mean nothing: use their softmax"
             )
         return torch.sigmoid(self._logits(split).double())
 
@@ -52,7 +52,7 @@ class Run:
         if logits is None:
             raise ValueError(
                 f"the logits of {self.recipe} do not ship, only its metrics: "
-                "load_or_run(recipe, retrain=True) trains it again and has them"
+                "load_or_run(recipe, retrain=True) trains it again and keeps them"
             )
         return logits
 

@@ -126,9 +126,9 @@ class Differences:
         """Return in words: how many intervals there are, how many exclude 0, and how many would by chance alone."""
         many, excluding_zero = len(self.drawn), sum(each.verdict in ("higher", "lower") for each in self.drawn)
         return (
-            f"{many} intervals over seeds were drawn, and {excluding_zero} of them exclude 0. If there were nothing "
-            f"to find, about "
-            f"{many / 20:.0f} would. They are not independent: the same few networks stand behind all of them."
+            f"This lesson has {many} intervals over seeds, and {excluding_zero} of them exclude 0. If there were no differences "
+            f"at all, about {many / 20:.0f} would exclude 0 by chance. The intervals are not independent: all of them come from "
+            "the same few networks."
         )
 
 

@@ -150,4 +150,4 @@ def layout_of(path: Path) -> str:
     names = sorted(entry.name for entry in path.iterdir())
     shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
     needs = "; ".join(f"{layout} needs {needed}" for layout, needed in NEEDS.items())
-    raise FileNotFoundError(f"'{path}' is in no layout that is known here (it holds {shown or 'nothing'}): {needs}")
+    raise FileNotFoundError(f"'{path}' is in no layout that udlib knows (it holds {shown or 'nothing'}): {needs}")

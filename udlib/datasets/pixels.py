@@ -110,7 +110,7 @@ def _locked(path: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        print("another process is decoding these images: waiting for it", file=sys.stderr)
+        print("another process is decoding these images; this one waits for it", file=sys.stderr)
         lock.acquire()
     try:
         yield

@@ -52,11 +52,11 @@ def place(name: str, folder: str | Path) -> Path:
         FileNotFoundError: The folder does not exist.
     """
     if not NAME.fullmatch(name):
-        raise ValueError(f"'{name}' is no name of a data set: expected letters, digits, '.', '_' and '-'")
+        raise ValueError(f"'{name}' is not the name of a data set: expected letters, digits, '.', '_' and '-'")
     folder = Path(folder).expanduser().resolve()
     if not folder.is_dir():
         raise FileNotFoundError(
-            f"root '{folder}' of data set '{name}' is no folder: name the folder that holds the data"
+            f"root '{folder}' of data set '{name}' is not a folder: name the folder that holds the data"
         )
     if os.pathsep in str(folder):
         raise ValueError(

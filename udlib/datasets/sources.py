@@ -160,8 +160,8 @@ def fetch(archive: Archive, root: Path) -> Path:
     if (md5 := calculate_md5(part)) != archive.md5:
         part.unlink()
         raise ValueError(
-            f"'{archive.url}' came with the MD5 {md5}, expected {archive.md5}: what came is deleted; "
-            "run this again, and if it stays so, the source is not the one that torchvision knows"
+            f"'{archive.url}' has the MD5 {md5}, expected {archive.md5}: the download is deleted; run this again, and if the MD5 "
+            "is wrong again, the archive has changed since torchvision listed it"
         )
     os.replace(part, root / archive.filename)
     return root / archive.filename
@@ -208,7 +208,7 @@ def extract(path: Path, root: Path) -> int:
             for member in track(missing, description="extracting", unit="files"):
                 tar.extract(member, root, filter="data")
     except tarfile.TarError as error:
-        raise ValueError(f"'{path}' is no readable tar archive ({error}): delete it and fetch it again") from error
+        raise ValueError(f"'{path}' is not a readable tar archive ({error}): delete it and fetch it again") from error
     return len(missing)
 
 

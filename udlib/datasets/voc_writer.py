@@ -238,7 +238,7 @@ def ensure_voc(
                 raise
     if (present := read_version(root)) != complete:
         raise ValueError(
-            f"'{root}' holds {present or 'files without a VERSION'}, wanted is {complete}: "
+            f"'{root}' holds {present or 'files without a VERSION'}, expected {complete}: "
             "delete that folder, or choose another root"
         )
 

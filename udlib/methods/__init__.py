@@ -54,8 +54,8 @@ def needs_of(recipe: Recipe) -> dict[str, Recipe]:
         for name in ("data", "classes", "network", "pooling"):
             if getattr(start, name) != getattr(recipe, name):
                 raise ValueError(
-                    f"start has {name}={getattr(start, name)!r} and the recipe has {getattr(recipe, name)!r}: a start has "
-                    f"the recipe's own data, classes, network and pooling; leave {name} out of it"
+                    f"start has {name}={getattr(start, name)!r} but the recipe has {getattr(recipe, name)!r}: both must have "
+                    f"the same data, classes, network and pooling, so leave {name} out of start"
                 )
         needs = needs | {"start": start}
     return needs

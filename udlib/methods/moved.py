@@ -19,7 +19,9 @@ def moved_names(module: str, **places: str) -> Callable[[str], Any]:
         if name not in places:
             raise AttributeError(f"module '{module}' has no attribute '{name}'")
         place, new = places[name].split(":")
-        warnings.warn(f"{module}.{name} is now {place}.{new}; 0.3 drops the old name", DeprecationWarning, stacklevel=2)
+        warnings.warn(
+            f"{module}.{name} is now {place}.{new}; udlib 0.3 removes the old name", DeprecationWarning, stacklevel=2
+        )
         return attrgetter(new)(import_module(place))
 
     return __getattr__

@@ -108,7 +108,7 @@ def supervised_loss(
     if loss not in LOSSES:
         raise ValueError(f"loss is '{loss}': choose one of {', '.join(LOSSES)}")
     if loss != "ova" and lam > 0:
-        raise ValueError(f"loss is '{loss}' with lam {lam}: the calibration branch stands beside 'ova' only")
+        raise ValueError(f"loss is '{loss}' and lam is {lam}, but the branch works only with 'ova': set lam to 0")
     losses = {
         "softmax": lambda z, y, ignore: pal_n_loss(z, y, ignore, temperature=temperature),
         # `label_smoothing_loss` is a mean over classes, and the other losses are sums.

@@ -89,8 +89,8 @@ def images_for(teacher: nn.Module, batch: Batch, size: int = 0) -> Tensor:
         if side == batch.images.shape[-1]:
             return batch.images  # whoever made them knows what the teacher expects
         raise ValueError(
-            f"the teacher sees {size} px and the batch has {batch.images.shape[-1]}: only uint8 images that the loop "
-            "crops itself can be made again at another size"
+            f"the teacher sees {size} px and the batch has {batch.images.shape[-1]}: only crops that the training loop makes "
+            "from uint8 images can be shown at another size, so give uint8 images, or set teacher_size to 0"
         )
     if side == batch.images.shape[-1]:
         if (view.mean, view.std) == normalisation:

@@ -67,7 +67,9 @@ def checked_numbers(values, ignore, name: str) -> tuple[np.ndarray, np.ndarray |
         if mask.dtype != bool:
             raise TypeError(f"ignore has dtype {mask.dtype}: expected bool, True where an entry is left out")
         keep = ~mask
-    refuse(np.isnan(values), keep, values, name, "a diverged or broken model? drop these entries with ignore")
+    refuse(
+        np.isnan(values), keep, values, name, "check whether the training diverged, or drop these entries with ignore"
+    )
     return values, keep
 
 
@@ -81,7 +83,11 @@ def checked_fractions(values, ignore, name: str) -> tuple[np.ndarray, np.ndarray
 def refuse_non_probabilities(values: np.ndarray, keep: np.ndarray | None, name: str) -> None:
     """Raise ValueError where an entry that counts lies outside [0, 1]."""
     refuse(
-        (values < 0) | (values > 1), keep, values, name, "logits where probabilities are wanted: apply torch.sigmoid"
+        (values < 0) | (values > 1),
+        keep,
+        values,
+        name,
+        "expected probabilities; if they are logits, apply torch.sigmoid",
     )
 
 

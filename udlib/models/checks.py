@@ -66,7 +66,10 @@ def _check_reading(model: TrainedModel) -> None:
         raise ValueError(f"read_as is '{model.read_as}': expected {' or '.join(READ_AS)}")
     if model.calibrator is not None:
         if model.read_as != "sigmoid":
-            raise ValueError("a calibrator maps logits that are read by a sigmoid: leave it out, or read them so")
+            raise ValueError(
+                "a calibrator needs logits that are read by a sigmoid: leave the calibrator out, or set read_as to "
+                "'sigmoid'"
+            )
         _check_calibrator(model.calibrator, len(model.classes))
 
 

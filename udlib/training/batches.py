@@ -52,7 +52,8 @@ class ArrayData:
                 raise ValueError(f"{name} is {mask.dtype} {tuple(mask.shape)}: expected torch.bool {shape}")
         if self.proposals is not None and len(self.proposals) != len(targets):
             raise ValueError(
-                f"proposals are of {len(self.proposals)} images, and there are {len(targets)}: expected the same"
+                f"proposals belong to {len(self.proposals)} images, but there are {len(targets)} images: give proposals for "
+                "each"
             )
 
     def only(self, classes: Sequence[int]) -> ArrayData:
@@ -155,8 +156,8 @@ def load(
                 pixels = pixels.clone()  # the next batch may be written over this one
         elif data.proposals is not None and mirrored is not None:
             raise ValueError(
-                f"images come as {raw.dtype}, moved by their data set perhaps, and their boxes cannot follow: "
-                "give uint8 images"
+                f"images are {raw.dtype}, so their data set may have moved them, and their boxes cannot follow: give uint8 "
+                "images"
             )
         targets = data.targets[rows.to(labels)].to(device, torch.float32)
         ignore = None if data.ignore is None else data.ignore[rows.to(labels)].to(device)

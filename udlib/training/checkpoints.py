@@ -92,8 +92,8 @@ def load_checkpoint(folder: Path, remedy: str | None = None) -> tuple[dict[str, 
         return safetensors.torch.load(content), state
     except safetensors.SafetensorError as error:
         raise ValueError(
-            f"checkpoint file '{file}' is no safetensors file ({error}); pickled ones are never opened: "
-            f"convert it, or {again}"
+            f"checkpoint file '{file}' is not a safetensors file ({error}); pickled files are never opened: convert it, or "
+            f"{again}"
         ) from error
 
 
@@ -140,7 +140,7 @@ def refuse_old_trainings(folder: Path) -> None:
 def _require_later_than_0_1(identity: Mapping, folder: Path) -> None:
     if TRAINING not in identity:
         raise ValueError(
-            f"checkpoint '{folder}' is a training that udlib 0.1 left half done, and later versions cannot go on with it: "
+            f"checkpoint '{folder}' is an unfinished training of udlib 0.1, and later versions cannot continue it: "
             "delete that folder, and the same command starts the training again"
         )
 

@@ -173,12 +173,12 @@ def within_memory(run: Callable[[int], T], batch: int, trial: Callable[[int], ob
         except torch.OutOfMemoryError:
             continue
         raise RuntimeError(
-            f"the GPU has too little memory for batches of {batch} images; {fits} at a time fit, as one trial "
-            f"showed: pass --batch {fits}"
+            f"the GPU has too little memory for batches of {batch} images, and a trial showed that batches of {fits} fit: "
+            f"pass --batch {fits}"
         )
     raise RuntimeError(
-        f"the GPU has too little memory for batches of {batch} images, and even for {least}: "
-        "take smaller images or a smaller network, or end what else uses the GPU"
+        f"the GPU has too little memory for batches of {batch} images, and even for batches of {least}: "
+        "use smaller images or a smaller network, or stop other programs that use the GPU"
     )
 
 

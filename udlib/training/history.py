@@ -81,7 +81,7 @@ class History:
         """Whether the last epoch has the highest `select` so far, a NaN never; if so it becomes the best epoch."""
         last = self.rows[-1]
         if select not in last:
-            raise ValueError(f"validate gave no '{select}' beside {', '.join(last)}: pass select= one of its numbers")
+            raise ValueError(f"an epoch has no '{select}', only {', '.join(last)}: pass one of these as select=")
         record = self.rows[self.best_epoch - 1][select] if self.best_epoch else -math.inf
         if last[select] > record:
             self.best_epoch = int(last["epoch"])

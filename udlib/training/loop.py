@@ -98,8 +98,8 @@ def fit(
     augment = augment or config.augment_for(model)
     if data.proposals is not None and not hasattr(augment, "mirrored"):
         raise ValueError(
-            "augment has no `mirrored`, which says which images of the last batch it mirrored: without it their "
-            "boxes cannot follow; use a `BatchAugment`"
+            "augment has no `mirrored`, which says which images of the last batch it mirrored, so their boxes cannot be "
+            "mirrored too: use a `BatchAugment`"
         )
     with frozen(model, config.freeze) as layers:
         training = _Training(model, data, loss_fn, config, augment, max_steps)
@@ -292,9 +292,9 @@ class _Training:
 
     def how_to_resume(self, saving: Saving) -> str:
         """What Ctrl-C says: how far the training came, and how it goes on."""
-        kept = f"{self.saved} are in '{saving.folder}', and the same call resumes there"
+        kept = f"{self.saved} are saved in '{saving.folder}', and the same call continues from there"
         if saving.folder is None:
-            kept = "none is saved, pass saving=Saving(folder) to be able to resume"
+            kept = "none is saved; pass saving=Saving(folder) to be able to resume"
         return f"training stopped after {len(self.history.rows)} epochs: {kept}"
 
     def finish(self, watch: Watch) -> History:
@@ -302,7 +302,10 @@ class _Training:
         self.history.best_weights = part(self.best, "best")
         if watch.keep == "best":
             if not self.best:
-                raise ValueError(f"validate never gave a finite '{watch.select}', so no epoch is the best")
+                raise ValueError(
+                    f"'{watch.select}' was not finite after any epoch, so no epoch is the best: look at the validation data, "
+                    "or pass keep='last'"
+                )
             self.model.load_state_dict(self.history.best_weights)
         elif self.average:
             self.model.load_state_dict(self.result.state_dict())

@@ -65,7 +65,7 @@ class TrainingConfig:
             if not getattr(self, name) >= bound:
                 raise ValueError(f"{name} is {getattr(self, name)}: expected at least {bound}")
         if self.seed >= 2**32:
-            raise ValueError(f"seed is {self.seed}: expected less than 2**32, which NumPy's must be")
+            raise ValueError(f"seed is {self.seed}: expected less than 2**32, the limit for seeds of NumPy")
         for name in ("lr", "head_lr"):
             if (value := getattr(self, name)) is not None and not 0 < value < math.inf:
                 raise ValueError(f"{name} is {value}: expected a number above 0")
@@ -147,8 +147,8 @@ def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Opti
     if config.head_lr is not None and config.head_lr != config.lr:
         if not in_backbone:
             raise ValueError(
-                f"head_lr is {config.head_lr}, but a {type(model).__name__} has no backbone beside its heads: "
-                "leave head_lr out"
+                f"head_lr is {config.head_lr}, but a {type(model).__name__} has no backbone that could have "
+                "another learning rate: leave head_lr out"
             )
         groups = [
             {"params": [parameter for parameter in trained if id(parameter) in in_backbone], "share": 1.0},

@@ -28,7 +28,7 @@ def alone_in(out: Path) -> Iterator[None]:
     except NotImplementedError:  # a disk without locks
         pass
     except Timeout:
-        raise ValueError(f"another training is at work in '{out}': wait for it, or name another folder") from None
+        raise ValueError(f"another training is running in '{out}': wait for it, or name another folder") from None
     except OSError as error:
         raise OSError(f"cannot write in folder '{out}' ({error.strerror}): name another one") from error
     try:
@@ -43,14 +43,12 @@ def alone_in(out: Path) -> Iterator[None]:
 
 
 def require_ours(out: Path) -> None:
-    """Refuse a folder that holds neither a model nor a training under way: ValueError."""
+    """Refuse a folder that holds neither a model nor an unfinished training: ValueError."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"'{out}' is a file: name a folder")
     names = [path.name for path in out.iterdir()] if out.is_dir() and not (out / "state.json").is_file() else []
     if foreign := sorted(name for name in names if name not in OURS and not name.startswith(("tensors-", "."))):
-        raise ValueError(
-            f"'{out}' holds '{foreign[0]}', and neither a model nor a training under way: name a new folder"
-        )
+        raise ValueError(f"'{out}' holds '{foreign[0]}', but no model and no unfinished training: name a new folder")
 
 
 def finished_model(out: Path, record: Mapping[str, Any], defaults: Mapping[str, Any]) -> TrainedModel | None:

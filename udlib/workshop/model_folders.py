@@ -243,7 +243,7 @@ def _calibrator(kind: str, logits: Tensor, labels: Split) -> Calibrator:
         calibrator = CALIBRATORS[kind](logits, labels.targets)
     if calibrator.fallbacks:
         print(
-            "not calibrated, since val has only images with it or only without: "
+            "not calibrated, because all images of val have the label or none has it: "
             + ", ".join(labels.classes[k] for k in calibrator.fallbacks)
         )
     return calibrator
@@ -254,11 +254,13 @@ def _require_teacher(teacher: TrainedModel, classes: tuple[str, ...]) -> None:
     expected = normalisation_of(teacher.network)
     if (teacher.mean, teacher.std) != expected:
         raise ValueError(
-            f"the teacher normalises images by {teacher.mean} and {teacher.std}, and its network '{teacher.backbone}' "
-            f"expects {expected[0]} and {expected[1]}: take a teacher that normalises as its network expects"
+            f"the teacher normalises images by {teacher.mean} and {teacher.std}, but its network '{teacher.backbone}' "
+            f"expects {expected[0]} and {expected[1]}: choose a teacher that `udlib train` made"
         )
     if teacher.read_as != "sigmoid":
-        raise ValueError(f"the teacher's logits are read as '{teacher.read_as}': a student learns from sigmoids")
+        raise ValueError(
+            f"the teacher's logits are read by a {teacher.read_as}, but a student learns from sigmoids: choose another teacher"
+        )
 
 
 def _require_start(start: TrainedModel, recipe: Recipe, classes: tuple[str, ...]) -> None:

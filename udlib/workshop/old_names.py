@@ -73,7 +73,7 @@ def _warned(
     teachers: Mapping[str, nn.Module] | None,
     only: str | None = None,
 ) -> Trained:
-    warnings.warn("this function goes with udlib 0.3: use `udlib.workshop.train`", DeprecationWarning, stacklevel=3)
+    warnings.warn("udlib 0.3 removes this function: use `udlib.workshop.train`", DeprecationWarning, stacklevel=3)
     return train_flat(method, data, config, options, teachers, only)
 
 

@@ -61,7 +61,7 @@ def aligned(dataset: MultiLabelDataset, classes: Sequence[str]) -> Split:
     ):
         if missing:
             raise ValueError(
-                f"the {whose} does not know '{min(missing)}': a model is measured on data with its own classes, "
+                f"the {whose} has no class '{min(missing)}': measure a model on data with the model's own classes, "
                 f"which are {', '.join(classes)}"
             )
     columns = [dataset.classes.index(name) for name in classes]

@@ -127,15 +127,15 @@ def check_choice(name: str, guess, measured: Mapping[float, Sequence[float]], hi
     else:
         difference = paired_difference(measured[best], measured[guess])
         certainty = (
-            "and five seeds cannot tell the two apart: your guess stands"
+            "and five seeds cannot tell the two apart: your guess may be right"
             if difference.verdict == "not detected"
-            else "and the interval leaves no doubt about the sign"
+            else "and the interval of their difference excludes 0"
         )
         certainty = certainty.replace("five seeds", f"{difference.n} seed{'s' * (difference.n > 1)}")
         if difference.n < 2:
             certainty = "but one seed has no interval, so nobody can tell"
         print(
-            f"{name}: best on average is {best:g}; you said {guess:g}, rank {ranked.index(guess) + 1} of "
+            f"{name}: best on average is {best:g}; your {guess:g} has rank {ranked.index(guess) + 1} of "
             f"{len(ranked)}, "
             f"{certainty}"
         )

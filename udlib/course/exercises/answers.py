@@ -66,7 +66,7 @@ def numbers(value, expected: str, count: int, beside: int = 0) -> tuple[list[flo
     many += "" if many == "a pair" else " things" if beside else " numbers"
     if isinstance(value, PairedDifference):
         return [math.nan] * count, (
-            f"it returned the PairedDifference itself: expected {many}, {expected}. Take its parts by name, such as "
+            f"it returned the PairedDifference itself: expected {many}, {expected}. Use its parts by name, such as "
             "found.mean, found.low, found.high or found.verdict"
         )
     if not isinstance(value, (tuple, list)) or len(value) != count + beside:
@@ -97,7 +97,7 @@ def array(value, shape: tuple[int, ...] | None, what: str) -> tuple[np.ndarray, 
     except (TypeError, ValueError):
         return np.empty(0), f"it returned {shown(value)}: expected {what}"
     if shape is not None and answer.shape != shape:
-        return answer, f"it returned something of shape {answer.shape}: expected {shape}, {what}"
+        return answer, f"it returned shape {answer.shape}: expected {shape}, {what}"
     return answer, None
 
 

@@ -13,14 +13,14 @@ from torch import Tensor
 MOST_VALUES = 150  # of a tensor or an array; a larger one is shown by its shape
 LONGEST = 1200  # characters of one argument
 
-NO_ARITHMETIC = "a {0} knows no arithmetic: convert it to an array first, with np.asarray(…)"
+NO_ARITHMETIC = "Python cannot calculate with a {0}: convert it to an array first, with np.asarray(…)"
 # Errors of plausible attempts, by what their message looks like, and what to change.
 REMEDIES = {
     r"unsupported operand type\(s\) for .*: '(list|tuple)' and": NO_ARITHMETIC,
     r"unsupported operand type\(s\) for .*: '.*' and '(list|tuple)'": NO_ARITHMETIC,
     r"can't multiply sequence by non-int": NO_ARITHMETIC.format("list"),
     r"unsupported operand type\(s\) for .*NoneType": "one of the values is None: a function that you wrote or called "
-    "has returned nothing",
+    "returned nothing",
     r"'(list|tuple)' object has no attribute '(\w+)'": "a {0} has no .{1}: convert it to an array first, with "
     "np.asarray(…)",
     r"'(float|int)' object has no attribute '(\w+)'": "a Python number has no .{1}: use NumPy's np.{1}(…), or keep a "
@@ -39,9 +39,9 @@ REMEDIES = {
     "wrap it, torch.tensor(…), or multiply it by a tensor first",
     r"(\w+): found (float|int|list|tuple), expected": "the library takes a tensor for {0}, not a {1}: wrap it, "
     "torch.tensor(…)",
-    r"targets hold (\S+) at .*expected only 0 and 1": "this loss takes hard labels, 0 or 1, and got {0}. Where the "
-    "targets are probabilities, take a divergence such as losses.bernoulli_kl",
-    r"expected one value for each image and class": "the library's loss wants logits and targets of one shape: {error}",
+    r"targets hold (\S+) at .*expected only 0 and 1": "this loss takes hard labels, 0 or 1, but it got {0}. For "
+    "targets that are probabilities, use a divergence such as losses.bernoulli_kl",
+    r"expected one value for each image and class": "the library's loss needs logits and targets of the same shape: {error}",
     r"reduction is (\w+): expected": "the library's losses have no reduction='{0}': 'none' gives one number for each "
     "image, 'mean' the mean over the images",
     r"found shape \(\d+,\), expected \(images, classes\)": "the library's losses take a batch, (images, classes): cut "
@@ -55,19 +55,20 @@ REMEDIES = {
     r"(\w+)\(\) got an unexpected keyword argument '(\w+)'": "{0} has no argument {1}: help(…) lists those it has",
     r"takes \d+ positional arguments? but (\d+) w": "the check calls it with {0} arguments: keep the parameters of the "
     "exercise",
-    r"missing \d+ required positional argument": "the check passes fewer arguments than it wants: keep the parameters "
+    r"missing \d+ required positional argument": "the check passes fewer arguments than your function expects: keep "
+    "the parameters "
     "of the exercise",
     r"size of tensor|could not be broadcast|shapes .* not aligned|size mismatch": "two shapes do not fit: {error}. "
     "Print the .shape of both; where a sum or a mean has dropped a dimension, keepdim=True keeps it",
-    r"with a bool tensor is not supported|not implemented for 'Bool'": "a tensor of True and False knows no "
-    "arithmetic: convert it with .float(), or invert it with ~",
-    r"not implemented for '(Float|Double)'": "&, | and ~ are for True and False: compare first, for example "
+    r"with a bool tensor is not supported|not implemented for 'Bool'": "you cannot calculate with a "
+    "tensor of True and False: convert it with .float(), or invert it with ~",
+    r"not implemented for '(Float|Double)'": "&, | and ~ work only on True and False: compare first, for example "
     "targets == 1",
-    r"dtype, but found|dtype Bool but expected|could not infer output dtype|desired output type": "the kinds of "
-    "numbers do not fit: convert with .float() or .double()",
-    r"Boolean value of Tensor with more than one": "an if asks for one True or False, and got many: use torch.where, "
+    r"dtype, but found|dtype Bool but expected|could not infer output dtype|desired output type": "the types of the "
+    "numbers do not match: convert with .float() or .double()",
+    r"Boolean value of Tensor with more than one": "an if needs one True or False, but it got many: use torch.where, "
     "or a mask",
-    r"name '(\w+)' is not defined": "{0} has no value: run the cells above, and look at the spelling",
+    r"name '(\w+)' is not defined": "{0} has no value: run the cells above, and check the spelling",
 }
 
 

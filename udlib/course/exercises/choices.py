@@ -53,19 +53,20 @@ def wrong_choice(answer: float, val: Scores, test: Scores, letter: str) -> str |
         return None
     first, *others = val
     named = {
-        max(val): f"you took the largest {letter}, not the one with the best mean: max(val) compares the keys, so give "
+        max(val): f"you took the largest {letter}, not the one with the best mean: max(val) compares the keys, so "
+        "give "
         "it a key that takes the mean",
         max(on_test, key=on_test.__getitem__): "it was chosen on the test images: the best of several noisy means is "
-        "high partly by luck, and the report would inherit that luck. Choose on validation",
-        max(val, key=lambda key: max(val[key])): "it has the best single seed on validation, by luck: a choice must "
-        "hold for the method, so compare the means over seeds",
-        max(val, key=lambda key: val[key][0]): "key=val.get compares lists, and of two lists the first seed decides: "
-        "compare the means over seeds",
+        "high partly by luck, and your report would contain that luck. Choose on validation",
+        max(val, key=lambda key: max(val[key])): "it has the best single seed on validation, which is luck: compare "
+        "the means over seeds",
+        max(val, key=lambda key: val[key][0]): "key=val.get compares lists, so the first seed decides which one is "
+        "larger: compare the means over seeds",
         min(mean, key=mean.__getitem__): "it is the worst on validation: a higher score is better",
         max(mean, key=lambda key: mean[key] + on_test[key]): "validation and test are pooled: the test images may "
-        "report what was chosen, and take no part in choosing it",
+        "only report what was chosen, and must take no part in choosing it",
         max(others, key=lambda key: _certainty(val[key], val[first])): "its difference on validation is the most "
-        "significant one, not the largest: certainty is no size. Take the best mean",
+        "significant one, but not the largest: a small difference can be very certain. Take the best mean",
     }
     if sentence := next((words for key, words in named.items() if math.isclose(answer, key, rel_tol=1e-5)), None):
         return f"{letter} = {answer:g}: {sentence}"

@@ -29,7 +29,7 @@ def conditional_cooccurrence(conditional: Callable) -> str | None:
     if np.allclose(answer[occurring], right[occurring], atol=1e-5) and not np.allclose(answer[~occurring], 0):
         return (
             f"the row of a class that has no picture holds {answer[~occurring][0, 0]:.3g}: make it 0, "
-            "for instance with counts.clamp(min=1)"
+            "for example with counts.clamp(min=1)"
         )
     without_diagonal = right * (1 - np.eye(4))
     return _compare(
@@ -68,18 +68,18 @@ def class_posterior(posterior: Callable) -> str | None:
         answer,
         right,
         {
-            "the chances are summed: two such objects could exceed 1; only the chances to be missed may be combined, "
-            "by multiplying them": per_class(np.sum, chance),
-            "the chances are multiplied: that is the chance that all objects are marked; one of them is "
-            "enough": per_class(np.prod, chance),
-            "only the most visible object counts: the others are chances too, and each raises the answer": per_class(
-                np.max, chance
+            "the chances are summed, which can give more than 1 for two objects: multiply the chances that each is "
+            "missed, and take 1 minus the product": per_class(np.sum, chance),
+            "the chances are multiplied: that is the chance that all objects are marked, but one is enough": per_class(
+                np.prod, chance
             ),
+            "only the most visible object counts: the annotator may mark the others too, and each of them raises the "
+            "answer": per_class(np.max, chance),
             "the visibilities are used as chances: pass them through marking_probability first": per_class(
                 lambda v: 1 - np.prod(1 - v), visibility
             ),
             "this is the chance that the class is missed: take 1 minus it": 1 - right,
-            "all objects go into every class: multiply over the objects of class c only": np.full(
+            "every class uses all objects: multiply over the objects of class c only": np.full(
                 classes, 1 - np.prod(1 - chance)
             ),
         },
@@ -108,12 +108,14 @@ def three_states(states: Callable) -> str | None:
         answer,
         np.array([1, 0, -1, 1]),
         {
-            "a class with an easy and a difficult object comes out as difficult: it is difficult only if all of its "
-            "objects are": np.array([0, 0, -1, 0]),
-            "the last object of a class decides: one easy object is enough for 1, in whatever order they "
-            "stand": np.array([0, 0, -1, 1]),
-            "the first object of a class decides: one easy object is enough for 1, in whatever order they "
-            "stand": np.array([1, 0, -1, 0]),
+            "a class with an easy and a difficult object comes out as difficult, but it is difficult only if all of "
+            "its objects are": np.array([0, 0, -1, 0]),
+            "the last object of a class decides: one easy object is enough for 1, in any order": np.array(
+                [0, 0, -1, 1]
+            ),
+            "the first object of a class decides: one easy object is enough for 1, in any order": np.array(
+                [1, 0, -1, 0]
+            ),
             "absent and difficult are swapped: VOC writes -1 for absent and 0 for difficult": np.array([1, -1, 0, 1]),
             "an absent class gets 0, which means difficult in VOC: absent is -1": np.array([1, 0, 0, 1]),
             "a difficult class gets 1: where all objects are difficult the state is 0": np.array([1, 1, -1, 1]),
@@ -124,7 +126,7 @@ def three_states(states: Callable) -> str | None:
 def _array(value, shape: tuple[int, ...], words: str) -> np.ndarray | str:
     """The answer as numbers of the right shape, or a sentence about what it is instead."""
     if value is None:
-        return "the function gives nothing back: end it with return"
+        return "the function returned nothing: end it with return"
     try:
         array = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError):

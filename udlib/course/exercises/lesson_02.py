@@ -56,9 +56,8 @@ def ova_loss_from_logits(function) -> str | None:
         return f"at logits of ±200: {problem}"
     if not math.isfinite(answer):
         return (
-            f"at logits of ±200 it gives {answer}: a sigmoid in single precision rounds to 0 or 1 there, and its log "
-            f"is "
-            "lost. Work from the logits: −log σ(z) = softplus(−z)"
+            f"at logits of ±200 it gives {answer}: a sigmoid in single precision rounds to 0 or 1 there, so its log "
+            "is useless. Work from the logits: −log σ(z) = softplus(−z)"
         )
     if not math.isclose(answer, 200.0, rel_tol=1e-4):
         return (
@@ -83,7 +82,8 @@ def average_precision_of_one_class(function) -> str | None:
         return f"for a class without a positive, {problem}"
     if not math.isnan(answer):
         return (
-            f"a class without a positive gets {answer:.3g}: it has no ranking to judge, so return NaN (a 0 would drag "
+            f"a class without a positive gets {answer:.3g}: there is no ranking to judge, so return NaN (a 0 would "
+            "drag "
             "the mean over the classes down)"
         )
     return None
@@ -112,13 +112,13 @@ def cheapest_decisions(function) -> str | None:
             return problem
         p = PROBABILITIES.numpy()
         if not np.isin(answer, (0, 1)).all():
-            return "these are no decisions: return True for a yes and False for a no"
+            return "these are numbers and no decisions: return True for a yes and False for a no"
         above = {
             "the costs change nothing: at 0.5 a miss and a false alarm cost the same": 0.5,
             "the threshold is upside down: the more a miss costs, the sooner it pays to say yes": miss / (1 + miss),
-            "the threshold is 1/miss, which forgets that a false alarm needs the label to be absent, with chance "
-            "1 − p: yes where p · miss ≥ 1 − p": 1 / miss,
-            "the threshold is the cost itself: compare expected costs, p · miss against 1 − p": miss,
+            "the threshold is 1/miss, but a false alarm happens only if the label is absent, with probability 1 − p: "
+            "say yes where p · miss ≥ 1 − p": 1 / miss,
+            "the threshold is the cost itself: compare the expected costs, p · miss against 1 − p": miss,
         }
         right = p >= 1 / (1 + miss)
         if np.array_equal(answer, right):
@@ -130,7 +130,7 @@ def cheapest_decisions(function) -> str | None:
                 return sentence
         i, c = (int(k) for k in np.argwhere(answer != right)[0])
         return (
-            f"at p = {p[i, c]:.4g} a no costs p · miss = {p[i, c] * miss:.4g} on average and a yes 1 − p = "
+            f"at p = {p[i, c]:.4g} a no costs p · miss =  {p[i, c] * miss:.4g} on average and a yes 1 − p = "
             f"{1 - p[i, c]:.4g}: the answer should be {'yes' if right[i, c] else 'no'}"
         )
     return None
@@ -157,7 +157,7 @@ def _average_precisions(scores: Tensor, targets: Tensor) -> tuple[float, dict[fl
     return at_positives.mean().item(), {
         reversed_precision[reversed_hits == 1]
         .mean()
-        .item(): "the ranking is sorted ascending: the highest score must come first",
+        .item(): "the ranking is in ascending order: the highest score must come first",
         torch.trapezoid(corners, recall).item(): interpolated,
         torch.trapezoid(precision, recall[1:]).item(): interpolated,
         envelope.mean().item(): interpolated,

@@ -57,15 +57,15 @@ def _pal_n_mistakes(z: Tensor, y: Tensor) -> dict[float, str]:
         return ((surprise * y).sum(1) / k).mean().item()
 
     missing = (
-        "the rival 'none of these' is missing, so this is Eq. 10 as the cell above has it: e^0 = 1 more in every "
+        "the rival 'none of these' is missing, so this is Eq. 10, as in the cell above: add e^0 = 1 to every "
         "denominator"
     )
     full = (
-        "this is a full softmax: the other positives stand in the denominator too. Only the positive itself, the "
-        "negatives and the new rival do"
+        "this is a full softmax: the other positives are in the denominator too. Only the positive itself, the "
+        "negatives and the new rival belong there"
     )
     inverted = "the mask is inverted: it keeps the positives and hides the negatives, which are the rivals"
-    by_zero = "a logit that is multiplied by 0 becomes 0, and e^0 = 1 still stands in the sum: mask it with −∞"
+    by_zero = "a logit that is multiplied by 0 becomes 0, and e^0 = 1 is still in the sum: mask it with −∞"
     bce = "this is a binary cross-entropy of f: Eq. 11 has log f at the positives, and nothing at the negatives"
     zeroed = (e**0 * y).sum(1, keepdim=True) + negatives
     cross = F.binary_cross_entropy(f, y, reduction="none")
@@ -81,15 +81,15 @@ def _pal_n_mistakes(z: Tensor, y: Tensor) -> dict[float, str]:
         cross.mean().item(): bce,
         cross.sum(1).mean().item(): bce,
         mean(F.softplus(negatives.log() + 1 - z)): "1 is added to the logarithm: it belongs under it, log(1 + Σ e^z), "
-        "as torch.logaddexp(lse, 0) has it",
+        "which is torch.logaddexp(lse, 0)",
         _with_rival(z - z.amax(1, keepdim=True), y).item(): "the largest logit is subtracted from every logit but not "
-        "from that of 'none of these', which is then −max",
+        "from that of 'none of these', which then is −max",
         surprise.sum(1).mean().item(): "this is the sum over the positives of an image: Eq. 11 takes their mean, so "
         "divide by |C_p|",
         (surprise.sum() / k.sum()).item(): "this divides by all images' positives at once: take the mean over the "
         "positives of each image first, or crowded images weigh more",
         (surprise.sum(1) / k[-1]).mean().item(): "every image is divided by the last image's number of positives, as "
-        "in the released code: each has its own",
+        "in the released code: each image has its own number",
         (surprise.sum(1) / k).sum().item(): "this is the sum over the images: the loss of a batch is their mean",
         -right: "the sign is the wrong way round: log f is negative, so the loss needs the minus of Eq. 11",
         mean(((1 + negatives) / e).log()): "the positive itself is missing in its denominator",
@@ -116,7 +116,7 @@ def _pal_n_edges(function) -> str | None:
         )
     if not math.isclose(answer, right, rel_tol=1e-4):
         left_out = (
-            " It is left out of the mean here; it counts as 0 and stays in."
+            " You left it out of the mean, but it counts as 0 and stays in."
             if math.isclose(answer, right * 3 / 2, rel_tol=1e-4)
             else ""
         )
@@ -124,7 +124,8 @@ def _pal_n_edges(function) -> str | None:
     value.backward()
     if not leaf.grad.isfinite().all() or leaf.grad[1].any():
         return (
-            "the values are right, but an image without a positive gets a gradient that is not 0: a NaN or an infinity "
+            "the values are right, but an image without a positive gets a gradient that is not 0: a NaN or an "
+            "infinity "
             "in a branch of torch.where still reaches the gradient"
         )
     every = torch.ones_like(TARGETS)
@@ -171,7 +172,7 @@ def z_prime_of_a_joint_distribution(function) -> str | None:
     size = y.sum(1, keepdim=True)
     others, marginals = size - y, WEIGHTS @ y
     right = pick_all_labels_marginals(SETS, WEIGHTS)
-    alone = "a label that stands alone has no others, so the 1 + in the denominator is missing"
+    alone = "a label that is alone in its image gives 1/0, so the 1 + in the denominator is missing"
     if answer.isinf().any():
         return f"it gives {_row(answer)}: {alone}"
     if answer.isnan().any():
@@ -192,13 +193,13 @@ def z_prime_of_a_joint_distribution(function) -> str | None:
             "the mean is taken over all sets: Eq. 7 takes it given y_i = 1, only over the sets that hold label i",
         ),
         *(
-            (wrong, "the probabilities of the sets are not used: a set that is seldom drawn counts less")
+            (wrong, "the probabilities of the sets are not used: a rare set must count less")
             for wrong in ((y / (1 + others)).mean(0), (y / (1 + others)).sum(0), (y / (1 + others)).sum(0) / y.sum(0))
         ),
         (right / marginals, "this is the conditional mean alone: multiply it by P(y_i = 1)"),
         (
             marginals / marginals.sum(),
-            "these are the normalised marginals: they do not look at the company a label keeps",
+            "these are the normalised marginals, which ignore the other labels of an image",
         ),
         (marginals, "these are the marginals P(y_i = 1): the factor for the number of other labels is missing"),
         (
@@ -254,7 +255,7 @@ def _reports(lam: float) -> list[tuple[tuple[float, float, float], str | None]]:
 
     unpaired = (
         "λ is right, but the interval is computed as if the seeds were not paired: take the standard deviation of the "
-        "differences, seed by seed, and what is common to a seed drops out"
+        "differences, seed by seed, so that what both runs of a seed share cancels"
     )
     level = a.mean().item()
     return [
@@ -276,12 +277,12 @@ def _reports(lam: float) -> list[tuple[tuple[float, float, float], str | None]]:
         ),
         (
             around(quantile * d.std().item()),
-            "the interval is made of the standard deviation of single differences: that of their "
-            "mean is smaller, divide by √n",
+            "the interval uses the standard deviation of single differences, but that of their mean is smaller: "
+            "divide by √n",
         ),
         (
             around(quantile * d.std(correction=0).item() / math.sqrt(n)),
-            "the standard deviation divides by n: of a sample, divide by n − 1 (ddof=1)",
+            "the standard deviation divides by n: for a sample, divide by n − 1 (ddof=1)",
         ),
         (
             around(student_t.ppf(0.95, n - 1) * error),
@@ -289,7 +290,7 @@ def _reports(lam: float) -> list[tuple[tuple[float, float, float], str | None]]:
         ),
         (
             (-mean, -mean - quantile * error, -mean + quantile * error),
-            "the sign is the wrong way round: it is the chosen λ minus λ = 0",
+            "the sign is the wrong way round: take the chosen λ minus λ = 0",
         ),
         (
             (level, *(level + s * quantile * a.std().item() / math.sqrt(n) for s in (-1, 1))),
@@ -310,12 +311,10 @@ def paper_lambda_of_released(function) -> str | None:
             released * classes,
             {
                 released
-                / classes: "this is the other way round: beside a mean over C classes, a term weighs C times more",
-                released: "the same λ means C times more beside a mean than beside a sum",
+                / classes: "this is the other way round: next to a mean over C classes, a term weighs C times more",
+                released: "the same λ weighs C times more next to a mean than next to a sum",
                 released * classes / 2: "the released code halves both terms, so the ½ cancels in their ratio",
-                2
-                * released
-                * classes: "the factor 2C divides the whole loss, both terms alike: only their ratio counts",
+                2 * released * classes: "the factor 2C divides both terms of the loss, so it cancels in their ratio",
             },
         )
         if problem:
@@ -334,7 +333,7 @@ def _vector(value, length: int, expected: str = "") -> tuple[Tensor, str | None]
     except (TypeError, ValueError, RuntimeError):
         return torch.empty(0), f"it returned {shown(value)}: expected {expected}"
     if answer.shape != (length,):
-        return torch.empty(0), f"it returned something of shape {tuple(answer.shape)}: expected {expected}"
+        return torch.empty(0), f"it returned shape {tuple(answer.shape)}: expected {expected}"
     return answer, None
 
 

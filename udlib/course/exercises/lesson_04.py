@@ -46,8 +46,8 @@ def classwise_ece(function) -> str | None:
         value = called(function, PROBABILITIES, TARGETS, BINS)
     except IndexError as error:
         return (
-            f"it stopped with IndexError: {error}. A probability of exactly 1 belongs to the last bin, none comes "
-            f"after it"
+            f"it stopped with IndexError: {error}. A probability of exactly 1 belongs to the last bin; there is no "
+            "bin after it"
         )
     answer, problem = number(value)
     if problem:
@@ -138,16 +138,17 @@ def temperature_from_validation(function) -> str | None:
     right = best(val_z, val_y)
     wrong = {
         best(val_z, val_y, inverse=True): "that multiplies by T: a temperature divides the logits, σ(z / T)",
-        best(test_z, test_y): "it was fitted on the test images, which are then to judge it. Choose T on validation",
+        best(test_z, test_y): "it was fitted on the test images, so they can no longer judge it. Choose T on "
+        "validation",
         best(
             test_z, test_y, inverse=True
         ): "it was fitted on the test images, and multiplies by T: divide, on validation",
         best(
             val_z, val_y, lambda q, y: expected_calibration_error(q, y, average="pooled")
-        ): "it has the lowest ECE: take the lowest NLL, which is proper and less noisy",
+        ): "it has the lowest ECE: take the lowest NLL, which is a proper score and less noisy",
         max(temperatures): "you took the largest temperature, not the one with the lowest NLL",
-        best(torch.cat([val_z, test_z]), torch.cat([val_y, test_y])): "validation and test are pooled: the test images "
-        "may judge the temperature, and take no part in choosing it",
+        best(torch.cat([val_z, test_z]), torch.cat([val_y, test_y])): "validation and test are pooled: the test "
+        "images may judge the temperature, but must take no part in choosing it",
         max(
             temperatures, key=lambda t: negative_log_likelihood(torch.sigmoid(val_z / t), val_y)
         ): "it has the highest NLL: take the lowest",
@@ -156,7 +157,8 @@ def temperature_from_validation(function) -> str | None:
         explanation = next(
             (sentence for t, sentence in wrong.items() if math.isclose(temperature, t, abs_tol=1e-6)), None
         )
-        return f"the temperature is {temperature:.3g}: {explanation or f'on validation the NLL is lowest at {right:g}'}"
+        explanation = explanation or f"on validation the NLL is lowest at {right:g}"
+        return f"the temperature is {temperature:.3g}: {explanation}"
     scores = {
         name: (
             negative_log_likelihood(q, y),
@@ -202,9 +204,8 @@ def noise_of_a_perfect_model(function) -> str | None:
         answer, problem = ask(200, 0)
     except (NameError, ValueError) as error:
         return (
-            f"it stopped with {type(error).__name__}: {error}. If it used the real labels: they have no place here. "
-            f"Draw "
-            "labels from the probabilities, inside the function"
+            f"it stopped with {type(error).__name__}: {error}. If you used the real labels: this task needs none. "
+            "Draw labels from the probabilities, inside the function"
         )
     if problem:
         return problem
@@ -227,18 +228,15 @@ def noise_of_a_perfect_model(function) -> str | None:
     if problem and "expected" not in problem:
         return problem
     if math.isclose(answer, ask(1, 0)[0], rel_tol=1e-9):
-        return (
-            "1 draw and 200 draws give the same answer: expected is the mean over as many sets of labels as "
-            "`draws` says"
-        )
+        return "1 draw and 200 draws give the same answer: expected the mean over `draws` sets of labels"
     if not math.isclose(answer, ask(200, 0)[0], rel_tol=1e-9):
-        return "the same seed gives two answers: hand the generator to every draw"
+        return "the same seed gives two different answers: pass the generator to every draw"
     near = 5 * off * math.sqrt(1 / 200 + 1 / 100)  # five standard errors of the two means
     if abs(answer - right) <= near:
         same = math.isclose(answer, ask(200, 1)[0], rel_tol=1e-9)
-        return "another seed gives the same answer: use the generator that is handed in" if same else None
+        return "another seed gives the same answer: use the generator that your function gets" if same else None
     alternatives = {
-        "it draws from a fair coin, whatever the probability: draw from the probabilities": np.mean(
+        "it draws each label from a fair coin: draw it from its probability": np.mean(
             _drawn(p, torch.full_like(p, 0.5))
         ),
         "it draws 1 where it should draw 0: P(y = 1) is p, not 1 − p": np.mean(_drawn(p, 1 - p)),
@@ -283,18 +281,16 @@ def company_and_confidence(function) -> str | None:
         {
             effect(residual, total, sure): "it counts the label itself: leave y_i out of the number of others",
             -right: "the sign is the wrong way round (few minus many, or p − y): take y − p, and many minus few",
-            effect(
-                residual, own, torch.ones_like(sure)
-            ): "it takes all answers: only the confident ones, p ≥ 0.5, count here",
+            effect(residual, own, torch.ones_like(sure)): "it takes all answers: use only the confident ones, p ≥ 0.5",
             effect(residual, total, torch.ones_like(sure)): "it takes all answers, and it counts the label itself",
             effect(
                 y, own, sure
-            ): "it compares shares alone: the two groups may differ in confidence too, so take y − p",
+            ): "it compares shares alone: but the two groups may also differ in confidence, so take y − p",
             effect(residual, own, sure, 2, 3): "few means at most 1 other label here, not 2",
             effect(residual, own, sure, 1, 4): "many means at least 3 other labels: compare with >=",
             effect(residual, own, sure, 0, 3): "few means 0 or 1 other label: compare with <=",
             residual[sure & (own >= 3)]
             .mean()
-            .item(): "that is the mean with many others alone: subtract that with few",
+            .item(): "that is only the mean with many others: subtract the mean with few",
         },
     )

@@ -36,7 +36,7 @@ def kl_of_each_class(function) -> str | None:
     """`function(teacher_logits, student_logits, T)` → (C,), the mean over images of T² KL; finite at any logit."""
     value = called(function, TEACHER.clone(), STUDENT.clone().requires_grad_(), T)
     if isinstance(value, (int, float)):
-        return f"{differentiable(value)}. And one number is asked for each class, (C,)"
+        return f"{differentiable(value)}. And return one number for each class, (C,)"
     answer, problem = array(value, None, "one number for each class")
     if problem:
         return problem
@@ -52,7 +52,7 @@ def _kl_at_extremes(function) -> str | None:
         return f"at logits of ±200: {problem}"
     if not np.isfinite(answer).all():
         return (
-            f"at logits of ±200 it gives {in_words(answer)}: a sigmoid rounds to 0 or 1 there, and its log is lost. "
+            f"at logits of ±200 it gives {in_words(answer)}: a sigmoid rounds to 0 or 1 there, so its log is useless. "
             "Take the logs from the logits: log σ(z) = F.logsigmoid(z), log(1 − σ(z)) = F.logsigmoid(−z)"
         )
     if not np.allclose(answer, [200.0, 0.0], rtol=1e-4, atol=1e-4):
@@ -70,10 +70,11 @@ def _wrong_kl(answer: np.ndarray, t: Tensor, s: Tensor, T: float) -> str | None:
         return None
     if answer.shape == (t.shape[1],) and not np.isfinite(answer).all():
         return (
-            f"it gives {in_words(answer)} at ordinary logits: a log of something that is no probability. F.kl_div "
+            f"it gives {in_words(answer)} at ordinary logits: it takes the log of something that is not a "
+            "probability. F.kl_div "
             "takes log-probabilities of the student first, then probabilities of the teacher"
         )
-    alone = "one is asked for each class, so take the mean over the images alone"
+    alone = "return one number for each class, so take the mean over the images only"
     other_shapes: list[tuple[Callable[[Tensor], Tensor], str]] = [
         (lambda d: d.mean(), f"this is the mean over the classes too, one number: {alone}"),
         (lambda d: d.sum(1).mean(), f"this is the sum over the classes, one number: {alone}"),
@@ -91,7 +92,7 @@ def _wrong_kl(answer: np.ndarray, t: Tensor, s: Tensor, T: float) -> str | None:
         if answer.shape == tuple(values.shape) and np.allclose(answer, values, rtol=1e-4, atol=1e-6):
             return sentence
     if answer.shape != (t.shape[1],):
-        return f"it returned something of shape {answer.shape}: expected {(t.shape[1],)}, one number for each class"
+        return f"it returned shape {answer.shape}: expected {(t.shape[1],)}, one number for each class"
     return f"on a small example it gives {in_words(answer)}, expected {in_words(right.mean(0))}"
 
 
@@ -114,8 +115,8 @@ def _wrong_kls(t: Tensor, s: Tensor, T: float) -> dict[str, Tensor]:
     )
     no_square = "the factor T² is missing: without it the gradient shrinks as T grows"
     softmax = (
-        "this is the softmax form of distillation, where the classes share one unit of probability: with several "
-        "labels each class has a sigmoid and a Bernoulli of its own"
+        "this is the softmax form of distillation, where all classes share one probability distribution: with several "
+        "labels, each class has its own sigmoid and its own Bernoulli distribution"
     )
     no_log = "F.kl_div takes the *log* of the student's probabilities first: F.kl_div(log q, p)"
     swapped = (
@@ -127,18 +128,17 @@ def _wrong_kls(t: Tensor, s: Tensor, T: float) -> dict[str, Tensor]:
     )
     return {
         no_square: right,
-        "the factor is T², not T: the gradient loses one 1/T to the chain rule and one to the smaller difference": T
-        * right,
+        "the factor is T², not T: the gradient gets one factor 1/T from the chain rule and one from the smaller "
+        "difference": T * right,
         "the sign is the wrong way round: a divergence is never below 0": -(T**2) * right,
         reverse: T**2 * _divergence(s, t, T),
         f"{reverse}. And {no_square}": _divergence(s, t, T),
         "the temperature does nothing: divide both logits by T": _divergence(t, s),
         "the temperature does not reach the logits: divide both by T before the sigmoid": T**2 * _divergence(t, s),
-        "T divides the teacher's logits only: both are divided, or the student learns t/T": T**2
-        * _divergence(t / T, s),
+        "T divides the teacher's logits only: divide both, or the student learns t/T": T**2 * _divergence(t / T, s),
         "T divides the student's logits only: divide both": T**2 * _divergence(t, s / T),
         "T multiplies the logits: a temperature divides them": T**2 * _divergence(t, s, 1 / T),
-        "this is the cross-entropy: right gradient, but a divergence is 0 where the two agree. Subtract the "
+        "this is the cross-entropy: its gradient is right, but a divergence is 0 where the two agree. Subtract the "
         "teacher's entropy": T**2 * crossed,
         "the teacher's entropy is subtracted without its factor T²": T**2 * crossed - entropy,
         "the second half is missing: a Bernoulli has two outcomes, present and absent": T**2 * p * (p / q).log(),
@@ -176,7 +176,7 @@ def verdict_from_pairs(function) -> str | None:
             return _wrong_interval(low, high, students, baselines)
         if value[2] != right.verdict:
             if right.verdict == "not detected" and value[2] == ("higher" if right.mean > 0 else "lower"):
-                return "the verdict looks at the mean alone: an interval that holds 0 detects nothing"
+                return "the verdict looks at the mean alone: if the interval includes 0, nothing is detected"
             return (
                 f"the interval [{low:.4f}, {high:.4f}] is right, but its verdict is {shown(value[2])}: expected "
                 f"'{right.verdict}'"
@@ -192,14 +192,14 @@ def _wrong_interval(low: float, high: float, students: list[float], baselines: l
     unpaired = ttest_ind(a, b).confidence_interval(0.95)
     welch = ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
     not_paired = (
-        "the runs are not paired: subtract seed by seed first, or the spread of the seeds, which both share, hides the "
+        "the runs are not paired: subtract seed by seed first, or the spread over seeds, which both share, hides the "
         "difference"
     )
     wrong = [
         (
             d.mean() - t * d.std(ddof=0) / math.sqrt(n),
             d.mean() + t * d.std(ddof=0) / math.sqrt(n),
-            "the standard deviation divides by n: from a sample it divides by n − 1 (ddof=1)",
+            "the standard deviation divides by n: for a sample it divides by n − 1 (ddof=1)",
         ),
         (
             d.mean() - 1.96 * error,
@@ -209,7 +209,7 @@ def _wrong_interval(low: float, high: float, students: list[float], baselines: l
         (
             d.mean() - t * d.std(ddof=1),
             d.mean() + t * d.std(ddof=1),
-            "that is the spread of single differences: the mean of n is √n times more certain",
+            "that is the spread of single differences: the mean of n differences is √n times more certain",
         ),
         (-d.mean() - t * error, -d.mean() + t * error, "the sign is the wrong way round: students minus baselines"),
         (
@@ -237,8 +237,8 @@ def _wrong_interval(low: float, high: float, students: list[float], baselines: l
             return sentence
     if _is_bootstrap(low, high, d):
         return (
-            "this looks like a bootstrap of the differences: with so few seeds it is too narrow, since it resamples "
-            "the values that happened to come. Take Student's t"
+            "this looks like a bootstrap of the differences: with so few seeds it is too narrow, since it only "
+            "resamples the few values that you have. Take Student's t"
         )
     right = paired_difference(students, baselines)
     return f"on a small example the interval is [{low:.4f}, {high:.4f}], expected [{right.low:.4f}, {right.high:.4f}]"
@@ -260,22 +260,23 @@ def answers_at_another_temperature(function) -> str | None:
         return problem
     z = torch.logit(soft)
     mistakes = {
-        "this makes the labels softer still: they were divided by T already, so multiply the logits by T": torch.sigmoid(
+        "this makes the labels softer still: they are divided by T already, so multiply the logits by T": torch.sigmoid(
             z / T
         ),
-        "these are logits: asked are probabilities, their sigmoid": T * z,
-        "this raises the chance of *present* to the power T and forgets the chance of *absent*: divide by the sum of both "
+        "these are logits: return probabilities, so apply the sigmoid": T * z,
+        "this raises the chance of *present* to the power T and forgets the chance of *absent*: divide by the sum of "
+        "both "
         "powers, q^T + (1 − q)^T": soft**T,
-        "this divides by the sum over the classes, as a softmax does: sigmoids are C questions of their own, so divide "
+        "this divides by the sum over the classes, as a softmax does: sigmoids answer C separate questions, so divide "
         "by q^T + (1 − q)^T": soft**T / (soft**T).sum(1, keepdim=True),
-        "this is a softmax over the classes: sigmoids are C questions of their own": (T * z).softmax(1),
+        "this is a softmax over the classes: sigmoids answer C separate questions": (T * z).softmax(1),
         "this takes the softmax of logits that were never multiplied by T, and sigmoids share nothing": z.softmax(1),
-        "these are the soft labels themselves: T has done nothing": soft,
+        "these are the soft labels themselves: T changes nothing": soft,
         "a probability is multiplied by T: it is the logit that T divides": (T * soft).clamp(max=1),
         "this takes the sigmoid of probabilities: go back to the logits first, with torch.logit": torch.sigmoid(
             T * soft
         ),
-        "present and absent are exchanged": torch.sigmoid(-T * z),
+        "present and absent are swapped": torch.sigmoid(-T * z),
     }
     right = torch.sigmoid(T * z).numpy()
     return among(answer, right, {sentence: wrong.numpy() for sentence, wrong in mistakes.items()})
@@ -304,23 +305,21 @@ def smoothed_targets(function) -> str | None:
         return None
     wrong = {
         "these are logits: the label is their sigmoid, a probability": TARGET_LOGIT * (2 * y - 1),
-        "the negatives are still 0: both sides are softened, to σ(+v) and σ(−v)": y * high,
-        "the positives are still 1: both sides are softened, to σ(+v) and σ(−v)": y + (1 - y) * epsilon,
+        "the negatives are still 0: soften both, to σ(+v) and σ(−v)": y * high,
+        "the positives are still 1: soften both, to σ(+v) and σ(−v)": y + (1 - y) * epsilon,
         "positives and negatives are swapped: σ(+v) belongs to y = 1": 1 - right,
-        "that is half of the smoothing: mixing with a fair coin moves a label by ε/2 only, and here it ends at σ(±v)": y
-        * (1 - epsilon)
-        + epsilon / 2,
-        "that spreads ε over the C classes, as for a softmax. Sigmoids are C questions of their own, and each is "
+        "that is half of the smoothing: a mixture with a fair coin moves a label by only ε/2, but here it must reach "
+        "σ(±v)": y * (1 - epsilon) + epsilon / 2,
+        "that spreads ε over the C classes, as for a softmax. Sigmoids answer C separate questions, and each is "
         "softened alone": y * (1 - epsilon) + epsilon / classes,
-        "that spreads ε over the other classes, as for a softmax. Sigmoids are C questions of their own, each "
+        "that spreads ε over the other classes, as for a softmax. Sigmoids answer C separate questions, each "
         "softened alone": y * (1 - epsilon) + (1 - y) * epsilon / (classes - 1),
         "the labels are shifted by ½ but not spread to ±1: σ(v(y − ½)) is σ(±v/2). Take σ(v(2y − 1))": torch.sigmoid(
             TARGET_LOGIT * (y - 0.5)
         ),
-        "this is a softmax over the classes, in which they share one unit: sigmoids are C questions of their own": (
-            TARGET_LOGIT * (2 * y - 1)
-        ).softmax(1),
-        "this is a softmax over the classes, and of v · y: sigmoids are C questions of their own, and y = 0 means −v": (
+        "this is a softmax over the classes, so the classes share one distribution: sigmoids answer C separate "
+        "questions": (TARGET_LOGIT * (2 * y - 1)).softmax(1),
+        "this is a softmax over the classes, and of v · y: sigmoids answer C separate questions, and y = 0 means −v": (
             TARGET_LOGIT * y
         ).softmax(1),
         "every label got σ(v · y): y = 0 must give σ(−v), not ½": torch.sigmoid(TARGET_LOGIT * y),
@@ -329,6 +328,6 @@ def smoothed_targets(function) -> str | None:
         if torch.allclose(answer, values, rtol=1e-4, atol=1e-6):
             return sentence
     return (
-        f"at target logit {TARGET_LOGIT:g} a positive should become {high:.4g} and a negative {epsilon:.4g}; found "
-        f"{answer[0, 0].item():.4g} and {answer[0, 1].item():.4g}"
+        f"at target logit {TARGET_LOGIT:g} a positive should become {high:.4g} and a negative {epsilon:.4g}; you "
+        f"return {answer[0, 0].item():.4g} and {answer[0, 1].item():.4g}"
     )

@@ -67,7 +67,7 @@ def class_map_through_the_pooled_vector(function) -> str | None:
             ),
             (
                 weighted(weight[k].relu()) / cells,
-                "this puts a ReLU on the weights: channels that speak against the class count too",
+                "this puts a ReLU on the weights: channels that lower the class's logit count too",
             ),
             (weighted(weight[k].relu()), f"this puts a ReLU on the weights, and {scaled}"),
             (right.relu(), "this puts a ReLU on the map: here both signs are wanted"),
@@ -84,14 +84,18 @@ def class_map_through_the_pooled_vector(function) -> str | None:
             (weighted(softmax) / cells, "this is the gradient of the probability (a softmax): take that of the logit"),
             (
                 weighted(slopes) / cells,
-                "this is the gradient of the logits of all classes: only that of class k is asked",
+                "this is the gradient of the logits of all classes: take only that of class k",
             ),
             (weighted(slopes), f"this is the gradient of the logits of all classes, not of class k; and {scaled}"),
             (
                 branch,
                 "this is the calibration branch's logit: head(pooled) gives the pair (logits, calibration_logits)",
             ),
-            (weighted(weight[k].abs()) / cells, "this takes the size of the gradient: its sign says for or against"),
+            (
+                weighted(weight[k].abs()) / cells,
+                "this takes the absolute value of the gradient: keep its sign, which "
+                "says whether a channel speaks for or against the class",
+            ),
             (features.mean(1), "this is the mean of the channels, without weights"),
             (-right, "the sign is the wrong way round"),
         ],
@@ -114,7 +118,7 @@ def divergence_of_the_heads(function) -> str | None:
         near = next(
             (words for wrong, words in total.items() if math.isclose(single, wrong, rel_tol=1e-4)), "one number"
         )
-        return f"this is {near}: one KL for each image is asked, shape (N,)"
+        return f"this is {near}: return one KL for each image, shape (N,)"
     answer, problem = _tensor(value, (3,), "a KL for each image, (N,)")
     if problem:
         return problem
@@ -130,7 +134,7 @@ def divergence_of_the_heads(function) -> str | None:
         [
             (
                 softmax_kl(o, a, reduction="none"),
-                "the wrong direction: the calibration head stands first, so its softmax weighs the logarithms",
+                "the wrong direction: the calibration branch comes first, so its softmax weighs the logarithms",
             ),
             (bernoulli.sum(1), "these are sigmoids, C small divergences: Eq. 15 compares two softmaxes"),
             (
@@ -145,7 +149,8 @@ def divergence_of_the_heads(function) -> str | None:
             (-right, "the sign is the wrong way round: a KL is never negative"),
             (
                 (p - q).abs().sum(1),
-                "this is the distance of the probabilities: a KL weighs the difference of their logarithms",
+                "this is the distance of the probabilities: a KL weighs the difference of their logarithms by the "
+                "first probability",
             ),
             (-(p * q.log()).sum(1), "this is the cross-entropy: the entropy of the first distribution is still in it"),
             (
@@ -159,7 +164,7 @@ def divergence_of_the_heads(function) -> str | None:
         ],
     )
     if problem and torch.allclose(answer, softmax_kl(o, a, reduction="none"), rtol=1e-4):
-        problem += ". (F.kl_div(input, target) is KL(target ‖ input): the first distribution comes second there)"
+        problem += ". (F.kl_div(input, target) is KL(target ‖ input): its second argument is the first distribution)"
     return problem
 
 
@@ -198,12 +203,13 @@ def energy_of_one_map(function) -> str | None:
         answer,
         right,
         {
-            share(large.abs(), mask): "negative cells count with their size here: only the positive part is energy",
-            share(large, mask): "negative cells count here, and cancel positive ones: cut them off with a ReLU",
+            share(large.abs(), mask): "negative cells count here as if they were positive: only the positive part is "
+            "energy",
+            share(large, mask): "negative cells count here and cancel positive ones: set them to 0 with a ReLU",
             share(
                 early, mask
-            ): "the negative part was cut off before the map was resized: resize first, or negative cells no longer "
-            "pull their neighbours down",
+            ): "the negative part was removed before the map was resized: resize first, because negative cells lower "
+            "the values beside them",
             large.relu()[mask].sum().item(): "this is a sum: divide by the sum over the whole map",
             large.relu()[mask]
             .mean()
@@ -213,15 +219,15 @@ def energy_of_one_map(function) -> str | None:
             .mean()
             .item(): "this says how much of the mask is positive: energy asks how much of the "
             "positive part lies in the mask",
-            share((large > 0).double(), mask): "this counts positive pixels: energy weighs them by their height",
+            share((large > 0).double(), mask): "this counts positive pixels: energy weighs each pixel by its value",
             share(large.relu(), ~mask): "this is the share outside the mask",
-            area: "this is the area of the mask, the level of chance",
+            area: "this is the area of the mask, which a random map would reach",
             share(nearest.relu(), mask): 'the map was resized by nearest neighbours: take mode="bilinear"',
             share(
                 corners.relu(), mask
             ): "the map was resized with align_corners=True: take align_corners=False, as images are resized",
             share(large.square(), mask): "this squares the map: take its positive part as it is",
-            100 * right: "this is in per cent: a share is asked, between 0 and 1",
+            100 * right: "this is in per cent: return a share, between 0 and 1",
         }
         | shrunk,
     )
@@ -258,13 +264,11 @@ def chance_of_pointing(function) -> str | None:
             off.item(): "this is the number of hits: divide by the N (N − 1) pairs",
             masks.double()
             .mean()
-            .item(): "this is the area of the masks, the chance level of a cell drawn at random: a map may have "
-            "habits, so judge the maps themselves",
+            .item(): "this is the area of the masks, which a random cell would reach: maps may prefer some places, so "
+            "use the maps themselves",
             pointing_game(maps, masks).double().mean().item(): "this is the score itself, each map with its own mask",
-            (
-                (lowest.sum() - lowest.diagonal().sum()) / 42
-            ).item(): "this points at the lowest cell: the highest is asked",
-            100 * right: "this is in per cent: a share is asked, between 0 and 1",
+            ((lowest.sum() - lowest.diagonal().sum()) / 42).item(): "this points at the lowest cell: take the highest",
+            100 * right: "this is in per cent: return a share, between 0 and 1",
         }
         | pairings,
     )

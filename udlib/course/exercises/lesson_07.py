@@ -49,7 +49,7 @@ def attention_term(function) -> str | None:
     if not slope.isfinite().all():
         return (
             "the value is right, but where the two maps are equal the gradient is NaN: a square root has no slope at "
-            "0. torch.linalg.vector_norm answers 0 there"
+            "0. torch.linalg.vector_norm gives 0 there"
         )
     return None
 
@@ -93,7 +93,8 @@ def _wrong_terms(teacher: Tensor, student: Tensor) -> dict[float, str]:
         },
         (1 - F.cosine_similarity(target.flatten(1), student.flatten(1))).mean().item(): "this is a cosine distance, "
         "which ignores how large the maps are: Eq. 17 is the norm of their difference",
-        F.cosine_similarity(target.flatten(1), student.flatten(1)).mean().item(): "this is a cosine, largest where the "
+        F.cosine_similarity(target.flatten(1), student.flatten(1)).mean().item(): "this is a cosine, largest where "
+        "the "
         "maps agree: Eq. 17 is the norm of their difference",
         **{
             wrong.item(): "each map is pooled to one number first, and where it looks is lost: compare cell by cell"
@@ -113,7 +114,7 @@ def _wrong_terms(teacher: Tensor, student: Tensor) -> dict[float, str]:
         gap.sum((1, 2)).abs().mean().item(): "differences of opposite sign cancel: square them before the sum",
         torch.linalg.matrix_norm(gap, 2)
         .mean()
-        .item(): "this is the spectral norm of a matrix: take the Frobenius norm, that of all cells in a row",
+        .item(): "this is the spectral norm of a matrix: take the norm of all cells of a map together (Frobenius)",
     }
     if teacher.shape != student.shape:
         grown = teacher - resized(student, teacher.shape[1:], **options)
@@ -149,7 +150,7 @@ def distillation_totals(function) -> str | None:
         leaf.requires_grad_()
     value = called(function, teacher, student, alpha, beta, *maps)
     if isinstance(value, Mapping):
-        return "it returned a dict: return the weighted sum of the three terms alone, one number for each image"
+        return "it returned a dict: return only the weighted sum of the three terms, one number for each image"
     answer, problem = array(value, None, "one number for each image")
     if problem:
         return problem
@@ -171,8 +172,8 @@ def distillation_totals(function) -> str | None:
         return "the values are right, but the student is detached, and the teacher is not: it is the other way round"
     if leaking:
         return (
-            f"the values are right, but a gradient flows into {' and '.join(leaking)}: the teacher is a constant here, "
-            "so detach() all that comes from it"
+            f"the values are right, but a gradient flows into {' and '.join(leaking)}: the teacher is a constant "
+            "here, so detach() everything that comes from it"
         )
     if still:
         return (
@@ -196,7 +197,7 @@ def _wrong_total(answer: np.ndarray, right: Tensor, mistakes: dict[str, Tensor])
         ):
             return sentence
     if answer.shape != right.shape:
-        return f"it returned something of shape {answer.shape}: expected {tuple(right.shape)}, one for each image"
+        return f"it returned shape {answer.shape}: expected {tuple(right.shape)}, one for each image"
     return f"on a small example it gives {in_words(answer)}, expected {in_words(right)}"
 
 
@@ -224,12 +225,11 @@ def _totals(teacher, student, alpha: float, beta: float, maps) -> tuple[Tensor, 
         soft = F.binary_cross_entropy_with_logits(s.logits, torch.sigmoid(t.logits), reduction="none")
         rest = alpha * c + beta * a
         right = b + rest
-        reverse = "the divergence runs the wrong way: the teacher's distribution stands first, KL(T ‖ S)"
-        averaged = (
-            "a term is a mean over the batch, the same number for every image: ask each term for reduction='none'"
-        )
+        reverse = "the divergence runs the wrong way: the teacher's distribution comes first, KL(T ‖ S)"
+        averaged = "a term is a mean over the batch, the same number for every image: use reduction='none' in each term"
         entropy = (
-            "the classification term is a binary cross-entropy with soft targets: its gradient is right, but Eq. 13 is "
+            "the classification term is a binary cross-entropy with soft targets: its gradient is right, but Eq. 13 "
+            "is "
             "a divergence, which is 0 where the two agree. Take bernoulli_kl"
         )
         take_logits = "the functions of `losses` take logits: they apply the sigmoid and the softmax themselves"
@@ -251,10 +251,9 @@ def _totals(teacher, student, alpha: float, beta: float, maps) -> tuple[Tensor, 
             "the classification term (Eq. 13) is missing": rest,
             "the classification term has weight 1 in Eq. 18, not 1 − α": (1 - alpha) * b + rest,
             "the classification term has weight 1 in Eq. 18, not 1 − α − β": (1 - alpha - beta) * b + rest,
-            "Eq. 13 is a mean over the classes, this is their sum": classes * b + rest,
-            "Eq. 14 sums over the classes, this is their mean: it is one distribution over all of them": b
-            + alpha * c / classes
-            + beta * a,
+            "this sums Eq. 13 over the classes: take their mean": classes * b + rest,
+            "this takes the mean of Eq. 14 over the classes: take the sum, because it is one distribution over all of "
+            "them": b + alpha * c / classes + beta * a,
             "the attention term is squared: Eq. 17 has the norm itself": b + alpha * c + beta * a**2,
             "the attention term is a mean over all cells: Eq. 17 takes a norm for each image": b
             + alpha * c
@@ -310,7 +309,7 @@ def weight_of_a_share(function) -> str | None:
         rest, odds = b + alpha * c, share / (1 - share)
         ratios = (PULLS[0] + alpha * PULLS[1]) / PULLS[2]
         mistakes = {
-            share * rest / a: "this is the share of what the other two pull: it is to be the share of all three, and "
+            share * rest / a: "this is the share of what the other two pull: take the share of all three, because "
             "the attention's own pull is one of them",
             share
             * (rest + a)
@@ -326,10 +325,10 @@ def weight_of_a_share(function) -> str | None:
             odds * (b + c) / a: "α is missing: the calibration term pulls with α times its length",
             odds * b / a: "the calibration term is missing among the others",
             odds * rest * a: "this multiplies by the attention's pull: the harder a term pulls, the smaller its weight",
-            odds * (1 + alpha): "this is the share of the weights: they say nothing without the lengths that they "
-            "multiply",
+            odds * (1 + alpha): "this is the share of the weights: multiply each weight by the length of its gradient",
             share: "this is the share itself: what counts is the weight times the pull",
-            rest / a * (1 - share) / share: "the share is upside down: this is the β at which the other two have it",
+            rest / a * (1 - share) / share: "the share is upside down: this is the β at which the other two terms "
+            "have that share",
             rest / a: "at this β the attention has half of the pull, whatever the share",
             odds * float(ratios.mean()): "this is a mean of ratios, in which images with a small pull of attention "
             "decide: take the mean of each pull first",

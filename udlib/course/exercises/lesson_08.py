@@ -84,12 +84,12 @@ def _wrong_schedules() -> dict[str, list[float]]:
             *first,
             *(_cosine(1.0) for _ in range(HALF)),
         ],
-        "there is no restart: the cosine goes on beyond its end and rises again. Count the steps from 0 at step = "
+        "there is no restart: the cosine continues beyond its end and rises again. Count the steps from 0 at step = "
         "half": [
             *first,
             *(_cosine((s - WARM) / span) for s in range(HALF, 2 * HALF)),
         ],
-        "the second half has no warm-up: after the restart the rate rises over `warm` steps once more": [
+        "the second half has no warm-up: after the restart the rate must rise over `warm` steps again": [
             *first,
             *from_peak,
         ],
@@ -100,7 +100,7 @@ def _wrong_schedules() -> dict[str, list[float]]:
         ],
         "after the warm-up the rate jumps to twice the peak: 1 + cos runs from 2 to 0, so it is peak / 2 times that": 2
         * [*first[:WARM], *(2 * rate for rate in falling)],
-        "this is a whole cosine, down and up again: half of one, cos(π u), ends at the low point": 2 * whole,
+        "this is a whole cosine, down and up again: take half of one, cos(π u), which ends at the low point": 2 * whole,
         "the restart comes one step late: step = half is the first step of the second half": late,
         "the restart comes one step late, and the second half ends too soon": late_by_remainder[: 2 * HALF],
         "the cosine counts from the start of the half: u is 0 at s = warm and 1 at s = half": 2 * share,
@@ -153,11 +153,11 @@ def teacher_of_the_second_half(function) -> str | None:
     if problem:
         return problem
     answers = {
-        8: "epoch 8 is the last epoch of the first half: the paper takes the previous *best* network",
-        3: "epoch 3 is the best on the test images, which are then to judge the student: choose on validation",
+        8: "epoch 8 is the last epoch of the first half, but the paper takes the previous *best* network",
+        3: "epoch 3 is the best on the test images, but they must judge the student later: choose on validation",
         11: "epoch 11 is the best on the test images, and of the second half: choose on validation, before the restart",
         10: "epoch 10 lies in the second half, and does not exist yet when the teacher is needed: look at half 1 only",
-        7: "epoch 7 has the lowest training loss, which falls with overfitting too: choose by validation mAP",
+        7: "epoch 7 has the lowest training loss, but overfitting lowers it too: choose by validation mAP",
         4: "epoch 4 has a NaN for its mAP: np.argmax takes it for the largest, so leave such rows out",
         2: "epoch 2 has the lowest mAP that was measured: take the highest",
         0.71: "that is the mAP of the teacher: return its epoch",
@@ -176,16 +176,16 @@ def shrinkage_of_a_direction(function) -> str | None:
             return problem
         s = d / (d + penalty)
         wrong = {
-            d
-            / (d + rounds * penalty): "this is one fit with a larger penalty: refitting multiplies factors, s · s · …, "
-            "so that small directions die faster",
+            d / (d + rounds * penalty): "this is one fit with a larger penalty: refitting multiplies factors, s · s · "
+            "…, "
+            "so small directions vanish faster",
             s ** (rounds + 1): "that is one round too many: one round is the teacher alone",
             s ** (rounds - 1): "that is one round too few: the teacher's own fit counts",
-            1 - s**rounds: "that is what is lost of the direction: asked is what is left",
-            (1 - s) ** rounds: "that is penalty / (d + penalty), what one fit loses: asked is what is left",
+            1 - s**rounds: "that is what is lost of the direction: return what is left",
+            (1 - s) ** rounds: "that is penalty / (d + penalty), what one fit loses: return what is left",
             (d**2 / (d**2 + penalty))
-            ** rounds: "d is an eigenvalue of K and stands as it is; squared would be right for a "
-            "singular value of the features",
+            ** rounds: "d is an eigenvalue of K, so do not square it; the square would be right for a singular value "
+            "of the features",
             s * rounds: "it multiplies by the number of rounds: each round multiplies by s again, which is a power",
             s / rounds: "it divides by the number of rounds: each round multiplies by s again, which is a power",
         }
@@ -251,19 +251,20 @@ def share_of_the_teacher(function) -> str | None:
     base, hard, soft = (np.array(ARMS[name]) for name in ARMS)
     whole, teacher, restart = soft - base, soft - hard, hard - base
     mistakes = {
-        restart.mean() / whole.mean(): "that is the restart's share: asked is what the teacher adds to the restart",
+        restart.mean() / whole.mean(): "that is the restart's share: return what the teacher adds to the restart",
         teacher.mean() / restart.mean(): "that is the teacher's gain beside the restart's: divide by the whole gain, "
         "restart, UD minus 40 epochs",
         1.0: "UD minus 40 epochs has the restart in it: the teacher's own gain is UD minus the restart on hard labels",
-        whole.mean() / teacher.mean(): "the share is upside down: a part of the gain stands above the whole",
-        (teacher / whole).mean(): "this is a mean of shares, in which a seed with a small whole gain decides: take the "
+        whole.mean() / teacher.mean(): "the share is upside down: divide the part of the gain by the whole gain",
+        (teacher / whole).mean(): "this is a mean of shares, in which a seed with a small whole gain decides: take "
+        "the "
         "means of the gains first",
         -teacher.mean() / whole.mean(): "the sign is the wrong way round: UD minus hard labels",
-        teacher.mean(): "that is the teacher's gain in mAP: asked is its share of the whole gain, so divide",
+        teacher.mean(): "that is the teacher's gain in mAP: divide it by the whole gain",
         teacher.mean() / base.mean(): "that is a gain in parts of the score: divide by the whole gain",
         teacher.mean() / hard.mean(): "that is a gain in parts of the score: divide by the whole gain",
         100 * teacher.mean() / whole.mean(): "that is in per cent: return the fraction",
-        whole.mean(): "that is the whole gain: asked is the teacher's share of it",
-        restart.mean(): "that is what the restart alone gives: asked is the teacher's share of the whole gain",
+        whole.mean(): "that is the whole gain: return the teacher's share of it",
+        restart.mean(): "that is what the restart alone gives: return the teacher's share of the whole gain",
     }
     return compare(answer, teacher.mean() / whole.mean(), mistakes)

@@ -50,7 +50,7 @@ def affinity_of_labels(function: Callable) -> str | None:
         answer,
         right,
         {
-            "the diagonal is kept: a class is in every image that it is in, so M_ii says nothing; set it to 0": right
+            "the diagonal is kept: M_ii compares a class with itself and says nothing, so set it to 0": right
             + np.eye(4),
             "it is not symmetric: A_ij and A_ji are two rates of one pair, and S is their mean": rate**0.5,
             "it is not symmetric, and divides rows by N_i: M / N divides column j by N_j. S is the mean of both": (
@@ -65,13 +65,13 @@ def affinity_of_labels(function: Callable) -> str | None:
                 (rate + rate.T) / 2
             )
             ** 0.5,
-            "it divides by the number of all images: the rate is among the images of class j, so divide by N_j": overall
+            "it divides by the number of all images: the rate is a share of the images of class j, so divide by N_j": overall
             * empty,
             "it divides by the number of all images, and keeps the diagonal": overall,
             "A + Aᵀ is twice as large: S is the mean of the two": 2 * right,
-            "that is M, the counts: a common class has many of everything. Divide by N_j": M,
-            "that is M without its diagonal, the counts: a common class has many of everything. Divide by N_j": M
-            * empty,
+            "that is M, the counts: a common class appears often with every class. Divide by N_j": M,
+            "that is M without its diagonal, the counts: a common class appears often with every class. Divide by "
+            "N_j": M * empty,
             "this is the geometric mean (cosine) of the two roots: S is their arithmetic mean": (rate * rate.T) ** 0.25,
             "this is M_ij over the root of N_i N_j, the cosine of two classes: S is the mean of two roots": M
             / np.sqrt(np.outer(N, N))
@@ -105,19 +105,15 @@ def chance_from_asl(function: Callable) -> str | None:
                 "this is the focal weight without the margin: a negative counts p − m, and not at all below m": chance(
                     p**gamma * p / (1 - p)
                 ),
-                "below the margin it takes the power of a negative base: clip p − m at 0 first": chance(
+                "for p below the margin this is a power of a negative base: clip p − m at 0 first": chance(
                     (p - margin) ** gamma * p / (1 - p + margin)
                 ),
                 "the factor p is missing: it comes from the slope of the sigmoid, p (1 − p), of which 1 − p "
                 "cancels": chance(m**gamma / (1 - p + margin)),
-                "the margin is missing below the line: there the loss has log(1 − p + m)": chance(
-                    m**gamma * p / (1 - p)
-                ),
-                "1 − p and m must add up below the line: 1 − (p − m) = 1 − p + m": chance(
-                    m**gamma * p / (1 - p - margin)
-                ),
-                "above the line stands the shifted probability once more: the slope of the sigmoid has p itself, "
-                "not p − m": chance(m ** (gamma + 1) / (1 - p + margin)),
+                "the margin is missing in the denominator: the loss has log(1 − p + m)": chance(m**gamma * p / (1 - p)),
+                "the denominator must be 1 − (p − m) = 1 − p + m": chance(m**gamma * p / (1 - p - margin)),
+                "the numerator has the shifted probability a second time: the slope of the sigmoid has p itself, not "
+                "p − m": chance(m ** (gamma + 1) / (1 - p + margin)),
                 "that is the answer itself: the map of BCE. ASL's is another": p,
             }
         if not margin:  # then some of them coincide, or are right
@@ -157,12 +153,12 @@ def scattered_answers(function: Callable) -> str | None:
         {
             key: value.numpy()
             for key, value in {
-                "the columns stand in the order of the parts: put each where its class stands among all": joined,
+                "the columns are in the order of the parts: put each at the place of its class among all classes": joined,
                 "the columns are moved the wrong way round: column n of the joined answers *goes to* place "
                 "order[n]": joined[:, order],
                 "only the first part is filled in, and zeros are left elsewhere: go through all parts": partly,
                 "only the last part is left: one tensor must gather all parts, so make it before the loop": by_part,
-                "a part's classes are taken in rising order: its columns stand in the order in which the part "
+                "the classes of a part are taken in rising order, but its columns are in the order in which the part "
                 "lists them": sorted_parts,
             }.items()
         },
@@ -189,30 +185,30 @@ def loss_of_psd(function: Callable) -> str | None:
         right,
         {
             (label + (1 - alpha) * to_co + alpha * to_dis)
-            / 2: "α stands at the wrong group: it weighs the co-occurrence teachers",
+            / 2: "α stands at the wrong group: multiply the term of the co-occurrence teachers by α",
             label + alpha * to_co + (1 - alpha) * to_dis: "the halves are missing: all three terms are halved",
             label
             + (alpha * to_co + (1 - alpha) * to_dis)
-            / 2: "the halves are missing at the labels' term: ½ stands there, too",
+            / 2: "the halves are missing at the labels' term: multiply it by ½ too",
             label / 2
             + alpha * to_co
-            + (1 - alpha) * to_dis: "the halves are missing at the teachers' terms: ½ stands there, too",
+            + (1 - alpha) * to_dis: "the halves are missing at the teachers' terms: multiply them by ½ too",
             (label + (alpha * to_co + (1 - alpha) * to_dis) / 4)
-            / 2: "the distances are means over classes: they are sums, as ASL is, and means over images",
+            / 2: "the distances are means over classes: take sums over classes, as for ASL, and means over images",
             (label + 5 * (alpha * to_co + (1 - alpha) * to_dis))
             / 2: "the distances are a sum over the images: take the mean over them",
             (5 * label + alpha * to_co + (1 - alpha) * to_dis)
             / 2: "ASL is a sum over the images: take the mean over them",
             5 * right: "it is a sum over the images: take the mean over them",
             (label + to_co + to_dis) / 2: "the weights α and 1 − α are missing",
-            (label + alpha * (to_co + to_dis)) / 2: "both groups have the weight α: the second has 1 − α",
+            (label + alpha * (to_co + to_dis)) / 2: "both groups have the weight α: give the second 1 − α",
             (alpha * to_co + (1 - alpha) * to_dis)
             / 2: "the labels' term is missing: the student learns from the labels as well",
             (label + alpha * math.sqrt(to_co) + (1 - alpha) * math.sqrt(to_dis))
             / 2: "the distances are squared: leave out the root",
             (label + (z - alpha * co - (1 - alpha) * dis).square().sum(1).mean().item())
-            / 2: "this is the distance to the teachers' mean: its gradient is right, its value lacks the constant by "
-            "which they disagree",
+            / 2: "this is the distance to the teachers' mean: its gradient is right, but its value lacks a constant, "
+            "which says how far the teachers disagree",
             (
                 label
                 + sum(
@@ -220,14 +216,13 @@ def loss_of_psd(function: Callable) -> str | None:
                     for weight, part in ((alpha, co), (1 - alpha, dis))
                 )
             )
-            / 2: "it compares probabilities: the distance is one of logits",
+            / 2: "it compares probabilities: take the distance between logits",
         },
     ):
         return problem
     if not isinstance(value, Tensor) or not value.requires_grad:
         return (
-            "the value is right, but no gradient flows to the student: stay with tensors, without .item() or "
-            ".detach() on z"
+            "the value is right, but no gradient flows to the student: use tensors, without .item() or .detach() on z"
         )
     gradients = torch.autograd.grad(value, [student, *teachers], allow_unused=True)
     if any(g is not None and g.abs().max() > 1e-9 for g in gradients[1:]):
@@ -262,11 +257,11 @@ def wins_of_the_teachers(function: Callable) -> str | None:
         {
             float(
                 np.sum(np.array(ARMS["PSD"]) > np.array(ARMS["BCE, averaged"]))
-            ): "that counts PSD above an arm of BCE: the loss is counted in. Compare with ASL, seed by seed",
+            ): "that compares PSD with BCE, so the effect of the loss is counted in: compare with ASL, seed by seed",
             float(np.sum(np.array(ARMS["ASL"]) > np.array(ARMS["PSD"]))): "that counts the seeds that PSD loses",
             float(
                 sum(a > b for a in ARMS["PSD"] for b in ARMS["ASL"])
-            ): "that compares every seed of one arm with every seed of the other: entry k belongs to entry k",
+            ): "that compares every seed of one arm with every seed of the other: compare entry k with entry k",
             won / n: "that is the share of the seeds: return their number",
         },
     ):
@@ -276,16 +271,16 @@ def wins_of_the_teachers(function: Callable) -> str | None:
         tail[won],
         {
             tail[won]
-            * 2: "the number is right, and this is the chance for both directions: asked is so many *or more*",
+            * 2: "the number is right, and this is the chance for both directions: return that of so many *or more*",
             comb(n, won) / 2**n: "the number is right, but this is the chance of exactly so many: more count too",
             tail[won + 1]: "the number is right, but this is the chance of more than so many: so many counts too",
-            1 - tail[won]: "the number is right, but this is the chance of fewer: take 1 minus it",
+            1 - tail[won]: "the number is right, but this is the chance of fewer: return 1 minus it",
             1
             - tail[
                 won + 1
-            ]: "the number is right, but this is the chance of so many or fewer: asked is so many or more",
+            ]: "the number is right, but this is the chance of so many or fewer: return that of so many or more",
             0.5**won: "the number is right, but this leaves out the seed that is lost, which may be any of them",
-            won / n: "the number is right, but this is the share of the seeds: asked is how often a fair coin does as "
+            won / n: "the number is right, but this is the share of the seeds: return how often a fair coin does as "
             "well",
         },
     )

@@ -26,7 +26,7 @@ ARMS = {
     "KD": [0.756, 0.771, 0.768, 0.749, 0.764],
     "WSD": [0.759, 0.779, 0.774, 0.748, 0.775],
 }
-NO_GRADIENT = "the value is right, but no gradient flows to the student: stay with tensors, without .item()"
+NO_GRADIENT = "the value is right, but no gradient flows to the student: use tensors, without .item()"
 IMAGE = torch.tensor([0, 0, 0, 0, 1, 2, 2])  # images with four, one and two regions
 
 
@@ -63,9 +63,8 @@ def intersection_over_union(function: Callable) -> str | None:
         ious,
         right,
         {
-            "two boxes that do not meet have sides below 0, whose product may be positive: clip both at 0": every(
-                clip=False
-            ),
+            "two boxes that do not overlap have sides below 0, and the product of two such sides is positive: clip "
+            "both at 0": every(clip=False),
             "the union counts the intersection twice: subtract it once": every(below=lambda A, B, overlap: A + B),
             "it divides by the smaller box: a box around everything would always be right; divide by the union": every(
                 below=lambda A, B, overlap: min(A, B)
@@ -73,11 +72,11 @@ def intersection_over_union(function: Callable) -> str | None:
             "it divides by the larger box: divide by the union": every(below=lambda A, B, overlap: max(A, B)),
             "it divides by the first box: divide by the union": every(below=lambda A, B, overlap: A),
             "it divides by the second box: divide by the union": every(below=lambda A, B, overlap: B),
-            "that is the intersection: divide it by the union": every(below=lambda A, B, overlap: 1.0),
-            "the union loses the intersection twice: subtract it once": every(
+            "that is only the intersection: divide it by the union": every(below=lambda A, B, overlap: 1.0),
+            "the intersection is subtracted twice from the union: subtract it once": every(
                 below=lambda A, B, overlap: A + B - 2 * overlap
             ),
-            "a pixel is added to each side: these boxes are areas, whose ends do not count in": every(more=1.0),
+            "a pixel is added to each side: these boxes are areas, so a side is x2 − x1": every(more=1.0),
         },
     )
     if problem and "on a small example" in problem:
@@ -102,11 +101,12 @@ def probability_of_an_image(function: Callable) -> str | None:
         answer,
         p(over_classes, over_regions),
         {
-            "the two softmaxes are exchanged: M^c competes over classes (of one box), M^d over boxes (for one "
-            "class)": p(over_regions, over_classes),
+            "the two softmaxes are exchanged: in M^c the classes of a box compete, in M^d the boxes of a class": p(
+                over_regions, over_classes
+            ),
             "both softmaxes run over classes: then no box competes with another, and p can exceed 1; M^d runs over "
             "the boxes": p(over_classes, over_classes),
-            "both softmaxes run over the boxes: then classes do not compete; M^c runs over the classes": p(
+            "both softmaxes run over the boxes: then the classes do not compete; M^c runs over the classes": p(
                 over_regions, over_regions
             ),
             "it takes the mean over the boxes: S^d adds up to 1 over them already, so take the sum": p(
@@ -115,14 +115,14 @@ def probability_of_an_image(function: Callable) -> str | None:
             "it takes the best box alone: p is the sum over all boxes": p(
                 over_classes, over_regions, lambda s: s.amax(0)
             ),
-            "it takes sigmoids where softmaxes stand": (torch.sigmoid(c) * torch.sigmoid(d)).sum(0).numpy(),
+            "it takes sigmoids in place of the softmaxes": (torch.sigmoid(c) * torch.sigmoid(d)).sum(0).numpy(),
             "S^d is missing: the boxes need weights that add up to 1": c.softmax(1).sum(0).numpy(),
             "S^d is missing: that is the plain mean of S^c over the boxes": c.softmax(1).mean(0).numpy(),
-            "that is one softmax of a product: take a softmax of each, and then the product": (c * d)
+            "that is one softmax of a product: take a softmax of each, then multiply": (c * d)
             .softmax(1)
             .sum(0)
             .numpy(),
-            "one more softmax follows: the sum is a probability already": p(
+            "there is one softmax too many: the sum is a probability already": p(
                 over_classes, over_regions, lambda s: s.sum(0).softmax(0)
             ),
         },
@@ -147,11 +147,10 @@ def feature_loss(function: Callable) -> str | None:
         {
             (
                 apart.mean() / 2
-            ).item(): "it is a mean over all regions: an image with many boxes weighs more. First the mean over each "
-            "image's "
-            "own regions, then over images",
-            apart.mean().item(): "it is a mean over all regions, without the half: first the mean over each image's "
-            "own regions",
+            ).item(): "it is a mean over all regions: an image with many boxes weighs more. First take the mean over "
+            "each image's own regions, then over images",
+            apart.mean().item(): "it is a mean over all regions, without the half: first take the mean over each "
+            "image's own regions",
             2 * right: "the half is missing: 1/(2B)",
             3 * right: "it is a sum over the images: divide by their number B",
             (apart.sum() / 6).item(): "it is a sum over the regions of each image: divide by their number R_b",
@@ -160,7 +159,7 @@ def feature_loss(function: Callable) -> str | None:
             (
                 torch.stack([apart.sqrt()[IMAGE == b].mean() for b in range(3)]).mean() / 2
             ).item(): "the norms are not squared",
-            (of_image.sum() / 14).item(): "it divides by the number of regions where the number of images B belongs",
+            (of_image.sum() / 14).item(): "it divides by the number of regions: divide by the number of images B",
         },
     ):
         return problem
@@ -194,7 +193,7 @@ def loss_of_the_student(function: Callable) -> str | None:
         label + soft,
         {
             label + bce(z, q): "the scale a is missing: the teacher's term sees a ⊙ z",
-            bce(a * z, y) + soft: "the scale is at both terms: the labels' term has z itself",
+            bce(a * z, y) + soft: "the scale is at both terms: use z itself in the labels' term",
             bce(a * z, y) + bce(z, q): "a is at the wrong term: it scales what is compared with the teacher",
             label: "the teacher's term is missing",
             soft: "the labels' term is missing: the student learns from the labels as well",
@@ -205,7 +204,7 @@ def loss_of_the_student(function: Callable) -> str | None:
             label
             + bce(
                 a * z, (q > 0.5).double()
-            ): "the teacher's answers are rounded to 0 and 1: its doubt is what it has to teach",
+            ): "the teacher's answers are rounded to 0 and 1: its uncertainty is what it can teach",
             label
             + F.binary_cross_entropy(scaled, q, reduction="none")
             .sum(1)
@@ -233,13 +232,13 @@ def loss_of_the_student(function: Callable) -> str | None:
     if to_teacher is not None and to_teacher.abs().max() > 1e-9:
         return "the value is right, but a gradient flows to the teacher: detach q"
     if to_scale is None:
-        return "the value is right, but a gets no gradient: it is learned, so do not detach it"
+        return "the value is right, but a gets no gradient: it is trained, so do not detach it"
     if (
         to_student is None
         or not torch.allclose(to_student, right_gradients[0], atol=1e-6)
         or not torch.allclose(to_scale, right_gradients[1], atol=1e-6)
     ):
-        return "the value is right, but its gradient is not: both terms pull at z, so detach it in neither"
+        return "the value is right, but its gradient is not: both terms pull at z, so do not detach it in either"
     return None
 
 
@@ -267,18 +266,19 @@ def _wrong_numbers_of_seeds(base: np.ndarray, kd: np.ndarray, wsd: np.ndarray, g
         _fewest(spread, gain) + 1: "that is one seed too many: one fewer is enough already",
         _fewest(spread, gain, lambda n: 1.96): "it takes 1.96, which is for many seeds: with n, take Student's t with "
         "n − 1 degrees of freedom",
-        _fewest(spread, gain, lambda n: student_t.ppf(0.975, 4)): "it keeps the t of the seeds that are there: more "
-        "seeds have a smaller t, so take it with n − 1 degrees of freedom anew for each n",
+        _fewest(spread, gain, lambda n: student_t.ppf(0.975, 4)): "it keeps the t of the seeds that are there: t is "
+        "smaller with more seeds, so compute it again for each n, with n − 1 degrees of freedom",
         _fewest(spread, gain, lambda n: student_t.ppf(0.95, n - 1)): "it takes the quantile at 0.95, for a 90 % "
         "interval: 2.5 % are left out on each side",
         _fewest(d.std(), gain): "the standard deviation divides by n: take n − 1 (ddof=1)",
         _fewest((wsd - base).std(ddof=1), gain): "it takes the differences to the baseline: a plain teacher is the "
         "control here",
-        _fewest(wsd.std(ddof=1), gain): "it takes the spread of one arm: seeds differ more than arms do, so take the "
-        "differences, seed by seed",
-        _fewest(math.sqrt(wsd.var(ddof=1) + kd.var(ddof=1)), gain): "it adds the spreads of both arms, as if the seeds "
+        _fewest(wsd.std(ddof=1), gain): "it takes the spread of one arm: seeds differ more than the two arms do, so "
+        "take the differences, seed by seed",
+        _fewest(math.sqrt(wsd.var(ddof=1) + kd.var(ddof=1)), gain): "it adds the spreads of both arms, as if the "
+        "seeds "
         "were not paired: take the differences, seed by seed",
-        _fewest(spread / math.sqrt(n), gain): "it divides the spread by √5 already, and then by √n again",
+        _fewest(spread / math.sqrt(n), gain): "it divides the spread by √5 first, and then again by √n",
         _fewest(spread, 2 * gain): "the whole interval is at most 2 · gain wide here: ± gain means gain to each side",
         _fewest(spread, gain / 2): "the whole interval is made as wide as gain: ± gain means gain to each side",
     }

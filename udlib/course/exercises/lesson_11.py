@@ -21,10 +21,10 @@ WRONG_SPEEDS = {
     "that is one after the other: while the GPU trains, the workers decode the next "
     "batch": lambda gpu, decode, workers: 1 / (1 / gpu + 1 / (workers * decode)),
     "that is a single worker: they decode side by side": lambda gpu, decode, workers: min(gpu, decode),
-    "that is the faster of the two: the other one cannot keep up, and it waits": lambda gpu, decode, workers: max(
+    "that is the speed of the faster one, but it must wait for the other": lambda gpu, decode, workers: max(
         gpu, workers * decode
     ),
-    "the workers may be faster than the GPU, and then the GPU is what all wait for": lambda gpu, decode, workers: (
+    "the workers may be faster than the GPU, and then everything waits for the GPU": lambda gpu, decode, workers: (
         workers * decode
     ),
     "that is the GPU alone, which waits where the workers are slower": lambda gpu, decode, workers: gpu,
@@ -112,9 +112,9 @@ def mean_over_processes(function) -> str | None:
             / len(padded): "the first images count twice: the last round was filled up with them, so that all "
             "processes have equally many",
             sum(by_rank[:count])
-            / count: "cut off too early: after process 0 come the values of process 1, not the next image. Put "
-            "the rounds in order first, then cut",
-            sum(padded) / count: "the sum holds the images of the padding too, the divisor does not",
+            / count: "cut off too early: the values of process 1 follow those of process 0, and not the next image. "
+            "Put the rounds in order first, then cut",
+            sum(padded) / count: "the sum includes the images of the padding, but the divisor does not",
             sum(sum(part[:full]) for part in gathered)
             / max(full * processes, 1): "the images of the incomplete last round are left out: they count too",
             sum(gathered[0]) / len(gathered[0]): "that is process 0 alone",
@@ -140,7 +140,7 @@ def gpu_hours_of_a_row(function) -> str | None:
         wrong = {
             3600 * right: "that is in seconds: an hour has 3600",
             60 * right: "that is in minutes: divide by 60 once more",
-            right / seeds: "that is one seed: each is a training of its own",
+            right / seeds: "that is one seed: each seed is a training of its own",
             image_steps * (learn + ask) / 3600: "the teachers must be trained too, one for each seed",
             image_steps
             * (learn + train)
@@ -179,8 +179,8 @@ def luck_of_many(function) -> str | None:
             chance,
             right,
             {
-                m * miss: "m · miss is the number of misses to expect, and above 1 no chance at all: a chance of at "
-                "least one is 1 minus the chance of none",
+                m * miss: "m · miss is the number of misses to expect, and it can exceed 1: the chance of at least "
+                "one miss is 1 minus the chance of none",
                 (1 - miss) ** m: "this is the chance that none misses: take 1 minus it",
                 miss**m: "this is the chance that all of them miss",
                 1 - miss**m: "this is the chance that not all of them miss: at least one is 1 minus none",
@@ -192,11 +192,12 @@ def luck_of_many(function) -> str | None:
             rate,
             1 - (1 - miss) ** (1 / m),
             {
-                miss / m: "the chance is right, and miss / m is Bonferroni's rate: safe in any case, but for "
-                "independent intervals a little too strict. Solve 1 − (1 − r)^m = miss for r",
+                miss / m: "the chance is right, and miss / m is Bonferroni's rate: always safe, but a little too "
+                "strict for independent intervals. Solve 1 − (1 − r)^m = miss for r",
                 (1 - miss)
                 ** (1 / m): "the chance is right, but this is how often each must *not* miss: take 1 minus it",
-                miss ** (1 / m): "the chance is right, but this is the root of the miss: it is the chance of *no* miss "
+                miss ** (1 / m): "the chance is right, but this is the root of the miss: it is the chance of *no* "
+                "miss "
                 "that is multiplied",
                 miss: "the chance is right, but a rate of `miss` for each leads to that chance, not to `miss`",
             },

@@ -69,7 +69,7 @@ class PartitionExplorer(Explorer):
         """Return the readings of one setting in words; of a setting without runs, that there are none."""
         runs = self.runs.get((k, strategy))
         if not runs:
-            return {"trained": f"nothing with k = {k} and {strategy}: no number to show"}
+            return {"trained": f"no run has k = {k} and {strategy}, so there is no number to show"}
         seeds = [run.recipe.training.seed for run in runs]
         readings = {"trained": f"{len(runs)} seed{'s' * (len(runs) > 1)}"}
         for name, (key, scale, digits, unit) in READ.items():

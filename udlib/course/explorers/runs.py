@@ -19,7 +19,7 @@ from udlib.figures import plots
 from udlib.metrics import average_precision
 from udlib.statistics import Interval
 
-NOTE = "Test images; difficult labels count as marked. Intervals: 95 %, over resampled images."
+NOTE = "Test images; difficult labels count as present. Intervals: 95 %, over resampled images."
 NLL = "NLL, nats"
 
 
@@ -54,7 +54,7 @@ class LambdaExplorer(Explorer):
             self.frame,
             start=start,
             warm=warm,
-            note=f"Trained at these λ and nowhere between. {NOTE}",
+            note=f"Networks were trained only at these λ. {NOTE}",
         )
 
     def measure(self, lam: float, seed: int) -> dict[str, Interval]:
@@ -116,7 +116,7 @@ class TeacherExplorer(Explorer):
             self.frame,
             start=start,
             warm=warm,
-            note=f"Students trained at these temperatures and nowhere between. {NOTE}",
+            note=f"Students were trained only at these temperatures. {NOTE}",
         )
 
     def measure(self, teacher: str, T: float, seed: int) -> dict[str, Interval]:

@@ -221,6 +221,6 @@ def require_proposals(data: ArrayData, config: TrainingConfig) -> None:
         )
     if (config.shift or config.crop) and not data.proposals.shared:
         raise ValueError(
-            f"shift is {config.shift} and crop is {config.crop}: boxes follow mirrored images only; set both to 0, or "
-            "take the proposals 'grid', which follow nothing"
+            f"shift is {config.shift} and crop is {config.crop}, but boxes can follow only mirrored images: set shift and crop "
+            "to 0, or use the proposals 'grid', which are the same for every image"
         )

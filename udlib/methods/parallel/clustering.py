@@ -47,7 +47,7 @@ def label_affinity(cooccurrence, counts) -> np.ndarray:
     if M.ndim != 2 or M.shape[0] != M.shape[1] or not len(M):
         raise ValueError(f"cooccurrence has shape {M.shape}: expected (C, C), one row and one column for each class")
     if N.shape != (len(M),):
-        raise ValueError(f"counts have shape {N.shape} beside a cooccurrence of {len(M)} classes: expected ({len(M)},)")
+        raise ValueError(f"counts have shape {N.shape} but cooccurrence has {len(M)} classes: expected ({len(M)},)")
     for name, value in {"cooccurrence": M, "counts": N}.items():
         if len(wrong := np.argwhere(~(np.isfinite(value) & (value >= 0)))):
             where = wrong[0].tolist()
@@ -144,7 +144,7 @@ def _counted(targets, cooccurrence, counts) -> tuple[np.ndarray, np.ndarray]:
             )
         return M, M.diagonal() if counts is None and M.ndim == 2 else counts
     if counts is not None:
-        raise ValueError("counts go with cooccurrence: targets are counted here")
+        raise ValueError("counts belong to cooccurrence, and targets are counted anyway: leave counts out")
     Y = np.asarray(targets.cpu() if isinstance(targets, Tensor) else targets)
     if Y.ndim != 2 or 0 in Y.shape:
         raise ValueError(f"targets have shape {Y.shape}: expected (N, C), nothing empty")
@@ -168,7 +168,7 @@ def _partition(S: np.ndarray, counts: np.ndarray, k: int, seed: int, graph: Call
     present = np.flatnonzero(np.asarray(counts) > 0)
     if len(present) < k:
         raise ValueError(
-            f"k is {k} but only {len(present)} of {len(S)} classes have a positive label: use k up to that"
+            f"k is {k} but only {len(present)} of {len(S)} classes have a positive label: use k = {len(present)} or less"
         )
     if not S.any():
         raise ValueError("no two classes ever share an image, so their graph has no edge to cut: use k = 1")
@@ -224,7 +224,7 @@ def require_partition(parts: Sequence[Sequence[int]], num_classes: int) -> None:
         ValueError: a class that is missing, doubled or unknown, an empty part.
     """
     if sorted(c for part in parts for c in part) != list(range(num_classes)) or not all(parts):
-        raise ValueError(f"parts {parts} are no partition of {num_classes} classes: each belongs in exactly one part")
+        raise ValueError(f"parts {parts} are not a partition of {num_classes} classes: put each into one part")
 
 
 def stored_partition(path: str | Path, strategy: str, targets, k: int = 3, seed: int = 0) -> Parts:

@@ -58,7 +58,9 @@ class Settings:
         for parts in self.groups().values():
             require_partition(parts, sum(map(len, parts)))
         if len({sum(map(len, parts)) for parts in self.groups().values()}) > 1:
-            raise ValueError(f"co {self.co} and dis {self.dis} are partitions of different numbers of classes")
+            raise ValueError(
+                f"co {self.co} and dis {self.dis} have different numbers of classes: give both the same classes"
+            )
         if not 0 <= self.alpha <= 1:
             raise ValueError(f"alpha is {self.alpha}: expected a weight in [0, 1]")
 
