@@ -95,7 +95,7 @@ def test_a_right_answer_passes_whatever_it_is_made_with(check_of, answer):
         (lambda t, s: (t - resized(s, t)).flatten(1).norm(dim=1).mean(), "the student's map was resized"),
         (lambda t, s: attention_loss(resized(t, s, mode="nearest"), s), "nearest"),
         (lambda t, s: attention_loss(resized(t, s, align_corners=True), s), "align_corners"),
-        (lambda t, s: attention_loss(t[:, :3, :3], s), "crops"),
+        (lambda t, s: attention_loss(t[:, :3, :3], s), "cuts"),
         (lambda t, s: (resized(t, s) - s).square().sum((1, 2)).sqrt().mean(), "NaN"),
         (lambda t, s: attention_loss(t, s.detach()), "no gradient"),
         (lambda t, s: attention_loss(t, s).item(), "no gradient"),

@@ -48,8 +48,8 @@ REMEDIES = {
     "one image out with [k : k + 1], which keeps both dimensions",
     r"same number of spatial dimensions|bilinear mode needs 4D|non-4D tensors": "F.interpolate resizes (N, C, h, w): add "
     "a channel dimension first, with maps[:, None], and take it away again afterwards, with [:, 0]",
-    r"Can't call numpy\(\) on Tensor that requires grad": "no gradient can flow through NumPy: stay in torch from the "
-    "arguments to the result",
+    r"Can't call numpy\(\) on Tensor that requires grad": "no gradient can flow through NumPy: use torch functions "
+    "all the way from the arguments to the result",
     r"zero-dimensional tensor .* cannot be concatenated": "torch.cat joins tensors that have a dimension: join single "
     "numbers with torch.stack(…)",
     r"(\w+)\(\) got an unexpected keyword argument '(\w+)'": "{0} has no argument {1}: help(…) lists those it has",
