@@ -4,10 +4,11 @@ r"""
 
 [← 05 · Knowledge distillation](05_knowledge_distillation.ipynb) · [07 · Uncertainty distillation →](07_uncertainty_distillation.ipynb)
 
-**Aim.** You will see where a network looks, and where its two heads disagree. The second map is the *uncertainty attention*
-of the paper (UD). You will derive it, compute it without a backward pass to the feature map, and read its sign. Then you
-will measure two things that single pictures cannot show. Does the disagreement of the heads measure uncertainty? And does
-the map lie where the uncertain objects are?
+**Aim.** The student of lesson 05 learned how sure its teacher is of each label, but not *where* in the picture the teacher is
+unsure. The paper (UD) teaches that by a map, the *uncertainty attention*: it shows where the two heads of a network disagree. You
+will derive this map, compute it without a backward pass to the feature map, and read its sign. Then you will measure two things
+that single pictures cannot show. Does the disagreement of the heads measure uncertainty? And does the map lie where the uncertain
+objects are?
 
 **Prerequisites.** Lessons 03 and 04: the calibration branch, the known posterior, paired differences. Lesson 05: a teacher
 and its student.
@@ -1217,9 +1218,12 @@ say(f"- This lesson shows about {sum(intervals)} intervals. One in twenty misses
 
 # %% [markdown]
 r"""
-The paper uses these maps to *teach*, not to find objects. A map may teach well whatever it shows. Lesson 07 measures that by
-the student's scores. Our networks are small, their maps have 8 × 8 cells, and our pictures are drawn by a program. The questions
-carry over to other data; the numbers need not.
+Our networks are small, their maps have 8 × 8 cells, and our pictures are drawn by a program. The questions carry over to other
+data; the numbers need not.
+
+**Next.** The paper uses these maps to *teach*, not to find objects, and a map may teach well whatever it shows.
+[Lesson 07](07_uncertainty_distillation.ipynb) adds the map to what a student learns, on photographs, and measures the student's
+scores.
 
 ## Further reading
 

@@ -29,7 +29,7 @@ from udlib.course.store import arrays, dataset, for_profile, load_model, needed,
 from udlib.figures.plots import show
 from udlib.course.recipes import baseline, detection, distilled, pairs, partitioned, restart_controls, restarted, two_branch
 from udlib.statistics import paired_difference
-from udlib.course.sentences import Differences, in_units, runs, say, spread, stored, trained
+from udlib.course.sentences import Differences, in_table, in_units, runs, say, spread, stored, trained
 
 # %% [markdown]
 r"""
@@ -43,12 +43,6 @@ differences in bold.
 from udlib.figures.text import as_markdown
 
 difference = Differences()  # counts the intervals over seeds that this lesson draws
-
-
-def in_table(gap, scale=100, digits=2):
-    """A difference with its interval, for a table: bold where it is detected."""
-    words = in_units(gap, scale, digits, "")
-    return f"**{words}**" if gap.verdict in ("higher", "lower") else words
 
 # %% tags=["setup", "learn"]
 ARMS = detection()  # the recipes of this lesson, by name
