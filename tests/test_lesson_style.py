@@ -54,7 +54,7 @@ def test_a_lesson_leads_to_the_one_before_and_the_one_after(source):
 
 @lesson
 def test_every_question_to_think_about_has_a_folded_answer_before_the_next_heading(source):
-    for after in text(source).split("**Think")[1:]:
+    for after in re.split(r"\*Think", text(source))[1:]:
         assert "<details><summary>Answer</summary>" in re.split(r"(?m)^#{1,6} ", after, maxsplit=1)[0], after[:80]
 
 

@@ -174,7 +174,7 @@ NAMES = ["cup", "book", "lamp"]
 LABELS = torch.tensor([y for y in product([0, 1], repeat=3) if any(y)])  # the seven non-empty sets
 JOINT = torch.tensor([0.16, 0.10, 0.06, 0.22, 0.18, 0.08, 0.20], dtype=torch.float64)  # P(set)
 assert torch.isclose(JOINT.sum(), torch.tensor(1.0).double())
-pd.DataFrame(LABELS.numpy(), columns=NAMES).assign(probability=JOINT)
+pd.DataFrame(LABELS.numpy(), columns=NAMES).assign(probability=JOINT.numpy())
 
 # %% tags=["learn"]
 marginals = JOINT @ LABELS.double()

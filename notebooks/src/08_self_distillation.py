@@ -553,8 +553,16 @@ This explains the bump of the loss in the first picture. **The large learning ra
 Then the rate falls, and the loss brings the student back towards its teacher. A student at loss 0 would answer every training image
 as its teacher does. So whatever the student gains, it gains because it does *not* arrive there.
 
-*Think!* Would a student of itself move at all with plain gradient descent, no batch normalisation and no dropout? And if it
+**Think.** Would a student of itself move at all with plain gradient descent, no batch normalisation and no dropout? And if it
 started from random weights?
+
+<details><summary>Answer</summary>
+
+No. Its loss starts at its minimum, where the gradient is exactly 0, and plain gradient descent multiplies the learning rate by
+that. From random weights it moves, since it disagrees with its teacher, and it moves *towards* the teacher: a born-again network
+(section 8).
+
+</details>
 
 ## 5. What could there be to gain?
 
@@ -788,7 +796,15 @@ say(f"The mixture closest to the posterior gives the soft label a weight of {bes
 
 # %% [markdown]
 r"""
-*Think!* We picked this weight with the posterior, which nobody knows outside of a simulation. How would you choose it on real data?
+**Think.** We picked this weight with the posterior, which nobody knows outside of a simulation. How would you choose it on real
+data?
+
+<details><summary>Answer</summary>
+
+Train a student for each of a few weights and choose on validation, whose labels the teacher has not seen, by the score
+that you need. A proper score such as the NLL fits best: in expectation, over new labels, it is lowest at the posterior.
+
+</details>
 
 ### Exercise 08.4
 

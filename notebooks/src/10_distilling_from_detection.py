@@ -406,7 +406,14 @@ say(f"The most common error is a box **{worst}** ({shares[worst]:.0%} of all lab
 
 # %% [markdown]
 r"""
-*Think!* Several windows around one object all have a large $S^c$. Does the loss reward the *tightest* of them?
+**Think.** Several windows around one object all have a large $S^c$. Does the loss reward the *tightest* of them?
+
+<details><summary>Answer</summary>
+
+No. It sees only the sum over the boxes of a class, which is an image's score. Any box that shows enough of the object to
+be recognised serves as well, and a part that is easy to recognise serves best.
+
+</details>
 
 ## 5. Distilling features
 
@@ -952,8 +959,16 @@ if profile() != "smoke":
 # %% [markdown]
 r"""
 The detector of *boxes* gets the annotated boxes of the **test** images as well, so its own mAP cannot be compared with a classifier's. Its student sees no box at test time.
-*Think!* With annotated boxes the teacher knows *where* every object is, before it has learned anything. Which of this knowledge can a student use that never
-sees a box at test time?
+
+**Think.** With annotated boxes the teacher knows *where* every object is, before it has learned anything. Which of this knowledge
+can a student use that never sees a box at test time?
+
+<details><summary>Answer</summary>
+
+Only what can be found in the pixels: what an object of each class looks like without its surroundings. Where it is in a
+*new* image the student has to find by itself. So a teacher may be much better for a reason that it cannot pass on.
+
+</details>
 
 ## 9. Which classes gain?
 
@@ -1052,8 +1067,18 @@ if profile() != "smoke":
 # %% [markdown]
 r"""
 A square window around a tall, thin bottle holds mostly other things. That may explain the loss. But over all classes there is no such trend, so we would have to change
-the grid to test it. *Think!* How? Could you see on *validation*, before a student is trained, for which classes its teacher will be a bad one? And the
+the grid to test it.
+
+**Think.** How? Could you see on *validation*, before a student is trained, for which classes its teacher will be a bad one? And the
 detector's mAP has a standard deviation of three points over seeds. What does this say about our choice of its settings by a single seed?
+
+<details><summary>Answer</summary>
+
+Add tall windows, train detector and student again with five seeds, and look at the bottle, named in advance. On validation
+you can compare the detector's average precision of each class with the baseline's; a class where it is lower has a bad teacher. And a single seed cannot
+tell settings apart that differ by less than about three points, so our choice may not be the best one.
+
+</details>
 """
 
 # %% [markdown]
@@ -1237,7 +1262,17 @@ self-distillation and for WSD, and with Platt scaling also for PSD.
 r"""
 This table does not name a winner. Self-distillation trains for twice the epochs. PSD changes the loss and the averaging as well as the teacher (lesson 09). KD's wide
 teacher is a larger network. A fairer comparison changes one thing only; such comparisons are in the tables of the lessons and in
-the README. *Think!* Which of them would you want to see at full size first?
+the README.
+
+**Think.** Which of them would you want to see at full size first?
+
+<details><summary>Answer</summary>
+
+There is no single right answer. A good one names a comparison that changes one thing, that a reader would act on, and that
+may well turn out differently with photographs and ImageNet weights. For example: does WSD's student still gain over one that learns from a plain
+classifier?
+
+</details>
 
 ### Exercise ★★★ (open): does *where* help?
 
