@@ -52,7 +52,7 @@ Weights = Annotated[
     str | None,
     typer.Option(
         help=f"Pretrained weights: torchvision's, such as IMAGENET1K_V1, efficientnet_lite's IMAGENET1K, timm's pretrained "
-        f"(which it may have to download), or none; {BY_NETWORK}."
+        f"(which it may have to download) or a .safetensors file of them, or none; {BY_NETWORK}."
     ),
 ]
 Seed = Annotated[

@@ -17,6 +17,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from udlib.backbones import TIMM, require_side
 from udlib.datasets import open_dataset
 from udlib.datasets.base import MultiLabelDataset, apply_policy, check_trainable, label_fingerprint
 from udlib.methods import method_of
@@ -89,6 +90,8 @@ def train_model(
     with alone_in(out) if work.first and only is None else nullcontext():
         if (model := finished_model(out, work.record, work.defaults)) is not None:
             return model
+        if recipe.network.startswith(TIMM):
+            require_side(recipe.network, recipe.side)
         log = EpochLog(out / "log.csv", out / "tensorboard" if tensorboard else None)
         _say(splits, recipe, begin)
         if only is not None:
@@ -275,5 +278,7 @@ def _say(splits: Mapping[str, MultiLabelDataset], recipe: Recipe, start: Start |
     )
     for note in () if start is None else start.notes:
         print(note, flush=True)
+    if recipe.network.startswith(TIMM) and recipe.weights is None and start is None:
+        print(f"{recipe.network} begins at random; with --weights pretrained it begins with timm's weights", flush=True)
     if never := check_trainable(train_split.targets, train_split.classes):
         print(f"never present in train, so nothing will be learned of: {', '.join(never)}")
