@@ -67,18 +67,24 @@ def test_it_goes_on_from_its_model_and_is_exported(few, trained, tmp_path):
     torch.testing.assert_close(logits, model.logits(images), atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("command", ["train", "distill", "parallel", "detection"])
+NO_MAP = ("timm:vit_tiny_patch16_224", "'timm:vit_tiny_patch16_224' has no feature map (B, D, h, w)")
+
+
 @pytest.mark.parametrize(
-    "network, complaint",
+    "command, network, complaint",
     [
-        ("timm:vit_tiny_patch16_224", "'timm:vit_tiny_patch16_224' has no feature map (B, D, h, w)"),
-        ("timm:resnet19", "has no network 'resnet19': did you mean timm:resnet"),
-        ("timm:maxvit_pico_rw_256", "cannot take images of 40 px: choose another size (256 px is its own, --size 256)"),
+        ("train", "timm:resnet19", "has no network 'resnet19': did you mean timm:resnet"),
+        (
+            "train",
+            "timm:maxvit_pico_rw_256",
+            "cannot take images of 40 px: choose another size (256 px is its own, --size",
+        ),
+        *((command, *NO_MAP) for command in ("train", "distill", "parallel", "detection")),
     ],
 )
 def test_what_has_no_map_no_name_or_another_size_is_one_line(few, trained, tmp_path, command, network, complaint):
     words = (command, few, "--out", tmp_path / "model", *QUICK, "--size", "40", "--network", network)
-    options = ("--teacher", trained[0]) if command == "distill" else ("--k", "1") if command == "parallel" else ()
+    options = {"distill": ("--teacher", trained[0]), "parallel": ("--k", "1")}.get(command, ())
     code, _, err = udlib_command(*words, *options)
     assert code == 2 and complaint in err and err.count("\n") == 1
     assert not (tmp_path / "model" / "state.json").exists()

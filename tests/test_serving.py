@@ -57,7 +57,7 @@ def program(folder, monkeypatch):
 
 
 def test_the_page_has_about_twenty_lines_for_each():
-    assert [sum(bool(line.strip()) for line in source.splitlines()) for source in (SERVER, CLIENT)] == [25, 27]
+    assert all(sum(bool(line.strip()) for line in source.splitlines()) <= 26 for source in (SERVER, CLIENT))
 
 
 def test_the_server_answers_with_the_labels_of_the_model_and_refuses_what_is_no_image(program, folder, served):
@@ -103,7 +103,8 @@ def test_its_formulas_are_those_of_every_calibrator(program, kind):
 
 
 def test_a_class_that_could_not_be_fitted_keeps_the_sigmoid_in_the_description_too(program):
-    calibrator = CALIBRATORS["isotonic"](torch.randn(20, 3), torch.tensor([[0, 1, 1]] * 10 + [[0, 0, 1]] * 10))
+    with pytest.warns(UserWarning, match="keep the plain sigmoid"):
+        calibrator = CALIBRATORS["isotonic"](torch.randn(20, 3), torch.tensor([[0, 1, 1]] * 10 + [[0, 0, 1]] * 10))
     changed = replace(model(), calibrator=calibrator)
     assert calibrator.fallbacks == (0, 2)
     names = program(CLIENT)

@@ -128,7 +128,8 @@ def train_teacher(
     data = as_data(data)
     own = data if teacher.classes is None else data.only(teacher.classes)
     begin = None
-    if start is not None and method_of(recipe.method).teachers_start and teacher.network == recipe.network:
+    shared = method_of(recipe.method).teachers_start and not recipe.start  # a recipe's own start is its student's alone
+    if start is not None and shared and teacher.network == recipe.network:
         begin = {"start": start if teacher.classes is None else only_classes(start, teacher.classes)}
     return train(teacher, own, teachers=begin, saving=replace(saving, folder=saving.below(name)), max_steps=max_steps)
 
