@@ -2,11 +2,12 @@
 
 import huggingface_hub.constants
 import pytest
+import safetensors.torch
 import timm
 import torch
 
 import udlib
-from udlib.backbones import backbone, require_known
+from udlib.backbones import backbone, require_known, require_side
 from udlib.heads import DualBranchNet
 from udlib.models import TrainedModel, save_trained
 from udlib.workshop.settings import settings
@@ -109,15 +110,41 @@ def test_weights_that_cannot_be_downloaded_are_an_error_and_never_a_random_start
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(
-        RuntimeError, match="weights of 'timm:resnet18' are not in the cache .* connect to the internet once"
-    ):
+    with pytest.raises(RuntimeError) as refusal:
         backbone("timm:resnet18", weights="pretrained")
+    line = str(refusal.value)
+    assert line.startswith("the weights of 'timm:resnet18' are not in the cache and cannot be downloaded (")
+    assert "model.safetensors from https://huggingface.co/timm/resnet18.a1_in1k" in line and "--weights none" in line
+    assert "\n" not in line and ". " not in line, "one sentence"
+
+
+def test_weights_that_lie_on_the_disk_are_read_from_their_file(tmp_path):
+    torch.manual_seed(0)
+    whole = timm.create_model("test_resnet", pretrained=False)  # with its classifier, as in a file of timm's
+    file = tmp_path / "model.safetensors"
+    safetensors.torch.save_file(whole.state_dict(), file)
+    ours = backbone("timm:test_resnet", weights=str(file))[0].network.state_dict()
+    assert ours and all(torch.equal(whole.state_dict()[name], value) for name, value in ours.items())
+    with pytest.raises(ValueError, match="'.*model.safetensors' does not hold the weights of 'timm:test_convnext'"):
+        backbone("timm:test_convnext", weights=str(file))
+    file.write_bytes(b"damaged")
+    with pytest.raises(ValueError, match="does not hold the weights of 'timm:test_resnet'"):
+        backbone("timm:test_resnet", weights=str(file))
+    with pytest.raises(FileNotFoundError, match="there is no file of weights 'nowhere.safetensors': check the path"):
+        backbone("timm:test_resnet", weights="nowhere.safetensors")
+    with pytest.raises(ValueError, match="unknown weights 'model.pth' for 'timm:test_resnet'"):
+        backbone("timm:test_resnet", weights="model.pth")
+
+
+def test_a_network_that_takes_one_size_alone_says_which():
+    require_side("timm:test_convnext", 48)
+    with pytest.raises(ValueError, match="'timm:maxvit_pico_rw_256' cannot take images of 72 px: .*--size 256"):
+        require_side("timm:maxvit_pico_rw_256", 72)
 
 
 def test_weights_that_do_not_exist_are_refused():
     with pytest.raises(
-        ValueError, match="unknown weights 'IMAGENET1K' for 'timm:resnet18': choose 'pretrained', or None"
+        ValueError, match="unknown weights 'IMAGENET1K' for 'timm:resnet18': choose 'pretrained', or None for"
     ):
         backbone("timm:resnet18", weights="IMAGENET1K")
     with pytest.raises(ValueError, match="timm has no weights of 'darknet17': pass weights=None"):

@@ -6,7 +6,7 @@ from udlib.backbones.base import Backbone
 from udlib.backbones.imagenet import TORCHVISION, pretrained_state, torchvision_network
 from udlib.backbones.lite import LITE, imagenet_classifier, lite_network
 from udlib.backbones.small import SMALL_WIDTHS, ResidualBlock, small_residual_net
-from udlib.backbones.timm_networks import TIMM, require_timm, timm_network
+from udlib.backbones.timm_networks import TIMM, require_side, require_timm, timm_network
 
 __all__ = [
     "LITE",
@@ -20,6 +20,7 @@ __all__ = [
     "imagenet_classifier",
     "pretrained_state",
     "require_known",
+    "require_side",
     "small_residual_net",
 ]
 
@@ -37,7 +38,8 @@ def backbone(name: str, weights=None) -> Backbone:
     Args:
         name: one of `NAMES`, or "timm:NAME".
         weights: None for a random start; for torchvision's networks a member of its weights enum or its name
-            ("IMAGENET1K_V1"); for EfficientNet-Lite "IMAGENET1K"; for timm's "pretrained".
+            ("IMAGENET1K_V1"); for EfficientNet-Lite "IMAGENET1K"; for timm's "pretrained", or a
+            .safetensors file.
 
     Returns:
         The network, which has `out_channels` D, `stride`, the `mean` and `std` of its input, and `frozen_layers`.

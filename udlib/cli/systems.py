@@ -25,11 +25,14 @@ from udlib.cli.options import (
     Keep,
     Lr,
     Network,
+    NewHead,
     Out,
     Seed,
     Size,
+    Start,
     Tensorboard,
     Weights,
+    model_to_start_from,
 )
 from udlib.cli.running import side_by_side
 
@@ -37,7 +40,7 @@ from udlib.cli.running import side_by_side
 def parallel(
     data: Data,
     out: Out = Path("model"),
-    network: Network = "small",
+    network: Network = None,
     k: Annotated[
         int, typer.Option(min=1, help="Number of parts of each partition of the classes; 1: one teacher for all.")
     ] = 3,
@@ -60,6 +63,8 @@ def parallel(
     head_lr: HeadLr = None,
     freeze: Freeze = None,
     weights: Weights = None,
+    start: Start = None,
+    new_head: NewHead = False,
     seed: Seed = 0,
     flip: Flip = True,
     erase: Erase = 0.0,
@@ -79,15 +84,18 @@ def parallel(
     """Train a model by Parallel Self-Distillation (Xu et al., 2022): teachers of a few classes each, and a student of all.
 
     Trains 2 K networks like the student, then the student. FOLDER/partitions keeps the parts of the classes. All else is as
-    in udlib train: what FOLDER holds afterwards, and how an interrupted training goes on.
+    in udlib train: what FOLDER holds afterwards, and how an interrupted training goes on. With --from, teachers and student
+    begin with the model's weights.
 
     Example: udlib parallel VOCdevkit/VOC2007 --network resnet18 --k 3 --out voc07
     """
     from udlib.workshop import partitioned, settings, train_model
 
+    start_model = model_to_start_from(start, new_head, out)
     recipe = settings(
         "parallel",
         network,
+        start=start_model,
         alpha=alpha,
         warm_up=0.1,
         ema=ema,
@@ -109,7 +117,7 @@ def parallel(
     recipe = partitioned(data, out, recipe, k, strategy, partition_seed)
     if teacher is not None:
         with resumable():
-            train_model(data, out, recipe, calibrate=calibrate, only=teacher)
+            train_model(data, out, recipe, start=start_model, calibrate=calibrate, only=teacher)
         return
     names = list(recipe.settings.teachers())
     if jobs > 1 and not (out / "state.json").exists():
@@ -118,13 +126,13 @@ def parallel(
             raise RuntimeError(
                 f"{failed} of {len(names)} teachers failed: run the same command with --jobs 1 to see why"
             )
-    make(data, out, recipe, calibrate=calibrate, tensorboard=tensorboard)
+    make(data, out, recipe, start=start_model, calibrate=calibrate, tensorboard=tensorboard)
 
 
 def detection(
     data: Data,
     out: Out = Path("model"),
-    network: Network = "small",
+    network: Network = None,
     teacher: Annotated[str | None, typer.Option(help="The detector's network; default: the student's.")] = None,
     proposals: Annotated[
         str,
@@ -163,6 +171,8 @@ def detection(
     head_lr: HeadLr = None,
     freeze: Freeze = None,
     weights: Weights = None,
+    start: Start = None,
+    new_head: NewHead = False,
     seed: Seed = 0,
     flip: Flip = True,
     erase: Erase = 0.0,
@@ -177,15 +187,17 @@ def detection(
 
     Trains a detector from the images' labels alone, without a box, and then the student, which sees whole images and is
     what FOLDER holds. All else is as in udlib train: what FOLDER holds afterwards, and how an interrupted training goes on.
+    With --from, the student begins with the model's weights, and so does the backbone of a detector of the same network.
 
     Example: udlib detection VOCdevkit/VOC2007 --network resnet18 --pool 7 --hidden 4096 --dropout 0.5 --out voc07
     """
     from udlib.workshop import settings
 
+    start_model = model_to_start_from(start, new_head, out)
     recipe = settings(
         "detection",
         network,
-        teacher=teacher or network,
+        start=start_model,
         proposals=proposals,
         transfer=transfer,
         taught_by=taught_by,
@@ -208,4 +220,5 @@ def detection(
         policy=difficult,
         keep=keep,
     )
-    make(data, out, recipe, calibrate=calibrate, tensorboard=tensorboard)
+    recipe = recipe.but(teacher=teacher or recipe.network)
+    make(data, out, recipe, start=start_model, calibrate=calibrate, tensorboard=tensorboard)

@@ -129,6 +129,7 @@ class Stage:
     validated: bool = True  # False where there is nothing to validate yet
     keep: str | None = None  # "last" or "best"; None: what the recipe says
     student: str = ""  # path of the submodule that is validated and handed on; "": the network itself
+    starts: nn.Module | None = None  # gets the weights of a start; None: the student
     augment: Augment | None = None  # None: what the config says
     ask: Ask | None = None  # asked about each batch; the loss reads the answers as `batch.answers`
     ask_size: int = 0  # side in pixels of the images that `ask` looks at
@@ -150,6 +151,9 @@ class Method(ABC):
 
     name: ClassVar[str]  # of its module
     Settings: ClassVar[type]  # a frozen dataclass: what a recipe may choose beyond data, network and training
+    teachers_start: ClassVar[bool] = (
+        False  # whether its teachers begin with the weights that are brought for the student
+    )
 
     @abstractmethod
     def build(self, recipe: Recipe, num_classes: int, weights: str | None = None) -> nn.Module:

@@ -3,9 +3,11 @@
 from udlib.workshop.model_folders import open_splits, partitioned, train_model
 from udlib.workshop.settings import settings
 from udlib.workshop.splits import aligned, array_data, measured
+from udlib.workshop.starts import NewHead
 from udlib.workshop.trainings import Trained, train, train_teacher
 
 __all__ = [
+    "NewHead",
     "Trained",
     "aligned",
     "array_data",

@@ -59,7 +59,30 @@ def finished_model(out: Path, record: Mapping[str, Any], defaults: Mapping[str, 
     if not (out / "state.json").is_file():
         return None
     model = load(out)
+    _require_no_more_epochs(model.training, record, out, defaults)
     require_same(model.training, record, out, defaults)
     remove_stale(out)  # a kill may have come between the model and this
     shutil.rmtree(out / "checkpoint", ignore_errors=True)
     return model
+
+
+def _require_no_more_epochs(
+    finished: Mapping[str, Any], record: Mapping[str, Any], out: Path, defaults: Mapping[str, Any]
+) -> None:
+    """Refuse more epochs of the training that the folder holds, and say how to go on with its model: ValueError.
+
+    The learning rate reaches its end with the last epoch, so a training of 40 epochs is no part of one of 60. What could be
+    added is another training, which begins with the model's weights.
+    """
+    done, wished = finished.get("epochs", 0), record["epochs"]
+    try:
+        require_same(finished, {**record, "epochs": done}, out, defaults)
+    except ValueError:
+        return  # it is another training in other respects, too
+    if wished > done:
+        more = wished - done
+        raise ValueError(
+            f"the training in '{out}' is finished: its learning rate has fallen to its end over {done} epochs, so {more} more "
+            f"cannot be added to it; begin a training of {more} with its weights (--from {out} --epochs {more}; in Python "
+            f"start=udlib.load({str(out)!r})) or train all {wished} from the beginning, in another folder (--out)"
+        )

@@ -17,6 +17,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from udlib.backbones import TIMM, require_side
 from udlib.datasets import open_dataset
 from udlib.datasets.base import MultiLabelDataset, apply_policy, check_trainable, label_fingerprint
 from udlib.methods import method_of
@@ -35,6 +36,7 @@ from udlib.training.optimization import normalisation_of
 from udlib.training.prediction import on_validation
 from udlib.workshop.folders import alone_in, finished_model, require_ours
 from udlib.workshop.splits import aligned, array_data, numbers_of, open_splits
+from udlib.workshop.starts import NewHead, Start, start_for
 from udlib.workshop.trainings import Trained, train, train_teacher
 
 
@@ -44,7 +46,7 @@ def train_model(
     recipe: Recipe,
     *,
     teacher: TrainedModel | None = None,
-    start: TrainedModel | None = None,
+    start: TrainedModel | NewHead | None = None,
     calibrate: str = "temperature",
     tensorboard: bool = False,
     only: str | None = None,
@@ -60,7 +62,7 @@ def train_model(
         recipe: see `settings`.
         teacher: a trained model with the same classes in the same order, for a method that needs one "teacher".
         start: a trained model of the same network and the same classes in the same order, with whose weights the training
-            begins; None: at random, or with the recipe's `weights`.
+            begins, or `NewHead(model)` where it knows other classes; None: at random, or with the recipe's `weights`.
         calibrate: a kind of `posthoc.CALIBRATORS`, or "none". It is fitted on the labels of val, difficult ones as
             positives, as `measure` counts them.
         tensorboard: whether to write events for TensorBoard too.
@@ -80,18 +82,23 @@ def train_model(
     splits = open_splits(data, recipe.size)
     if teacher is not None:
         _require_teacher(teacher, splits["train"].classes)
-    if start is not None:
-        _require_start(start, recipe, splits["train"].classes)
+    begin = None if start is None else start_for(start, recipe, splits["train"].classes)
+    if begin is not None:
         recipe = recipe.but(weights=None)  # the start's replace them
     require_ours(out)
-    work = _ModelTraining(recipe, splits, out, Path(data).name, teacher, start, calibrate)
+    work = _ModelTraining(recipe, splits, out, Path(data).name, teacher, begin, calibrate)
     with alone_in(out) if work.first and only is None else nullcontext():
         if (model := finished_model(out, work.record, work.defaults)) is not None:
             return model
+        if recipe.network.startswith(TIMM):
+            require_side(recipe.network, recipe.side)
         log = EpochLog(out / "log.csv", out / "tensorboard" if tensorboard else None)
-        _say(splits, recipe)
+        _say(splits, recipe, begin)
         if only is not None:
-            work.within_memory(lambda: train_teacher(recipe, only, work.training_set, saving=work.saving))
+            network = None if begin is None else begin.network
+            work.within_memory(
+                lambda: train_teacher(recipe, only, work.training_set, saving=work.saving, start=network)
+            )
             return None
         return work.model(work.train(log), log)
 
@@ -105,7 +112,7 @@ class _ModelTraining:
     out: Path
     data_name: str
     teacher: TrainedModel | None
-    start: TrainedModel | None
+    start: Start | None
     calibrate: str
 
     @property
@@ -263,19 +270,7 @@ def _require_teacher(teacher: TrainedModel, classes: tuple[str, ...]) -> None:
         )
 
 
-def _require_start(start: TrainedModel, recipe: Recipe, classes: tuple[str, ...]) -> None:
-    require_same_classes(start.classes, classes, ("start", "data set"))
-    for name, theirs, ours in (
-        ("network", start.backbone, recipe.network),
-        ("pooling", start.network.pooling, recipe.pooling),
-    ):
-        if theirs != ours:
-            raise ValueError(
-                f"the start's {name} is '{theirs}', and '{ours}' is to be trained: train '{theirs}', or take another start"
-            )
-
-
-def _say(splits: Mapping[str, MultiLabelDataset], recipe: Recipe) -> None:
+def _say(splits: Mapping[str, MultiLabelDataset], recipe: Recipe, start: Start | None) -> None:
     train_split = splits["train"]
     counts = ", ".join(f"{len(part):,} {name}" for name, part in splits.items())
     print(
@@ -283,5 +278,9 @@ def _say(splits: Mapping[str, MultiLabelDataset], recipe: Recipe) -> None:
         f"{recipe.network} at {recipe.side} px, {recipe.training.epochs} epochs",
         flush=True,
     )
+    for note in () if start is None else start.notes:
+        print(note, flush=True)
+    if recipe.network.startswith(TIMM) and recipe.weights is None and start is None:
+        print(f"{recipe.network} begins at random; with --weights pretrained it begins with timm's weights", flush=True)
     if never := check_trainable(train_split.targets, train_split.classes):
         print(f"never present in train, so nothing will be learned of: {', '.join(never)}")

@@ -24,6 +24,7 @@ from udlib.training.checkpoints import fingerprint, refuse_old_trainings
 from udlib.training.devices import keeps_devices, make_accelerator
 from udlib.training.loop import History, Saving, Watch, fit
 from udlib.workshop.answers import kept_answers
+from udlib.workshop.starts import begin_with, only_classes
 
 OnTeacher = Callable[[str, Recipe], None]
 
@@ -57,7 +58,8 @@ def train(
         data: the training set; with proposals, if the method looks at boxes.
         teachers: the networks that the recipe needs, by name: the method's, and "start" for a recipe with a start. None:
             they are trained now, one after the other; a network that is trained only to teach is not validated, and
-            teaches with its last weights. A "start" may be brought for any recipe, also alone.
+            teaches with its last weights. A "start" may be brought for any recipe, also alone; it is then that of the
+            teachers too where the method says so (`Method.teachers_start`).
         watch: what looks at the network that is made, never at its teachers. The recipe says which epoch to keep.
         saving: the checkpoints; `saving.identity` says which data this is.
         max_steps: the largest number of steps of each stage, for a trial.
@@ -84,7 +86,9 @@ def train(
         for name in [name for name in needs if name not in teachers]:
             if on_teacher is not None:
                 on_teacher(name, needs[name])
-            teachers[name], history = train_teacher(recipe, name, data, saving=saving, max_steps=max_steps)
+            teachers[name], history = train_teacher(
+                recipe, name, data, saving=saving, max_steps=max_steps, start=teachers.get("start")
+            )
             seconds += sum(history.column("seconds"))
     if teachers.keys() - {"start"} != needs.keys() - {"start"} or needs.keys() - teachers.keys():
         raise ValueError(f"the teachers are {', '.join(teachers) or 'none'}: expected {', '.join(needs) or 'none'}")
@@ -101,11 +105,18 @@ def train(
 
 
 def train_teacher(
-    recipe: Recipe, name: str, data: ArrayData | Dataset, *, saving: Saving = Saving(), max_steps: int | None = None
+    recipe: Recipe,
+    name: str,
+    data: ArrayData | Dataset,
+    *,
+    saving: Saving = Saving(),
+    max_steps: int | None = None,
+    start: nn.Module | None = None,
 ) -> Trained:
     """Train one of the networks that a recipe needs, in the folder where `train` looks for it.
 
-    Several processes may so share the teachers of one recipe.
+    Several processes may so share the teachers of one recipe. `start` is the network that was brought for the recipe; the
+    teacher begins with it too where its method says so, and where it is the same network.
 
     Raises:
         ValueError: for a name that the recipe does not need.
@@ -116,7 +127,11 @@ def train_teacher(
     teacher = needs[name].but(keep="last")
     data = as_data(data)
     own = data if teacher.classes is None else data.only(teacher.classes)
-    return train(teacher, own, saving=replace(saving, folder=saving.below(name)), max_steps=max_steps)
+    begin = None
+    shared = method_of(recipe.method).teachers_start and not recipe.start  # a recipe's own start is its student's alone
+    if start is not None and shared and teacher.network == recipe.network:
+        begin = {"start": start if teacher.classes is None else only_classes(start, teacher.classes)}
+    return train(teacher, own, teachers=begin, saving=replace(saving, folder=saving.below(name)), max_steps=max_steps)
 
 
 def _require_stages(recipe: Recipe) -> None:
@@ -145,7 +160,7 @@ class _Stages:
             except StopIteration as end:
                 return Trained(end.value, self._joined())
             if self.start is not None and not self.done:
-                begin_with(stage.network.get_submodule(stage.student), self.start)
+                begin_with(stage.starts or stage.network.get_submodule(stage.student), self.start)
             history = fit(
                 stage.network,
                 stage.data,
@@ -209,32 +224,6 @@ class _Stages:
         stage, last = self.done[-1]
         best = None if last.best_epoch is None else last.best_epoch + before - stage.config.epochs
         return History(rows, best, _part(last.best_weights, stage.student), last.precision)
-
-
-def begin_with(network: nn.Module, start: nn.Module) -> None:
-    """Give a network the weights of a trained one, which may have a calibration branch that the network lacks.
-
-    Raises:
-        ValueError: for another architecture or another number of classes, naming the first tensor that differs.
-    """
-    expected, weights = network.state_dict(), start.state_dict()
-    branch = "head.calibration."
-    has, had = (any(name.startswith(branch) for name in state) for state in (expected, weights))
-    if has and not had:
-        raise ValueError(
-            "the start has no calibration branch, and the network that is to be trained has one: take a start with λ > 0, or "
-            "train without the branch (--lam 0; for `udlib distill` --alpha 0 --beta 0)"
-        )
-    if not has:
-        weights = {name: value for name, value in weights.items() if not name.startswith(branch)}
-    for name in sorted({*expected, *weights}):
-        own, theirs = (tuple(state[name].shape) if name in state else None for state in (expected, weights))
-        if own != theirs:
-            raise ValueError(
-                f"the start does not fit: its '{name}' is {theirs}, and the network that is to be trained has {own}: "
-                "start from the same network, with as many classes and the same embedding"
-            )
-    network.load_state_dict(weights)
 
 
 def _row(row: Mapping[str, float], stage: Stage, before: int) -> dict[str, float]:

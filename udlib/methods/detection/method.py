@@ -111,6 +111,7 @@ class WeaklySupervisedDetection(Method):
 
     name = "detection"
     Settings = Settings
+    teachers_start = True
 
     def needs(self, recipe: Recipe) -> dict[str, Recipe]:
         """A student's teacher, of the same seed: the detector, or the control's classifier."""
@@ -189,7 +190,8 @@ class WeaklySupervisedDetection(Method):
             own = replace(config, epochs=first, seed=mixed_seed(config.seed, 1))
             region_student = RegionStudent(student, teacher, settings.hidden)
             features = feature_loss(teacher)
-            yield Stage(region_student, features, data, own, "stage 1", {"stage": 1}, validated=False, keep="last")
+            unjudged: Any = {"validated": False, "keep": "last"}
+            yield Stage(region_student, features, data, own, "stage 1", {"stage": 1}, **unjudged, starts=student)
 
         rest = replace(config, epochs=config.epochs - first)
         label = {"stage": 2}

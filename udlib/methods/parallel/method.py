@@ -84,6 +84,7 @@ class ParallelSelfDistillation(Method):
 
     name = "parallel"
     Settings = Settings
+    teachers_start = True
 
     def needs(self, recipe: Recipe) -> dict[str, Recipe]:
         """The teachers: this method without partitions, restricted to the classes of a part."""
