@@ -1268,7 +1268,7 @@ r"""
 Here more training on labels does harm: the second half costs two points of mAP and nearly doubles the pooled ECE. After ten epochs this
 network has learnt what it can from 1,316 photographs, and then it overfits. KD from itself prevents that: its mAP is 2.1 points above
 that of labels. But no difference from the network of epoch 10 is detected, so ten epochs of KD bring back what a restart destroys, and
-add nothing. UD as printed ends 1.1 points *below* epoch 10, and 1.2 below KD. That is a small loss beside the six points of lesson 07; there a
+we see them add nothing. UD as printed ends 1.1 points *below* epoch 10, and 1.2 below KD. That is a small loss beside the six points of lesson 07; there a
 trained start also left a loss of about one point.
 
 The paper's Table 4 has a gain for UD over hard labels after the restart. Here none is detected (+0.9 points, with an interval that
@@ -1373,8 +1373,8 @@ What we found on `scenes`, and in the last but one point on photographs:
 - With UD in these 40 epochs the mAP is another 0.57 points higher, and the pooled ECE is 0.4 %, below that of 40 epochs (2.1 %).
 - 80 epochs on hard labels in one schedule reach a mAP 1.2 points above UD's, with a pooled ECE of 4.1 %. So UD gains calibration and
   not accuracy, compared with the same number of steps.
-- On photographs a second half on hard labels costs two points of mAP. KD from itself prevents this loss, and gains nothing over stopping
-  after the first half. UD as printed ends 1.1 points below it.
+- On photographs a second half on hard labels costs two points of mAP. KD from itself prevents this loss; over stopping after
+  the first half no gain is detected. UD as printed ends 1.1 points below it.
 - A born-again student gains 1.8 points by KD over its teacher of the same size. By UD with the printed weights it loses 20 points;
   lesson 07 explains why.
 

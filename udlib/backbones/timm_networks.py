@@ -146,7 +146,8 @@ def _downloaded(name: str) -> nn.Module:
         )
         raise RuntimeError(
             f"the weights of 'timm:{name}' are not in the cache and cannot be downloaded ({type(error).__name__}): run the "
-            f"same command once with an internet connection; or copy {place}, and pass the file as weights (--weights FILE{FILES}); or take "
+            f"same command once with an internet connection; or copy {place}, and pass the file as weights "
+            f"(--weights FILE{FILES}); or take "
             "efficientnet_lite0, whose weights are installed; or pass weights=None (--weights none) for a random start"
         ) from error
 
