@@ -115,12 +115,11 @@ def _files(named: Sequence[Path]) -> list[Path]:
 
 def _write_map(model, path: Path, folder: Path, names: set[str]) -> None:
     """Write an image with its uncertainty map beside it as `folder/<name>.png`, numbered where that name is used already."""
-    from udlib.datasets.base import load_rgb
     from udlib.figures.overlays import attention_grid
     from udlib.figures.plots import png
     from udlib.files import atomic_write
 
-    image = load_rgb(path, upright=True)
+    image = model.read(path)
     values = model.uncertainty_map(image)
     image.thumbnail((1024, 1024))
     name = next(name for name in chain([path.stem], (f"{path.stem}-{k}" for k in count(2))) if name not in names)

@@ -1,42 +1,22 @@
 """A check of a data set on disk: every list, every annotation and every image is read."""
 
-import hashlib
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-from udlib.datasets.base import Box, label_states, load_rgb, require_disjoint
+from udlib.datasets.base import Box, label_states, require_disjoint
 from udlib.datasets.coco import annotation_file, has_area, image_folder, read_instances
 from udlib.datasets.custom import SPLITS, Listing, find_csv, read_csv
 from udlib.datasets.custom import image_folder as csv_image_folder
-from udlib.datasets.folders import Report, absent, first_folder
+from udlib.datasets.folders import Report, first_folder
 from udlib.datasets.layouts import Source
 from udlib.datasets.nuswide import read_concepts, read_images, read_labels
 from udlib.datasets.photos import require_photos, wrong_photos
+from udlib.datasets.picture_checks import APART, Finding, Images, check_pictures
 from udlib.datasets.voc_annotations import annotation_path, image_path, read_boxes, unknown_class
 from udlib.datasets.voc_lists import disagreements, find_classes, read_split
 from udlib.progress import track
-
-Images = dict[str, dict[str, Path]]  # the file of each image, by split and id
-# Pairs of splits that must not share an image.
-APART = (("train", "val"), ("train", "test"), ("val", "test"), ("trainval", "test"))
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One sentence about a data set.
-
-    Args:
-        text: The sentence.
-        wrong: Whether it is a problem; otherwise it is only worth knowing.
-    """
-
-    text: str
-    wrong: bool = True
 
 
 def check(source: Source) -> Iterator[Finding]:
@@ -61,42 +41,7 @@ def check(source: Source) -> Iterator[Finding]:
         except ValueError as error:
             yield Finding(str(error))
     yield from (Finding(text, wrong=False) for text in notes)
-    yield from _pictures(images)
-
-
-def _pictures(images: Images) -> Iterator[Finding]:
-    """Find missing and broken files, and files with the same bytes that belong to two splits under two names."""
-    paths = list(dict.fromkeys(path for rows in images.values() for path in rows.values()))
-    missing = set(absent(paths))
-    yield from (Finding(f"image '{paths[i]}' is missing") for i in sorted(missing))
-    paths = [path for i, path in enumerate(paths) if i not in missing]
-    splits: dict[Path, set[str]] = {}
-    for split, rows in images.items():
-        for path in rows.values():
-            splits.setdefault(path, set()).add(split)
-    first_of_digest: dict[str, Path] = {}
-    pool = ThreadPoolExecutor(os.cpu_count() or 1)
-    try:
-        results = pool.map(_decode, paths)
-        for path, (digest, problem) in zip(paths, track(results, total=len(paths), description="decoding images")):
-            if problem:
-                yield Finding(problem)
-            twin = first_of_digest.setdefault(digest, path)
-            if twin != path and any({a, b} <= splits[twin] ^ splits[path] for a, b in APART):
-                yield Finding(
-                    f"images '{twin}' and '{path}' are the same file and belong to different splits", wrong=False
-                )
-    finally:
-        pool.shutdown(cancel_futures=True)  # after Ctrl-C do not decode the rest
-
-
-def _decode(path: Path) -> tuple[str, str | None]:
-    """The file's digest, and what is wrong with it."""
-    try:
-        load_rgb(path)
-        return hashlib.sha256(path.read_bytes()).hexdigest(), None
-    except (OSError, ValueError) as error:
-        return str(path), str(error)
+    yield from check_pictures(images)
 
 
 def _voc(source: Source, report: Report, note: Report) -> Images:

@@ -88,6 +88,11 @@ class COCO(Listed):
         )
         self.empty_boxes = [name for name, boxes in zip(entries.ids, objects) if not all(map(has_area, boxes))]
         super().__init__("COCO root", root, split, entries, unlabelled=unlabelled, missing=missing, transform=transform)
+        self.boxes_may_turn, self._sizes = True, dict(zip(table.ids, table.sizes))
+
+    def annotated_size(self, i: int) -> tuple[float, float]:
+        """Return width and height of image i as the JSON states them."""
+        return self._sizes[self.ids[i]]
 
 
 def has_area(box: Box) -> bool:
@@ -194,6 +199,7 @@ def read_instances(path: Path, report: Report = refuse) -> Table:
         [str(image) for image in images],
         [file for file, _, _ in images.values()],
         [tuple(boxes) for boxes in objects.values()],
+        [(width, height) for _, width, height in images.values()],
     )
 
 

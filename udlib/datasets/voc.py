@@ -11,7 +11,7 @@ from torch import Tensor
 from udlib.datasets.base import Box, MultiLabelDataset, load_rgb
 from udlib.datasets.folders import first_repeated
 from udlib.datasets.tables import Table, cached
-from udlib.datasets.voc_annotations import REMEDY, annotation_path, image_path, read_boxes, unknown_class
+from udlib.datasets.voc_annotations import REMEDY, annotation_path, image_path, read_boxes, read_size, unknown_class
 from udlib.datasets.voc_lists import (
     VOC_CLASSES,
     check_complete,
@@ -88,6 +88,11 @@ class VOC(MultiLabelDataset):
             posterior=read_posterior(self.root, ids, classes),
             transform=transform,
         )
+        self.boxes_may_turn = self.posterior is None  # embedded pictures are stored upright
+
+    def annotated_size(self, i: int) -> tuple[int, int] | None:
+        """Return width and height of image i as its annotation states them; None where it states none."""
+        return read_size(self.root, self.ids[i])
 
     def _files(self, ids: list[str]) -> list[Path]:
         """The files that the table of labels is made from."""

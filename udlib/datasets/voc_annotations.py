@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError
 
-from PIL import Image
-
 from udlib.datasets.base import Box
+from udlib.datasets.decoding import upright_size
 
 REMEDY = "extract the archive again, or point root at the folder that holds VOCdevkit"
 RESTORE = "restore the file, or pass on_error='skip'"
@@ -107,11 +106,32 @@ def read_boxes(root: Path, name: str) -> list[Box]:
     elements = annotation.findall("object")
     if not elements:
         return []
-    # Some tools write 0 × 0, or no size at all: then the image itself has to give it.
-    width, height = (int(_number(annotation, f"size/{side}", path, 0)) for side in ("width", "height"))
-    if width <= 0 or height <= 0:
-        width, height = _header_size(image_path(root, name))
+    width, height = _size(annotation, path) or _header_size(image_path(root, name))
     return [_read_box(element, path, width, height) for element in elements]
+
+
+def read_size(root: Path, name: str) -> tuple[int, int] | None:
+    """Read the size of one image as its annotation states it.
+
+    Args:
+        root: A VOC folder.
+        name: The image's id.
+
+    Returns:
+        Width and height in pixels; None where it states none.
+
+    Raises:
+        FileNotFoundError: The annotation is missing.
+        ValueError: The annotation is unusable.
+    """
+    path = annotation_path(root, name)
+    return _size(parse_annotation(path), path)
+
+
+def _size(annotation: Element, path: Path) -> tuple[int, int] | None:
+    """Width and height that an annotation states; None for 0 × 0 or no size at all, as some tools write."""
+    width, height = (int(_number(annotation, f"size/{side}", path, 0)) for side in ("width", "height"))
+    return (width, height) if width > 0 and height > 0 else None
 
 
 def _read_box(element: Element, path: Path, width: int, height: int) -> Box:
@@ -145,10 +165,9 @@ def _number(element: Element, tag: str, path: Path, default: float | None = None
 
 
 def _header_size(path: Path) -> tuple[int, int]:
-    """Width and height of an image."""
+    """Width and height of the upright image."""
     try:
-        with Image.open(path) as image:
-            return image.size
+        return upright_size(path)
     except OSError as error:
         raise ValueError(f"image '{path}' cannot be decoded ({error}): restore the file") from error
 
