@@ -24,12 +24,14 @@ from udlib.cli.options import (
     HeadLr,
     Keep,
     Lr,
+    Missing,
     Network,
     Out,
     Seed,
     Size,
     Tensorboard,
     Weights,
+    chosen,
 )
 from udlib.cli.running import side_by_side
 
@@ -70,6 +72,7 @@ def parallel(
     difficult: Difficult = "positive",
     keep: Keep = "best",
     calibrate: Calibrate = "temperature",
+    missing: Missing = "fail",
     tensorboard: Tensorboard = False,
     jobs: Annotated[int, typer.Option(min=1, help="Teachers trained side by side, in processes of their own.")] = 1,
     teacher: Annotated[str | None, typer.Option(hidden=True)] = None,
@@ -84,6 +87,7 @@ def parallel(
     """
     from udlib.workshop import partitioned, settings, train_model
 
+    place = chosen(data, missing)
     recipe = settings(
         "parallel",
         network,
@@ -105,10 +109,10 @@ def parallel(
         policy=difficult,
         keep=keep,
     )
-    recipe = partitioned(data, out, recipe, k, strategy, partition_seed)
+    recipe = partitioned(place, out, recipe, k, strategy, partition_seed)
     if teacher is not None:
         with resumable():
-            train_model(data, out, recipe, calibrate=calibrate, only=teacher)
+            train_model(place, out, recipe, calibrate=calibrate, only=teacher)
         return
     names = list(recipe.settings.teachers())
     if jobs > 1 and not (out / "state.json").exists():
@@ -117,7 +121,7 @@ def parallel(
             raise RuntimeError(
                 f"{failed} of {len(names)} teachers failed: the same command goes on, with --jobs 1 it says why"
             )
-    make(data, out, recipe, calibrate=calibrate, tensorboard=tensorboard)
+    make(place, out, recipe, calibrate=calibrate, tensorboard=tensorboard)
 
 
 def detection(
@@ -169,6 +173,7 @@ def detection(
     difficult: Difficult = "positive",
     keep: Keep = "best",
     calibrate: Calibrate = "temperature",
+    missing: Missing = "fail",
     tensorboard: Tensorboard = False,
 ) -> None:
     """Train a model on what a weakly-supervised detector teaches (Liu et al., 2018): its features of boxes, and its predictions.
@@ -206,4 +211,4 @@ def detection(
         policy=difficult,
         keep=keep,
     )
-    make(data, out, recipe, calibrate=calibrate, tensorboard=tensorboard)
+    make(chosen(data, missing), out, recipe, calibrate=calibrate, tensorboard=tensorboard)

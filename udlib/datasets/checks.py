@@ -22,7 +22,8 @@ from udlib.progress import track
 def check(source: Source) -> Iterator[Finding]:
     """Read every list and every annotation, compare the splits, then decode every image.
 
-    In VOC layout the `{class}_{split}.txt` files are compared with the annotations. A progress bar is shown.
+    In VOC layout the `{class}_{split}.txt` files are compared with the annotations. A progress bar is shown. Where the data
+    set is read with missing="drop", images that are missing or broken are only worth knowing.
 
     Args:
         source: The data set.
@@ -41,7 +42,12 @@ def check(source: Source) -> Iterator[Finding]:
         except ValueError as error:
             yield Finding(str(error))
     yield from (Finding(text, wrong=False) for text in notes)
-    yield from check_pictures(images)
+    yield from check_pictures(images, drop=_drops(source))
+
+
+def _drops(source: Source) -> bool:
+    """Whether images that cannot be read are left out."""
+    return source.options.get("missing") == "drop"
 
 
 def _voc(source: Source, report: Report, note: Report) -> Images:
@@ -61,7 +67,7 @@ def _voc(source: Source, report: Report, note: Report) -> Images:
         except (OSError, ValueError) as error:
             report(str(error))
     names = dict.fromkeys(name for ids in ids_by_split.values() for name in ids)
-    objects, broken = _voc_objects(root, list(names), classes, report)
+    objects, broken = _voc_objects(root, list(names), classes, report, note if _drops(source) else report)
     for split, ids in ids_by_split.items():
         whole = [name for name in ids if name in objects]
         targets, difficult = label_states([objects[name] for name in whole], classes)
@@ -78,19 +84,22 @@ def _voc(source: Source, report: Report, note: Report) -> Images:
 
 
 def _voc_objects(
-    root: Path, names: list[str], classes: tuple[str, ...], report: Report
+    root: Path, names: list[str], classes: tuple[str, ...], report: Report, report_broken: Report
 ) -> tuple[dict[str, list[Box]], set[str]]:
     """The objects of each image by its id, and the ids of the images with a broken annotation."""
     objects, broken = {}, set()
     for name in track(names, description="reading annotations"):
         try:
             boxes = read_boxes(root, name)
-            if unknown := next((box.name for box in boxes if box.name not in classes), None):
-                raise ValueError(unknown_class(annotation_path(root, name), unknown, classes))
-            objects[name] = boxes
         except (OSError, ValueError) as error:
-            report(str(error))
+            report_broken(str(error))
             broken.add(name)
+            continue
+        if unknown := next((box.name for box in boxes if box.name not in classes), None):
+            report(unknown_class(annotation_path(root, name), unknown, classes))
+            broken.add(name)
+        else:
+            objects[name] = boxes
     return objects, broken
 
 

@@ -40,7 +40,8 @@ class COCO(Listed):
             difficult where all objects of the class are crowds; "drop" leaves these annotations out.
         unlabelled: "keep" or "drop" images without a single label, 702 of train2014 and 367 of val2014. Papers do
             either.
-        missing: "raise", or "drop" images whose file is missing; `skipped` then lists them.
+        missing: "raise"; "drop" images whose file is missing or cannot be decoded; or "absent", only those whose file is
+            missing, without decoding any. `skipped` then lists them.
         transform: A function of a PIL RGB image.
 
     Attributes:

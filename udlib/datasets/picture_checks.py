@@ -10,16 +10,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from udlib.datasets.base import DROP
 from udlib.datasets.decoding import opened, read_rgb
-from udlib.datasets.folders import absent
 from udlib.datasets.orientation import orientation_of
+from udlib.datasets.readable import absent
 from udlib.progress import track
 
 Images = dict[str, dict[str, Path]]  # the file of each image, by split and id
 # Pairs of splits that must not share an image.
 APART = (("train", "val"), ("train", "test"), ("val", "test"), ("trainval", "test"))
 DEEP = 16  # bits a channel
-REMEDY = "restore the file, or leave such images out with --missing drop (in Python missing='drop')"
 
 
 @dataclass(frozen=True)
@@ -54,18 +54,20 @@ class Picture:
     bits: int = 0
 
 
-def check_pictures(images: Images) -> Iterator[Finding]:
+def check_pictures(images: Images, drop: bool = False) -> Iterator[Finding]:
     """Find missing and broken files, files that belong to two splits, and pictures that may not be read as one expects.
 
     Args:
         images: The file of each image, by split and id.
+        drop: Whether missing and broken files are left out, which is wrong only for a split of which nothing is left.
 
     Yields:
         What is wrong or worth knowing.
     """
     paths = list(dict.fromkeys(path for rows in images.values() for path in rows.values()))
     missing = set(absent(paths))
-    yield from (Finding(f"image '{paths[i]}' is missing") for i in sorted(missing))
+    yield from (Finding(f"image '{paths[i]}' is missing", wrong=not drop) for i in sorted(missing))
+    left_out = {paths[i] for i in missing}
     paths = [path for i, path in enumerate(paths) if i not in missing]
     splits: dict[Path, set[str]] = {}
     for split, rows in images.items():
@@ -79,7 +81,8 @@ def check_pictures(images: Images) -> Iterator[Finding]:
         for path, picture in zip(paths, track(results, total=len(paths), description="decoding images")):
             pictures.append(picture)
             if picture.problem:
-                yield Finding(picture.problem)
+                left_out.add(path)
+                yield Finding(picture.problem, wrong=not drop)
             twin = first_of_digest.setdefault(picture.digest, path)
             if twin != path and any({a, b} <= splits[twin] ^ splits[path] for a, b in APART):
                 yield Finding(
@@ -88,6 +91,16 @@ def check_pictures(images: Images) -> Iterator[Finding]:
     finally:
         pool.shutdown(cancel_futures=True)  # after Ctrl-C do not decode the rest
     yield from (Finding(text, wrong=False) for text in oddities(paths, pictures))
+    if drop:
+        yield from _remainders(images, left_out)
+
+
+def _remainders(images: Images, left_out: set[Path]) -> Iterator[Finding]:
+    """How many images each split goes without."""
+    for split, rows in images.items():
+        if count := sum(path in left_out for path in rows.values()):
+            wrong = count == len(rows)
+            yield Finding(f"split '{split}': {count:,} of {len(rows):,} images are left out", wrong)
 
 
 def examine(path: Path) -> Picture:
@@ -100,7 +113,7 @@ def examine(path: Path) -> Picture:
         What was found; a file that cannot be decoded is no error here.
     """
     try:
-        with opened(path, REMEDY) as image:
+        with opened(path, DROP) as image:
             deep = _is_deep(image)  # before decoding: Pillow forgets how the file is packed
             rgb = read_rgb(image)
             picture = Picture(

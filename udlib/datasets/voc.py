@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from udlib.datasets.base import Box, MultiLabelDataset, load_rgb
-from udlib.datasets.folders import first_repeated
+from udlib.datasets.base import Box, MultiLabelDataset
+from udlib.datasets.folders import Missing, first_repeated, require_missing
+from udlib.datasets.readable import unusable
 from udlib.datasets.tables import Table, cached
 from udlib.datasets.voc_annotations import REMEDY, annotation_path, image_path, read_boxes, read_size, unknown_class
 from udlib.datasets.voc_lists import (
@@ -40,6 +41,8 @@ class VOC(MultiLabelDataset):
         on_error: "raise", or "skip" images whose annotation or JPEG is missing or broken. To find them, every image is
             decoded once.
         year: Selects one of several folders below `root`.
+        missing: "raise"; "drop", which is on_error="skip"; or "absent", which skips images whose JPEG is missing or whose
+            annotation is missing or broken, without decoding any.
 
     Attributes:
         root: The folder that holds ImageSets/Main.
@@ -60,7 +63,9 @@ class VOC(MultiLabelDataset):
         transform: Callable | None = None,
         on_error: Literal["raise", "skip"] = "raise",
         year: int | str | None = None,
+        missing: Missing = "raise",
     ):
+        require_missing(missing)
         if on_error not in ("raise", "skip"):
             raise ValueError(f"on_error is {on_error!r}: expected 'raise' or 'skip'")
         self.root, self.split = find_root(Path(root).expanduser(), year), split
@@ -69,13 +74,13 @@ class VOC(MultiLabelDataset):
         classes = tuple(classes) if classes is not None else find_classes(self.root)
         if repeated := first_repeated(classes):
             raise ValueError(f"classes hold {repeated!r} more than once: each class needs its own name")
-        if on_error == "raise":
+        if on_error == missing == "raise":
             check_complete(self.root, split, ids)
             objects = cached(
                 f"voc {self.root.resolve()} {split}", len(ids), lambda: self._files(ids), lambda: self._table(ids)
             ).objects
         else:
-            ids, objects = self._readable(ids)
+            ids, objects = self._readable(ids, decode=missing != "absent")
         for name, boxes in zip(ids, objects):
             for box in boxes:
                 if box.name not in classes:
@@ -105,19 +110,20 @@ class VOC(MultiLabelDataset):
         names = sorted({box.name for boxes in objects for box in boxes})
         return Table(tuple(names), ids, [f"{name}.jpg" for name in ids], objects)
 
-    def _readable(self, ids: list[str]) -> tuple[list[str], list[tuple[Box, ...]]]:
+    def _readable(self, ids: list[str], decode: bool) -> tuple[list[str], list[tuple[Box, ...]]]:
         """The images that can be read, and their objects; the others go to `skipped`."""
+        paths = [image_path(self.root, name) for name in ids]
+        problems = unusable(paths, decode)
         kept: list[str] = []
         objects: list[tuple[Box, ...]] = []
-        for name in track(ids, description="checking images"):
+        for i, name in enumerate(track(ids, description="reading annotations")):
             try:
-                boxes = read_boxes(self.root, name)
-                load_rgb(image_path(self.root, name))
+                if i in problems:
+                    raise ValueError(problems[i])
+                objects.append(tuple(read_boxes(self.root, name)))
+                kept.append(name)
             except (FileNotFoundError, ValueError) as error:
                 self.skipped.append((name, str(error)))
-            else:
-                kept.append(name)
-                objects.append(tuple(boxes))
         if not kept:
             raise ValueError(
                 f"VOC root '{self.root}': none of the {len(ids)} images of split '{self.split}' is readable "

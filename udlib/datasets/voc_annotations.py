@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError
 
-from udlib.datasets.base import Box
+from udlib.datasets.base import DROP, Box
 from udlib.datasets.decoding import upright_size
 
 REMEDY = "extract the archive again, or point root at the folder that holds VOCdevkit"
-RESTORE = "restore the file, or pass on_error='skip'"
+RESTORE = DROP
 
 
 def annotation_path(root: Path, name: str) -> Path:

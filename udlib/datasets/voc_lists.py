@@ -163,7 +163,7 @@ def check_complete(root: Path, split: str, ids: list[str]) -> None:
         if absent := [name + ending for name in ids if name + ending not in present]:
             raise FileNotFoundError(
                 f"VOC root '{root}' lacks {len(absent)} of {len(ids)} files of split '{split}' in '{folder}' "
-                f"(first: {absent[0]}): {REMEDY}; or leave these images out with on_error='skip'"
+                f"(first: {absent[0]}): {REMEDY}; or leave these images out with --missing drop (in Python missing='drop')"
             )
 
 
