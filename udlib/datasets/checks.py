@@ -14,7 +14,7 @@ from udlib.datasets.layouts import Source
 from udlib.datasets.nuswide import read_concepts, read_images, read_labels
 from udlib.datasets.photos import require_photos, wrong_photos
 from udlib.datasets.picture_checks import APART, Finding, Images, check_pictures
-from udlib.datasets.voc_annotations import annotation_path, image_path, read_boxes, unknown_class
+from udlib.datasets.voc_annotations import annotation_path, image_paths, read_boxes, unknown_class
 from udlib.datasets.voc_lists import disagreements, find_classes, read_split
 from udlib.progress import track
 
@@ -80,7 +80,7 @@ def _voc(source: Source, report: Report, note: Report) -> Images:
                 differences = [str(error)]
             for difference in differences:
                 report(difference)
-    return {split: {name: image_path(root, name) for name in ids} for split, ids in ids_by_split.items()}
+    return {split: dict(zip(ids, image_paths(root, ids))) for split, ids in ids_by_split.items()}
 
 
 def _voc_objects(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from udlib.datasets.base import Box, MultiLabelDataset, NoSplit
+from udlib.datasets.image_files import find_files, rivals
 from udlib.datasets.readable import absent, unusable
 
 HELD_OUT = 0.1  # of the training images, where a data set publishes no images to select on
@@ -190,7 +191,7 @@ class Listed(MultiLabelDataset):
         if unlabelled not in ("keep", "drop"):
             raise ValueError(f"unlabelled is {unlabelled!r}: expected 'keep' or 'drop'")
         require_missing(missing)
-        ids, paths = entries.ids, entries.paths
+        ids, paths = entries.ids, find_files(entries.paths)
         kept = entries.targets.bool().any(dim=1) | (unlabelled == "keep")
         if not kept.any():
             labelled = " with a label" if len(ids) else ""
@@ -204,9 +205,10 @@ class Listed(MultiLabelDataset):
                 if len(without_file) < count
                 else "extract the images, or point root at the folder that holds them"
             )
+            first = paths[without_file[0]]
             raise FileNotFoundError(
                 f"{name} '{root}' lacks {len(without_file)} of the {count} images of split '{split}' "
-                f"(first: '{paths[without_file[0]]}'): {remedy}"
+                f"(first: '{first}'{rivals(first)}): {remedy}"
             )
         super().__init__(
             entries.classes,

@@ -12,6 +12,7 @@ from PIL import Image
 
 from udlib.datasets.base import DROP
 from udlib.datasets.decoding import opened, read_rgb
+from udlib.datasets.image_files import find_files, rivals
 from udlib.datasets.orientation import orientation_of
 from udlib.datasets.readable import absent
 from udlib.progress import track
@@ -64,9 +65,13 @@ def check_pictures(images: Images, drop: bool = False) -> Iterator[Finding]:
     Yields:
         What is wrong or worth knowing.
     """
-    paths = list(dict.fromkeys(path for rows in images.values() for path in rows.values()))
+    listed = [path for rows in images.values() for path in rows.values()]
+    found = dict(zip(listed, find_files(listed)))
+    images = {split: {name: found[path] for name, path in rows.items()} for split, rows in images.items()}
+    yield from (Finding(text, wrong=False) for text in _other_endings(found))
+    paths = list(dict.fromkeys(found.values()))
     missing = set(absent(paths))
-    yield from (Finding(f"image '{paths[i]}' is missing", wrong=not drop) for i in sorted(missing))
+    yield from (Finding(f"image '{paths[i]}' is missing{rivals(paths[i])}", wrong=not drop) for i in sorted(missing))
     left_out = {paths[i] for i in missing}
     paths = [path for i, path in enumerate(paths) if i not in missing]
     splits: dict[Path, set[str]] = {}
@@ -93,6 +98,14 @@ def check_pictures(images: Images, drop: bool = False) -> Iterator[Finding]:
     yield from (Finding(text, wrong=False) for text in oddities(paths, pictures))
     if drop:
         yield from _remainders(images, left_out)
+
+
+def _other_endings(found: dict[Path, Path]) -> Iterator[str]:
+    """A sentence about files that have another ending than the list says."""
+    if others := [(listed, path) for listed, path in found.items() if listed != path]:
+        listed, path = others[0]
+        count = "1 image is" if len(others) == 1 else f"{len(others):,} images are"
+        yield f"{count} found under another name than the list's (first: '{path.name}' for '{listed.name}')"
 
 
 def _remainders(images: Images, left_out: set[Path]) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ from udlib.datasets.base import Box, MultiLabelDataset
 from udlib.datasets.folders import Missing, first_repeated, require_missing
 from udlib.datasets.readable import unusable
 from udlib.datasets.tables import Table, cached
-from udlib.datasets.voc_annotations import REMEDY, annotation_path, image_path, read_boxes, read_size, unknown_class
+from udlib.datasets.voc_annotations import REMEDY, annotation_path, image_paths, read_boxes, read_size, unknown_class
 from udlib.datasets.voc_lists import (
     VOC_CLASSES,
     check_complete,
@@ -33,7 +33,7 @@ class VOC(MultiLabelDataset):
     from 0 and excludes it, so its sides are xmin - 1 and xmax.
 
     Args:
-        root: Folder that holds `ImageSets/Main/{split}.txt`, `Annotations/*.xml` and `JPEGImages/*.jpg`, or a folder
+        root: Folder that holds `ImageSets/Main/{split}.txt`, `Annotations/*.xml` and images in `JPEGImages`, or a folder
             above it, with `VOCdevkit/VOC2007` or `VOC2007` in it.
         split: The name of a split.
         classes: The names of the classes, in order; by default those of `voc_lists.find_classes`.
@@ -88,7 +88,7 @@ class VOC(MultiLabelDataset):
         super().__init__(
             classes,
             ids,
-            [image_path(self.root, name) for name in ids],
+            image_paths(self.root, ids),
             objects,
             posterior=read_posterior(self.root, ids, classes),
             transform=transform,
@@ -102,7 +102,7 @@ class VOC(MultiLabelDataset):
     def _files(self, ids: list[str]) -> list[Path]:
         """The files that the table of labels is made from."""
         # The images too: where an annotation holds no size, that of the image clips the boxes.
-        return [path(self.root, name) for path in (annotation_path, image_path) for name in ids]
+        return [*(annotation_path(self.root, name) for name in ids), *image_paths(self.root, ids)]
 
     def _table(self, ids: list[str]) -> Table:
         """The annotations of these images, parsed."""
@@ -112,7 +112,7 @@ class VOC(MultiLabelDataset):
 
     def _readable(self, ids: list[str], decode: bool) -> tuple[list[str], list[tuple[Box, ...]]]:
         """The images that can be read, and their objects; the others go to `skipped`."""
-        paths = [image_path(self.root, name) for name in ids]
+        paths = image_paths(self.root, ids)
         problems = unusable(paths, decode)
         kept: list[str] = []
         objects: list[tuple[Box, ...]] = []

@@ -8,6 +8,8 @@ from xml.etree.ElementTree import Element, ParseError
 
 from udlib.datasets.base import DROP, Box
 from udlib.datasets.decoding import upright_size
+from udlib.datasets.image_files import find_files
+from udlib.datasets.readable import absent
 
 REMEDY = "extract the archive again, or point root at the folder that holds VOCdevkit"
 RESTORE = DROP
@@ -27,16 +29,40 @@ def annotation_path(root: Path, name: str) -> Path:
 
 
 def image_path(root: Path, name: str) -> Path:
-    """Return where VOC keeps the pixels of an image.
+    """Return where a VOC folder keeps the pixels of an image.
 
     Args:
         root: A VOC folder.
         name: The image's id.
 
     Returns:
-        The JPEG file.
+        The image file, as `image_paths` finds it.
     """
-    return root / "JPEGImages" / f"{name}.jpg"
+    path = root / "JPEGImages" / f"{name}.jpg"
+    return path if path.is_file() else image_paths(root, [name])[0]  # which lists the folder
+
+
+def image_paths(root: Path, names: Sequence[str]) -> list[Path]:
+    """Find where a VOC folder keeps the pixels of images.
+
+    Args:
+        root: A VOC folder.
+        names: The images' ids.
+
+    Returns:
+        For each id the file in JPEGImages that is called so, with .jpg or else with any other ending of an image; where
+        there is none or several, the file that the annotation names; and the path with .jpg where that is missing too.
+    """
+    folder = root / "JPEGImages"
+    paths = find_files([folder / f"{name}.jpg" for name in names])
+    for i in absent(paths):
+        try:
+            named = parse_annotation(annotation_path(root, names[i])).findtext("filename") or ""
+        except (OSError, ValueError):
+            continue
+        file = folder / named.strip().replace("\\", "/").rpartition("/")[2]
+        paths[i] = file if file.is_file() else paths[i]
+    return paths
 
 
 def parse_annotation(path: Path) -> Element:
