@@ -1,6 +1,8 @@
 """One reading of every picture: its EXIF orientation is applied to pixels, sizes and boxes alike, everywhere."""
 
 import json
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -235,3 +237,13 @@ def test_a_rule_of_a_later_version_is_refused(tmp_path):
     (folder / "state.json").write_text(json.dumps(state))
     with pytest.raises(ValueError, match="orientation is 'sideways': expected 'exif'"):
         load(folder)
+
+
+def test_the_command_writes_the_warning_in_one_line(tmp_path):
+    folder = save_trained(tmp_path / "model", model(orientation=None))
+    stored().save(tmp_path / "a.png")
+    words = [sys.executable, "-m", "udlib", "predict", tmp_path / "a.png", "--model", folder]
+    done = subprocess.run(words, capture_output=True, text=True, encoding="utf-8")
+    assert done.returncode == 0
+    [line] = done.stderr.splitlines()
+    assert line.startswith(f"udlib: model folder '{folder}' states no rule for EXIF orientation")
