@@ -93,7 +93,7 @@ def test_ctrl_c_ends_each_command_with_130_and_a_sentence(command, tmp_path, mon
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("udlib.datasets.checks.load_rgb", interrupted)
+    monkeypatch.setattr("udlib.datasets.picture_checks.examine", interrupted)
     assert command("check", root)[0::2] == (130, "\nstopped before the end: 0 problems so far\n")
     monkeypatch.setattr("udlib.datasets.base.MultiLabelDataset.image_size", interrupted)
     assert command("describe", root)[0] == 130

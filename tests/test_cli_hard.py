@@ -15,9 +15,7 @@ from trees import csv_tree, nus_tree, voc_tree
 
 from udlib.datasets.base import as_rgb, load_rgb
 from udlib.datasets.checks import check
-from udlib.datasets.custom import Custom
 from udlib.datasets.layouts import source
-from udlib.datasets.voc import VOC
 from udlib.models import load
 from udlib.workshop.folders import alone_in
 
@@ -62,20 +60,6 @@ def test_sixteen_bits_of_grey_become_eight_and_numbers_without_a_white_are_refus
         load_rgb(tmp_path / "float.tif")
     with pytest.raises(ValueError, match="mode I"):
         as_rgb(Image.new("I", (2, 2)))
-
-
-def test_photographs_stand_upright_and_what_boxes_refer_to_lies_as_stored(folder, voc):
-    sideways = Image.Exif()
-    sideways[0x0112] = 6
-    for data in (Custom(folder, "train"), VOC(voc, "train")):
-        path = data.image_path(0)
-        with Image.open(path) as image:
-            pixels = image.convert("RGB")
-        pixels.save(path, quality=100, subsampling=0, exif=sideways)
-        stored = load_rgb(path)
-        expected = stored.transpose(Image.Transpose.ROTATE_270) if isinstance(data, Custom) else stored
-        assert np.array_equal(np.asarray(data.image(0)), np.asarray(expected))
-        assert data.upright == isinstance(data, Custom)
 
 
 def test_a_prediction_is_of_the_upright_photograph(folder, tmp_path):

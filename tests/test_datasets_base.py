@@ -48,18 +48,6 @@ def test_sixteen_bits_of_grey_become_eight_and_32_bits_are_refused(tmp_path):
     refused(lambda: load_rgb(tmp_path / "b.tiff"), "32 bits (mode I)")
 
 
-def test_images_are_turned_as_their_exif_asks_only_without_boxes(tmp_path):
-    image = Image.new("RGB", (20, 10))
-    exif = image.getexif()
-    exif[0x0112] = 6  # a quarter turn
-    image.save(tmp_path / "x.jpg", exif=exif)
-    one = torch.ones(1, 1)
-    without = MultiLabelDataset(["a"], ["x"], [tmp_path / "x.jpg"], targets=one)
-    boxed = MultiLabelDataset(["a"], ["x"], [tmp_path / "x.jpg"], [[Box("a", 0, 0, 1, 1)]])
-    assert (without.image(0).size, boxed.image(0).size) == ((10, 20), (20, 10))
-    assert without.upright and not boxed.upright and load_rgb(tmp_path / "x.jpg").size == (20, 10)
-
-
 def test_boxes_are_frozen_and_say_nothing_that_was_not_said():
     box = Box("dog", 0, 0, 1, 1)
     assert not (box.truncated or box.occluded or box.difficult or box.crowd)

@@ -6,9 +6,10 @@ import shutil
 import pytest
 from trees import coco_tree, csv_tree, nus_tree, voc_tree
 
-from udlib.datasets import checks
+from udlib.datasets import picture_checks
 from udlib.datasets.checks import check
 from udlib.datasets.layouts import source
+from udlib.datasets.picture_checks import Picture
 
 MAKERS = {"voc": voc_tree, "coco": coco_tree, "nuswide": nus_tree, "csv": csv_tree}
 IMAGES = {"voc": "VOCdevkit/VOC2007/JPEGImages", "coco": "train2014", "nuswide": "Flickr/zebra", "csv": "images"}
@@ -165,8 +166,8 @@ def test_every_bad_line_of_a_csv_is_named(tree):
 
 def test_after_an_interruption_the_rest_is_not_decoded(whole, monkeypatch):
     decoded = []
-    monkeypatch.setattr(checks.os, "cpu_count", lambda: 1)
-    monkeypatch.setattr(checks, "load_rgb", lambda path: decoded.append(path))
+    monkeypatch.setattr(picture_checks.os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(picture_checks, "examine", lambda path: decoded.append(path) or Picture(str(path)))
 
     class Interrupted:
         def __init__(self, results, **_):
@@ -176,7 +177,9 @@ def test_after_an_interruption_the_rest_is_not_decoded(whole, monkeypatch):
             yield next(iter(self.results))
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(checks, "track", lambda rows, **options: Interrupted(rows) if "total" in options else rows)
+    monkeypatch.setattr(
+        picture_checks, "track", lambda rows, **options: Interrupted(rows) if "total" in options else rows
+    )
     with pytest.raises(KeyboardInterrupt):
         list(check(source(whole["csv"])))
     assert len(decoded) <= 24

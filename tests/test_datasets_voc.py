@@ -164,7 +164,7 @@ def test_a_truncated_jpeg_names_its_file_and_can_be_skipped(tree):
     Image.fromarray(noise).save(path)
     path.write_bytes(path.read_bytes()[:-2000])
     data = VOC(tree, "train")
-    refused(lambda: data[0], path, "truncated", "on_error='skip'")
+    refused(lambda: data[0], path, "truncated", "--missing drop (in Python missing='drop')")
     refused(lambda: to_memory(data, 8), path)
     (tree / "JPEGImages" / "000003.jpg").write_bytes(b"")
     (tree / "JPEGImages" / "000004.jpg").unlink()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+import warnings
 from pathlib import Path
 
 import typer
@@ -57,6 +58,7 @@ def main(words: list[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # of a file's name that is no text in this encoding
+    warnings.formatwarning = _warning
     try:
         app(words, prog_name="udlib", obj=words)
     except OURS as error:
@@ -64,6 +66,13 @@ def main(words: list[str] | None = None) -> None:
             raise
         print(f"udlib: {message}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def _warning(message, category, filename, lineno, line=None) -> str:
+    """This package's own warnings in one line; another library's as Python writes them."""
+    if Path(filename).is_relative_to(Path(__file__).parents[1]):
+        return f"udlib: {message}\n"
+    return f"{filename}:{lineno}: {category.__name__}: {message}\n"
 
 
 def _message(error: BaseException) -> str | None:

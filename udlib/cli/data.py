@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from udlib.cli.options import require_writable
+from udlib.cli.options import Missing, require_drop_or_fail, require_writable
 
 if TYPE_CHECKING:
     from udlib.datasets import MultiLabelDataset
@@ -50,18 +51,24 @@ def describe(
         typer.Option("--csv", metavar="FILE", help="Also write the counts, a row per split and class, to this CSV."),
     ] = None,
     sizes: Annotated[bool, typer.Option(help="Read the size of every picture, which takes the most time.")] = True,
+    missing: Annotated[
+        str,
+        typer.Option(
+            metavar="drop|fail",
+            help="Images whose file is missing: drop them and say how many, or fail. Files that cannot be decoded are counted.",
+        ),
+    ] = "drop",
 ) -> None:
-    """Count images, labels per image, positives and difficult labels of each class, and picture sizes.
-
-    In COCO, NUS-WIDE and CSV folders, missing images are left out, and their number is printed.
-    """
+    """Count images, labels per image, positives and difficult labels of each class, and picture sizes."""
     from udlib.datasets.summary import class_table, label_statistics
     from udlib.figures.text import as_text, counted
 
     require_writable(csv)
     try:
         source = _source(data, root)
-        parts = {name: _open(source, name) for name in split or source.splits()}
+        if require_drop_or_fail(missing) == "drop" and source.layout != "photos":
+            source = replace(source, options={**source.options, "missing": "absent"})
+        parts = {name: source.open(name) for name in split or source.splits()}
         for name, part in parts.items():
             if part.skipped:
                 print(
@@ -88,8 +95,11 @@ def describe(
 
 
 @app.command()
-def check(data: Data, root: Root = None) -> None:
+def check(data: Data, root: Root = None, missing: Missing = "fail") -> None:
     """Read every list and annotation, compare the splits, decode every image, and report each problem.
+
+    With --missing drop, images that are missing or cannot be decoded are notes, as udlib train --missing drop goes without
+    them.
 
     The exit code is 0 when nothing is wrong, 1 when something is, and 130 after Ctrl-C. A note is not a problem.
     """
@@ -98,7 +108,10 @@ def check(data: Data, root: Root = None) -> None:
 
     wrong = notes = 0
     try:
-        for finding in check(_source(data, root)):
+        source = _source(data, root)
+        if require_drop_or_fail(missing) == "drop" and source.layout != "photos":
+            source = replace(source, options={**source.options, "missing": "drop"})
+        for finding in check(source):
             print(f"{'WRONG' if finding.wrong else 'note '} {finding.text}", flush=True)
             wrong, notes = wrong + finding.wrong, notes + (not finding.wrong)
     except KeyboardInterrupt:
@@ -187,11 +200,6 @@ def _source(data: str, root: Path | None) -> Source:
     if data in EMBEDDED:
         return Source("voc", open_dataset(data, "val", root=root).root)
     return source(data, root)
-
-
-def _open(source: Source, split: str) -> MultiLabelDataset:
-    """One split, without its missing images where the reader can leave them out."""
-    return source.open(split) if source.layout in ("voc", "photos") else source.open(split, missing="drop")
 
 
 def _sizes(split: str, part: MultiLabelDataset) -> Sizes | None:

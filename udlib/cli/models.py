@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -27,6 +27,7 @@ from udlib.cli.options import (
     HeadLr,
     Keep,
     Lr,
+    Missing,
     Model,
     Network,
     NewHead,
@@ -36,9 +37,13 @@ from udlib.cli.options import (
     Start,
     Tensorboard,
     Weights,
+    chosen,
     model_to_start_from,
     require_writable,
 )
+
+if TYPE_CHECKING:
+    from udlib.datasets.layouts import Source
 
 # How a number's name is read out, part by part: "CF1_top3_negative" is "CF1, top 3, difficult as negative".
 PARTS = {
@@ -98,6 +103,7 @@ def train(
     difficult: Difficult = "positive",
     keep: Keep = "best",
     calibrate: Calibrate = "temperature",
+    missing: Missing = "fail",
     tensorboard: Tensorboard = False,
 ) -> None:
     """Train a calibrated multi-label classifier on a folder of labelled images.
@@ -140,7 +146,7 @@ def train(
         policy=difficult,
         keep=keep,
     )
-    make(data, out, recipe, start=start_model, calibrate=calibrate, tensorboard=tensorboard)
+    make(chosen(data, missing), out, recipe, start=start_model, calibrate=calibrate, tensorboard=tensorboard)
 
 
 def distill(
@@ -204,6 +210,7 @@ def distill(
     compile: Compile = False,
     keep: Keep = "best",
     calibrate: Calibrate = "temperature",
+    missing: Missing = "fail",
     tensorboard: Tensorboard = False,
 ) -> None:
     """Train a smaller model on the answers of a trained one: by plain KD, or by Uncertainty Distillation.
@@ -253,7 +260,7 @@ def distill(
         keep=keep,
     )
     models = {"teacher": teacher_model, "start": start_model}
-    make(data, out, recipe, **models, calibrate=calibrate, tensorboard=tensorboard)
+    make(chosen(data, missing), out, recipe, **models, calibrate=calibrate, tensorboard=tensorboard)
 
 
 def evaluate(
@@ -262,6 +269,7 @@ def evaluate(
     split: Annotated[str, typer.Option(help="The split to measure on.")] = "test",
     csv: Csv = None,
     batch: Batches = 32,
+    missing: Missing = "fail",
 ) -> None:
     """Measure a trained model on a data set: ranking, decisions, calibration, before and after calibration.
 
@@ -273,25 +281,26 @@ def evaluate(
     from udlib.models import load
     from udlib.training.devices import within_memory
     from udlib.training.logs import write_csv
-    from udlib.workshop import measured
+    from udlib.workshop import measured, say_left_out
 
     require_writable(csv)
     trained = load(model)
-    dataset = open_dataset(data, split, trained.size)
+    dataset = open_dataset(chosen(data, missing), split, trained.size)
     numbers = within_memory(
         lambda size: measured(trained, dataset, size),
         batch,
         lambda size: trained.logits(dataset.subset(range(min(size, len(dataset)))), size),
     )
-    print(f"{len(dataset):,} images of '{split}', {len(trained.classes)} classes\n")
-    print(_table(numbers, bool(dataset.difficult.any())))
+    print(f"{len(dataset):,} images of '{split}', {len(trained.classes)} classes")
+    say_left_out({split: dataset})
+    print(f"\n{_table(numbers, bool(dataset.difficult.any()))}")
     if csv is not None:
         names = numbers["uncalibrated"]
         write_csv(csv, [["metric", *numbers], *([name, *(kind[name] for kind in numbers.values())] for name in names)])
         print(f"\nwritten: {csv}")
 
 
-def make(data: str, out: Path, recipe, **options) -> None:
+def make(data: str | Source, out: Path, recipe, **options) -> None:
     """Make a model and say how good it is."""
     from udlib.workshop import train_model
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from udlib.datasets.layouts import Source
 
 DATA = "A folder of labelled images in a known layout (VOC, …), or scenes, digits or photos, which the course knows by name."
 BY_NETWORK = "default: what suits the network"
@@ -93,8 +96,30 @@ Calibrate = Annotated[
 ]
 Tensorboard = Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard's events too, beside log.csv.")]
 Csv = Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the numbers to this file, too.")]
+Missing = Annotated[
+    str,
+    typer.Option(
+        metavar="drop|fail",
+        help="Images whose file is missing or cannot be decoded: fail, or drop them and say how many. To find them, drop "
+        "decodes every image once more.",
+    ),
+]
 Batches = Annotated[int, typer.Option("--batch", min=1, help="Images at a time.")]
 Only = Annotated[str | None, typer.Option(metavar="PATTERN", help="Groups by name, e.g. digits* (or one run's key).")]
+
+
+def chosen(data: str, missing: str) -> str | Source:
+    """The data set of a command, read as its option --missing says; ValueError for another value of that."""
+    from udlib.datasets import find_dataset
+
+    return find_dataset(data, missing="drop") if require_drop_or_fail(missing) == "drop" else data
+
+
+def require_drop_or_fail(missing: str) -> str:
+    """The value of --missing, or ValueError for any but its two."""
+    if missing not in ("drop", "fail"):
+        raise ValueError(f"--missing is '{missing}': expected drop or fail")
+    return missing
 
 
 def require_writable(*files: Path | None) -> None:

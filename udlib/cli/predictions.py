@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from udlib.cli.options import Batches, Model, require_writable
+from udlib.cli.picture_files import select
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,11 +41,14 @@ def predict(
             "--csv", metavar="FILE", help="Write the probability of every class to this file, a line for each image."
         ),
     ] = None,
+    recursive: Annotated[bool, typer.Option("--recursive", help="Look into the subfolders of folders, too.")] = False,
     batch: Batches = 32,
 ) -> None:
     """Name what is in images, with calibrated probabilities: about 80 % of the labels with 80 % are right.
 
-    If an image is missing or broken, its name is printed, the others are still predicted, and the exit code is 1.
+    If an image is missing or broken, its name is printed, the others are still predicted, and the exit code is 1. The same goes
+    for photographs in HEIC format where the package pillow-heif, which reads them, is not installed. The command counts the
+    other files and the subfolders of a folder that it skips.
 
     Example: udlib predict holiday/*.jpg --model voc07 --map maps
     """
@@ -59,7 +63,10 @@ def predict(
         if map_folder.exists() and not map_folder.is_dir():
             raise NotADirectoryError(f"'{map_folder}' is a file: name a folder for the maps")
     rows, names = [], set()
-    paths = _files(images)
+    selection = select(images, recursive)
+    for sentence in selection.sentences():
+        print(f"udlib: {sentence}", file=sys.stderr)
+    paths = selection.images
     readable = 0
     for start in range(0, len(paths), batch):
         pictures = _prepared(trained, paths[start : start + batch])
@@ -78,7 +85,7 @@ def predict(
                 _write_map(trained, path, map_folder, names)
     if csv is not None:
         write_csv(csv, [["image", *trained.classes], *rows])
-    raise typer.Exit(int(readable < len(paths)))
+    raise typer.Exit(int(readable < len(paths) or bool(selection.heic)))
 
 
 def _prepared(model: TrainedModel, paths: Sequence[Path]) -> dict[Path, Tensor]:
@@ -96,31 +103,13 @@ def _predict(model: TrainedModel, pictures: Mapping[Path, Tensor], batch: int) -
     return model.predict(list(pictures.values())[:batch], batch)
 
 
-def _files(named: Sequence[Path]) -> list[Path]:
-    """The images that were named, and those in folders that were named; FileNotFoundError for a folder without any."""
-    from PIL import Image
-
-    endings = set(Image.registered_extensions())
-    files: list[Path] = []
-    for path in named:
-        if not path.is_dir():
-            files.append(path)
-            continue
-        inside = sorted(item for item in path.iterdir() if item.suffix.lower() in endings)
-        if not inside:
-            raise FileNotFoundError(f"folder '{path}' holds no images: name image files, or a folder that holds some")
-        files += inside
-    return files
-
-
 def _write_map(model, path: Path, folder: Path, names: set[str]) -> None:
     """Write an image with its uncertainty map beside it as `folder/<name>.png`, numbered where that name is used already."""
-    from udlib.datasets.base import load_rgb
     from udlib.figures.overlays import attention_grid
     from udlib.figures.plots import png
     from udlib.files import atomic_write
 
-    image = load_rgb(path, upright=True)
+    image = model.read(path)
     values = model.uncertainty_map(image)
     image.thumbnail((1024, 1024))
     name = next(name for name in chain([path.stem], (f"{path.stem}-{k}" for k in count(2))) if name not in names)

@@ -24,6 +24,7 @@ from udlib.cli.options import (
     HeadLr,
     Keep,
     Lr,
+    Missing,
     Network,
     NewHead,
     Out,
@@ -32,6 +33,7 @@ from udlib.cli.options import (
     Start,
     Tensorboard,
     Weights,
+    chosen,
     model_to_start_from,
 )
 from udlib.cli.running import side_by_side
@@ -76,6 +78,7 @@ def parallel(
     difficult: Difficult = "positive",
     keep: Keep = "best",
     calibrate: Calibrate = "temperature",
+    missing: Missing = "fail",
     tensorboard: Tensorboard = False,
     jobs: Annotated[int, typer.Option(min=1, help="Teachers trained side by side, in processes of their own.")] = 1,
     teacher: Annotated[str | None, typer.Option(hidden=True)] = None,
@@ -92,6 +95,7 @@ def parallel(
     from udlib.workshop import partitioned, settings, train_model
 
     start_model = model_to_start_from(start, new_head, out)
+    place = chosen(data, missing)
     recipe = settings(
         "parallel",
         network,
@@ -114,10 +118,10 @@ def parallel(
         policy=difficult,
         keep=keep,
     )
-    recipe = partitioned(data, out, recipe, k, strategy, partition_seed)
+    recipe = partitioned(place, out, recipe, k, strategy, partition_seed)
     if teacher is not None:
         with resumable():
-            train_model(data, out, recipe, start=start_model, calibrate=calibrate, only=teacher)
+            train_model(place, out, recipe, start=start_model, calibrate=calibrate, only=teacher)
         return
     names = list(recipe.settings.teachers())
     if jobs > 1 and not (out / "state.json").exists():
@@ -126,7 +130,7 @@ def parallel(
             raise RuntimeError(
                 f"{failed} of {len(names)} teachers failed: run the same command with --jobs 1 to see why"
             )
-    make(data, out, recipe, start=start_model, calibrate=calibrate, tensorboard=tensorboard)
+    make(place, out, recipe, start=start_model, calibrate=calibrate, tensorboard=tensorboard)
 
 
 def detection(
@@ -181,6 +185,7 @@ def detection(
     difficult: Difficult = "positive",
     keep: Keep = "best",
     calibrate: Calibrate = "temperature",
+    missing: Missing = "fail",
     tensorboard: Tensorboard = False,
 ) -> None:
     """Train a model on what a weakly-supervised detector teaches (Liu et al., 2018): its features of boxes, and its predictions.
@@ -221,4 +226,4 @@ def detection(
         keep=keep,
     )
     recipe = recipe.but(teacher=teacher or recipe.network)
-    make(data, out, recipe, start=start_model, calibrate=calibrate, tensorboard=tensorboard)
+    make(chosen(data, missing), out, recipe, start=start_model, calibrate=calibrate, tensorboard=tensorboard)

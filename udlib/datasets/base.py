@@ -12,8 +12,9 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from udlib.datasets.decoding import as_rgb, load_rgb, to_square
+from udlib.datasets.decoding import as_rgb, header, load_rgb, to_square, upright_size
 from udlib.datasets.labels import Box, Policy, apply_policy, check_trainable, label_states, require_disjoint
+from udlib.datasets.orientation import SIDEWAYS, turned_boxes
 from udlib.progress import track
 
 __all__ = [
@@ -33,6 +34,10 @@ __all__ = [
     "to_memory",
     "to_square",
 ]
+
+
+# What to do about an image of a data set that cannot be read: what a command takes, and what a function takes.
+DROP = "restore the file, or leave such images out with --missing drop (in Python missing='drop')"
 
 
 class NoSplit(FileNotFoundError, ValueError):
@@ -81,8 +86,9 @@ class MultiLabelDataset(Dataset):
     Attributes:
         targets: uint8 (N, C). A label is 1 also where all objects of the class are difficult.
         difficult: Bool (N, C), True where all objects of a present class are difficult.
-        upright: Whether images are turned as their EXIF orientation says. They are, unless there are boxes, since boxes
-            refer to images as they are stored.
+        upright: Whether images are turned as their EXIF orientation says, and boxes with them. They are.
+        boxed: Whether objects are given.
+        boxes_may_turn: Whether boxes may refer to stored pictures, which their files then tell (`orientation.turned_boxes`).
 
     Raises:
         ValueError: The arrays do not have the shape (N, C), or the lists do not have the length N.
@@ -102,7 +108,7 @@ class MultiLabelDataset(Dataset):
     ):
         self.classes, self.ids, self.paths, self.transform = tuple(classes), list(ids), list(paths), transform
         self.objects = [tuple(boxes) for boxes in objects] if objects is not None else [()] * len(self.ids)
-        self.upright = objects is None
+        self.upright, self.boxed, self.boxes_may_turn = True, objects is not None, False
         if targets is None:
             targets, difficult = label_states(self.objects, self.classes)
         self.targets = targets.to(torch.uint8)
@@ -126,21 +132,43 @@ class MultiLabelDataset(Dataset):
         return image, self.targets[i].float(), self.difficult[i]
 
     def boxes(self, i: int) -> list[Box]:
-        """Return the annotated objects of image i, in pixels of the image as it is stored."""
-        return list(self.objects[i])
+        """Return the annotated objects of image i, in pixels of `image(i)`."""
+        boxes = list(self.objects[i])
+        if not (boxes and self.upright and self.boxes_may_turn):
+            return boxes  # without a look at the file
+        try:
+            stored, orientation = header(self.image_path(i))
+        except OSError:
+            return boxes  # `image(i)` says what is wrong
+        size = self.annotated_size(i) if orientation in SIDEWAYS else None
+        return boxes if size is None else turned_boxes(boxes, size, stored, orientation)
+
+    def annotated_size(self, i: int) -> tuple[float, float] | None:
+        """Return width and height of image i as its annotation states them; None where it states none."""
+        return None
 
     def image_path(self, i: int) -> Path:
         """Return the file of image i."""
         return self.paths[i]
 
     def image(self, i: int) -> Image.Image:
-        """Decode image i to RGB, turned by its EXIF orientation where `upright` is set."""
-        return load_rgb(self.image_path(i), self.upright)
+        """Decode image i to RGB, turned by its EXIF orientation."""
+        return load_rgb(self.image_path(i), self.upright, DROP)
 
     def image_size(self, i: int) -> tuple[int, int]:
-        """Read width and height of image i as it is stored, which `boxes(i)` refer to, from the file's header."""
-        with Image.open(self.image_path(i)) as image:
-            return image.size
+        """Read width and height of `image(i)`, which `boxes(i)` refer to, from the file's header."""
+        path = self.image_path(i)
+        return upright_size(path) if self.upright else header(path)[0]
+
+    def as_read_before(self) -> "MultiLabelDataset":
+        """Return the same images as models read them that know no rule for EXIF orientation.
+
+        Returns:
+            A data set of the same kind whose images are turned unless there are boxes.
+        """
+        part = copy.copy(self)
+        part.upright = not self.boxed
+        return part
 
     def subset(self, indices: Iterable[int]) -> "MultiLabelDataset":
         """Return the same data set with only these images, in this order.

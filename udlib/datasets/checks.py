@@ -1,48 +1,29 @@
 """A check of a data set on disk: every list, every annotation and every image is read."""
 
-import hashlib
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-from udlib.datasets.base import Box, label_states, load_rgb, require_disjoint
+from udlib.datasets.base import Box, label_states, require_disjoint
 from udlib.datasets.coco import annotation_file, has_area, image_folder, read_instances
 from udlib.datasets.custom import SPLITS, Listing, find_csv, read_csv
 from udlib.datasets.custom import image_folder as csv_image_folder
-from udlib.datasets.folders import Report, absent, first_folder
+from udlib.datasets.folders import Report, first_folder
 from udlib.datasets.layouts import Source
 from udlib.datasets.nuswide import read_concepts, read_images, read_labels
 from udlib.datasets.photos import require_photos, wrong_photos
-from udlib.datasets.voc_annotations import annotation_path, image_path, read_boxes, unknown_class
+from udlib.datasets.picture_checks import APART, Finding, Images, check_pictures
+from udlib.datasets.voc_annotations import annotation_path, image_paths, read_boxes, unknown_class
 from udlib.datasets.voc_lists import disagreements, find_classes, read_split
 from udlib.progress import track
-
-Images = dict[str, dict[str, Path]]  # the file of each image, by split and id
-# Pairs of splits that must not share an image.
-APART = (("train", "val"), ("train", "test"), ("val", "test"), ("trainval", "test"))
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One sentence about a data set.
-
-    Args:
-        text: The sentence.
-        wrong: Whether it is a problem; otherwise it is only worth knowing.
-    """
-
-    text: str
-    wrong: bool = True
 
 
 def check(source: Source) -> Iterator[Finding]:
     """Read every list and every annotation, compare the splits, then decode every image.
 
-    In VOC layout the `{class}_{split}.txt` files are compared with the annotations. A progress bar is shown.
+    In VOC layout the `{class}_{split}.txt` files are compared with the annotations. A progress bar is shown. Where the data
+    set is read with missing="drop", images that are missing or broken are only worth knowing.
 
     Args:
         source: The data set.
@@ -61,42 +42,12 @@ def check(source: Source) -> Iterator[Finding]:
         except ValueError as error:
             yield Finding(str(error))
     yield from (Finding(text, wrong=False) for text in notes)
-    yield from _pictures(images)
+    yield from check_pictures(images, drop=_drops(source))
 
 
-def _pictures(images: Images) -> Iterator[Finding]:
-    """Find missing and broken files, and files with the same bytes that belong to two splits under two names."""
-    paths = list(dict.fromkeys(path for rows in images.values() for path in rows.values()))
-    missing = set(absent(paths))
-    yield from (Finding(f"image '{paths[i]}' is missing") for i in sorted(missing))
-    paths = [path for i, path in enumerate(paths) if i not in missing]
-    splits: dict[Path, set[str]] = {}
-    for split, rows in images.items():
-        for path in rows.values():
-            splits.setdefault(path, set()).add(split)
-    first_of_digest: dict[str, Path] = {}
-    pool = ThreadPoolExecutor(os.cpu_count() or 1)
-    try:
-        results = pool.map(_decode, paths)
-        for path, (digest, problem) in zip(paths, track(results, total=len(paths), description="decoding images")):
-            if problem:
-                yield Finding(problem)
-            twin = first_of_digest.setdefault(digest, path)
-            if twin != path and any({a, b} <= splits[twin] ^ splits[path] for a, b in APART):
-                yield Finding(
-                    f"images '{twin}' and '{path}' are the same file and belong to different splits", wrong=False
-                )
-    finally:
-        pool.shutdown(cancel_futures=True)  # after Ctrl-C do not decode the rest
-
-
-def _decode(path: Path) -> tuple[str, str | None]:
-    """The file's digest, and what is wrong with it."""
-    try:
-        load_rgb(path)
-        return hashlib.sha256(path.read_bytes()).hexdigest(), None
-    except (OSError, ValueError) as error:
-        return str(path), str(error)
+def _drops(source: Source) -> bool:
+    """Whether images that cannot be read are left out."""
+    return source.options.get("missing") == "drop"
 
 
 def _voc(source: Source, report: Report, note: Report) -> Images:
@@ -116,7 +67,7 @@ def _voc(source: Source, report: Report, note: Report) -> Images:
         except (OSError, ValueError) as error:
             report(str(error))
     names = dict.fromkeys(name for ids in ids_by_split.values() for name in ids)
-    objects, broken = _voc_objects(root, list(names), classes, report)
+    objects, broken = _voc_objects(root, list(names), classes, report, note if _drops(source) else report)
     for split, ids in ids_by_split.items():
         whole = [name for name in ids if name in objects]
         targets, difficult = label_states([objects[name] for name in whole], classes)
@@ -129,23 +80,26 @@ def _voc(source: Source, report: Report, note: Report) -> Images:
                 differences = [str(error)]
             for difference in differences:
                 report(difference)
-    return {split: {name: image_path(root, name) for name in ids} for split, ids in ids_by_split.items()}
+    return {split: dict(zip(ids, image_paths(root, ids))) for split, ids in ids_by_split.items()}
 
 
 def _voc_objects(
-    root: Path, names: list[str], classes: tuple[str, ...], report: Report
+    root: Path, names: list[str], classes: tuple[str, ...], report: Report, report_broken: Report
 ) -> tuple[dict[str, list[Box]], set[str]]:
     """The objects of each image by its id, and the ids of the images with a broken annotation."""
     objects, broken = {}, set()
     for name in track(names, description="reading annotations"):
         try:
             boxes = read_boxes(root, name)
-            if unknown := next((box.name for box in boxes if box.name not in classes), None):
-                raise ValueError(unknown_class(annotation_path(root, name), unknown, classes))
-            objects[name] = boxes
         except (OSError, ValueError) as error:
-            report(str(error))
+            report_broken(str(error))
             broken.add(name)
+            continue
+        if unknown := next((box.name for box in boxes if box.name not in classes), None):
+            report(unknown_class(annotation_path(root, name), unknown, classes))
+            broken.add(name)
+        else:
+            objects[name] = boxes
     return objects, broken
 
 

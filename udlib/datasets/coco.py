@@ -40,7 +40,8 @@ class COCO(Listed):
             difficult where all objects of the class are crowds; "drop" leaves these annotations out.
         unlabelled: "keep" or "drop" images without a single label, 702 of train2014 and 367 of val2014. Papers do
             either.
-        missing: "raise", or "drop" images whose file is missing; `skipped` then lists them.
+        missing: "raise"; "drop" images whose file is missing or cannot be decoded; or "absent", only those whose file is
+            missing, without decoding any. `skipped` then lists them.
         transform: A function of a PIL RGB image.
 
     Attributes:
@@ -88,6 +89,11 @@ class COCO(Listed):
         )
         self.empty_boxes = [name for name, boxes in zip(entries.ids, objects) if not all(map(has_area, boxes))]
         super().__init__("COCO root", root, split, entries, unlabelled=unlabelled, missing=missing, transform=transform)
+        self.boxes_may_turn, self._sizes = True, dict(zip(table.ids, table.sizes))
+
+    def annotated_size(self, i: int) -> tuple[float, float]:
+        """Return width and height of image i as the JSON states them."""
+        return self._sizes[self.ids[i]]
 
 
 def has_area(box: Box) -> bool:
@@ -194,6 +200,7 @@ def read_instances(path: Path, report: Report = refuse) -> Table:
         [str(image) for image in images],
         [file for file, _, _ in images.values()],
         [tuple(boxes) for boxes in objects.values()],
+        [(width, height) for _, width, height in images.values()],
     )
 
 

@@ -39,7 +39,8 @@ class Custom(Listed):
         classes: The names of the classes, in order. With it, a column or a label of another name is an error. By
             default the class columns in order, or the names in `labels` of all splits, sorted.
         images: The folder of images; by default `images` beside the CSV where it exists, else the CSV's own folder.
-        missing: "raise", or "drop" images whose file is missing; `skipped` then lists them.
+        missing: "raise"; "drop" images whose file is missing or cannot be decoded; or "absent", only those whose file is
+            missing, without decoding any. `skipped` then lists them.
         transform: A function of a PIL RGB image.
 
     Raises:

@@ -1,20 +1,30 @@
-"""Image files decoded to RGB."""
+"""Pixels: every picture that the package sees, a file or a PIL image, becomes RGB here."""
 
+import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from udlib.datasets.orientation import orientation_of, turned, turned_size
 
-def load_rgb(path: Path, upright: bool = False) -> Image.Image:
-    """Decode one image file and convert it to RGB; grey, palette and CMYK files too.
+REMEDY = "restore the file, or leave it out"
+HEIF = "pillow_heif"  # the module of the package that reads HEIC
+NEEDS_HEIF = "the package pillow-heif reads it (`pip install pillow-heif`), or save it as JPEG"
+HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+
+
+def load_rgb(path: Path, upright: bool = True, remedy: str = REMEDY) -> Image.Image:
+    """Decode one image file to RGB; grey, palette and CMYK files too.
 
     Args:
-        path: The image file.
-        upright: Whether to turn the image as its EXIF orientation says. By default it stays as it is stored, which is
-            what boxes refer to.
+        path: The image file. HEIC is read where the package pillow-heif is installed.
+        upright: Whether to turn the image as its EXIF orientation says, as `read_rgb` does.
+        remedy: The end of the error about a file that cannot be decoded: what to do.
 
     Returns:
         A PIL image in RGB, with 8 bits per channel.
@@ -23,16 +33,131 @@ def load_rgb(path: Path, upright: bool = False) -> Image.Image:
         FileNotFoundError: The file is missing.
         ValueError: The file cannot be decoded to its end.
     """
+    with opened(path, remedy) as image:
+        return read_rgb(image, upright)
+
+
+def read_rgb(image: Image.Image, upright: bool = True) -> Image.Image:
+    """Convert a picture to RGB, and turn it upright as its EXIF orientation says.
+
+    This is the one rule for every picture: of a data set, of a file, and in memory. Viewers and labelling tools show
+    pictures so. What is turned forgets its orientation, so a second call changes nothing.
+
+    Args:
+        image: A PIL image of any mode that Pillow decodes. Its orientation is that of its EXIF data, which Pillow keeps
+            when it converts, resizes or crops.
+        upright: Whether to turn it; otherwise its pixels stay as they are stored.
+
+    Returns:
+        The picture in RGB, with 8 bits per channel.
+
+    Raises:
+        ValueError: The pixels are 32-bit numbers, whose scale is unknown.
+    """
+    rgb = as_rgb(image)
+    # Only now, since Pillow turns a TIFF while it decodes it.
+    return turned(rgb, orientation_of(image)) if upright else rgb
+
+
+@contextmanager
+def opened(path: Path, remedy: str = REMEDY) -> Iterator[Image.Image]:
+    """Open an image file; what goes wrong with it inside becomes one sentence.
+
+    Args:
+        path: The image file.
+        remedy: The end of that sentence: what to do.
+
+    Yields:
+        The image, whose pixels are not decoded yet.
+
+    Raises:
+        FileNotFoundError: The file is missing.
+        ValueError: The file cannot be decoded.
+    """
     try:
-        with Image.open(path) as image:
-            return as_rgb(ImageOps.exif_transpose(image) if upright else image)
+        with _open(path) as image:
+            yield image
     except FileNotFoundError:
-        raise FileNotFoundError(f"image '{path}' is missing: restore the file or take it out of the split") from None
+        raise FileNotFoundError(f"image '{path}' is missing: {remedy}") from None
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise ValueError(
-            f"image '{path}' cannot be decoded ({error}): restore the file, or take it off the list of images; "
-            "in Python on_error='skip' leaves it out in VOC layout, elsewhere deleting it and missing='drop'"
-        ) from error
+        if isinstance(error, UnidentifiedImageError) and is_heic(path) and not reads_heic():
+            raise ValueError(f"image '{path}' is in HEIC format, which Pillow cannot read: {NEEDS_HEIF}") from error
+        raise ValueError(f"image '{path}' cannot be decoded ({error}): {remedy}") from error
+
+
+def _open(path: Path) -> Image.Image:
+    """Open an image file, with pillow-heif where it is needed and installed."""
+    try:
+        return Image.open(path)
+    except UnidentifiedImageError:
+        if not (is_heic(path) and reads_heic()):
+            raise
+        return Image.open(path)
+
+
+def is_heic(path: Path) -> bool:
+    """Tell a HEIC file by its first bytes.
+
+    Args:
+        path: A file.
+
+    Returns:
+        Whether it is HEIC or HEIF, as phones save photographs.
+    """
+    try:
+        with open(path, "rb") as file:
+            start = file.read(32)
+    except OSError:
+        return False
+    return start[4:8] == b"ftyp" and start[8:12] in HEIC_BRANDS and b"avif" not in start
+
+
+def reads_heic() -> bool:
+    """Tell whether HEIC files can be read; where the package pillow-heif is installed, Pillow is told of it.
+
+    Returns:
+        Whether the package is installed.
+    """
+    try:
+        importlib.import_module(HEIF).register_heif_opener()
+    except ImportError:
+        return False
+    return True
+
+
+def header(path: Path) -> tuple[tuple[int, int], int]:
+    """Read the size and the EXIF orientation of an image file.
+
+    Args:
+        path: The image file.
+
+    Returns:
+        Width and height as the picture is stored, and its orientation, which is 1 for a TIFF, since Pillow turns it.
+
+    Raises:
+        OSError: The file is missing or cannot be read.
+    """
+    with _open(path) as image:
+        if image.format == "TIFF":
+            if orientation_of(image) != 1:
+                image.load()  # Pillow turns it
+            return image.size, 1
+        return image.size, orientation_of(image)
+
+
+def upright_size(path: Path) -> tuple[int, int]:
+    """Read width and height of the upright picture from its file's header.
+
+    Args:
+        path: The image file.
+
+    Returns:
+        Width and height in pixels, as `load_rgb` gives the picture.
+
+    Raises:
+        OSError: The file is missing or cannot be read.
+    """
+    return turned_size(*header(path))
 
 
 def as_rgb(image: Image.Image) -> Image.Image:

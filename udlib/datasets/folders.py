@@ -1,21 +1,21 @@
 """What the readers of listed images share: safe file names, missing files, the held-out share, and UTF-8 text."""
 
 import hashlib
-import os
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Literal, TextIO
+from typing import Literal, TextIO, get_args
 
 import torch
 from torch import Tensor
 
 from udlib.datasets.base import Box, MultiLabelDataset, NoSplit
+from udlib.datasets.image_files import find_files, rivals
+from udlib.datasets.readable import absent, unusable
 
 HELD_OUT = 0.1  # of the training images, where a data set publishes no images to select on
-Missing = Literal["raise", "drop"]
+Missing = Literal["raise", "drop", "absent"]
 Unlabelled = Literal["keep", "drop"]
 Report = Callable[[str], object]  # receives each problem of a data set as one sentence
 
@@ -108,6 +108,19 @@ def require_split(data: str, split: str, known: Sequence[str]) -> None:
         raise NoSplit(f"{data} has no split '{split}': choose one of {', '.join(known)}")
 
 
+def require_missing(missing: str) -> None:
+    """Refuse an unknown value of `missing`.
+
+    Args:
+        missing: The value.
+
+    Raises:
+        ValueError: It is not one of `Missing`.
+    """
+    if missing not in get_args(Missing):
+        raise ValueError(f"missing is {missing!r}: expected {', '.join(map(repr, get_args(Missing)))}")
+
+
 def first_folder(root: Path, names: Sequence[str], holds: str) -> Path:
     """Find the first of these folders that exists below `root`.
 
@@ -127,28 +140,6 @@ def first_folder(root: Path, names: Sequence[str], holds: str) -> Path:
             return root / name
     folders = " or ".join(f"'{name}'" for name in names)
     raise FileNotFoundError(f"'{root}' has no {folders}, which would hold {holds}: extract the images there")
-
-
-def absent(paths: Sequence[Path]) -> list[int]:
-    """Find the files that do not exist. Each folder is listed once, which is faster than a test of each file.
-
-    Args:
-        paths: Any files.
-
-    Returns:
-        Rows of `paths`, rising.
-    """
-    rows = defaultdict(list)
-    for i, path in enumerate(paths):
-        rows[path.parent].append(i)
-    missing = []
-    for folder, members in rows.items():
-        try:
-            present = set(os.listdir(folder))
-        except (FileNotFoundError, NotADirectoryError):
-            present = set()
-        missing += [i for i in members if paths[i].name not in present]
-    return sorted(missing)
 
 
 @dataclass(frozen=True)
@@ -172,13 +163,14 @@ class Listed(MultiLabelDataset):
         split: Its split.
         entries: What the list says.
         unlabelled: "keep" or "drop" images without a single label.
-        missing: "raise", or "drop" images whose file is missing.
+        missing: "raise"; "drop" images whose file is missing or cannot be decoded, for which every image is decoded once
+            (`readable.unreadable`); or "absent", drop only those whose file is missing.
         transform: A function of a PIL RGB image.
 
     Attributes:
         root: The folder.
         split: The split.
-        skipped: `(id, reason)` of each image that is left out because its file is missing.
+        skipped: `(id, reason)` of each image that is left out because its file is missing or cannot be decoded.
 
     Raises:
         ValueError: An option is unknown, or no image is left.
@@ -198,9 +190,8 @@ class Listed(MultiLabelDataset):
     ):
         if unlabelled not in ("keep", "drop"):
             raise ValueError(f"unlabelled is {unlabelled!r}: expected 'keep' or 'drop'")
-        if missing not in ("raise", "drop"):
-            raise ValueError(f"missing is {missing!r}: expected 'raise' or 'drop'")
-        ids, paths = entries.ids, entries.paths
+        require_missing(missing)
+        ids, paths = entries.ids, find_files(entries.paths)
         kept = entries.targets.bool().any(dim=1) | (unlabelled == "keep")
         if not kept.any():
             labelled = " with a label" if len(ids) else ""
@@ -209,13 +200,15 @@ class Listed(MultiLabelDataset):
         count = int(kept.sum())
         if without_file and (missing == "raise" or len(without_file) == count):
             remedy = (
-                "restore them, take them off the list of images, or, in Python, leave them out with missing='drop'"
+                "restore them, take them off the list of images, or leave them out with --missing drop (in Python "
+                "missing='drop')"
                 if len(without_file) < count
                 else "extract the images, or point root at the folder that holds them"
             )
+            first = paths[without_file[0]]
             raise FileNotFoundError(
                 f"{name} '{root}' lacks {len(without_file)} of the {count} images of split '{split}' "
-                f"(first: '{paths[without_file[0]]}'): {remedy}"
+                f"(first: '{first}'{rivals(first)}): {remedy}"
             )
         super().__init__(
             entries.classes,
@@ -227,9 +220,12 @@ class Listed(MultiLabelDataset):
             transform=transform,
         )
         self.root, self.split = root, split
-        self.skipped = [(ids[i], f"image '{paths[i]}' is missing") for i in without_file]
-        if without_file:
-            kept[without_file] = False
+        rows = torch.nonzero(kept).flatten().tolist()
+        problems = unusable([paths[i] for i in rows], decode=missing == "drop") if missing != "raise" else {}
+        if len(problems) == len(rows):
+            raise ValueError(f"{name} '{root}': no image of split '{split}' can be read: {problems[0]}")
+        self.skipped = [(ids[rows[k]], reason) for k, reason in problems.items()]
+        kept[[rows[k] for k in problems]] = False
         if not kept.all():
             vars(self).update(vars(self.subset(torch.nonzero(kept).flatten().tolist())))
 

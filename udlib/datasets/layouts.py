@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from udlib.datasets.base import MultiLabelDataset, data_root
@@ -87,21 +87,32 @@ class Source:
         return usual + [name for name in names if name not in usual]
 
 
-def source(data: str | Path, root: str | Path | None = None) -> Source:
+def source(data: str | Path, root: str | Path | None = None, **options) -> Source:
     """Find a data set on disk.
 
     Args:
         data: A name or a path. A name is "photos", one of `NAMED`, or one for which `roots.place` stored a folder.
         root: The folder of a data set that is given by name; by default the stored one, else the folder of that name
             below the data root.
+        **options: Arguments that its reader will get, such as `missing="drop"`.
 
     Returns:
         The data set, with the layout that its content shows.
 
     Raises:
         FileNotFoundError: Nothing is there, or nothing that any layout needs.
-        ValueError: `root` is given beside a path.
+        ValueError: `root` is given beside a path, or images of "photos" are to be left out.
     """
+    place = _place(data, root)
+    if place.layout == "photos" and options.pop("missing", "raise") == "drop":
+        raise ValueError(
+            f"'{PHOTOS}' is one fixed set, from which no image is left out: use missing='raise' (--missing fail)"
+        )
+    return replace(place, options={**place.options, **options})
+
+
+def _place(data: str | Path, root: str | Path | None) -> Source:
+    """The layout and the folder of a data set."""
     name = str(data)
     if data == PHOTOS:  # the name alone: "./photos" and Path("photos") are folders
         return Source("photos", photo_folder(root) or Path(HIDDEN))

@@ -39,8 +39,9 @@ class NUSWIDE(Listed):
             list; and the images below `Flickr` or `images`.
         split: "train", "val", "trainval" or "test".
         unlabelled: "keep" or "drop" images without a single concept, about a fifth. Papers do either.
-        missing: "raise", or "drop" images whose file is missing; `skipped` then lists them. Many images have been
-            deleted from Flickr since, so state beside any result how many there were.
+        missing: "raise"; "drop" images whose file is missing or cannot be decoded; or "absent", only those whose file is
+            missing, without decoding any. `skipped` then lists them. Many images have been deleted from Flickr since, so
+            state beside any result how many there were.
         transform: A function of a PIL RGB image.
 
     Attributes:

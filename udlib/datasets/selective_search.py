@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from udlib.datasets.base import MultiLabelDataset, data_root
+from udlib.datasets.decoding import header
 from udlib.datasets.regions import WHOLE, Proposals, in_fractions
 from udlib.files import atomic_write, remove_leftovers
 from udlib.progress import track
@@ -117,8 +118,11 @@ def _cache_name(dataset: MultiLabelDataset, i: int) -> str:
     path = dataset.image_path(i)
     try:
         status = path.stat()
-    except FileNotFoundError:
+        orientation = header(path)[1] if dataset.upright else 1
+    except OSError:
         dataset.image(i)  # raises an error that names the image and what to do
         raise
-    key = json.dumps([FORMAT, "fast", SMALLEST, MOST, dataset.ids[i], status.st_size, status.st_mtime_ns])
-    return hashlib.sha256(key.encode()).hexdigest()[:24]
+    key = [FORMAT, "fast", SMALLEST, MOST, dataset.ids[i], status.st_size, status.st_mtime_ns]
+    # An earlier version kept boxes of the stored picture under this key, also where it has to be turned.
+    key += [f"turned {orientation}"] if orientation != 1 else []
+    return hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24]

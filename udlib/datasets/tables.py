@@ -10,7 +10,7 @@ import io
 import os
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +31,8 @@ class Table:
     ids: list[str]
     files: list[str]  # paths below the folder of images
     objects: list[tuple[Box, ...]]  # the annotated boxes of each image
+    # Width and height of each image, where the annotations are asked for them.
+    sizes: list[tuple[float, float]] = field(default_factory=list)
 
 
 def fingerprint(files: Iterable[Path], version: int = FORMAT) -> str:
@@ -110,6 +112,7 @@ def packed(table: Table, sources: str) -> bytes:
         "classes": np.array(table.classes, dtype=str),
         "ids": np.array(table.ids, dtype=str),
         "files": np.array(table.files, dtype=str),
+        "sizes": np.array(table.sizes, dtype=np.float64).reshape(-1, 2),
         "count": np.array([len(own) for own in table.objects], dtype=np.int64),
         "label": np.array([column[box.name] for box in boxes], dtype=np.int32),
         "sides": np.array([(box.xmin, box.ymin, box.xmax, box.ymax) for box in boxes], dtype=np.float64).reshape(-1, 4),
@@ -142,7 +145,8 @@ def load(path: Path, sources: str) -> Table | None:
         ends = np.cumsum(arrays["count"]).tolist()
         objects = [tuple(boxes[start:end]) for start, end in zip([0, *ends], ends)]
         ids, files = arrays["ids"].tolist(), arrays["files"].tolist()
+        sizes = [(width, height) for width, height in arrays["sizes"].tolist()]
     except Exception:  # NumPy and zipfile raise a dozen kinds for a damaged file; all have one remedy, to parse again
         return None
-    whole = len(ids) == len(files) == len(objects) and (ends or [0])[-1] == len(boxes)
-    return Table(tuple(classes), ids, files, objects) if whole else None
+    whole = len(ids) == len(files) == len(objects) and len(sizes) in (0, len(ids)) and (ends or [0])[-1] == len(boxes)
+    return Table(tuple(classes), ids, files, objects, sizes) if whole else None

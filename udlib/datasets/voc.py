@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from udlib.datasets.base import Box, MultiLabelDataset, load_rgb
-from udlib.datasets.folders import first_repeated
+from udlib.datasets.base import Box, MultiLabelDataset
+from udlib.datasets.folders import Missing, first_repeated, require_missing
+from udlib.datasets.readable import unusable
 from udlib.datasets.tables import Table, cached
-from udlib.datasets.voc_annotations import REMEDY, annotation_path, image_path, read_boxes, unknown_class
+from udlib.datasets.voc_annotations import REMEDY, annotation_path, image_paths, read_boxes, read_size, unknown_class
 from udlib.datasets.voc_lists import (
     VOC_CLASSES,
     check_complete,
@@ -32,7 +33,7 @@ class VOC(MultiLabelDataset):
     from 0 and excludes it, so its sides are xmin - 1 and xmax.
 
     Args:
-        root: Folder that holds `ImageSets/Main/{split}.txt`, `Annotations/*.xml` and `JPEGImages/*.jpg`, or a folder
+        root: Folder that holds `ImageSets/Main/{split}.txt`, `Annotations/*.xml` and images in `JPEGImages`, or a folder
             above it, with `VOCdevkit/VOC2007` or `VOC2007` in it.
         split: The name of a split.
         classes: The names of the classes, in order; by default those of `voc_lists.find_classes`.
@@ -40,6 +41,8 @@ class VOC(MultiLabelDataset):
         on_error: "raise", or "skip" images whose annotation or JPEG is missing or broken. To find them, every image is
             decoded once.
         year: Selects one of several folders below `root`.
+        missing: "raise"; "drop", which is on_error="skip"; or "absent", which skips images whose JPEG is missing or whose
+            annotation is missing or broken, without decoding any.
 
     Attributes:
         root: The folder that holds ImageSets/Main.
@@ -60,7 +63,9 @@ class VOC(MultiLabelDataset):
         transform: Callable | None = None,
         on_error: Literal["raise", "skip"] = "raise",
         year: int | str | None = None,
+        missing: Missing = "raise",
     ):
+        require_missing(missing)
         if on_error not in ("raise", "skip"):
             raise ValueError(f"on_error is {on_error!r}: expected 'raise' or 'skip'")
         self.root, self.split = find_root(Path(root).expanduser(), year), split
@@ -69,13 +74,13 @@ class VOC(MultiLabelDataset):
         classes = tuple(classes) if classes is not None else find_classes(self.root)
         if repeated := first_repeated(classes):
             raise ValueError(f"classes hold {repeated!r} more than once: each class needs its own name")
-        if on_error == "raise":
+        if on_error == missing == "raise":
             check_complete(self.root, split, ids)
             objects = cached(
                 f"voc {self.root.resolve()} {split}", len(ids), lambda: self._files(ids), lambda: self._table(ids)
             ).objects
         else:
-            ids, objects = self._readable(ids)
+            ids, objects = self._readable(ids, decode=missing != "absent")
         for name, boxes in zip(ids, objects):
             for box in boxes:
                 if box.name not in classes:
@@ -83,16 +88,21 @@ class VOC(MultiLabelDataset):
         super().__init__(
             classes,
             ids,
-            [image_path(self.root, name) for name in ids],
+            image_paths(self.root, ids),
             objects,
             posterior=read_posterior(self.root, ids, classes),
             transform=transform,
         )
+        self.boxes_may_turn = self.posterior is None  # embedded pictures are stored upright
+
+    def annotated_size(self, i: int) -> tuple[int, int] | None:
+        """Return width and height of image i as its annotation states them; None where it states none."""
+        return read_size(self.root, self.ids[i])
 
     def _files(self, ids: list[str]) -> list[Path]:
         """The files that the table of labels is made from."""
         # The images too: where an annotation holds no size, that of the image clips the boxes.
-        return [path(self.root, name) for path in (annotation_path, image_path) for name in ids]
+        return [*(annotation_path(self.root, name) for name in ids), *image_paths(self.root, ids)]
 
     def _table(self, ids: list[str]) -> Table:
         """The annotations of these images, parsed."""
@@ -100,19 +110,20 @@ class VOC(MultiLabelDataset):
         names = sorted({box.name for boxes in objects for box in boxes})
         return Table(tuple(names), ids, [f"{name}.jpg" for name in ids], objects)
 
-    def _readable(self, ids: list[str]) -> tuple[list[str], list[tuple[Box, ...]]]:
+    def _readable(self, ids: list[str], decode: bool) -> tuple[list[str], list[tuple[Box, ...]]]:
         """The images that can be read, and their objects; the others go to `skipped`."""
+        paths = image_paths(self.root, ids)
+        problems = unusable(paths, decode)
         kept: list[str] = []
         objects: list[tuple[Box, ...]] = []
-        for name in track(ids, description="checking images"):
+        for i, name in enumerate(track(ids, description="reading annotations")):
             try:
-                boxes = read_boxes(self.root, name)
-                load_rgb(image_path(self.root, name))
+                if i in problems:
+                    raise ValueError(problems[i])
+                objects.append(tuple(read_boxes(self.root, name)))
+                kept.append(name)
             except (FileNotFoundError, ValueError) as error:
                 self.skipped.append((name, str(error)))
-            else:
-                kept.append(name)
-                objects.append(tuple(boxes))
         if not kept:
             raise ValueError(
                 f"VOC root '{self.root}': none of the {len(ids)} images of split '{self.split}' is readable "

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError
 
-from PIL import Image
-
-from udlib.datasets.base import Box
+from udlib.datasets.base import DROP, Box
+from udlib.datasets.decoding import upright_size
+from udlib.datasets.image_files import find_files
+from udlib.datasets.readable import absent
 
 REMEDY = "extract the archive again, or point root at the folder that holds VOCdevkit"
-RESTORE = "restore the file, or pass on_error='skip'"
+RESTORE = DROP
 
 
 def annotation_path(root: Path, name: str) -> Path:
@@ -28,16 +29,40 @@ def annotation_path(root: Path, name: str) -> Path:
 
 
 def image_path(root: Path, name: str) -> Path:
-    """Return where VOC keeps the pixels of an image.
+    """Return where a VOC folder keeps the pixels of an image.
 
     Args:
         root: A VOC folder.
         name: The image's id.
 
     Returns:
-        The JPEG file.
+        The image file, as `image_paths` finds it.
     """
-    return root / "JPEGImages" / f"{name}.jpg"
+    path = root / "JPEGImages" / f"{name}.jpg"
+    return path if path.is_file() else image_paths(root, [name])[0]  # which lists the folder
+
+
+def image_paths(root: Path, names: Sequence[str]) -> list[Path]:
+    """Find where a VOC folder keeps the pixels of images.
+
+    Args:
+        root: A VOC folder.
+        names: The images' ids.
+
+    Returns:
+        For each id the file in JPEGImages that is called so, with .jpg or else with any other ending of an image; where
+        there is none or several, the file that the annotation names; and the path with .jpg where that is missing too.
+    """
+    folder = root / "JPEGImages"
+    paths = find_files([folder / f"{name}.jpg" for name in names])
+    for i in absent(paths):
+        try:
+            named = parse_annotation(annotation_path(root, names[i])).findtext("filename") or ""
+        except (OSError, ValueError):
+            continue
+        file = folder / named.strip().replace("\\", "/").rpartition("/")[2]
+        paths[i] = file if file.is_file() else paths[i]
+    return paths
 
 
 def parse_annotation(path: Path) -> Element:
@@ -107,11 +132,32 @@ def read_boxes(root: Path, name: str) -> list[Box]:
     elements = annotation.findall("object")
     if not elements:
         return []
-    # Some tools write 0 × 0, or no size at all: then the image itself has to give it.
-    width, height = (int(_number(annotation, f"size/{side}", path, 0)) for side in ("width", "height"))
-    if width <= 0 or height <= 0:
-        width, height = _header_size(image_path(root, name))
+    width, height = _size(annotation, path) or _header_size(image_path(root, name))
     return [_read_box(element, path, width, height) for element in elements]
+
+
+def read_size(root: Path, name: str) -> tuple[int, int] | None:
+    """Read the size of one image as its annotation states it.
+
+    Args:
+        root: A VOC folder.
+        name: The image's id.
+
+    Returns:
+        Width and height in pixels; None where it states none.
+
+    Raises:
+        FileNotFoundError: The annotation is missing.
+        ValueError: The annotation is unusable.
+    """
+    path = annotation_path(root, name)
+    return _size(parse_annotation(path), path)
+
+
+def _size(annotation: Element, path: Path) -> tuple[int, int] | None:
+    """Width and height that an annotation states; None for 0 × 0 or no size at all, as some tools write."""
+    width, height = (int(_number(annotation, f"size/{side}", path, 0)) for side in ("width", "height"))
+    return (width, height) if width > 0 and height > 0 else None
 
 
 def _read_box(element: Element, path: Path, width: int, height: int) -> Box:
@@ -145,10 +191,9 @@ def _number(element: Element, tag: str, path: Path, default: float | None = None
 
 
 def _header_size(path: Path) -> tuple[int, int]:
-    """Width and height of an image."""
+    """Width and height of the upright image."""
     try:
-        with Image.open(path) as image:
-            return image.size
+        return upright_size(path)
     except OSError as error:
         raise ValueError(f"image '{path}' cannot be decoded ({error}): restore the file") from error
 

@@ -1,11 +1,12 @@
 """The lists of a folder in VOC layout: its root, its splits, its classes, and what `{class}_{split}.txt` says."""
 
-import os
 from pathlib import Path
 
 from udlib.datasets.base import NoSplit
 from udlib.datasets.folders import first_repeated, utf8
-from udlib.datasets.voc_annotations import REMEDY, named_objects
+from udlib.datasets.image_files import rivals
+from udlib.datasets.readable import absent
+from udlib.datasets.voc_annotations import REMEDY, annotation_path, image_paths, named_objects
 
 VOC_CLASSES = tuple(
     "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant "
@@ -158,12 +159,13 @@ def check_complete(root: Path, split: str, ids: list[str]) -> None:
     Raises:
         FileNotFoundError: Files are missing.
     """
-    for folder, ending in (("Annotations", ".xml"), ("JPEGImages", ".jpg")):
-        present = set(os.listdir(root / folder))
-        if absent := [name + ending for name in ids if name + ending not in present]:
+    annotations = [annotation_path(root, name) for name in ids]
+    for folder, paths in (("Annotations", annotations), ("JPEGImages", image_paths(root, ids))):
+        if missing := [paths[i] for i in absent(paths)]:
             raise FileNotFoundError(
-                f"VOC root '{root}' lacks {len(absent)} of {len(ids)} files of split '{split}' in '{folder}' "
-                f"(first: {absent[0]}): {REMEDY}; or leave these images out with on_error='skip'"
+                f"VOC root '{root}' lacks {len(missing)} of {len(ids)} files of split '{split}' in '{folder}' "
+                f"(first: {missing[0].name}{rivals(missing[0])}): {REMEDY}; or leave these "
+                "images out with --missing drop (in Python missing='drop')"
             )
 
 

@@ -61,7 +61,11 @@ def _check_numbers(model: TrainedModel) -> None:
 
 
 def _check_reading(model: TrainedModel) -> None:
-    """There is one way from logits to probabilities, and it works."""
+    """There is one way from pictures to pixels and one from logits to probabilities, and they work."""
+    if model.orientation not in ("exif", None):
+        raise ValueError(
+            f"orientation is '{model.orientation}': expected 'exif'; a later udlib may know it, update yours"
+        )
     if model.read_as not in READ_AS:
         raise ValueError(f"read_as is '{model.read_as}': expected {' or '.join(READ_AS)}")
     if model.calibrator is not None:

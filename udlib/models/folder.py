@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,13 @@ def save_trained(folder: str | Path, model: TrainedModel) -> Path:
             "model": FORMAT,
             "classes": list(model.classes),
             "network": architecture,
-            "transforms": {"size": model.size, "resize": STRETCHED, "mean": list(model.mean), "std": list(model.std)},
+            "transforms": {
+                "size": model.size,
+                "resize": STRETCHED,
+                "mean": list(model.mean),
+                "std": list(model.std),
+                **({} if model.orientation is None else {"orientation": model.orientation}),
+            },
             "read_as": model.read_as,
             "calibrator": model.calibrator.to_dict() if model.calibrator else None,
             "thresholds": list(model.thresholds),
@@ -72,7 +79,8 @@ def load(path: str | Path) -> TrainedModel:
         path: a folder that `save_trained`, `udlib train` or `udlib distill` wrote.
 
     Returns:
-        The model in evaluation mode, on the CPU; it moves to the GPU with its first images.
+        The model in evaluation mode, on the CPU; it moves to the GPU with its first images. A folder without a rule for EXIF
+        orientation reads pictures as the version that wrote it did, and a warning says so.
 
     Raises:
         FileNotFoundError: no model folder.
@@ -106,6 +114,7 @@ def load(path: str | Path) -> TrainedModel:
             calibrator,
             tuple(_entry(state, "thresholds", list)),
             **{name: _entry(state, name, dict) for name in ("metrics", "training", "provenance")},
+            orientation=_orientation(transforms, path),
         )
     except ValueError as error:
         raise ValueError(f"model folder '{path}': {error}") from error
@@ -122,6 +131,19 @@ def _require_folder(folder: Path, path: str | Path) -> None:
     raise FileNotFoundError(
         f"model folder '{path}' {problem}: give a folder that `udlib train` or `udlib distill` wrote"
     )
+
+
+def _orientation(transforms: Mapping, path: str | Path) -> str | None:
+    """The rule for EXIF orientation; None, with a warning, in a folder that an earlier version wrote."""
+    if "orientation" in transforms:
+        return _entry(transforms, "orientation", str)
+    warnings.warn(
+        f"model folder '{path}' states no rule for EXIF orientation, since an earlier udlib wrote it. It reads pictures as "
+        "before: files are turned upright, PIL images and images of data sets with boxes are not. Train the model again, "
+        "and all are",
+        stacklevel=3,
+    )
+    return None
 
 
 def _calibrator(state: Mapping) -> Calibrator | None:

@@ -14,7 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 from udlib.attention import uncertainty_attention
-from udlib.datasets.base import MultiLabelDataset, as_rgb, load_rgb, to_square
+from udlib.datasets.base import MultiLabelDataset, to_square
+from udlib.datasets.decoding import load_rgb, read_rgb
 from udlib.datasets.transforms import normalise
 from udlib.heads import DualBranchNet
 from udlib.models.checks import require_consistent
@@ -25,6 +26,7 @@ from udlib.training.batches import ArrayData
 from udlib.training.devices import make_accelerator
 
 Picture = str | Path | Image.Image | Tensor
+EXIF = "exif"  # the rule for orientation that there is
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,9 @@ class TrainedModel:
         metrics: `metrics[split]` has "uncalibrated" and, with a calibrator, "calibrated".
         training: the settings that it was trained with.
         provenance: versions and hardware.
+        orientation: the rule for EXIF orientation: "exif", every picture is turned upright as it says, from a data set, from
+            a file or in memory. None: no rule, as in folders that udlib wrote before it had one. Files are turned upright;
+            PIL images, and images of data sets with boxes, are not.
 
     Raises:
         ValueError: when it is made, for parts that do not fit together, and for weights that are not finite.
@@ -113,6 +118,7 @@ class TrainedModel:
     metrics: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict, repr=False)
     training: Mapping[str, Any] = field(default_factory=dict, repr=False)
     provenance: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    orientation: str | None = EXIF
 
     def __post_init__(self):
         for name in ("mean", "std"):
@@ -128,7 +134,8 @@ class TrainedModel:
         """Bring one image to the form that the network takes.
 
         Args:
-            image: a path, a PIL image, or uint8 (3, H, W). A file is turned as its EXIF orientation asks.
+            image: a path, a PIL image, or uint8 (3, H, W). Files and PIL images are turned upright as their EXIF orientation
+                says (`orientation`), so a file gives the same pixels either way.
 
         Returns:
             uint8 (3, size, size).
@@ -144,15 +151,29 @@ class TrainedModel:
             if image.shape[1:] == (self.size, self.size):
                 return image
             image = Image.fromarray(np.ascontiguousarray(image.cpu().permute(1, 2, 0).numpy()))
-        elif isinstance(image, (str, Path)):
+        return to_square(self.read(image), self.size)
+
+    def read(self, image: str | Path | Image.Image) -> Image.Image:
+        """Read a picture as the model sees it, at its own size.
+
+        Args:
+            image: a path or a PIL image.
+
+        Returns:
+            The picture in RGB, turned upright by the model's rule (`orientation`).
+
+        Raises:
+            FileNotFoundError: a file that is missing; the message names it.
+            ValueError: a file that cannot be decoded, with its name.
+            TypeError: something else than a path or an image.
+        """
+        if isinstance(image, (str, Path)):
             if not Path(image).is_file():
                 raise FileNotFoundError(f"image '{image}' does not exist, or is no file: name an image file")
-            image = load_rgb(Path(image), upright=True)
-        elif not isinstance(image, Image.Image):
-            raise TypeError(
-                f"image is a {type(image).__name__}: expected a path, a PIL image or a uint8 tensor (3, H, W)"
-            )
-        return to_square(as_rgb(image), self.size)
+            return load_rgb(Path(image))
+        if isinstance(image, Image.Image):
+            return read_rgb(image, upright=self.orientation is not None)
+        raise TypeError(f"image is a {type(image).__name__}: expected a path, a PIL image or a uint8 tensor (3, H, W)")
 
     def logits(self, images: Sequence[Picture] | Tensor | MultiLabelDataset, batch_size: int = 32) -> Tensor:
         """Compute the network's logits for images, in single precision.
@@ -176,7 +197,10 @@ class TrainedModel:
             raise ValueError("there are no images: expected at least one")
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}: expected at least 1")
-        picture = images.image if isinstance(images, MultiLabelDataset) else images.__getitem__
+        if isinstance(images, MultiLabelDataset):
+            picture = (images if self.orientation is not None else images.as_read_before()).image
+        else:
+            picture = images.__getitem__
         rows, parts = range(len(images)), []
         starts = rows[::batch_size]
         bar = track(total=len(images), description="predicting", silent=len(starts) < 3)

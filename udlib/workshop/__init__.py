@@ -2,7 +2,7 @@
 
 from udlib.workshop.model_folders import open_splits, partitioned, train_model
 from udlib.workshop.settings import settings
-from udlib.workshop.splits import aligned, array_data, measured
+from udlib.workshop.splits import aligned, array_data, measured, say_left_out
 from udlib.workshop.starts import NewHead
 from udlib.workshop.trainings import Trained, train, train_teacher
 
@@ -14,6 +14,7 @@ __all__ = [
     "measured",
     "open_splits",
     "partitioned",
+    "say_left_out",
     "settings",
     "train",
     "train_model",

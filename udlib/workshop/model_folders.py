@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from udlib.backbones import TIMM, require_side
 from udlib.datasets import open_dataset
 from udlib.datasets.base import MultiLabelDataset, apply_policy, check_trainable, label_fingerprint
+from udlib.datasets.layouts import Source
 from udlib.methods import method_of
 from udlib.methods.base import Recipe, make_recipe
 from udlib.methods.parallel import partitions
@@ -35,13 +36,13 @@ from udlib.training.loop import Saving, Watch
 from udlib.training.optimization import normalisation_of
 from udlib.training.prediction import on_validation
 from udlib.workshop.folders import alone_in, finished_model, require_ours
-from udlib.workshop.splits import aligned, array_data, numbers_of, open_splits
+from udlib.workshop.splits import aligned, array_data, numbers_of, open_splits, say_left_out
 from udlib.workshop.starts import NewHead, Start, start_for
 from udlib.workshop.trainings import Trained, train, train_teacher
 
 
 def train_model(
-    data: str | Path,
+    data: str | Path | Source,
     out: str | Path,
     recipe: Recipe,
     *,
@@ -57,7 +58,8 @@ def train_model(
     that is complete is loaded.
 
     Args:
-        data: a name, or a folder in a known layout.
+        data: a name, a folder in a known layout, or what `datasets.find_dataset` returns, as in
+            `find_dataset("my_images", missing="drop")`, which leaves out images that cannot be read.
         out: the model's folder; it is made, or holds this very training.
         recipe: see `settings`.
         teacher: a trained model with the same classes in the same order, for a method that needs one "teacher".
@@ -86,7 +88,7 @@ def train_model(
     if begin is not None:
         recipe = recipe.but(weights=None)  # the start's replace them
     require_ours(out)
-    work = _ModelTraining(recipe, splits, out, Path(data).name, teacher, begin, calibrate)
+    work = _ModelTraining(recipe, splits, out, _name_of(data), teacher, begin, calibrate)
     with alone_in(out) if work.first and only is None else nullcontext():
         if (model := finished_model(out, work.record, work.defaults)) is not None:
             return model
@@ -204,6 +206,7 @@ class _ModelTraining:
             "epochs": len(history.rows),
             "best_epoch": history.best_epoch,
             "kept": recipe.keep,
+            "left_out": {name: len(getattr(part, "skipped", ())) for name, part in self.splits.items()},
         }
         model = replace(
             uncalibrated,
@@ -220,7 +223,7 @@ class _ModelTraining:
 
 
 def partitioned(
-    data: str | Path, out: str | Path, recipe: Recipe, k: int = 3, strategy: str = "both", seed: int = 0
+    data: str | Path | Source, out: str | Path, recipe: Recipe, k: int = 3, strategy: str = "both", seed: int = 0
 ) -> Recipe:
     """Put the partitions of the training labels into a recipe of parallel self-distillation (`parallel.partitions`).
 
@@ -236,6 +239,11 @@ def partitioned(
     kept = out / "partitions"
     folder = None if (out / "state.json").exists() and not kept.exists() else kept
     return recipe.but(**partitions(targets, k, strategy, seed, folder, ignore if recipe.policy == "ignore" else None))
+
+
+def _name_of(data: str | Path | Source) -> str:
+    """What a data set is called in a model's folder."""
+    return (data.root if isinstance(data, Source) else Path(data)).name
 
 
 def _data_of(splits: Mapping[str, MultiLabelDataset]) -> dict[str, Any]:
@@ -282,5 +290,6 @@ def _say(splits: Mapping[str, MultiLabelDataset], recipe: Recipe, start: Start |
         print(note, flush=True)
     if recipe.network.startswith(TIMM) and recipe.weights is None and start is None:
         print(f"{recipe.network} begins at random; with --weights pretrained it begins with timm's weights", flush=True)
+    say_left_out(splits)
     if never := check_trainable(train_split.targets, train_split.classes):
         print(f"never present in train, so nothing will be learned of: {', '.join(never)}")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor
 
 from udlib.datasets import open_dataset
 from udlib.datasets.base import MultiLabelDataset, NoSplit, apply_policy, require_disjoint
+from udlib.datasets.layouts import Source
 from udlib.datasets.pixels import images_of
 from udlib.models import TrainedModel
 from udlib.posthoc import Calibrator
@@ -16,8 +17,12 @@ from udlib.training.batches import ArrayData
 from udlib.training.evaluation import Split, measure
 
 
-def open_splits(data: str | Path, size: int) -> dict[str, MultiLabelDataset]:
+def open_splits(data: str | Path | Source, size: int) -> dict[str, MultiLabelDataset]:
     """Open train, val and, where the data set has one, test; returns them by name.
+
+    Args:
+        data: a name, a path, or what `datasets.find_dataset` returns.
+        size: side in pixels of the pictures of "scenes" and "digits".
 
     Raises:
         ValueError: for splits that share images, and for one to be judged on in which no label is positive.
@@ -35,6 +40,14 @@ def open_splits(data: str | Path, size: int) -> dict[str, MultiLabelDataset]:
                 "judged on it; check the class names and the split"
             )
     return splits
+
+
+def say_left_out(splits: Mapping[str, MultiLabelDataset]) -> None:
+    """Print how many images each split goes without, since their files are missing or cannot be decoded."""
+    for name, part in splits.items():
+        if skipped := getattr(part, "skipped", ()):
+            images = "1 image is" if len(skipped) == 1 else f"{len(skipped):,} images are"
+            print(f"{name}: {images} left out (first: {skipped[0][1]})", flush=True)
 
 
 def array_data(dataset: MultiLabelDataset, size: int, policy: str = "positive") -> ArrayData:
