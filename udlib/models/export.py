@@ -121,7 +121,7 @@ def description(model: TrainedModel, file: str, form: str) -> dict[str, Any]:
         "input": {"name": INPUT, "type": "float32", "shape": ["N", 3, model.size, model.size], "colours": "RGB"},
         "output": {"name": OUTPUT, "type": "float32", "shape": ["N", len(model.classes)]},
         "preprocessing": {
-            "turn_by_exif": True,
+            "turn_by_exif": model.orientation is not None,
             "size": model.size,
             "resize": "stretched to size x size pixels, bilinear with antialiasing (Pillow's BILINEAR), on 8-bit RGB",
             "scale": 1 / 255,
