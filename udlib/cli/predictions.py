@@ -24,7 +24,12 @@ def predict(
     model: Model = Path("model"),
     top: Annotated[int | None, typer.Option(min=1, help="Only so many labels an image, the surest.")] = None,
     threshold: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Least confidence of a label; default: 0.5, or with --top none.")
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Least confidence of a label; default: 0.5, or the classes' own (udlib thresholds), or with --top none.",
+        ),
     ] = None,
     map_folder: Annotated[
         Path | None,
@@ -51,6 +56,7 @@ def predict(
     from udlib.models import load
     from udlib.training.devices import within_memory
     from udlib.training.logs import write_csv
+    from udlib.workshop import threshold_note
 
     require_writable(csv)
     trained = load(model)
@@ -58,6 +64,8 @@ def predict(
         trained.require_branch()
         if map_folder.exists() and not map_folder.is_dir():
             raise NotADirectoryError(f"'{map_folder}' is a file: name a folder for the maps")
+    if threshold is None and top is None and set(trained.thresholds) != {0.5}:
+        print(f"udlib: labels {threshold_note(trained)}", file=sys.stderr)
     rows, names = [], set()
     paths = _files(images)
     readable = 0

@@ -23,6 +23,7 @@ from udlib.course.own_results import OwnResults
 from udlib.course.packed import PackedResults
 from udlib.course.profiles import NOT_IN_SMOKE, for_profile, profile, seconds
 from udlib.course.runs import LOGITS, Run, read_as
+from udlib.course.stored_data import data_of, require_current
 from udlib.datasets.base import checkout, data_root
 from udlib.methods import method_of, needs_of, recipe
 from udlib.methods.base import Recipe
@@ -200,7 +201,7 @@ def train(recipe: Recipe, checkpoint: Path | None = None) -> Run:
     )
     logits, metrics = measured(data, trained.network, teachers)
     rows, precision = trained.history.rows, trained.history.precision
-    origin = provenance(precision or recipe.training.precision, rows) | {"data": data.fingerprint()}
+    origin = provenance(precision or recipe.training.precision, rows) | data_of(recipe)
     return Run(recipe, **logits, metrics=metrics, history=rows, provenance=origin, model=trained.network)
 
 
@@ -229,9 +230,13 @@ def load_or_run(recipe: Recipe, retrain: bool = False) -> Run:
     """Load the run of a recipe, at the size of the profile; one that is not stored is trained, and stored.
 
     `retrain=True` trains in any case, and leaves the stored result alone. The expected time is printed before a training.
+
+    Raises:
+        ValueError: for a stored result on data that have changed since.
     """
     recipe = for_profile(recipe)
     if not retrain and (run := load(recipe)) is not None:
+        require_current([run])
         return run
     if profile() != "smoke":
         minutes = max(seconds(recipe) / 60, 0.1)

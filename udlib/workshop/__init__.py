@@ -2,17 +2,21 @@
 
 from udlib.workshop.model_folders import open_splits, partitioned, train_model
 from udlib.workshop.settings import settings
-from udlib.workshop.splits import aligned, array_data, measured
+from udlib.workshop.splits import aligned, array_data, measured, numbers_of
+from udlib.workshop.thresholds import fit_thresholds, threshold_note
 from udlib.workshop.trainings import Trained, train, train_teacher
 
 __all__ = [
     "Trained",
     "aligned",
     "array_data",
+    "fit_thresholds",
     "measured",
+    "numbers_of",
     "open_splits",
     "partitioned",
     "settings",
+    "threshold_note",
     "train",
     "train_model",
     "train_teacher",
