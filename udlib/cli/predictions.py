@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from itertools import chain, count
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from udlib.cli.options import Batches, Model, require_writable
+from udlib.cli.patterns import expanded
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,7 +22,9 @@ if TYPE_CHECKING:
 
 
 def predict(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.")],
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGE...", help="Image files, patterns of them, or folders of them.")
+    ],
     model: Model = Path("model"),
     top: Annotated[int | None, typer.Option(min=1, help="Only so many labels an image, the surest.")] = None,
     threshold: Annotated[
@@ -49,13 +53,17 @@ def predict(
 ) -> None:
     """Name what is in images, with calibrated confidence: of labels given 80 %, about 80 % are right.
 
-    An image that is missing or broken is named, and the others are answered; the exit code is then 1.
+    An image that is missing or broken is named, and the others are answered; the exit code is then 1. Rows of the CSV are
+    written as they come: after Ctrl-C (exit code 130) or on a full disk the file holds whole rows of all images before.
+
+    Patterns such as holiday/*.jpg work where the shell does not replace them, as on Windows, and inside quotes.
 
     Example: udlib predict holiday/*.jpg --model voc07 --map maps
     """
+    from udlib.figures.text import counted
     from udlib.models import load
     from udlib.training.devices import within_memory
-    from udlib.training.logs import write_csv
+    from udlib.training.rows import RowWriter
     from udlib.workshop import threshold_note
 
     require_writable(csv)
@@ -66,27 +74,42 @@ def predict(
             raise NotADirectoryError(f"'{map_folder}' is a file: name a folder for the maps")
     if threshold is None and top is None and set(trained.thresholds) != {0.5}:
         print(f"udlib: labels {threshold_note(trained)}", file=sys.stderr)
-    rows, names = [], set()
-    paths = _files(images)
-    readable = 0
-    for start in range(0, len(paths), batch):
-        pictures = _prepared(trained, paths[start : start + batch])
-        readable += len(pictures)
-        if not pictures:
-            continue
-        confidences = within_memory(
-            partial(_predict, trained, pictures), len(pictures), partial(_predict, trained, pictures)
-        )
-        for path, labels in zip(pictures, confidences.labels(threshold, top)):
-            answer = ", ".join(f"{name} {100 * p:.1f} %" for name, p in labels)
-            print(f"{path}: {answer or 'no label is sure enough'}", flush=True)
-        rows += [[path, *row] for path, row in zip(pictures, confidences.probabilities.tolist())]
-        if map_folder is not None:
-            for path in pictures:
-                _write_map(trained, path, map_folder, names)
-    if csv is not None:
-        write_csv(csv, [["image", *trained.classes], *rows])
-    raise typer.Exit(int(readable < len(paths)))
+    paths = _files(expanded(images))
+    answers = partial(_print_answers, threshold=threshold, top=top)
+    answered = tried = 0
+    names: set[str] = set()
+    with ExitStack() as stack:
+        table = None if csv is None else stack.enter_context(RowWriter(csv, ["image", *trained.classes]))
+        try:
+            for start in range(0, len(paths), batch):
+                pictures = _prepared(trained, paths[start : start + batch])
+                if pictures:
+                    predict_some = partial(_predict, trained, pictures)
+                    confidences = within_memory(predict_some, len(pictures), predict_some)
+                    answers(pictures, confidences)
+                    if table is not None:
+                        table.write([[path, *row] for path, row in zip(pictures, confidences.probabilities.tolist())])
+                    for path in pictures if map_folder is not None else ():
+                        _write_map(trained, path, map_folder, names)
+                answered, tried = answered + len(pictures), min(start + batch, len(paths))
+        except KeyboardInterrupt:
+            rows = (
+                f"; '{csv}' holds the rows of {counted(table.rows, 'image')}"
+                if table is not None and table.started
+                else ""
+            )
+            print(f"\nudlib: stopped after {tried:,} of {counted(len(paths), 'image')}{rows}", file=sys.stderr)
+            raise typer.Exit(130) from None
+    raise typer.Exit(int(answered < len(paths)))
+
+
+def _print_answers(
+    pictures: Iterable[Path], confidences: Confidences, threshold: float | None, top: int | None
+) -> None:
+    """Print a line for each image."""
+    for path, labels in zip(pictures, confidences.labels(threshold, top)):
+        answer = ", ".join(f"{name} {100 * p:.1f} %" for name, p in labels)
+        print(f"{path}: {answer or 'no label is sure enough'}", flush=True)
 
 
 def _prepared(model: TrainedModel, paths: Sequence[Path]) -> dict[Path, Tensor]:
