@@ -36,7 +36,9 @@ def place(tmp_path_factory):
     (folder / "holiday").mkdir()
     for name, path in zip("abcdef", sorted((data / "JPEGImages").iterdir())):
         shutil.copy(path, folder / "holiday" / f"{name}.jpg")
-    save_trained(folder / "model", TrainedModel(make_network(3, 0.1, "small_narrow", embedding=8), "small_narrow", CLASSES, 24))
+    save_trained(
+        folder / "model", TrainedModel(make_network(3, 0.1, "small_narrow", embedding=8), "small_narrow", CLASSES, 24)
+    )
     return folder
 
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from udlib.cli.metric_tables import metric_table
 from udlib.cli.options import Batches, Csv, Data, Model, require_writable
 
 if TYPE_CHECKING:
@@ -21,21 +20,33 @@ def evaluate(
     model: Model = Path("model"),
     split: Annotated[str, typer.Option(help="The split to measure on.")] = "test",
     csv: Csv = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            "--html", metavar="FILE", help="Write a page with the numbers, each class, and confident mistakes."
+        ),
+    ] = None,
     batch: Batches = 32,
 ) -> None:
     """Measure a trained model on a data set: ranking, decisions, calibration, before and after calibration.
 
     The data must have the model's classes, by name; their order may differ. Where images have difficult labels (VOC),
     these are left out of mAP and F1 unless the line says how they count, and count as positives in all calibration
-    errors. The CSV has every number, as fractions.
+    errors. The CSV has every number, as fractions. The page is one file that needs no other and no network: the table, the
+    reliability diagram, average precision, precision and recall of each class, and thumbnails of the images on which the
+    model was most confident and the label says otherwise.
+
+    Example: udlib evaluate VOCdevkit/VOC2007 --model voc07 --html report.html
     """
     from udlib.datasets import open_dataset
+    from udlib.figures.metric_tables import metric_table
+    from udlib.files import atomic_write
     from udlib.models import load
     from udlib.training.devices import within_memory
     from udlib.training.logs import write_csv
-    from udlib.workshop import aligned, numbers_of
+    from udlib.workshop import aligned, decision_sentence, evaluation_page, numbers_of
 
-    require_writable(csv)
+    require_writable(csv, html)
     trained = load(model)
     dataset = open_dataset(data, split, trained.size)
     labels = aligned(dataset, trained.classes)
@@ -48,11 +59,15 @@ def evaluate(
     print(f"{len(dataset):,} images of '{split}', {len(trained.classes)} classes\n")
     print(metric_table(numbers, bool(dataset.difficult.any())))
     if "CF1" in numbers["uncalibrated"]:
-        print(f"\n{_threshold_sentence(trained)}")
+        print(f"\n{decision_sentence(trained)}")
     if csv is not None:
         names = numbers["uncalibrated"]
         write_csv(csv, [["metric", *numbers], *([name, *(kind[name] for kind in numbers.values())] for name in names)])
         print(f"\nwritten: {csv}")
+    if html is not None:
+        page = evaluation_page(trained, dataset, logits, f"{model} on '{split}' of {data}")
+        atomic_write(html, page.encode(errors="backslashreplace"))
+        print(f"\nwritten: {html}")
 
 
 def thresholds(
@@ -114,12 +129,3 @@ def thresholds(
 def _trial(model: TrainedModel, dataset: MultiLabelDataset, batch: int) -> None:
     """Predict one batch."""
     model.logits(dataset.subset(range(min(batch, len(dataset)))), batch)
-
-
-def _threshold_sentence(model: TrainedModel) -> str:
-    """From which probability on a label counts as said."""
-    from udlib.workshop import threshold_note
-
-    own = set(model.thresholds) != {0.5}
-    before = "; before calibration from 0.5 on" if own and model.calibrator is not None else ""
-    return f"Precision, recall and F1 count a label {threshold_note(model)}{before}."

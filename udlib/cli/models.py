@@ -10,7 +10,6 @@ from typing import Annotated
 
 import typer
 
-from udlib.cli.metric_tables import headline, metric_table
 from udlib.cli.options import (
     Batch,
     Calibrate,
@@ -217,6 +216,7 @@ def distill(
 
 def make(data: str, out: Path, recipe, **options) -> None:
     """Make a model and say how good it is."""
+    from udlib.figures.metric_tables import headline, metric_table
     from udlib.workshop import train_model
 
     with resumable():

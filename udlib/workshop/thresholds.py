@@ -85,6 +85,13 @@ def threshold_note(model: TrainedModel) -> str:
     return f"from each class's own threshold on ({span}{fitted})"
 
 
+def decision_sentence(model: TrainedModel) -> str:
+    """From which probability on precision, recall and F1 count a label, in a sentence."""
+    own = set(model.thresholds or ()) != {0.5}
+    before = "; before calibration from 0.5 on" if own and model.calibrator is not None else ""
+    return f"Precision, recall and F1 count a label {threshold_note(model)}{before}."
+
+
 def _measured_again(model: TrainedModel, data: str | Path, batch_size: int) -> TrainedModel:
     """The model with its stored numbers at its thresholds, and without those that cannot be measured again."""
     before = model.provenance.get(SPLITS, {})

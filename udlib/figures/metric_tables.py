@@ -1,6 +1,10 @@
-"""Tables of metrics for the terminal."""
+"""Tables of the numbers of `evaluation.measure`, with their names in words."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+
+from udlib.figures.text import as_text
 
 # How a number's name is read out, part by part: "CF1_top3_negative" is "CF1, top 3, difficult as negative".
 PARTS = {
@@ -30,15 +34,22 @@ HEADLINE = (
 )
 
 
-def headline(numbers: dict[str, float]) -> dict[str, float]:
-    """The numbers that a training ends with."""
+def headline(numbers: Mapping[str, float]) -> dict[str, float]:
+    """Return the numbers that a training ends with.
+
+    Args:
+        numbers: All numbers of a split, by name.
+    """
     return {name: numbers[name] for name in HEADLINE if name in numbers}
 
 
-def metric_table(numbers: dict[str, dict[str, float]], difficult: bool) -> str:
-    """Metrics as text, a column before calibration and one after."""
-    from udlib.figures.text import as_text
+def metric_rows(numbers: Mapping[str, Mapping[str, float]], difficult: bool) -> list[list[str]]:
+    """Return metrics as rows of text, head first: a column before calibration and one after.
 
+    Args:
+        numbers: "uncalibrated" and, where there is a calibrator, "calibrated": the numbers by name, as fractions.
+        difficult: Whether there are difficult labels; without them, rows that say how these count are left out.
+    """
     rows = [["", *(f"{kind}, %" for kind in numbers)]]
     for name in numbers["uncalibrated"]:
         if name.endswith(("_positive", "_negative")) and not difficult:
@@ -46,7 +57,17 @@ def metric_table(numbers: dict[str, dict[str, float]], difficult: bool) -> str:
         values = [kind[name] for kind in numbers.values()]
         score = name.startswith(("NLL", "Brier"))
         rows.append([_label(name), *(f"{value:.4f}" if score else f"{100 * value:.2f}" for value in values)])
-    return as_text(rows)
+    return rows
+
+
+def metric_table(numbers: Mapping[str, Mapping[str, float]], difficult: bool) -> str:
+    """Lay out `metric_rows` for the terminal.
+
+    Args:
+        numbers: As in `metric_rows`.
+        difficult: As in `metric_rows`.
+    """
+    return as_text(metric_rows(numbers, difficult))
 
 
 def _label(name: str) -> str:
