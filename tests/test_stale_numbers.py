@@ -119,6 +119,16 @@ def test_files_that_only_have_a_new_time_of_change_are_the_same_data(place):
     assert code == 0 and "measured again" not in out and (place / "model" / "state.json").read_bytes() == before
 
 
+def test_another_picture_of_the_same_length_and_time_is_noticed(place):
+    path = VOC(place / "data", "test").image_path(0)
+    content, status = bytearray(path.read_bytes()), path.stat()
+    middle = len(content) // 2
+    content[middle] ^= 4
+    path.write_bytes(content)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert "'test' is measured again: its image files have changed" in train(place)[1]
+
+
 def test_files_that_nobody_touched_are_not_read_again(place, monkeypatch):
     part = VOC(place / "data", "test")
     known = identity_of(part)

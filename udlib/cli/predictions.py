@@ -75,7 +75,6 @@ def predict(
     if threshold is None and top is None and set(trained.thresholds) != {0.5}:
         print(f"udlib: labels {threshold_note(trained)}", file=sys.stderr)
     paths = _files(expanded(images))
-    answers = partial(_print_answers, threshold=threshold, top=top)
     answered = tried = 0
     names: set[str] = set()
     with ExitStack() as stack:
@@ -86,9 +85,9 @@ def predict(
                 if pictures:
                     predict_some = partial(_predict, trained, pictures)
                     confidences = within_memory(predict_some, len(pictures), predict_some)
-                    answers(pictures, confidences)
                     if table is not None:
                         table.write([[path, *row] for path, row in zip(pictures, confidences.probabilities.tolist())])
+                    _print_answers(pictures, confidences, threshold, top)
                     for path in pictures if map_folder is not None else ():
                         _write_map(trained, path, map_folder, names)
                 answered, tried = answered + len(pictures), min(start + batch, len(paths))

@@ -95,7 +95,8 @@ class TrainedModel:
         thresholds: one for each class, default 0.5.
         metrics: `metrics[split]` has "uncalibrated" and, with a calibrator, "calibrated".
         training: the settings that it was trained with.
-        provenance: versions and hardware.
+        provenance: versions and hardware; "splits", the labels and image files that the numbers belong to; "thresholds", the
+            images on which these were fitted.
 
     Raises:
         ValueError: when it is made, for parts that do not fit together, and for weights that are not finite.

@@ -43,7 +43,8 @@ def identity_of(dataset: MultiLabelDataset, known: Mapping[str, str] = NOTHING) 
         except FileNotFoundError:
             dataset.image(i)  # raises an error that names the image and what to do
             raise
-        files.update(f"{dataset.ids[i]}\n{status.st_size}\n{status.st_mtime_ns}\n".encode(errors="surrogateescape"))
+        times = f"{status.st_mtime_ns}\n{status.st_ctime_ns}"  # the first can be set to anything, the second cannot
+        files.update(f"{dataset.ids[i]}\n{status.st_size}\n{times}\n".encode(errors="surrogateescape"))
     stamp = files.hexdigest()[:16]
     if known.get("files") == stamp and "content" in known:
         content = known["content"]

@@ -55,7 +55,10 @@ def evaluation_page(
             f"{len(dataset):,} images, {len(model.classes)} classes; network {model.backbone} at {model.size} px. "
             + (decision_sentence(model) if "CF1" in numbers["uncalibrated"] else "")
         ),
-        section("All numbers", table(metric_rows(numbers, bool(labels.difficult.any())), "Fractions in per cent.")),
+        section(
+            "All numbers",
+            table(metric_rows(numbers, bool(labels.difficult.any())), "In per cent, except NLL and Brier score."),
+        ),
         section("Reliability", _diagram(probabilities, labels)),
         section("Classes", table(_class_rows(own, labels, model), "In per cent. Difficult labels are left out.")),
         section(

@@ -57,9 +57,9 @@ def fit_thresholds(model: TrainedModel, data: str | Path, split: str = "val", ba
         thresholds = best_thresholds(probabilities, labels.targets, labels.difficult)
     if rare := few_positives(labels.targets, labels.difficult):
         counts = ", ".join(f"{model.classes[k]} ({count})" for k, count in rare.items())
+        without = "; a class without any keeps 0.5" if 0 in rare.values() else ""
         warnings.warn(
-            f"few positives in '{split}', so their thresholds may not suit other images: {counts}; "
-            "a class without any keeps 0.5",
+            f"few positives in '{split}', so their thresholds may not suit other images: {counts}{without}",
             stacklevel=2,
         )
     origin = {
