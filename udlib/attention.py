@@ -65,7 +65,7 @@ def uncertainty_attention(
 
     Source: UD, Eq. 15–16; "released": LcDog/ud.
     """
-    return _attention(head, features, pooling, lambda pooled: _divergence(*head(pooled)), create_graph, weighting)
+    return _attention(head, features, pooling, lambda branches: _divergence(*branches), create_graph, weighting)
 
 
 def uncertainty_attention_of(prediction: Any, create_graph: bool = True, weighting: str = "gradient") -> Tensor:
@@ -116,7 +116,7 @@ def class_attention(
     Args:
         head: maps pooled features (N, D) to `(logits, calibration_logits)`, as in `uncertainty_attention`.
         features: (N, D, h, w), the backbone's last map Z; may come from `inference_mode` or `no_grad`.
-        classes: the class k of each image, an int or an int64 tensor (N,).
+        classes: the class k of each image, an int or an int64 tensor (N,); may come from `inference_mode` too.
         pooling: "avg" or "max", the network's own.
         branch: whose logit z_k to explain, "classification" or "calibration".
         relu: False also keeps the evidence against the class.
@@ -126,23 +126,19 @@ def class_attention(
         a map sums to z_k minus its bias.
 
     Raises:
-        ValueError: features that are not (N, D, h, w), an unknown pooling, branch or class, a head without the branch.
+        ValueError: features that are not (N, D, h, w), an unknown pooling, branch or class, neither one class nor N, classes
+            that are not whole numbers, a head without the branch.
 
     Source: Selvaraju et al., Grad-CAM, ICCV 2017.
     """
     if branch not in ("classification", "calibration"):
         raise ValueError(f"branch is '{branch}': expected 'classification' or 'calibration'")
-    class_of = torch.as_tensor(classes, device=features.device).expand(len(features))
 
-    def score(pooled: Tensor) -> Tensor:
-        logits = head(pooled)[branch == "calibration"]
+    def score(branches: tuple[Tensor, Tensor | None]) -> Tensor:
+        logits = branches[branch == "calibration"]
         if logits is None:
             raise ValueError("the head has no calibration branch: choose branch='classification'")
-        if not ((class_of >= 0) & (class_of < logits.shape[1])).all():
-            raise ValueError(
-                f"classes run from {class_of.min()} to {class_of.max()}: expected 0 to {logits.shape[1] - 1}"
-            )
-        return logits.gather(1, class_of[:, None]).sum()
+        return logits.gather(1, _class_of_each(classes, logits)[:, None]).sum()
 
     # The weights come summed over cells; Grad-CAM averages over them.
     maps = _attention(head, features, pooling, score, create_graph=False) / features[0, 0].numel()
@@ -237,6 +233,29 @@ def _divergence(logits: Tensor, calibration_logits: Tensor | None) -> Tensor:
     return (log_p.exp() * (log_p - log_q)).sum()
 
 
+def _class_of_each(classes: Tensor | int, logits: Tensor) -> Tensor:
+    """The class of each image as a tensor (N,) that autograd may keep; ValueError for classes that do not fit."""
+    given = torch.as_tensor(classes, device=logits.device)
+    count, known = logits.shape
+    if given.dtype == torch.bool or given.is_floating_point() or given.is_complex():
+        raise ValueError(f"classes are {given.dtype}: expected whole numbers from 0 to {known - 1}")
+    if given.ndim and given.shape != (count,):
+        raise ValueError(
+            f"classes have shape {tuple(given.shape)}: expected one class, or one for each of the {count} images, ({count},)"
+        )
+    if not ((given >= 0) & (given < known)).all():
+        raise ValueError(f"classes run from {given.min()} to {given.max()}: expected 0 to {known - 1}")
+    return given.long().expand(count).clone()  # a clone, since autograd cannot keep a tensor of inference mode
+
+
+def _branches(head: nn.Module, pooled: Tensor) -> tuple[Tensor, Tensor | None]:
+    """What a head answers, also one that was made or loaded in inference mode, whose tensors autograd cannot keep."""
+    tensors = dict(head.named_parameters()) | dict(head.named_buffers())
+    if not any(tensor.is_inference() for tensor in tensors.values()):
+        return head(pooled)
+    return torch.func.functional_call(head, {name: tensor.clone() for name, tensor in tensors.items()}, (pooled,))
+
+
 def _require_weighting(weighting: str) -> None:
     """Refuse an unknown weighting (ValueError)."""
     if weighting not in WEIGHTINGS:
@@ -247,11 +266,11 @@ def _attention(
     head: nn.Module,
     features: Tensor,
     pooling: str,
-    score: Callable[[Tensor], Tensor],
+    score: Callable[[tuple[Tensor, Tensor | None]], Tensor],
     create_graph: bool,
     weighting: str = "gradient",
 ) -> Tensor:
-    """Σ_c w_c Z_c, w from the gradient of `score`, a sum over images, at the pooled features."""
+    """Σ_c w_c Z_c, w from the gradient of `score`, a sum over images of what both branches say, at the pooled features."""
     if features.ndim != 4 or features.numel() == 0:
         raise ValueError(f"features have shape {tuple(features.shape)}: expected (images, channels, height, width)")
     if pooling not in POOLINGS:
@@ -266,7 +285,7 @@ def _attention(
         pooled = POOLINGS[pooling](features if create_graph else features.detach())
         if not pooled.requires_grad:
             pooled = pooled.clone().requires_grad_()  # a clone, since a tensor of inference mode cannot require one
-        (weights,) = torch.autograd.grad(score(pooled), pooled, create_graph=create_graph)
+        (weights,) = torch.autograd.grad(score(_branches(head, pooled)), pooled, create_graph=create_graph)
     with full_precision:
         return _weighted_sum(WEIGHTINGS[weighting](weights), features)
 

@@ -11,9 +11,10 @@ import typer
 
 from udlib.cli import data
 from udlib.cli.course import doctor, lab, prepare, readme, results
+from udlib.cli.evaluation import evaluate, thresholds
 from udlib.cli.exports import export
 from udlib.cli.gpu import gpu, gpu_pack
-from udlib.cli.models import distill, evaluate, train
+from udlib.cli.models import distill, train
 from udlib.cli.packing import pack
 from udlib.cli.predictions import predict
 from udlib.cli.systems import detection, parallel
@@ -31,6 +32,7 @@ for command in (
     distill,
     parallel,
     detection,
+    thresholds,
     evaluate,
     predict,
     export,

@@ -47,15 +47,14 @@ def lab(as_shipped: AsShipped = False) -> None:
     yours.
     """
     from udlib.course.my_lessons import FOLDER, copy_lessons
+    from udlib.course.shipped import missing_lessons
     from udlib.datasets import checkout
     from udlib.figures.text import counted
 
     folder = checkout()
     if folder is None or not (folder / LESSON).is_file():
-        raise FileNotFoundError(
-            f"there is no {LESSON}: the lessons come with a checkout of the project, installed from there "
-            "with `pip install -e .` (`make lab` does both)"
-        )
+        remedy = missing_lessons() or "restore it with `git checkout -- notebooks`"
+        raise FileNotFoundError(f"there is no {LESSON}: {remedy}")
     opened = LESSON
     if not as_shipped:
         copies = copy_lessons((folder / LESSON).parent)
@@ -88,11 +87,14 @@ def results(only: Only = None) -> None:
     """Print the table of stored results: each group's metrics on the test split, mean ± std over seeds."""
     from udlib.course import report
     from udlib.course.recipes import select
+    from udlib.course.store import absent_results
     from udlib.figures.text import as_text
 
     recipes_by_group = select(only)
     print(as_text(report.results(recipes_by_group)))
     print(f"\n{report.NOTE}\n{report.provenance(recipes_by_group)}")
+    if absent := absent_results():
+        print(f"note: {absent}")
 
 
 def readme(

@@ -1,4 +1,4 @@
-"""Commands for one's own data: train a model, distil it, measure it."""
+"""Commands for one's own data: train a model, and distil it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,9 @@ import typer
 
 from udlib.cli.options import (
     Batch,
-    Batches,
     Calibrate,
     Compile,
     Crop,
-    Csv,
     Data,
     Difficult,
     Ema,
@@ -28,7 +26,6 @@ from udlib.cli.options import (
     Keep,
     Lr,
     Missing,
-    Model,
     Network,
     NewHead,
     Out,
@@ -39,40 +36,12 @@ from udlib.cli.options import (
     Weights,
     chosen,
     model_to_start_from,
-    require_writable,
 )
 
 if TYPE_CHECKING:
     from udlib.datasets.layouts import Source
 
-# How a number's name is read out, part by part: "CF1_top3_negative" is "CF1, top 3, difficult as negative".
-PARTS = {
-    "top3": "top 3",
-    "positive": "difficult as positive",
-    "negative": "difficult as negative",
-    "difficult": "difficult images",
-    "confident": "p ≥ 0.5",
-    "NLL": "NLL (nats)",
-    "Brier": "Brier score (fraction)",
-}
-
 MAPS = {"raw": False, "standardised": True}  # what `Settings.normalize` calls them
-
-HEADLINE = (
-    "mAP",
-    "mAP_difficult",
-    "CF1",
-    "OF1",
-    "CF1_top3",
-    "OF1_top3",
-    "ECE",
-    "ECE_pooled",
-    "true_CE",
-    "true_CE_pooled",
-    "overconfidence",
-    "NLL",
-    "Brier",
-)
 
 
 def train(
@@ -263,45 +232,9 @@ def distill(
     make(chosen(data, missing), out, recipe, **models, calibrate=calibrate, tensorboard=tensorboard)
 
 
-def evaluate(
-    data: Data,
-    model: Model = Path("model"),
-    split: Annotated[str, typer.Option(help="The split to measure on.")] = "test",
-    csv: Csv = None,
-    batch: Batches = 32,
-    missing: Missing = "fail",
-) -> None:
-    """Measure a trained model on a data set: ranking, decisions, calibration, before and after calibration.
-
-    The data must have the model's classes, by name; their order may differ. Where images have difficult labels (VOC),
-    these are left out of mAP and F1 unless the line says how they count, and count as positives in all calibration
-    errors. The CSV has every number, as fractions.
-    """
-    from udlib.datasets import open_dataset
-    from udlib.models import load
-    from udlib.training.devices import within_memory
-    from udlib.training.logs import write_csv
-    from udlib.workshop import measured, say_left_out
-
-    require_writable(csv)
-    trained = load(model)
-    dataset = open_dataset(chosen(data, missing), split, trained.size)
-    numbers = within_memory(
-        lambda size: measured(trained, dataset, size),
-        batch,
-        lambda size: trained.logits(dataset.subset(range(min(size, len(dataset)))), size),
-    )
-    print(f"{len(dataset):,} images of '{split}', {len(trained.classes)} classes")
-    say_left_out({split: dataset})
-    print(f"\n{_table(numbers, bool(dataset.difficult.any()))}")
-    if csv is not None:
-        names = numbers["uncalibrated"]
-        write_csv(csv, [["metric", *numbers], *([name, *(kind[name] for kind in numbers.values())] for name in names)])
-        print(f"\nwritten: {csv}")
-
-
 def make(data: str | Source, out: Path, recipe, **options) -> None:
     """Make a model and say how good it is."""
+    from udlib.figures.metric_tables import headline, metric_table
     from udlib.workshop import train_model
 
     with resumable():
@@ -310,7 +243,7 @@ def make(data: str | Source, out: Path, recipe, **options) -> None:
     for name, numbers in model.metrics.items():
         note = ", on which the calibrator was fitted" if name == "val" and model.calibrator else ""
         print(
-            f"\n{name}{note}\n{_table({kind: _headline(values) for kind, values in numbers.items()}, difficult[name])}"
+            f"\n{name}{note}\n{metric_table({kind: headline(values) for kind, values in numbers.items()}, difficult[name])}"
         )
     print(f"\nThe model is in '{out}': udlib predict IMAGE... --model {out}. More numbers: udlib evaluate.")
 
@@ -323,34 +256,3 @@ def resumable() -> Iterator[None]:
     except KeyboardInterrupt as stop:
         print(f"\nudlib: {str(stop) or 'stopped'}; the same command goes on from there", file=sys.stderr)
         raise typer.Exit(130) from None
-
-
-def _headline(numbers: dict[str, float]) -> dict[str, float]:
-    """The numbers that a training ends with."""
-    return {name: numbers[name] for name in HEADLINE if name in numbers}
-
-
-def _table(numbers: dict[str, dict[str, float]], difficult: bool) -> str:
-    """Metrics as text, a column before calibration and one after."""
-    from udlib.figures.text import as_text
-
-    rows = [["", *(f"{kind}, %" for kind in numbers)]]
-    for name in numbers["uncalibrated"]:
-        if name.endswith(("_positive", "_negative")) and not difficult:
-            continue  # the same number as without the suffix
-        values = [kind[name] for kind in numbers.values()]
-        score = name.startswith(("NLL", "Brier"))
-        rows.append([_label(name), *(f"{value:.4f}" if score else f"{100 * value:.2f}" for value in values)])
-    return as_text(rows)
-
-
-def _label(name: str) -> str:
-    """A metric's name in words.
-
-    >>> _label("CF1_top3_negative"), _label("ECE"), _label("true_CE_pooled")
-    ('CF1, top 3, difficult as negative', 'ECE, class-wise', 'true calibration error, pooled')
-    """
-    if name in ("ECE", "true_CE"):
-        name += "_class-wise"
-    first, *rest = (PARTS.get(part, part) for part in name.replace("true_CE", "true calibration error").split("_"))
-    return ", ".join([first, *rest])

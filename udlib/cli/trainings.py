@@ -28,6 +28,7 @@ def runs(
     from udlib.course.profiles import for_profile
     from udlib.course.recipes import select
     from udlib.course.report import stored
+    from udlib.course.store import absent_results
 
     groups = {recipe: group for group, recipes in select(only).items() for recipe in recipes}
     stored_runs, damaged = stored(list(groups))
@@ -39,6 +40,8 @@ def runs(
         f"{len(groups)} results: {len(stored_runs)} stored, {len(damaged)} damaged, {len(waiting)} to train"
         + (f" in {duration(forecast(waiting, pace))}" if waiting else "")
     )
+    if absent := absent_results():
+        print(f"note: {absent}")
     if plan:
         for recipe, group in waiting.items():
             print(f"  {group}: {for_profile(recipe)}, {duration(forecast([recipe], pace))}")

@@ -14,6 +14,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
+from udlib.course.shipped import missing_lessons, own_checkout
+
 PYTHON = ((3, 11), (3, 14))  # from the first up to, but without, the second
 ROOM = 1.0  # GB that the embedded data sets, checkpoints and a few retrained results may need
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -118,12 +120,17 @@ def _required() -> list[str]:
 
 
 def _lessons() -> Finding:
-    """Whether the lessons can be opened; the package itself does without Jupyter."""
+    """Whether the lessons are here and can be opened; the package itself does without them and without Jupyter."""
     names = ("jupyterlab", "ipywidgets", "nbval")
     missing = [name for name in names if find_spec(name) is None]
     remedy = "to open the lessons, run `make lab` in a checkout, or `pip install 'udlib[course]'`"
-    problem = f"missing: {', '.join(missing)}; {remedy}" if missing else None
-    return Finding("lessons", f"{len(names) - len(missing)} of {len(names)} packages present", problem)
+    problems = [f"missing: {', '.join(missing)}; {remedy}"] if missing else []
+    folder = own_checkout()
+    if absent := missing_lessons():
+        problems.append(absent)
+    place = f"in {shown(folder / 'notebooks')}" if folder else "none"
+    packages = f"{len(names) - len(missing)} of {len(names)} packages present"
+    return Finding("lessons", f"{place}; {packages}", "; ".join(problems) or None)
 
 
 def _numbers(version: str) -> tuple[int, ...]:
@@ -225,11 +232,15 @@ def _results() -> Finding:
     """How many results are stored, and which of them are damaged."""
     from udlib.course.recipes import shipped_groups
     from udlib.course.report import size_in_megabytes, stored
+    from udlib.course.store import absent_results
 
     try:
         recipes = {recipe.key: recipe for recipes_of_group in shipped_groups().values() for recipe in recipes_of_group}
         runs, damaged = stored(list(recipes.values()))
     except ValueError as error:
         return Finding("results", "cannot be read", str(error))
-    problem = f"damaged: {', '.join(damaged)}; `udlib runs --retrain --only KEY` trains one again" if damaged else None
-    return Finding("results", f"{len(runs)} of {len(recipes)} stored, {size_in_megabytes():.1f} MB", problem)
+    problems = [f"damaged: {', '.join(damaged)}; `udlib runs --retrain --only KEY` trains one again"] if damaged else []
+    if absent := absent_results():
+        problems.append(absent)
+    value = f"{len(runs)} of {len(recipes)} stored, {size_in_megabytes():.1f} MB"
+    return Finding("results", value, "; ".join(problems) or None)

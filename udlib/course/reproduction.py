@@ -27,6 +27,7 @@ from udlib.course.profiles import (
 )
 from udlib.course.runs import Run
 from udlib.course.store import checkpoint_folder, has_model, load, needed
+from udlib.course.stored_data import require_current
 from udlib.methods import method_of
 from udlib.methods.base import Recipe
 from udlib.statistics import PairedDifference, paired_difference
@@ -191,7 +192,8 @@ def stored_runs(recipes_by_row: Mapping[str, Sequence[Recipe]]) -> dict[str, dic
     """The stored runs of each row by seed; damaged ones are left out.
 
     Raises:
-        ValueError: where runs that are to be compared were trained on different data under one name.
+        ValueError: where runs that are to be compared were trained on different data under one name, or on data that have
+            changed since.
     """
     runs_by_row: dict[str, dict[int, Run]] = {name: {} for name in recipes_by_row}
     for name, recipes in recipes_by_row.items():
@@ -202,7 +204,9 @@ def stored_runs(recipes_by_row: Mapping[str, Sequence[Recipe]]) -> dict[str, dic
                 continue
             if run is not None:
                 runs_by_row[name][recipe.training.seed] = run
-    require_same_data(run for runs in runs_by_row.values() for run in runs.values())
+    stored = [run for runs in runs_by_row.values() for run in runs.values()]
+    require_same_data(stored)
+    require_current(stored)
     return runs_by_row
 
 

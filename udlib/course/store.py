@@ -23,7 +23,11 @@ from udlib.course.own_results import OwnResults
 from udlib.course.packed import PackedResults
 from udlib.course.profiles import NOT_IN_SMOKE, for_profile, profile, seconds
 from udlib.course.runs import LOGITS, Run, read_as
+from udlib.course.shipped import missing_results
+from udlib.course.stored_data import data_of, require_current
+from udlib.datasets import EMBEDDED
 from udlib.datasets.base import checkout, data_root
+from udlib.datasets.layouts import PHOTOS
 from udlib.methods import method_of, needs_of, recipe
 from udlib.methods.base import Recipe
 from udlib.training.checkpoints import load_weights
@@ -79,6 +83,11 @@ def results_folder() -> Path:
 
 def _folder_of_what_ships() -> Path:
     return (checkout() / "data" if checkout() else data_root()) / "results"
+
+
+def absent_results() -> str | None:
+    """Where the results that ship come from, in a sentence, where they are not here; None where they are or nobody asks."""
+    return None if profile() == "smoke" else missing_results(results_folder())
 
 
 def shipped() -> PackedResults:
@@ -200,7 +209,7 @@ def train(recipe: Recipe, checkpoint: Path | None = None) -> Run:
     )
     logits, metrics = measured(data, trained.network, teachers)
     rows, precision = trained.history.rows, trained.history.precision
-    origin = provenance(precision or recipe.training.precision, rows) | {"data": data.fingerprint()}
+    origin = provenance(precision or recipe.training.precision, rows) | data_of(recipe)
     return Run(recipe, **logits, metrics=metrics, history=rows, provenance=origin, model=trained.network)
 
 
@@ -229,11 +238,17 @@ def load_or_run(recipe: Recipe, retrain: bool = False) -> Run:
     """Load the run of a recipe, at the size of the profile; one that is not stored is trained, and stored.
 
     `retrain=True` trains in any case, and leaves the stored result alone. The expected time is printed before a training.
+
+    Raises:
+        ValueError: for a stored result on data that have changed since.
     """
     recipe = for_profile(recipe)
     if not retrain and (run := load(recipe)) is not None:
+        require_current([run])
         return run
     if profile() != "smoke":
+        if recipe.data in (*EMBEDDED, PHOTOS) and (absent := absent_results()):
+            print(f"note: {absent}")
         minutes = max(seconds(recipe) / 60, 0.1)
         print(f"training {recipe}: about {minutes:.1f} minutes on two laptop-class cores")
     run = train(recipe, None if retrain else checkpoint_folder(recipe))

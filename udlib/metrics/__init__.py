@@ -9,10 +9,12 @@ Every metric has the same form: it validates its arguments first, then computes.
 
 from udlib.metrics.decisions import difficult_subset, precision_recall_f1
 from udlib.metrics.ranking import AP_VARIANTS, average_precision, mean_average_precision
+from udlib.metrics.thresholds import best_thresholds
 
 __all__ = [
     "AP_VARIANTS",
     "average_precision",
+    "best_thresholds",
     "difficult_subset",
     "mean_average_precision",
     "precision_recall_f1",

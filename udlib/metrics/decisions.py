@@ -9,7 +9,7 @@ from udlib.metrics.checks import as_array, checked_probabilities
 
 
 def precision_recall_f1(
-    probabilities, targets, threshold: float = 0.5, top_k: int | None = None, ignore=None
+    probabilities, targets, threshold=0.5, top_k: int | None = None, ignore=None
 ) -> dict[str, float]:
     """Precision, recall and F1 of the decisions p ≥ threshold, per class (C…) and over all labels (O…).
 
@@ -19,7 +19,7 @@ def precision_recall_f1(
     Args:
         probabilities: (N, C) in [0, 1].
         targets: (N, C) in {0, 1}, any dtype.
-        threshold: in [0, 1]; a probability equal to it counts as predicted.
+        threshold: in [0, 1], one number or (C,), one for each class; a probability equal to it counts as predicted.
         top_k: predict only an image's k most probable labels, and of these only those that reach the threshold;
             between equal probabilities the lower class index goes first. Ignored labels take no place among the k.
         ignore: (N, C) bool, True = leave out.
@@ -29,24 +29,27 @@ def precision_recall_f1(
 
     Raises:
         TypeError: `ignore` that is not bool.
-        ValueError: values outside [0, 1], threshold outside [0, 1], top_k < 1, shapes that differ, targets outside
-            {0, 1}.
+        ValueError: values outside [0, 1], a threshold outside [0, 1], neither one nor C thresholds, top_k < 1, shapes
+            that differ, targets outside {0, 1}.
 
     Example:
         >>> precision_recall_f1([[.9, .6], [.2, .7]], [[1, 0], [1, 1]])["OP"]
         0.6666666666666666
     """
-    if not 0 <= threshold <= 1:
-        raise ValueError(f"threshold is {threshold}: expected a probability in [0, 1]")
+    thresholds = _checked_thresholds(threshold)
     if top_k is not None and top_k < 1:
         raise ValueError(f"top_k is {top_k}: expected at least 1, or None for all labels")
     probabilities, targets, keep = checked_probabilities(probabilities, targets, ignore)
+    if thresholds.ndim and thresholds.shape != (classes := probabilities.shape[1],):
+        raise ValueError(
+            f"threshold has shape {thresholds.shape}: expected one number, or {classes}, one for each class"
+        )
 
     if keep is not None:
         probabilities = np.where(keep, probabilities, -1)  # below every threshold, and last in the ranking
         targets = targets & keep
     # The threshold in the precision of the probabilities: 0.7 in single precision counts as reaching 0.7.
-    predicted = probabilities >= probabilities.dtype.type(threshold)
+    predicted = probabilities >= thresholds.astype(probabilities.dtype)
     if top_k is not None and top_k < predicted.shape[1]:
         columns = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
         among_top = np.zeros_like(predicted)
@@ -79,6 +82,14 @@ def difficult_subset(difficult) -> torch.Tensor:
         raise ValueError(f"difficult has shape {difficult.shape}, dtype {difficult.dtype}: expected a bool (N, C) mask")
 
     return torch.from_numpy(difficult.any(axis=1))
+
+
+def _checked_thresholds(threshold) -> np.ndarray:
+    """One threshold or several, as an array; ValueError for one outside [0, 1]."""
+    thresholds = as_array(threshold).astype(np.float64)
+    if not ((thresholds >= 0) & (thresholds <= 1)).all():
+        raise ValueError(f"threshold is {threshold}: expected a probability in [0, 1]")
+    return thresholds
 
 
 def _ratio(part, whole) -> np.ndarray:

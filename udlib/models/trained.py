@@ -97,7 +97,8 @@ class TrainedModel:
         thresholds: one for each class, default 0.5.
         metrics: `metrics[split]` has "uncalibrated" and, with a calibrator, "calibrated".
         training: the settings that it was trained with.
-        provenance: versions and hardware.
+        provenance: versions and hardware; "splits", the labels and image files that the numbers belong to; "thresholds", the
+            images on which these were fitted.
         orientation: the rule for EXIF orientation: "exif", every picture is turned upright as it says, from a data set, from
             a file or in memory. None: no rule, as in folders that udlib wrote before it had one. Files are turned upright;
             PIL images, and images of data sets with boxes, are not.

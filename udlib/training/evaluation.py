@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -32,7 +32,11 @@ class Split(NamedTuple):
 
 
 def measure(
-    logits: Tensor, labels: Split, scores: str = "sigmoid", calibrator: Calibrator | None = None
+    logits: Tensor,
+    labels: Split,
+    scores: str = "sigmoid",
+    calibrator: Calibrator | None = None,
+    thresholds: Sequence[float] | None = None,
 ) -> dict[str, float]:
     """Compute every number that the course reports of one split.
 
@@ -45,6 +49,7 @@ def measure(
         scores: "sigmoid", or "softmax" for logits that are only meaningful relative to one another, those of a network
             trained on softmax alone: mAP of the softmax then, no F1 and no calibration.
         calibrator: makes the probabilities from the logits; default: the sigmoid.
+        thresholds: C numbers in [0, 1], from which on a label counts as said, for precision, recall and F1; default: 0.5.
 
     Returns:
         Numbers by name, fractions (NLL and its floor in nats); NaN where nothing is left to measure.
@@ -54,7 +59,7 @@ def measure(
     """
     absolute = scores == "sigmoid"
     p = _reading(absolute, calibrator)(logits.double())
-    numbers = _ranking_numbers(p, labels, decisions=absolute)
+    numbers = _ranking_numbers(p, labels, absolute, 0.5 if thresholds is None else thresholds)
     if absolute:
         numbers |= _calibration_numbers(p, labels)
     return {name: float(value) for name, value in numbers.items()}
@@ -67,7 +72,7 @@ def _reading(absolute: bool, calibrator: Calibrator | None) -> Callable[[Tensor]
     return torch.sigmoid if absolute else lambda z: z.softmax(1)
 
 
-def _ranking_numbers(p: Tensor, labels: Split, decisions: bool) -> dict[str, float]:
+def _ranking_numbers(p: Tensor, labels: Split, decisions: bool, threshold: float | Sequence[float]) -> dict[str, float]:
     """The mAP under each policy for difficult labels and on difficult images; with decisions, also P, R and F1."""
     y, numbers = labels.targets, {}
     for policy in ("ignore", "positive", "negative"):
@@ -75,7 +80,7 @@ def _ranking_numbers(p: Tensor, labels: Split, decisions: bool) -> dict[str, flo
         suffix = "" if policy == "ignore" else f"_{policy}"
         numbers[f"mAP{suffix}"] = mean_average_precision(p, targets, ignore)
         for top, k in (("", None), ("_top3", min(3, p.shape[1]))) if decisions else ():
-            rates = precision_recall_f1(p, targets, top_k=k, ignore=ignore)
+            rates = precision_recall_f1(p, targets, threshold, top_k=k, ignore=ignore)
             numbers |= {f"{name}{top}{suffix}": value for name, value in rates.items()}
     hard = difficult_subset(labels.difficult)
     if hard.any():

@@ -36,7 +36,8 @@ from udlib.training.loop import Saving, Watch
 from udlib.training.optimization import normalisation_of
 from udlib.training.prediction import on_validation
 from udlib.workshop.folders import alone_in, finished_model, require_ours
-from udlib.workshop.splits import aligned, array_data, numbers_of, open_splits, say_left_out
+from udlib.workshop.measurements import SPLITS, identity_of, up_to_date
+from udlib.workshop.splits import aligned, array_data, called, numbers_of, open_splits, say_left_out
 from udlib.workshop.starts import NewHead, Start, start_for
 from udlib.workshop.trainings import Trained, train, train_teacher
 
@@ -55,7 +56,7 @@ def train_model(
     """Train a recipe on a data set, and write the model into the folder `out`.
 
     While it trains, `out` holds a checkpoint after every epoch, from which the same call goes on, and `log.csv`. A model
-    that is complete is loaded.
+    that is complete is loaded; the splits whose labels or image files changed since are measured again.
 
     Args:
         data: a name, a folder in a known layout, or what `datasets.find_dataset` returns, as in
@@ -73,7 +74,8 @@ def train_model(
 
     Raises:
         ValueError: for unusable data, for a folder that holds another training, another model or anything else, or in
-            which another training is at work, and for a teacher or a start that does not fit.
+            which another training is at work, for images or labels of train or val that are not those of the training, and
+            for a teacher or a start that does not fit.
         OSError: for a folder that cannot be written.
         RuntimeError: where a GPU's memory is too small, with the batch that would fit.
         KeyboardInterrupt: after Ctrl-C, saying how far it came.
@@ -88,10 +90,13 @@ def train_model(
     if begin is not None:
         recipe = recipe.but(weights=None)  # the start's replace them
     require_ours(out)
-    work = _ModelTraining(recipe, splits, out, _name_of(data), teacher, begin, calibrate)
+    work = _ModelTraining(recipe, splits, out, called(data), teacher, begin, calibrate)
     with alone_in(out) if work.first and only is None else nullcontext():
         if (model := finished_model(out, work.record, work.defaults)) is not None:
-            return model
+            current = up_to_date(model, splits, out)
+            if current is not model and work.first:
+                save_trained(out, current)
+            return current
         if recipe.network.startswith(TIMM):
             require_side(recipe.network, recipe.side)
         log = EpochLog(out / "log.csv", out / "tensorboard" if tensorboard else None)
@@ -125,7 +130,14 @@ class _ModelTraining:
     @property
     def saving(self) -> Saving:
         """A checkpoint after every epoch, which belongs to these images and classes, whatever the folders are called."""
-        return Saving(self.out / "checkpoint", identity=_data_of(self.splits))
+        pixels = {f"{name} image files": self.identities[name]["content"] for name in ("train", "val")}
+        # An older checkpoint does not know its image files.
+        return Saving(self.out / "checkpoint", identity=_data_of(self.splits) | pixels, defaults=pixels)
+
+    @cached_property
+    def identities(self) -> dict[str, dict[str, str]]:
+        """What stands for the labels and the pixels of each split."""
+        return {name: identity_of(part) for name, part in self.splits.items()}
 
     @cached_property
     def record(self) -> dict[str, Any]:
@@ -207,12 +219,13 @@ class _ModelTraining:
             "best_epoch": history.best_epoch,
             "kept": recipe.keep,
             "left_out": {name: len(getattr(part, "skipped", ())) for name, part in self.splits.items()},
+            SPLITS: self.identities,
         }
+        calibrated = replace(uncalibrated, calibrator=calibrator)
         model = replace(
-            uncalibrated,
-            calibrator=calibrator,
+            calibrated,
             training=self.record,
-            metrics={name: numbers_of(logits[name], labels[name], "sigmoid", calibrator) for name in images},
+            metrics={name: numbers_of(calibrated, logits[name], labels[name]) for name in images},
             provenance=provenance(history.precision or recipe.training.precision, history.rows) | origin,
         )
         if self.first:
@@ -239,11 +252,6 @@ def partitioned(
     kept = out / "partitions"
     folder = None if (out / "state.json").exists() and not kept.exists() else kept
     return recipe.but(**partitions(targets, k, strategy, seed, folder, ignore if recipe.policy == "ignore" else None))
-
-
-def _name_of(data: str | Path | Source) -> str:
-    """What a data set is called in a model's folder."""
-    return (data.root if isinstance(data, Source) else Path(data)).name
 
 
 def _data_of(splits: Mapping[str, MultiLabelDataset]) -> dict[str, Any]:

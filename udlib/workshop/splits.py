@@ -12,7 +12,6 @@ from udlib.datasets.base import MultiLabelDataset, NoSplit, apply_policy, requir
 from udlib.datasets.layouts import Source
 from udlib.datasets.pixels import images_of
 from udlib.models import TrainedModel
-from udlib.posthoc import Calibrator
 from udlib.training.batches import ArrayData
 from udlib.training.evaluation import Split, measure
 
@@ -40,6 +39,11 @@ def open_splits(data: str | Path | Source, size: int) -> dict[str, MultiLabelDat
                 "judged on it; check the class names and the split"
             )
     return splits
+
+
+def called(data: str | Path | Source) -> str:
+    """What a data set is called in a model's folder."""
+    return (data.root if isinstance(data, Source) else Path(data)).name
 
 
 def say_left_out(splits: Mapping[str, MultiLabelDataset]) -> None:
@@ -88,13 +92,21 @@ def measured(model: TrainedModel, dataset: MultiLabelDataset, batch_size: int = 
     Returns:
         Every number of `evaluation.measure`: "uncalibrated" and, where the model has a calibrator, "calibrated".
     """
-    labels = aligned(dataset, model.classes)
-    return numbers_of(model.logits(dataset, batch_size), labels, model.read_as, model.calibrator)
+    return numbers_of(model, model.logits(dataset, batch_size), aligned(dataset, model.classes))
 
 
-def numbers_of(
-    logits: Tensor, labels: Split, read_as: str, calibrator: Calibrator | None
-) -> dict[str, dict[str, float]]:
-    """Every number of `evaluation.measure` for these logits, before calibration and, if there is a calibrator, after it."""
-    numbers = {"uncalibrated": measure(logits, labels, read_as)}
-    return numbers | ({} if calibrator is None else {"calibrated": measure(logits, labels, calibrator=calibrator)})
+def numbers_of(model: TrainedModel, logits: Tensor, labels: Split) -> dict[str, dict[str, float]]:
+    """Every number of `evaluation.measure` for a model's logits, before calibration and, if it has a calibrator, after it.
+
+    Precision, recall and F1 are those at the model's thresholds. These belong to the probabilities that the model gives; so
+    before calibration, where there is a calibrator, the threshold is 0.5.
+
+    Args:
+        model: with its calibrator and its thresholds.
+        logits: (N, C).
+        labels: of the same images, in the order of the model's classes.
+    """
+    if model.calibrator is None:
+        return {"uncalibrated": measure(logits, labels, model.read_as, thresholds=model.thresholds)}
+    calibrated = measure(logits, labels, calibrator=model.calibrator, thresholds=model.thresholds)
+    return {"uncalibrated": measure(logits, labels, model.read_as), "calibrated": calibrated}

@@ -95,7 +95,8 @@ def train(
 
     identity = dict(saving.identity) | settings_of(recipe) | boxes_of(data)
     identity |= {f"teacher {name}": fingerprint(network.state_dict()) for name, network in teachers.items()}
-    runner = _Stages(recipe, watch, replace(saving, identity=identity, defaults=default_settings(recipe)), max_steps)
+    defaults = default_settings(recipe) | dict(saving.defaults)
+    runner = _Stages(recipe, watch, replace(saving, identity=identity, defaults=defaults), max_steps)
     runner.start, runner.answers = teachers.get("start"), answers
     own = {name: network for name, network in teachers.items() if name != "start"}
     trained = runner.run(method.stages(recipe, data, own))
