@@ -150,7 +150,7 @@ def test_every_bad_list_of_nuswide_is_named(tree):
 def test_every_bad_line_of_a_csv_is_named(tree):
     root = tree("csv")
     lines = (root / "labels.csv").read_text().splitlines()
-    lines[3], lines[5] = lines[3].replace(",train,", ",training,"), lines[5].replace(",0", ",-1")
+    lines[3], lines[5] = lines[3].replace(",train,", ",holdout,"), lines[5].replace(",0", ",-2")
     lines[7] = "../" + lines[7]
     (root / "labels.csv").write_text("\n".join(lines + [lines[1]]))
     wrong, _ = check_tree(root)

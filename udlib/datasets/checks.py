@@ -2,21 +2,19 @@
 
 import hashlib
 import os
-from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 
-from udlib.datasets.base import Box, label_states, load_rgb, require_disjoint
+from udlib.datasets.base import Box, label_states, load_rgb
 from udlib.datasets.coco import annotation_file, has_area, image_folder, read_instances
-from udlib.datasets.custom import SPLITS, Listing, find_csv, read_csv
-from udlib.datasets.custom import image_folder as csv_image_folder
+from udlib.datasets.custom import SPLITS, read_csvs
 from udlib.datasets.folders import Report, absent, first_folder
 from udlib.datasets.layouts import Source
 from udlib.datasets.nuswide import read_concepts, read_images, read_labels
 from udlib.datasets.photos import require_photos, wrong_photos
+from udlib.datasets.training_splits import UNMEASURED, notes_on, require_apart, training_splits
 from udlib.datasets.voc_annotations import annotation_path, image_path, read_boxes, unknown_class
 from udlib.datasets.voc_lists import disagreements, find_classes, read_split
 from udlib.progress import track
@@ -54,14 +52,30 @@ def check(source: Source) -> Iterator[Finding]:
     notes: list[str] = []
     images: Images = {}
     _attempt(problems.append, lambda: images.update(_READERS[source.layout](source, problems.append, notes.append)))
-    yield from map(Finding, problems)
     for pair in APART:
-        try:
-            require_disjoint({split: list(images[split]) for split in pair if split in images})
-        except ValueError as error:
-            yield Finding(str(error))
+        _attempt(
+            problems.append, lambda pair=pair: require_apart({name: images[name] for name in pair if name in images})
+        )
+    yield from map(Finding, problems)
     yield from (Finding(text, wrong=False) for text in notes)
-    yield from _pictures(images)
+    wrong = bool(problems)
+    for finding in _pictures(images):
+        wrong |= finding.wrong
+        yield finding
+    if not wrong:  # else a training would stop at what is said already
+        yield from (finding for finding in _training(source) if finding.text not in notes)
+
+
+def _training(source: Source) -> Iterator[Finding]:
+    """Open the splits as a training does: what stops it, else what it prints."""
+    try:
+        splits = training_splits(source.open)
+    except (OSError, ValueError) as error:
+        yield Finding(str(error))
+        return
+    if "test" not in splits and source.layout != "csv":
+        yield Finding(f"there is no split 'test': {UNMEASURED}", wrong=False)
+    yield from (Finding(text, wrong=False) for text in notes_on(splits))
 
 
 def _pictures(images: Images) -> Iterator[Finding]:
@@ -187,26 +201,21 @@ def _nuswide(source: Source, report: Report, note: Report) -> Images:
 
 def _csv(source: Source, report: Report, note: Report) -> Images:
     """Read a CSV of labels."""
-    path = find_csv(source.root)
-    listing = read_csv(path, report=report)
-    folder = csv_image_folder(path)
+    listing = read_csvs(source.root, report=report)
+    for text in listing.notes:
+        note(text)
+    images = {
+        split: {row.file: listing.folder / row.file for row in listing.rows if row.split == split} for split in SPLITS
+    }
     for split in SPLITS:
-        rows = [row for row in listing.rows if row.split == split]
-        absent_here = set(listing.classes).difference(*(row.labels for row in rows)) if rows else set()
-        if not rows and split == "test":
-            note(
-                f"'{path}' has no image of split 'test': "
-                "a model can be trained, and not be measured on images new to it"
-            )
-        elif not rows:
+        if not images[split] and split == "test":
+            note(f"'{listing.path}' has no image of split 'test': {UNMEASURED}")
+        elif not images[split]:
             report(
-                f"'{path}' has no image of split '{split}': "
+                f"'{listing.path}' has no image of split '{split}': "
                 "mark rows so in the column 'split', or leave that column out"
             )
-        elif absent_here:
-            note(f"split '{split}' has no image with {', '.join(sorted(absent_here))}")
-    _note_misspellings(listing, note)
-    return {split: {row.file: folder / row.file for row in listing.rows if row.split == split} for split in SPLITS}
+    return images
 
 
 def _photos(source: Source, report: Report, note: Report) -> Images:
@@ -215,19 +224,6 @@ def _photos(source: Source, report: Report, note: Report) -> Images:
     for problem in wrong_photos(source.root):
         report(problem)
     return {}
-
-
-def _note_misspellings(listing: Listing, note: Report) -> None:
-    """Note labels of at most two images that are spelled much like a label of more images."""
-    counts = Counter(label for row in listing.rows for label in row.labels)
-    for name, count in counts.items():
-        others = [other for other in counts if counts[other] > count]
-        if count <= 2 and (similar := get_close_matches(name, others, 1, 0.75)):
-            images = f"{count} image{'s' if count > 1 else ''}"
-            note(
-                f"label '{name}' is in {images}, and '{similar[0]}' in {counts[similar[0]]}: is it a slip of "
-                "the pen? As it stands it is a class of its own"
-            )
 
 
 def _attempt(report: Report, read: Callable[[], object]) -> None:

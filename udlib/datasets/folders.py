@@ -161,6 +161,8 @@ class Entries:
     targets: Tensor  # (N, C) in {0, 1}
     objects: Sequence[Sequence[Box]] | None = None
     difficult: Tensor | None = None  # bool (N, C)
+    unknown: Tensor | None = None  # bool (N, C)
+    weights: Tensor | None = None  # float32 (N,)
 
 
 class Listed(MultiLabelDataset):
@@ -227,6 +229,7 @@ class Listed(MultiLabelDataset):
             transform=transform,
         )
         self.root, self.split = root, split
+        self.unknown, self.weights = entries.unknown, entries.weights
         self.skipped = [(ids[i], f"image '{paths[i]}' is missing") for i in without_file]
         if without_file:
             kept[without_file] = False

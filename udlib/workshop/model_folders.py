@@ -18,7 +18,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from udlib.datasets import open_dataset
-from udlib.datasets.base import MultiLabelDataset, apply_policy, check_trainable, label_fingerprint
+from udlib.datasets.base import MultiLabelDataset, apply_policy, label_fingerprint
+from udlib.datasets.training_splits import notes_on
 from udlib.methods import method_of
 from udlib.methods.base import Recipe, make_recipe
 from udlib.methods.parallel import partitions
@@ -281,5 +282,5 @@ def _say(splits: Mapping[str, MultiLabelDataset], recipe: Recipe) -> None:
         f"{recipe.network} at {recipe.side} px, {recipe.training.epochs} epochs",
         flush=True,
     )
-    if never := check_trainable(train_split.targets, train_split.classes):
-        print(f"never present in train, so nothing will be learned of: {', '.join(never)}")
+    for note in notes_on(splits):
+        print(f"note  {note}", flush=True)

@@ -8,8 +8,9 @@ from pathlib import Path
 from torch import Tensor
 
 from udlib.datasets import open_dataset
-from udlib.datasets.base import MultiLabelDataset, NoSplit, apply_policy, require_disjoint
+from udlib.datasets.base import MultiLabelDataset, apply_policy
 from udlib.datasets.pixels import images_of
+from udlib.datasets.training_splits import training_splits
 from udlib.models import TrainedModel
 from udlib.posthoc import Calibrator
 from udlib.training.batches import ArrayData
@@ -20,21 +21,9 @@ def open_splits(data: str | Path, size: int) -> dict[str, MultiLabelDataset]:
     """Open train, val and, where the data set has one, test; returns them by name.
 
     Raises:
-        ValueError: for splits that share images, and for one to be judged on in which no label is positive.
+        ValueError: as `datasets.training_splits` does.
     """
-    splits = {split: open_dataset(data, split, size) for split in ("train", "val")}
-    try:
-        splits["test"] = open_dataset(data, "test", size)
-    except NoSplit:
-        pass
-    require_disjoint({split: part.ids for split, part in splits.items()})
-    for split, part in splits.items():
-        if split != "train" and not (part.targets.bool() & ~part.difficult).any():
-            raise ValueError(
-                f"'{split}' has {len(part)} images and no positive label that is not difficult: nothing can be "
-                "judged on it; check the class names and the split"
-            )
-    return splits
+    return training_splits(lambda split: open_dataset(data, split, size))
 
 
 def array_data(dataset: MultiLabelDataset, size: int, policy: str = "positive") -> ArrayData:
