@@ -17,6 +17,7 @@ from udlib.datasets.photos import require_photos, wrong_photos
 from udlib.datasets.training_splits import UNMEASURED, notes_on, require_apart, training_splits
 from udlib.datasets.voc_annotations import annotation_path, image_path, read_boxes, unknown_class
 from udlib.datasets.voc_lists import disagreements, find_classes, read_split
+from udlib.datasets.voc_splits import USUAL, ids_of_split, splits_of
 from udlib.progress import track
 
 Images = dict[str, dict[str, Path]]  # the file of each image, by split and id
@@ -118,32 +119,47 @@ def _voc(source: Source, report: Report, note: Report) -> Images:
     root = source.folder()
     classes = find_classes(root)
     ids_by_split: dict[str, list[str]] = {}
-    listed = source.splits()
+    rules = splits_of(root)
+    listed = list(rules)
     for split in ("train", "val"):
         if (path := root / "ImageSets" / "Main" / f"{split}.txt").is_file() and split not in listed:
             report(f"split file '{path}' begins with two words: expected one image id per line")
-        elif split not in listed:
-            note(f"'{root}' has no split '{split}', which a training needs: found {', '.join(listed) or 'none'}")
     for split in listed:
         try:
-            ids_by_split[split] = read_split(root, split)
+            ids_by_split[split] = ids_of_split(root, split)
         except (OSError, ValueError) as error:
-            report(str(error))
-    names = dict.fromkeys(name for ids in ids_by_split.values() for name in ids)
-    objects, broken = _voc_objects(root, list(names), classes, report)
+            (report if split in USUAL else note)(str(error))
+    for split, ids in list(ids_by_split.items()):
+        if len(absent([annotation_path(root, name) for name in ids])) == len(ids) and split not in ("train", "val"):
+            note(f"split '{split}' has no annotation of any of its {len(ids)} images: nothing is measured on it")
+            del ids_by_split[split]
+    used = dict.fromkeys(name for split, ids in ids_by_split.items() if split in USUAL for name in ids)
+    others = dict.fromkeys(name for ids in ids_by_split.values() for name in ids if name not in used)
+    objects, broken = _voc_objects(root, list(used), classes, report)
+    more, more_broken = _voc_objects(root, list(others), classes, note)  # a training does not read them
     for split, ids in ids_by_split.items():
-        whole = [name for name in ids if name in objects]
-        targets, difficult = label_states([objects[name] for name in whole], classes)
-        states = (targets.int() * 2 - 1).masked_fill(difficult, 0)
-        for k, name in enumerate(classes):
-            column = dict(zip(whole, states[:, k].tolist()))
+        states = _states({name: (objects | more)[name] for name in ids if name in objects or name in more}, classes)
+        listing = rules[split].listing
+        left_out = broken | more_broken | ({*read_split(root, listing)} - {*ids})
+        for name in classes:
             try:
-                differences = disagreements(root, split, name, column, broken)
+                differences = disagreements(root, listing, name, states[name], left_out)
             except (OSError, ValueError) as error:
                 differences = [str(error)]
             for difference in differences:
-                report(difference)
-    return {split: {name: image_path(root, name) for name in ids} for split, ids in ids_by_split.items()}
+                (report if split in USUAL else note)(difference)
+    return {
+        split: {name: image_path(root, name) for name in ids_by_split[split]}
+        for split in USUAL
+        if split in ids_by_split
+    }
+
+
+def _states(objects: dict[str, list[Box]], classes: tuple[str, ...]) -> dict[str, dict[str, int]]:
+    """VOC's three states, 1, 0 (difficult) and -1, by class and image."""
+    targets, difficult = label_states(list(objects.values()), classes)
+    states = (targets.int() * 2 - 1).masked_fill(difficult, 0)
+    return {name: dict(zip(objects, states[:, k].tolist())) for k, name in enumerate(classes)}
 
 
 def _voc_objects(

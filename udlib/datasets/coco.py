@@ -19,6 +19,7 @@ from udlib.datasets.folders import (
     require_split,
     rows_of_split,
 )
+from udlib.datasets.labels import has_area
 from udlib.datasets.tables import Table, cached
 
 SPLITS = {"train": "train", "val": "train", "trainval": "train", "test": "val"}
@@ -88,18 +89,6 @@ class COCO(Listed):
         )
         self.empty_boxes = [name for name, boxes in zip(entries.ids, objects) if not all(map(has_area, boxes))]
         super().__init__("COCO root", root, split, entries, unlabelled=unlabelled, missing=missing, transform=transform)
-
-
-def has_area(box: Box) -> bool:
-    """Tell whether a box has a width and a height.
-
-    Args:
-        box: Any box.
-
-    Returns:
-        False where one of them is 0.
-    """
-    return box.xmin < box.xmax and box.ymin < box.ymax
 
 
 def _with_crowds(boxes: tuple[Box, ...], crowd: str) -> tuple[Box, ...]:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from udlib.datasets.base import Box, MultiLabelDataset, NoSplit
 
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".heic", ".heif")
 HELD_OUT = 0.1  # of the training images, where a data set publishes no images to select on
 Missing = Literal["raise", "drop"]
 Unlabelled = Literal["keep", "drop"]

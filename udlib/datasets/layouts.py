@@ -13,7 +13,8 @@ from udlib.datasets.photos import HIDDEN, photo_folder, photos
 from udlib.datasets.photos import NAME as PHOTOS
 from udlib.datasets.roots import placed
 from udlib.datasets.voc import VOC
-from udlib.datasets.voc_lists import find_root, image_sets
+from udlib.datasets.voc_lists import find_root
+from udlib.datasets.voc_splits import splits_of
 
 READERS: dict[str, Callable[..., MultiLabelDataset]] = {
     "voc": VOC,
@@ -78,13 +79,12 @@ class Source:
         """List the splits.
 
         Returns:
-            In VOC layout those that the folder lists, train, val, trainval and test first; else train, val and test.
+            In VOC layout those that the folder lists or that follow from its lists, train, val, trainval and test first;
+            else train, val and test.
         """
         if self.layout != "voc":
             return list(SPLITS)
-        names = image_sets(self.folder())[0]
-        usual = [name for name in ("train", "val", "trainval", "test") if name in names]
-        return usual + [name for name in names if name not in usual]
+        return list(splits_of(self.folder()))
 
 
 def source(data: str | Path, root: str | Path | None = None) -> Source:

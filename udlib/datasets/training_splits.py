@@ -9,6 +9,7 @@ from pathlib import Path
 
 from udlib.datasets.base import MultiLabelDataset, NoSplit, check_trainable, require_disjoint
 from udlib.datasets.names import doubtful
+from udlib.datasets.voc import VOC
 
 UNMEASURED = "a model can be trained, and not be measured on images new to it"
 
@@ -35,6 +36,12 @@ def training_splits(open_split: Callable[[str], MultiLabelDataset]) -> dict[str,
     require_apart({split: dict(zip(part.ids, part.paths)) for split, part in splits.items()})
     classes = splits["train"].classes
     splits = {split: _with_classes(split, part, classes) for split, part in splits.items()}
+    for part in splits.values():
+        if isinstance(part, VOC) and (differences := part.check()):
+            more = f" and {len(differences) - 1} more" if len(differences) > 1 else ""
+            raise ValueError(
+                f"{differences[0]}{more}: correct the lists in ImageSets/Main, or take those of classes out"
+            )
     check_trainable(splits["train"].targets, classes)
     weights = splits["train"].weights
     if weights is not None and not weights.any():

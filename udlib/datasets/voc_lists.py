@@ -1,11 +1,11 @@
 """The lists of a folder in VOC layout: its root, its splits, its classes, and what `{class}_{split}.txt` says."""
 
-import os
 from pathlib import Path
 
 from udlib.datasets.base import NoSplit
-from udlib.datasets.folders import first_repeated, utf8
-from udlib.datasets.voc_annotations import REMEDY, named_objects
+from udlib.datasets.folders import IMAGE_ENDINGS, absent, first_repeated, inside, utf8
+from udlib.datasets.names import clean
+from udlib.datasets.voc_annotations import REMEDY, annotation_path, image_path, named_objects
 
 VOC_CLASSES = tuple(
     "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant "
@@ -86,14 +86,16 @@ def image_sets(root: Path) -> tuple[list[str], list[str]]:
     class_files: list[str] = []
     for path in sorted(path for path in (root / "ImageSets" / "Main").glob("*.txt") if path.is_file()):
         with utf8(path) as file:
-            (class_files if len(file.readline().split()) == 2 else splits).append(path.stem)
+            line = file.readline().strip()
+        is_class = len(line.split()) == 2 and not _is_id(root, line)
+        (class_files if is_class else splits).append(path.stem)
     endings = {stem: [split for split in splits if stem.endswith("_" + split)] for stem in class_files}
     classes = {stem.removesuffix("_" + max(names, key=len)) for stem, names in endings.items() if names}
     return splits, sorted(classes)
 
 
 def read_split(root: Path, split: str) -> list[str]:
-    """Read the image ids of one split.
+    """Read the image ids of one split. An id may have folders, spaces and the ending of its image.
 
     Args:
         root: A VOC folder.
@@ -110,12 +112,16 @@ def read_split(root: Path, split: str) -> list[str]:
     if not path.is_file():
         splits, _ = image_sets(root)
         raise NoSplit(f"VOC root '{root}' has no split '{split}': found {', '.join(splits) or 'none'}")
-    ids = read_lines(path)
+    ids = [_as_id(root, line) for line in read_lines(path)]
     if not ids:
         raise ValueError(f"split file '{path}' is empty: expected one image id per line")
     for number, name in enumerate(ids, 1):
-        if len(name.split()) > 1:
+        if len(name.split()) > 1 and not _is_id(root, name):
             raise ValueError(f"split file '{path}' entry {number} holds {name!r}: expected one image id per line")
+        try:
+            inside(name)
+        except ValueError as error:
+            raise ValueError(f"split file '{path}' entry {number}: {error}") from error
     if repeated := first_repeated(ids):
         raise ValueError(f"split file '{path}' lists {repeated!r} more than once: list each image once")
     return ids
@@ -136,14 +142,14 @@ def find_classes(root: Path) -> tuple[str, ...]:
     """
     listing = root / "classes.txt"
     if listing.is_file():
-        names = read_lines(listing)
+        names = [clean(line) for line in read_lines(listing)]
         if repeated := first_repeated(names):
             raise ValueError(f"'{listing}' lists class '{repeated}' more than once: list each once")
         return tuple(names)
     if listed := image_sets(root)[1]:
         return tuple(listed)
-    elements = (element for path in (root / "Annotations").glob("*.xml") for element in named_objects(path))
-    annotated = {element.text.strip() for element in elements if element.text and element.text.strip()}
+    elements = (element for path in sorted((root / "Annotations").rglob("*.xml")) for element in named_objects(path))
+    annotated = {clean(element.text or "") for element in elements} - {""}
     return VOC_CLASSES if annotated <= set(VOC_CLASSES) else tuple(sorted(annotated))
 
 
@@ -158,13 +164,28 @@ def check_complete(root: Path, split: str, ids: list[str]) -> None:
     Raises:
         FileNotFoundError: Files are missing.
     """
-    for folder, ending in (("Annotations", ".xml"), ("JPEGImages", ".jpg")):
-        present = set(os.listdir(root / folder))
-        if absent := [name + ending for name in ids if name + ending not in present]:
+    for folder, path_of in (("Annotations", annotation_path), ("JPEGImages", image_path)):
+        paths = [path_of(root, name) for name in ids]
+        if rows := absent(paths):
+            first = paths[rows[0]].relative_to(root / folder).as_posix()
             raise FileNotFoundError(
-                f"VOC root '{root}' lacks {len(absent)} of {len(ids)} files of split '{split}' in '{folder}' "
-                f"(first: {absent[0]}): {REMEDY}; or leave these images out with on_error='skip'"
+                f"VOC root '{root}' lacks {len(rows)} of {len(ids)} files of split '{split}' in '{folder}' "
+                f"(first: {first}): {REMEDY}; or leave these images out with on_error='skip'"
             )
+
+
+def _is_id(root: Path, name: str) -> bool:
+    """Whether an annotation or an image has this id."""
+    return annotation_path(root, name).is_file() or image_path(root, name).is_file()
+
+
+def _as_id(root: Path, line: str) -> str:
+    """The id in a line of a list: some tools write it with the folder or the ending of the image."""
+    name = line.replace("\\", "/").removeprefix("./").removeprefix("JPEGImages/")
+    stem, dot, ending = name.rpartition(".")
+    if dot and f".{ending.lower()}" in IMAGE_ENDINGS and not annotation_path(root, name).is_file():
+        return stem
+    return name
 
 
 def disagreements(root: Path, split: str, name: str, states: dict[str, int], left_out: set[str]) -> list[str]:
