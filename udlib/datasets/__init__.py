@@ -19,7 +19,7 @@ from udlib.datasets.base import (
 )
 from udlib.datasets.coco import COCO
 from udlib.datasets.custom import Custom
-from udlib.datasets.layouts import NAMED, PHOTOS, source
+from udlib.datasets.layouts import NAMED, PHOTOS, require_no_own_folder, source
 from udlib.datasets.nuswide import NUSWIDE
 from udlib.datasets.roots import placed
 from udlib.datasets.transforms import BatchAugment, MultiScaleCrop, eval_transform, normalise, train_transform
@@ -73,13 +73,15 @@ def open_dataset(
         The split.
 
     Raises:
-        ValueError: `data` is neither a name nor a path.
+        ValueError: `data` is neither a name nor a path, or a name of the course's is a folder here, too.
         FileNotFoundError: The folder has none of these layouts.
     """
-    name = str(data)
+    name = data if isinstance(data, str) else ""
     if name in EMBEDDED:
+        if root is None:
+            require_no_own_folder(name)
         return getattr(import_module(f"udlib.datasets.{name}"), name)(split, size=size, root=root, **options)
-    known = name in NAMED or data == PHOTOS or placed(name) is not None
+    known = name in (PHOTOS, *NAMED) or (name != "" and placed(name) is not None)
     if not known and not Path(data).expanduser().exists():
         raise ValueError(
             f"unknown data set '{data}': choose {', '.join((*EMBEDDED, PHOTOS, *NAMED))}, or name a folder in the "

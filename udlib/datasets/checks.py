@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from udlib.datasets.base import Box, label_states, load_rgb
-from udlib.datasets.coco import annotation_file, has_area, image_folder, read_instances
+from udlib.datasets.coco import note_on_boxes, read_instances
+from udlib.datasets.coco_files import coco_splits, images_of_split, require_coco_split
 from udlib.datasets.custom import SPLITS, read_csvs
 from udlib.datasets.folders import Report, absent, first_folder
 from udlib.datasets.layouts import Source
@@ -18,6 +19,7 @@ from udlib.datasets.training_splits import UNMEASURED, notes_on, require_apart, 
 from udlib.datasets.voc_annotations import annotation_path, image_path, read_boxes, unknown_class
 from udlib.datasets.voc_lists import disagreements, find_classes, read_split
 from udlib.datasets.voc_splits import USUAL, ids_of_split, splits_of
+from udlib.datasets.xml_folders import image_of, read_annotations, splits_of_folder
 from udlib.progress import track
 
 Images = dict[str, dict[str, Path]]  # the file of each image, by split and id
@@ -180,22 +182,28 @@ def _voc_objects(
 
 
 def _coco(source: Source, report: Report, note: Report) -> Images:
-    """Read both JSON files of a COCO folder."""
-    images, classes = {}, {}
-    for split, part in (("trainval", "train"), ("test", "val")):
+    """Read every JSON file of a COCO folder."""
+    images: Images = {}
+    parts = coco_splits(source.root)
+    tables = {}
+    for path in dict.fromkeys(part.path for part in parts.values()):
 
-        def read(split: str = split, part: str = part) -> None:
-            path = annotation_file(source.root, part)
-            table = read_instances(path, report)
-            classes[path.name] = table.classes
-            if empty := [name for name, boxes in zip(table.ids, table.objects) if not all(map(has_area, boxes))]:
-                note(f"'{path}' has boxes without area in {len(empty)} images (first: {empty[0]}): their labels count")
-            folder = image_folder(source.root, part)
-            images[split] = {name: folder / file for name, file in zip(table.ids, table.files)}
+        def read(path: Path = path) -> None:
+            tables[path] = read_instances(path, report)
+            for text in note_on_boxes(path, tables[path]):
+                note(text)
 
         _attempt(report, read)
-    if len(set(classes.values())) > 1:
-        report(f"{' and '.join(classes)} list different categories: take both from one release")
+    if "train" not in parts:
+        _attempt(report, lambda: require_coco_split(source.root, "train"))
+    if len({frozenset(table.classes) for table in tables.values()}) > 1:
+        report(f"{' and '.join(path.name for path in tables)} list different categories: take them from one release")
+    for split, part in parts.items():
+        if "trainval" in parts and part.kept != "all":
+            continue  # a part of trainval
+        if table := tables.get(part.path):
+            folder = images_of_split(source.root, part, table.files)
+            images[split] = {name: folder / file for name, file in zip(table.ids, table.files)}
     return images
 
 
@@ -234,6 +242,16 @@ def _csv(source: Source, report: Report, note: Report) -> Images:
     return images
 
 
+def _xml(source: Source, report: Report, note: Report) -> Images:
+    """Read every annotation of a folder without lists."""
+    read_annotations(source.root, report)
+    splits = splits_of_folder(source.root)[0]
+    return {
+        split: {path.relative_to(source.root).with_suffix("").as_posix(): image_of(source.root, path) for path in paths}
+        for split, paths in splits.items()
+    }
+
+
 def _photos(source: Source, report: Report, note: Report) -> Images:
     """Compare the photographs with their table; they are decoded here, so none is left to decode."""
     _attempt(report, lambda: require_photos(source.root))
@@ -250,4 +268,4 @@ def _attempt(report: Report, read: Callable[[], object]) -> None:
         report(str(error))
 
 
-_READERS = {"voc": _voc, "coco": _coco, "nuswide": _nuswide, "csv": _csv, "photos": _photos}
+_READERS = {"voc": _voc, "coco": _coco, "nuswide": _nuswide, "csv": _csv, "xml": _xml, "photos": _photos}

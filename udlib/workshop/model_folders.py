@@ -227,9 +227,10 @@ def partitioned(
     require_ours(out)
     train_split = open_dataset(data, "train", recipe.size)
     targets, ignore = apply_policy(train_split.targets, train_split.difficult, recipe.policy)
+    ignore = ignore if train_split.unknown is None else ignore | train_split.unknown
     kept = out / "partitions"
     folder = None if (out / "state.json").exists() and not kept.exists() else kept
-    return recipe.but(**partitions(targets, k, strategy, seed, folder, ignore if recipe.policy == "ignore" else None))
+    return recipe.but(**partitions(targets, k, strategy, seed, folder, ignore if ignore.any() else None))
 
 
 def _data_of(splits: Mapping[str, MultiLabelDataset]) -> dict[str, Any]:
@@ -241,7 +242,7 @@ def _data_of(splits: Mapping[str, MultiLabelDataset]) -> dict[str, Any]:
 def _calibrator(kind: str, logits: Tensor, labels: Split) -> Calibrator:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # it numbers the classes: here they have names
-        calibrator = CALIBRATORS[kind](logits, labels.targets)
+        calibrator = CALIBRATORS[kind](logits, labels.targets, labels.unknown)
     if calibrator.fallbacks:
         print(
             "not calibrated, since val has only images with it or only without: "

@@ -34,8 +34,12 @@ def array_data(dataset: MultiLabelDataset, size: int, policy: str = "positive") 
         size: side of the square images, in pixels.
         policy: what a difficult label counts as: "positive", "negative" or "ignore".
     """
-    targets, ignore = apply_policy(dataset.targets, dataset.difficult, policy)
-    return ArrayData(images_of(dataset, size), targets, ignore if policy == "ignore" else None, dataset.difficult)
+    targets, difficult = apply_policy(dataset.targets, dataset.difficult, policy)
+    ignore, unknown = difficult if policy == "ignore" else None, dataset.unknown
+    if unknown is not None:
+        ignore = unknown if ignore is None else ignore | unknown
+    images = images_of(dataset, size)
+    return ArrayData(images, targets, ignore, dataset.difficult, unknown=unknown, weights=dataset.weights)
 
 
 def aligned(dataset: MultiLabelDataset, classes: Sequence[str]) -> Split:
@@ -55,7 +59,8 @@ def aligned(dataset: MultiLabelDataset, classes: Sequence[str]) -> Split:
             )
     columns = [dataset.classes.index(name) for name in classes]
     posterior = None if dataset.posterior is None else dataset.posterior[:, columns]
-    return Split(tuple(classes), dataset.targets[:, columns], dataset.difficult[:, columns], posterior)
+    unknown = None if dataset.unknown is None else dataset.unknown[:, columns]
+    return Split(tuple(classes), dataset.targets[:, columns], dataset.difficult[:, columns], posterior, unknown)
 
 
 def measured(model: TrainedModel, dataset: MultiLabelDataset, batch_size: int = 32) -> dict[str, dict[str, float]]:
