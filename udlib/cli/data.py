@@ -62,6 +62,8 @@ def describe(
     try:
         source = _source(data, root)
         parts = {name: _open(source, name) for name in split or source.splits()}
+        for note in dict.fromkeys(note for part in parts.values() for note in part.notes):
+            print(f"note  {note}", file=sys.stderr)
         for name, part in parts.items():
             if part.skipped:
                 print(

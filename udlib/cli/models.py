@@ -267,6 +267,8 @@ def evaluate(
     require_writable(csv)
     trained = load(model)
     dataset = open_dataset(data, split, trained.size)
+    for note in dataset.notes:
+        print(f"note  {note}")
     numbers = within_memory(
         lambda size: measured(trained, dataset, size),
         batch,

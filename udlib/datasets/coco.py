@@ -82,6 +82,11 @@ class COCO(Listed):
         table = cached(f"coco {json_file.resolve()}", kilobytes, lambda: [json_file], lambda: read_instances(json_file))
         folder = images_of_split(root, part, table.files)
         rows = part.rows(split, table.ids)
+        if table.ids and not rows:
+            raise ValueError(
+                f"'{json_file}' lists {len(table.ids)} images, and the hash of each id gives none of them to the split "
+                f"'{split}': add images, or a JSON for '{split}'"
+            )
         objects = [_with_crowds(table.objects[i], crowd) for i in rows]
         targets, difficult = label_states(objects, table.classes)
         entries = Entries(

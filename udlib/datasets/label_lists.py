@@ -133,7 +133,7 @@ def _decision(sign: str, names: set[str], joined: dict[str, list[str]], marked: 
     parts = {part for several in joined.values() for part in several}
     fewer = len(parts | alone) < len(names)
     if sign in OTHERS:
-        return False, known
+        return False, set(joined) if fewer and not marked else known
     if marked:
         return False, known if sign == "," else set()
     if len(known) == len(joined) and (sign == "," or len(known) > 1):
