@@ -51,8 +51,8 @@ def feature_loss(teacher: Detector) -> Callable[[RegionStudent, Batch], dict[str
             teacher_features = beside(teacher, images)(images, batch.regions).region_features
         regions = cast(Regions, batch.regions)
         features = student(batch.images, regions)
-        images = len(batch.images)
-        return {"total": region_feature_loss(teacher_features, features, regions.image, images, batch.weights)}
+        count = len(batch.images)
+        return {"total": region_feature_loss(teacher_features, features, regions.image, count, batch.weights)}
 
     return loss_fn
 
