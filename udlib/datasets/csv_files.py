@@ -1,6 +1,5 @@
 """Where the CSV of labels is, or the CSVs: one for all splits, or one for each."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,7 +48,7 @@ def find_csvs(root: Path) -> list[CsvFile]:
     if len(files) == 1:
         return [CsvFile(files[0])]
     if not files:
-        if files := list(_in_folders(root)):
+        if files := csvs_in_folders(root):
             return files
         raise FileNotFoundError(
             f"folder '{root}' holds no CSV: put 'labels.csv' there, with the columns file and labels"
@@ -95,14 +94,19 @@ def _by_split(paths: list[Path]) -> list[CsvFile]:
     return [CsvFile(named[split], split) for split in ("train", "val", "test") if split in named and "train" in named]
 
 
-def _in_folders(root: Path) -> Iterator[CsvFile]:
-    """The CSVs of a folder that has a folder for each split, as Roboflow exports them."""
+def csvs_in_folders(root: Path) -> list[CsvFile]:
+    """Find the CSVs of a folder that has a folder for each split, as Roboflow exports them.
+
+    Args:
+        root: The folder.
+
+    Returns:
+        The one CSV of each folder of a split, train first; none where train has none.
+    """
     folders = {SPLIT_NAMES.get(path.name.lower()): path for path in sorted(root.iterdir()) if path.is_dir()}
-    for split in ("train", "val", "test"):
-        if "train" in folders and split in folders:
-            files = _csvs(folders[split])
-            if len(files) == 1:
-                yield CsvFile(files[0], split)
+    files = {split: _csvs(folders[split]) for split in ("train", "val", "test") if split in folders}
+    found = [CsvFile(paths[0], split) for split, paths in files.items() if len(paths) == 1]
+    return found if found and found[0].split == "train" else []
 
 
 def _has_splits(path: Path) -> bool:

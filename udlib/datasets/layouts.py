@@ -8,6 +8,7 @@ from pathlib import Path
 from udlib.datasets.base import MultiLabelDataset, data_root
 from udlib.datasets.coco import COCO
 from udlib.datasets.coco_files import coco_splits
+from udlib.datasets.csv_files import csvs_in_folders
 from udlib.datasets.custom import Custom
 from udlib.datasets.nuswide import NUSWIDE
 from udlib.datasets.photos import HIDDEN, photo_folder, photos
@@ -16,7 +17,7 @@ from udlib.datasets.roots import placed
 from udlib.datasets.voc import VOC
 from udlib.datasets.voc_lists import find_root
 from udlib.datasets.voc_splits import splits_of
-from udlib.datasets.xml_folders import XMLFolder
+from udlib.datasets.xml_folders import XMLFolder, annotation_files
 
 READERS: dict[str, Callable[..., MultiLabelDataset]] = {
     "voc": VOC,
@@ -40,10 +41,9 @@ NEEDS = {
 }
 _MARKS = {
     "voc": ("ImageSets/Main", "*/ImageSets/Main", "VOCdevkit/*/ImageSets/Main"),
-    "coco": ("annotations/instances_*.json", "train/*.coco.json"),
+    "coco": ("annotations/instances_*.json",),
     "nuswide": ("ConceptsList/Concepts81.txt",),
-    "csv": ("*.csv", "*.CSV", "train/*.csv"),
-    "xml": ("Annotations/*.xml", "Annotations/*/*.xml", "train/*.xml", "*.xml"),
+    "csv": ("*.csv", "*.CSV"),
 }
 
 
@@ -173,8 +173,9 @@ def layout_of(path: Path) -> str:
     for layout, marks in _MARKS.items():
         if any(next(path.glob(mark), None) for mark in marks):
             return layout
-    if coco_splits(path):  # JSONs with names that other files may have, too
-        return "coco"
+    for layout, files in (("csv", csvs_in_folders), ("coco", coco_splits), ("xml", annotation_files)):
+        if files(path):  # in folders of any spelling, or with names that other files may have, too
+            return layout
     names = sorted(entry.name for entry in path.iterdir())
     shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
     needs = "; ".join(f"{layout} needs {needed}" for layout, needed in NEEDS.items())

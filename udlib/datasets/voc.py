@@ -21,7 +21,7 @@ from udlib.datasets.voc_lists import (
     find_root,
     read_split,
 )
-from udlib.datasets.voc_splits import ids_of_split, note_on_split, splits_of
+from udlib.datasets.voc_splits import Rule, ids_of_split, note_on_split, splits_of
 from udlib.progress import track
 
 __all__ = ["VOC", "VOC_CLASSES", "read_posterior", "read_truth"]
@@ -142,7 +142,7 @@ class VOC(MultiLabelDataset):
             ValueError: A line of a file holds no state.
         """
         states = torch.where(self.targets == 0, -1, 1).masked_fill(self.difficult, 0).tolist()
-        listing = splits_of(self.root)[self.split].listing
+        listing = splits_of(self.root).get(self.split, Rule(self.split)).listing
         left_out = {name for name, _ in self.skipped} | ({*read_split(self.root, listing)} - {*self.ids})
         return [
             difference

@@ -13,6 +13,9 @@ VOC_CLASSES = tuple(
 )
 
 
+STATES = ("1", "0", "-1")  # in the files of classes: present, difficult, absent
+
+
 def read_lines(path: Path) -> list[str]:
     """Read the lines of a text file; Windows line ends and a byte order mark are allowed.
 
@@ -87,7 +90,9 @@ def image_sets(root: Path) -> tuple[list[str], list[str]]:
     for path in sorted(path for path in (root / "ImageSets" / "Main").glob("*.txt") if path.is_file()):
         with utf8(path) as file:
             line = file.readline().strip()
-        is_class = len(line.split()) == 2 and not _is_id(root, line)
+        words = line.split()
+        states = len(words) == 2 or len(words) > 2 and words[-1] in STATES
+        is_class = states and not _is_id(root, _as_id(root, line))
         (class_files if is_class else splits).append(path.stem)
     endings = {stem: [split for split in splits if stem.endswith("_" + split)] for stem in class_files}
     classes = {stem.removesuffix("_" + max(names, key=len)) for stem, names in endings.items() if names}
@@ -209,10 +214,10 @@ def disagreements(root: Path, split: str, name: str, states: dict[str, int], lef
         return []
     listed = {}
     for number, line in enumerate(read_lines(path), 1):
-        image, _, state = line.partition(" ")
-        if state.strip() not in ("1", "0", "-1"):
+        image, _, state = line.rpartition(" ")
+        if state not in STATES:
             raise ValueError(f"'{path}' line {number} holds {line!r}: expected an image id and 1, 0 or -1")
-        listed[image] = int(state)
+        listed[image.strip()] = int(state)
     differences = [
         f"{image}: listed in {path.name} but not in {split}.txt"
         for image in sorted(listed.keys() - states.keys() - left_out)

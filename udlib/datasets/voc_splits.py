@@ -101,7 +101,7 @@ def note_on_split(root: Path, split: str) -> tuple[str, ...]:
     Returns:
         A sentence, or nothing.
     """
-    rule = splits_of(root)[split]
+    rule = splits_of(root).get(split, Rule(split))
     return {
         "share": (
             f"'{root}' lists {rule.listing}.txt alone: the hash of each id divides it into 70 % train, 15 % val, 15 % test",
