@@ -149,7 +149,7 @@ def _voc(source: Source, report: Report, note: Report) -> Images:
             except (OSError, ValueError) as error:
                 differences = [str(error)]
             for difference in differences:
-                (report if split in USUAL else note)(difference)
+                note(difference)  # the annotations count
     return {
         split: {name: image_path(root, name) for name in ids_by_split[split]}
         for split in USUAL

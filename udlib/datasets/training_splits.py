@@ -36,12 +36,6 @@ def training_splits(open_split: Callable[[str], MultiLabelDataset]) -> dict[str,
     require_apart({split: dict(zip(part.ids, part.paths)) for split, part in splits.items()})
     classes = splits["train"].classes
     splits = {split: _with_classes(split, part, classes) for split, part in splits.items()}
-    for part in splits.values():
-        if isinstance(part, VOC) and (differences := part.check()):
-            more = f" and {len(differences) - 1} more" if len(differences) > 1 else ""
-            raise ValueError(
-                f"{differences[0]}{more}: correct the lists in ImageSets/Main, or take those of classes out"
-            )
     check_trainable(splits["train"].targets, classes)
     weights = splits["train"].weights
     if weights is not None and not weights.any():
@@ -102,12 +96,13 @@ def notes_on(splits: Mapping[str, MultiLabelDataset]) -> list[str]:
         splits: The splits by name, with the same classes.
 
     Returns:
-        Sentences: how labels and splits were read, classes that a split shows never or always, unknown labels, and names
-        that may be one class in two spellings.
+        Sentences: how labels and splits were read, VOC's class files that contradict annotations, classes that a split
+        shows never or always, unknown labels, and names that may be one class in two spellings.
     """
     notes = list(dict.fromkeys(note for part in splits.values() for note in part.notes))
     counts: dict[str, int] = {}
     for split, part in splits.items():
+        notes += _class_files(split, part)
         positive = part.targets.bool()
         known = positive | True if part.unknown is None else ~part.unknown
         for word, columns in (("with", ~positive.any(0)), ("without", ~(known & ~positive).any(0))):
@@ -121,3 +116,20 @@ def notes_on(splits: Mapping[str, MultiLabelDataset]) -> list[str]:
         for name, count in zip(part.classes, positive.sum(0).tolist()):
             counts[name] = counts.get(name, 0) + count
     return notes + doubtful(counts)
+
+
+def _class_files(split: str, part: MultiLabelDataset) -> list[str]:
+    """Say where VOC's files of classes contradict the annotations, which decide."""
+    if not isinstance(part, VOC):
+        return []
+    try:
+        differences = part.check()
+    except ValueError as error:
+        differences = [str(error)]
+    if not differences:
+        return []
+    count = f"{len(differences)} time{'s' if len(differences) > 1 else ''}"
+    return [
+        f"split '{split}': files of classes in ImageSets/Main contradict the annotations {count} (first: {differences[0]}); "
+        "the annotations count"
+    ]
