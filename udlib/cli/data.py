@@ -184,8 +184,10 @@ def photos(
 def _source(data: str, root: Path | None) -> Source:
     """The folder of a data set; an embedded one is made first."""
     from udlib.datasets import EMBEDDED, open_dataset
-    from udlib.datasets.layouts import Source, source
+    from udlib.datasets.layouts import Source, require_no_own_folder, source
 
+    if root is None:
+        require_no_own_folder(data)
     if data in EMBEDDED:
         return Source("voc", open_dataset(data, "val", root=root).root)
     return source(data, root)

@@ -259,6 +259,7 @@ def evaluate(
     errors. The CSV has every number, as fractions.
     """
     from udlib.datasets import open_dataset
+    from udlib.datasets.layouts import require_no_own_folder
     from udlib.models import load
     from udlib.training.devices import within_memory
     from udlib.training.logs import write_csv
@@ -266,6 +267,7 @@ def evaluate(
 
     require_writable(csv)
     trained = load(model)
+    require_no_own_folder(data)
     dataset = open_dataset(data, split, trained.size)
     for note in dataset.notes:
         print(f"note  {note}")

@@ -19,7 +19,7 @@ from udlib.datasets.base import (
 )
 from udlib.datasets.coco import COCO
 from udlib.datasets.custom import Custom
-from udlib.datasets.layouts import NAMED, PHOTOS, require_no_own_folder, source
+from udlib.datasets.layouts import EMBEDDED, NAMED, PHOTOS, source
 from udlib.datasets.nuswide import NUSWIDE
 from udlib.datasets.roots import placed
 from udlib.datasets.transforms import BatchAugment, MultiScaleCrop, eval_transform, normalise, train_transform
@@ -30,6 +30,7 @@ __all__ = [
     "Box",
     "COCO",
     "Custom",
+    "EMBEDDED",
     "MultiLabelDataset",
     "MultiScaleCrop",
     "NUSWIDE",
@@ -48,8 +49,6 @@ __all__ = [
     "to_memory",
     "train_transform",
 ]
-
-EMBEDDED = ("scenes", "digits")
 
 
 def open_dataset(
@@ -73,13 +72,11 @@ def open_dataset(
         The split.
 
     Raises:
-        ValueError: `data` is neither a name nor a path, or a name of the course's is a folder here, too.
+        ValueError: `data` is neither a name nor a path.
         FileNotFoundError: The folder has none of these layouts.
     """
     name = data if isinstance(data, str) else ""
     if name in EMBEDDED:
-        if root is None:
-            require_no_own_folder(name)
         return getattr(import_module(f"udlib.datasets.{name}"), name)(split, size=size, root=root, **options)
     known = name in (PHOTOS, *NAMED) or (name != "" and placed(name) is not None)
     if not known and not Path(data).expanduser().exists():

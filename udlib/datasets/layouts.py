@@ -27,6 +27,7 @@ READERS: dict[str, Callable[..., MultiLabelDataset]] = {
     "xml": XMLFolder,
     "photos": lambda root, split, **options: photos(split, root=root, **options),
 }
+EMBEDDED = ("scenes", "digits")
 NAMED = {"voc2007": "voc", "voc2012": "voc", "coco2014": "coco", "nuswide": "nuswide"}
 SPLITS = ("train", "val", "test")
 NEEDS = {
@@ -96,13 +97,17 @@ class Source:
 def require_no_own_folder(data: str | Path) -> None:
     """Refuse a name of the course's sets where the working directory holds a folder of that name, which might be meant.
 
+    Commands call it. In Python a text that is such a name is always the course's set, and a `Path` is always a folder.
+
     Args:
-        data: A name.
+        data: What names the data set; nothing else is refused than such a name.
 
     Raises:
         ValueError: There is such a folder, and it is not the one where the course keeps this set.
     """
     own = Path(data)
+    if data not in (*EMBEDDED, PHOTOS, *NAMED) or placed(str(data)) is not None:
+        return
     if own.is_dir() and own.resolve() != (data_root() / own).resolve():
         raise ValueError(
             f"'{data}' is a data set of the course, and a folder here has the same name: write './{data}' for the folder, "
@@ -124,11 +129,9 @@ def source(data: str | Path, root: str | Path | None = None) -> Source:
 
     Raises:
         FileNotFoundError: Nothing is there, or nothing that any layout needs.
-        ValueError: `root` is given beside a path, or a name of the course's is a folder here, too.
+        ValueError: `root` is given beside a path.
     """
     name = data if isinstance(data, str) else ""  # Path("photos") is a folder, as "./photos" is
-    if root is None and name in (PHOTOS, *NAMED) and placed(name) is None:
-        require_no_own_folder(name)
     if name == PHOTOS:
         return Source("photos", photo_folder(root) or Path(HIDDEN))
     if root is None and name and (folder := placed(name)) is not None:

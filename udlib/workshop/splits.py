@@ -9,6 +9,7 @@ from torch import Tensor
 
 from udlib.datasets import open_dataset
 from udlib.datasets.base import MultiLabelDataset, apply_policy
+from udlib.datasets.layouts import require_no_own_folder
 from udlib.datasets.pixels import images_of
 from udlib.datasets.training_splits import training_splits
 from udlib.models import TrainedModel
@@ -21,8 +22,9 @@ def open_splits(data: str | Path, size: int) -> dict[str, MultiLabelDataset]:
     """Open train, val and, where the data set has one, test; returns them by name.
 
     Raises:
-        ValueError: as `datasets.training_splits` does.
+        ValueError: as `datasets.training_splits` does, and for a name of the course's that is a folder here, too.
     """
+    require_no_own_folder(data)
     return training_splits(lambda split: open_dataset(data, split, size))
 
 
