@@ -13,6 +13,7 @@ from udlib.datasets.coco_files import coco_splits, images_of_split, require_coco
 from udlib.datasets.custom import SPLITS, read_csvs
 from udlib.datasets.folders import Report, absent, first_folder
 from udlib.datasets.layouts import Source
+from udlib.datasets.names import doubtful
 from udlib.datasets.nuswide import read_concepts, read_images, read_labels
 from udlib.datasets.photos import require_photos, wrong_photos
 from udlib.datasets.training_splits import UNMEASURED, notes_on, require_apart, training_splits
@@ -124,7 +125,8 @@ def _voc(source: Source, report: Report, note: Report) -> Images:
     rules = splits_of(root)
     listed = list(rules)
     for split in ("train", "val"):
-        if (path := root / "ImageSets" / "Main" / f"{split}.txt").is_file() and split not in listed:
+        own = split in listed and rules[split].listing == split
+        if (path := root / "ImageSets" / "Main" / f"{split}.txt").is_file() and not own:
             report(f"split file '{path}' begins with two words: expected one image id per line")
     for split in listed:
         try:
@@ -226,7 +228,8 @@ def _nuswide(source: Source, report: Report, note: Report) -> Images:
 def _csv(source: Source, report: Report, note: Report) -> Images:
     """Read a CSV of labels."""
     listing = read_csvs(source.root, report=report)
-    for text in listing.notes:
+    counts = {name: sum(name in row.labels for row in listing.rows) for name in listing.classes}
+    for text in (*listing.notes, *doubtful(counts)):
         note(text)
     images = {
         split: {row.file: listing.folder / row.file for row in listing.rows if row.split == split} for split in SPLITS

@@ -69,9 +69,10 @@ def ids_of_split(root: Path, split: str) -> list[str]:
         ValueError: The list is unusable, or no image is left.
     """
     rules = splits_of(root)
+    own = (root / "ImageSets" / "Main" / f"{split}.txt").is_file()
+    if own and (split not in rules or rules[split].listing != split):
+        return read_split(root, split)  # which names the line that makes it look like the file of a class
     if split not in rules:
-        if (root / "ImageSets" / "Main" / f"{split}.txt").is_file():
-            return read_split(root, split)  # which names the line that makes it look like the file of a class
         names = image_sets(root)[0]
         raise NoSplit(f"VOC root '{root}' has no split '{split}': found {', '.join(names) or 'none'}")
     rule = rules[split]
