@@ -131,7 +131,7 @@ def test_what_the_system_refuses_is_named_in_one_line(folder, tmp_path, monkeypa
     def forbidden(self, *_, **__):
         raise PermissionError(errno.EACCES, "Permission denied", str(self))
 
-    monkeypatch.setattr("udlib.datasets.custom.utf8", forbidden)
+    monkeypatch.setattr("udlib.datasets.csv_columns.utf8", forbidden)
     assert "labels.csv': Permission denied" in refused("train", folder, "--out", tmp_path / "m", *QUICK)
     monkeypatch.undo()
     assert "home" in refused("data", "check", "~nobody-of-this-name/x")
@@ -164,7 +164,7 @@ def test_a_check_of_voc_sees_what_a_training_would_refuse(voc):
     assert "begins with two words" in _said(voc)
     (lists / "train.txt").write_text(whole)
     (lists / "val.txt").unlink()
-    assert "has no split 'val', which a training needs" in _said(voc, wrong=False)
+    assert "has no list of 'val': it is what trainval.txt lists and train.txt does not" in _said(voc, wrong=False)
     page = next((voc / "VOCdevkit/VOC2007/Annotations").glob(f"{whole.split()[0]}.xml"))
     page.write_text("<html>404</html>")
     assert "begins with <html>, not with <annotation>" in _said(voc)

@@ -283,8 +283,9 @@ def test_unusable_data_are_one_line_and_exit_code_2(tree, tmp_path):
     for path in (broken / "Annotations").glob("val_*.xml"):
         path.write_text(re.sub(r"<object>.*</object>\n", "", path.read_text()))
     assert "'val' has 32 images and no positive label that is not difficult" in refused(broken)
-    (broken / lists / "val.txt").unlink()
-    assert "has no split 'val'" in refused(broken)
+    for name in ("train.txt", "val.txt"):
+        (broken / lists / name).unlink()
+    assert "has no split 'train'" in refused(broken)
 
 
 def test_settings_follow_the_network_and_what_is_given():

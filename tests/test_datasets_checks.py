@@ -78,14 +78,14 @@ def test_every_broken_annotation_of_voc_is_named_and_class_files_are_compared(tr
         (lists / "cat_test.txt").read_text().replace("000018 -1", "000018  0", 1).replace("000018  1", "000018 -1", 1)
     )
     (lists / "dog_val.txt").write_text("000012 maybe\n")
-    wrong, _ = check_tree(folder)
+    wrong, notes = check_tree(folder)
     for name in ("000001", "000002", "000003", "000004"):
         assert sum(f"{name}.xml'" in sentence for sentence in wrong) == 1
     assert (
         sum("'lion'" in sentence for sentence in wrong) == 1
-        and sum("dog_val.txt' line 1" in sentence for sentence in wrong) == 1
+        and sum("dog_val.txt' line 1" in sentence for sentence in notes) == 1
     )
-    assert sum(sentence.startswith("000018: cat_test.txt says") for sentence in wrong) == 1 and len(wrong) == 6
+    assert sum(sentence.startswith("000018: cat_test.txt says") for sentence in notes) == 1 and len(wrong) == 4
 
 
 def test_splits_that_share_images_are_named(tree):
@@ -95,9 +95,9 @@ def test_splits_that_share_images_are_named(tree):
     lists = folder / "ImageSets" / "Main"
     (lists / "test.txt").write_text((lists / "test.txt").read_text() + "000000\n")
     (lists / "odd.txt").write_text("000001\n000001\n")
-    wrong, _ = check_tree(folder)
+    wrong, notes = check_tree(folder)
     assert sum("share 1 image, '000000' first" in sentence for sentence in wrong) == 2  # train and trainval with test
-    assert sum("lists '000001' more than once" in sentence for sentence in wrong) == 1 and len(wrong) == 3
+    assert len(wrong) == 2 and sum("lists '000001' more than once" in sentence for sentence in notes) == 1
 
 
 def test_every_bad_entry_of_coco_is_named(tree):
@@ -151,7 +151,7 @@ def test_every_bad_list_of_nuswide_is_named(tree):
 def test_every_bad_line_of_a_csv_is_named(tree):
     root = tree("csv")
     lines = (root / "labels.csv").read_text().splitlines()
-    lines[3], lines[5] = lines[3].replace(",train,", ",training,"), lines[5].replace(",0", ",-1")
+    lines[3], lines[5] = lines[3].replace(",train,", ",holdout,"), lines[5].replace(",0", ",-2")
     lines[7] = "../" + lines[7]
     (root / "labels.csv").write_text("\n".join(lines + [lines[1]]))
     wrong, _ = check_tree(root)
@@ -161,7 +161,12 @@ def test_every_bad_line_of_a_csv_is_named(tree):
     assert sum("no image of split" in sentence for sentence in wrong) == 1
     assert any("no image of split 'test': a model can be trained" in sentence for sentence in notes)
     (root / "labels.csv").write_text("file,split,cat,dog\n0000.jpg,train,1,0\n0001.jpg,val,1,1\n0002.jpg,test,0,1\n")
-    assert check_tree(root) == ([], ["split 'train' has no image with dog", "split 'test' has no image with cat"])
+    never = ["split 'train' has no image with dog", "split 'test' has no image with cat"]
+    always = ["split 'train' has no image without cat", "split 'test' has no image without dog"]
+    assert check_tree(root) == (
+        [],
+        [never[0], always[0], "split 'val' has no image without cat, dog", never[1], always[1]],
+    )
 
 
 def test_after_an_interruption_the_rest_is_not_decoded(whole, monkeypatch):

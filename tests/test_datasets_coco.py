@@ -188,7 +188,7 @@ WRONG = [
     ),
     ({"annotations": ["cat"]}, r"annotations\[0\] has image_id = None"),
     ({"annotations": [entry(1, "1", 2)]}, r"has image_id = '1'.*of type int"),
-    ({"annotations": [entry(1, 1, 2, [1, 2, float("nan"), 4])]}, r"bbox \[1, 2, nan, 4\]: expected four finite"),
+    ({"annotations": [entry(1, 1, 2, [1, 2, float("nan"), 4])]}, r"bbox = \[1, 2, nan, 4\]: expected four finite"),
     ({"annotations": [entry(1, 1, 2, [1, 2, 3])]}, "expected four finite"),
     ({"annotations": [entry(1, 1, 2, [1, 2, -3, 4])]}, "expected four finite"),
     ({"annotations": [entry(1, 1, 2, [1, None, 3, 4])]}, "expected four finite"),

@@ -126,13 +126,12 @@ OUTSIDE = '<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/hostname">]><annotation>&
         (BOMB, "entities"),
         (OUTSIDE, "entities"),
         (annotation("<object><bndbox/></object>"), "without a name"),
-        (annotation("<object><name>dog</name></object>"), "bndbox/xmin = None"),
+        (annotation("<object><name>dog</name><bndbox/></object>"), "bndbox/xmin = None"),
         (annotation(object_xml("dog", ("one", 1, 2, 2))), "bndbox/xmin = 'one'"),
         (annotation(object_xml("dog", ("nan", 1, 2, 2))), "bndbox/xmin = 'nan'"),
-        (annotation(object_xml("dog", difficult="yes")), "difficult = 'yes'"),
+        (annotation(object_xml("dog", difficult="maybe")), "difficult = 'maybe'"),
         (annotation(object_xml("dog", (9, 1, 3, 8))), "xmin 9, ymin 1, xmax 3, ymax 8"),
-        (annotation(object_xml("dog", (21, 1, 30, 8))), "image of 20 × 10"),
-        (annotation(object_xml("dog", (-9, 1, 0, 8))), "image of 20 × 10"),
+        (annotation(object_xml("dog", (30, 1, 21, 8))), "image of 20 × 10"),
     ],
 )
 def test_a_bad_annotation_names_its_file_and_can_be_skipped(tree, xml, message):

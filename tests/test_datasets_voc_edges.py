@@ -42,8 +42,8 @@ def test_boxes_of_one_pixel_and_of_the_whole_image_are_boxes(tmp_path, box):
     assert VOC(root, "train").boxes(0) == [Box("dog", max(left - 1, 0), max(top - 1, 0), right, bottom)]
 
 
-@pytest.mark.parametrize("box", [(1, 9, 5, 3), (1, 11, 5, 14), (1, -5, 5, 0), (5, 1, 4.5, 8), (1, 5, 5, 4.5)])
-def test_boxes_upside_down_above_or_below_the_image_are_refused(tmp_path, box):
+@pytest.mark.parametrize("box", [(1, 9, 5, 3), (5, 1, 4.5, 8), (1, 5, 5, 4.5)])
+def test_boxes_upside_down_are_refused(tmp_path, box):
     root = make_tree(tmp_path, {"a": annotation(object_xml("dog", box))})
     refused(lambda: VOC(root, "train"), "expected 1 ≤ xmin ≤ xmax ≤ 20 and 1 ≤ ymin ≤ ymax ≤ 10")
 

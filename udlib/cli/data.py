@@ -69,6 +69,8 @@ def describe(
         if require_drop_or_fail(missing) == "drop" and source.layout != "photos":
             source = replace(source, options={**source.options, "missing": "absent"})
         parts = {name: source.open(name) for name in split or source.splits()}
+        for note in dict.fromkeys(note for part in parts.values() for note in part.notes):
+            print(f"note  {note}", file=sys.stderr)
         for name, part in parts.items():
             if part.skipped:
                 print(
@@ -195,8 +197,10 @@ def photos(
 def _source(data: str, root: Path | None) -> Source:
     """The folder of a data set; an embedded one is made first."""
     from udlib.datasets import EMBEDDED, open_dataset
-    from udlib.datasets.layouts import Source, source
+    from udlib.datasets.layouts import Source, require_no_own_folder, source
 
+    if root is None:
+        require_no_own_folder(data)
     if data in EMBEDDED:
         return Source("voc", open_dataset(data, "val", root=root).root)
     return source(data, root)

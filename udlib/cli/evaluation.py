@@ -59,6 +59,8 @@ def evaluate(
     numbers = numbers_of(trained, logits, labels)
     print(f"{len(dataset):,} images of '{split}', {len(trained.classes)} classes")
     say_left_out({split: dataset})
+    for note in dataset.notes:
+        print(f"note  {note}")
     print()
     print(metric_table(numbers, bool(dataset.difficult.any())))
     if "CF1" in numbers["uncalibrated"]:

@@ -109,9 +109,14 @@ Only = Annotated[str | None, typer.Option(metavar="PATTERN", help="Groups by nam
 
 
 def chosen(data: str, missing: str) -> str | Source:
-    """The data set of a command, read as its option --missing says; ValueError for another value of that."""
-    from udlib.datasets import find_dataset
+    """The data set of a command, read as its option --missing says.
 
+    Raises ValueError for another value of that, and for a name of the course's sets that is a folder here, too.
+    """
+    from udlib.datasets import find_dataset
+    from udlib.datasets.layouts import require_no_own_folder
+
+    require_no_own_folder(data)
     return find_dataset(data, missing="drop") if require_drop_or_fail(missing) == "drop" else data
 
 

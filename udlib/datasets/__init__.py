@@ -20,7 +20,7 @@ from udlib.datasets.base import (
 )
 from udlib.datasets.coco import COCO
 from udlib.datasets.custom import Custom
-from udlib.datasets.layouts import NAMED, PHOTOS, Source, source
+from udlib.datasets.layouts import EMBEDDED, NAMED, PHOTOS, Source, source
 from udlib.datasets.nuswide import NUSWIDE
 from udlib.datasets.roots import placed
 from udlib.datasets.transforms import BatchAugment, MultiScaleCrop, eval_transform, normalise, train_transform
@@ -31,6 +31,7 @@ __all__ = [
     "Box",
     "COCO",
     "Custom",
+    "EMBEDDED",
     "MultiLabelDataset",
     "MultiScaleCrop",
     "NUSWIDE",
@@ -50,8 +51,6 @@ __all__ = [
     "to_memory",
     "train_transform",
 ]
-
-EMBEDDED = ("scenes", "digits")
 
 
 def open_dataset(
@@ -102,10 +101,10 @@ def find_dataset(data: str | Path | Source, root: str | Path | None = None, **op
     """
     if isinstance(data, Source):
         return replace(data, options={**data.options, **options})
-    name = str(data)
+    name = data if isinstance(data, str) else ""
     if name in EMBEDDED:
         return name
-    known = name in NAMED or data == PHOTOS or placed(name) is not None
+    known = name in (PHOTOS, *NAMED) or (name != "" and placed(name) is not None)
     if not known and not Path(data).expanduser().exists():
         raise ValueError(
             f"unknown data set '{data}': choose {', '.join((*EMBEDDED, PHOTOS, *NAMED))}, or name a folder in the "

@@ -89,10 +89,18 @@ class MultiLabelDataset(Dataset):
         upright: Whether images are turned as their EXIF orientation says, and boxes with them. They are.
         boxed: Whether objects are given.
         boxes_may_turn: Whether boxes may refer to stored pictures, which their files then tell (`orientation.turned_boxes`).
+        unknown: Bool (N, C), True where nobody knows the label; it is 0 in `targets` and takes no part in losses, metrics
+            and calibration. None where all labels are known.
+        weights: float32 (N,), the weight of each image's loss; None where all are 1.
+        notes: What is worth knowing about how the labels and the splits were read.
 
     Raises:
         ValueError: The arrays do not have the shape (N, C), or the lists do not have the length N.
     """
+
+    unknown: Tensor | None = None
+    weights: Tensor | None = None
+    notes: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -186,7 +194,8 @@ class MultiLabelDataset(Dataset):
             setattr(part, name, [getattr(self, name)[i] for i in rows])
         index = torch.tensor(rows, dtype=torch.long)
         part.targets, part.difficult = self.targets[index], self.difficult[index]
-        part.posterior = None if self.posterior is None else self.posterior[index]
+        for name in ("posterior", "unknown", "weights"):
+            setattr(part, name, None if getattr(self, name) is None else getattr(self, name)[index])
         return part
 
     def only(self, classes: Sequence[int]) -> "MultiLabelDataset":
@@ -208,12 +217,13 @@ class MultiLabelDataset(Dataset):
         part.classes = tuple(self.classes[k] for k in columns)
         part.objects = [tuple(box for box in boxes if box.name in part.classes) for boxes in self.objects]
         part.targets, part.difficult = self.targets[:, columns], self.difficult[:, columns]
-        part.posterior = None if self.posterior is None else self.posterior[:, columns]
+        for name in ("posterior", "unknown"):
+            setattr(part, name, None if getattr(self, name) is None else getattr(self, name)[:, columns])
         return part
 
 
 def label_fingerprint(*parts: MultiLabelDataset) -> str:
-    """Identify labelled data by its classes, image ids and labels.
+    """Identify labelled data by its classes, image ids, labels, and, where there are any, unknown labels and weights.
 
     Args:
         *parts: The splits, in order.
@@ -225,6 +235,8 @@ def label_fingerprint(*parts: MultiLabelDataset) -> str:
     for part in parts:
         digest.update("\n".join([str(len(part)), *part.classes, *part.ids]).encode())
         digest.update(part.targets.numpy().tobytes() + part.difficult.numpy().tobytes())
+        for array in (part.unknown, part.weights):
+            digest.update(b"" if array is None else array.numpy().tobytes())
     return digest.hexdigest()[:12]
 
 

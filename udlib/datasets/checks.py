@@ -1,21 +1,24 @@
 """A check of a data set on disk: every list, every annotation and every image is read."""
 
-from collections import Counter
 from collections.abc import Callable, Iterator
-from difflib import get_close_matches
 from pathlib import Path
 
-from udlib.datasets.base import Box, label_states, require_disjoint
-from udlib.datasets.coco import annotation_file, has_area, image_folder, read_instances
-from udlib.datasets.custom import SPLITS, Listing, find_csv, read_csv
-from udlib.datasets.custom import image_folder as csv_image_folder
+from udlib.datasets.base import Box, label_states
+from udlib.datasets.coco import note_on_boxes, read_instances
+from udlib.datasets.coco_files import coco_splits, images_of_split, require_coco_split
+from udlib.datasets.custom import SPLITS, read_csvs
 from udlib.datasets.folders import Report, first_folder
 from udlib.datasets.layouts import Source
+from udlib.datasets.names import doubtful
 from udlib.datasets.nuswide import read_concepts, read_images, read_labels
 from udlib.datasets.photos import require_photos, wrong_photos
 from udlib.datasets.picture_checks import APART, Finding, Images, check_pictures
+from udlib.datasets.readable import absent
+from udlib.datasets.training_splits import UNMEASURED, notes_on, require_apart, training_splits
 from udlib.datasets.voc_annotations import annotation_path, image_paths, read_boxes, unknown_class
 from udlib.datasets.voc_lists import disagreements, find_classes, read_split
+from udlib.datasets.voc_splits import USUAL, ids_of_split, splits_of
+from udlib.datasets.xml_folders import image_of, read_annotations, splits_of_folder
 from udlib.progress import track
 
 
@@ -35,14 +38,30 @@ def check(source: Source) -> Iterator[Finding]:
     notes: list[str] = []
     images: Images = {}
     _attempt(problems.append, lambda: images.update(_READERS[source.layout](source, problems.append, notes.append)))
-    yield from map(Finding, problems)
     for pair in APART:
-        try:
-            require_disjoint({split: list(images[split]) for split in pair if split in images})
-        except ValueError as error:
-            yield Finding(str(error))
+        _attempt(
+            problems.append, lambda pair=pair: require_apart({name: images[name] for name in pair if name in images})
+        )
+    yield from map(Finding, problems)
     yield from (Finding(text, wrong=False) for text in notes)
-    yield from check_pictures(images, drop=_drops(source))
+    wrong = bool(problems)
+    for finding in check_pictures(images, drop=_drops(source)):
+        wrong |= finding.wrong
+        yield finding
+    if not wrong:  # else a training would stop at what is said already
+        yield from (finding for finding in _training(source) if finding.text not in notes)
+
+
+def _training(source: Source) -> Iterator[Finding]:
+    """Open the splits as a training does: what stops it, else what it prints."""
+    try:
+        splits = training_splits(source.open)
+    except (OSError, ValueError) as error:
+        yield Finding(str(error))
+        return
+    if "test" not in splits and source.layout != "csv":
+        yield Finding(f"there is no split 'test': {UNMEASURED}", wrong=False)
+    yield from (Finding(text, wrong=False) for text in notes_on(splits))
 
 
 def _drops(source: Source) -> bool:
@@ -55,32 +74,45 @@ def _voc(source: Source, report: Report, note: Report) -> Images:
     root = source.folder()
     classes = find_classes(root)
     ids_by_split: dict[str, list[str]] = {}
-    listed = source.splits()
+    rules = splits_of(root)
+    listed = list(rules)
     for split in ("train", "val"):
-        if (path := root / "ImageSets" / "Main" / f"{split}.txt").is_file() and split not in listed:
+        own = split in listed and rules[split].listing == split
+        if (path := root / "ImageSets" / "Main" / f"{split}.txt").is_file() and not own:
             report(f"split file '{path}' begins with two words: expected one image id per line")
-        elif split not in listed:
-            note(f"'{root}' has no split '{split}', which a training needs: found {', '.join(listed) or 'none'}")
     for split in listed:
         try:
-            ids_by_split[split] = read_split(root, split)
+            ids_by_split[split] = ids_of_split(root, split)
         except (OSError, ValueError) as error:
-            report(str(error))
-    names = dict.fromkeys(name for ids in ids_by_split.values() for name in ids)
-    objects, broken = _voc_objects(root, list(names), classes, report, note if _drops(source) else report)
+            (report if split in USUAL else note)(str(error))
+    for split, ids in list(ids_by_split.items()):
+        if len(absent([annotation_path(root, name) for name in ids])) == len(ids) and split not in ("train", "val"):
+            note(f"split '{split}' has no annotation of any of its {len(ids)} images: nothing is measured on it")
+            del ids_by_split[split]
+    used = dict.fromkeys(name for split, ids in ids_by_split.items() if split in USUAL for name in ids)
+    others = dict.fromkeys(name for ids in ids_by_split.values() for name in ids if name not in used)
+    objects, broken = _voc_objects(root, list(used), classes, report, note if _drops(source) else report)
+    more, more_broken = _voc_objects(root, list(others), classes, note, note)  # a training does not read them
     for split, ids in ids_by_split.items():
-        whole = [name for name in ids if name in objects]
-        targets, difficult = label_states([objects[name] for name in whole], classes)
-        states = (targets.int() * 2 - 1).masked_fill(difficult, 0)
-        for k, name in enumerate(classes):
-            column = dict(zip(whole, states[:, k].tolist()))
+        states = _states({name: (objects | more)[name] for name in ids if name in objects or name in more}, classes)
+        listing = rules[split].listing
+        left_out = broken | more_broken | ({*read_split(root, listing)} - {*ids})
+        for name in classes:
             try:
-                differences = disagreements(root, split, name, column, broken)
+                differences = disagreements(root, listing, name, states[name], left_out)
             except (OSError, ValueError) as error:
                 differences = [str(error)]
             for difference in differences:
-                report(difference)
-    return {split: dict(zip(ids, image_paths(root, ids))) for split, ids in ids_by_split.items()}
+                note(difference)  # the annotations count
+    usual = [split for split in USUAL if split in ids_by_split]
+    return {split: dict(zip(ids_by_split[split], image_paths(root, ids_by_split[split]))) for split in usual}
+
+
+def _states(objects: dict[str, list[Box]], classes: tuple[str, ...]) -> dict[str, dict[str, int]]:
+    """VOC's three states, 1, 0 (difficult) and -1, by class and image."""
+    targets, difficult = label_states(list(objects.values()), classes)
+    states = (targets.int() * 2 - 1).masked_fill(difficult, 0)
+    return {name: dict(zip(objects, states[:, k].tolist())) for k, name in enumerate(classes)}
 
 
 def _voc_objects(
@@ -104,22 +136,28 @@ def _voc_objects(
 
 
 def _coco(source: Source, report: Report, note: Report) -> Images:
-    """Read both JSON files of a COCO folder."""
-    images, classes = {}, {}
-    for split, part in (("trainval", "train"), ("test", "val")):
+    """Read every JSON file of a COCO folder."""
+    images: Images = {}
+    parts = coco_splits(source.root)
+    tables = {}
+    for path in dict.fromkeys(part.path for part in parts.values()):
 
-        def read(split: str = split, part: str = part) -> None:
-            path = annotation_file(source.root, part)
-            table = read_instances(path, report)
-            classes[path.name] = table.classes
-            if empty := [name for name, boxes in zip(table.ids, table.objects) if not all(map(has_area, boxes))]:
-                note(f"'{path}' has boxes without area in {len(empty)} images (first: {empty[0]}): their labels count")
-            folder = image_folder(source.root, part)
-            images[split] = {name: folder / file for name, file in zip(table.ids, table.files)}
+        def read(path: Path = path) -> None:
+            tables[path] = read_instances(path, report)
+            for text in note_on_boxes(path, tables[path]):
+                note(text)
 
         _attempt(report, read)
-    if len(set(classes.values())) > 1:
-        report(f"{' and '.join(classes)} list different categories: take both from one release")
+    if "train" not in parts:
+        _attempt(report, lambda: require_coco_split(source.root, "train"))
+    if len({frozenset(table.classes) for table in tables.values()}) > 1:
+        report(f"{' and '.join(path.name for path in tables)} list different categories: take them from one release")
+    for split, part in parts.items():
+        if "trainval" in parts and part.kept != "all":
+            continue  # a part of trainval
+        if table := tables.get(part.path):
+            folder = images_of_split(source.root, part, table.files)
+            images[split] = {name: folder / file for name, file in zip(table.ids, table.files)}
     return images
 
 
@@ -141,26 +179,32 @@ def _nuswide(source: Source, report: Report, note: Report) -> Images:
 
 def _csv(source: Source, report: Report, note: Report) -> Images:
     """Read a CSV of labels."""
-    path = find_csv(source.root)
-    listing = read_csv(path, report=report)
-    folder = csv_image_folder(path)
+    listing = read_csvs(source.root, report=report)
+    counts = {name: sum(name in row.labels for row in listing.rows) for name in listing.classes}
+    for text in (*listing.notes, *doubtful(counts)):
+        note(text)
+    images = {
+        split: {row.file: listing.folder / row.file for row in listing.rows if row.split == split} for split in SPLITS
+    }
     for split in SPLITS:
-        rows = [row for row in listing.rows if row.split == split]
-        absent_here = set(listing.classes).difference(*(row.labels for row in rows)) if rows else set()
-        if not rows and split == "test":
-            note(
-                f"'{path}' has no image of split 'test': "
-                "a model can be trained, and not be measured on images new to it"
-            )
-        elif not rows:
+        if not images[split] and split == "test":
+            note(f"'{listing.path}' has no image of split 'test': {UNMEASURED}")
+        elif not images[split]:
             report(
-                f"'{path}' has no image of split '{split}': "
+                f"'{listing.path}' has no image of split '{split}': "
                 "mark rows so in the column 'split', or leave that column out"
             )
-        elif absent_here:
-            note(f"split '{split}' has no image with {', '.join(sorted(absent_here))}")
-    _note_misspellings(listing, note)
-    return {split: {row.file: folder / row.file for row in listing.rows if row.split == split} for split in SPLITS}
+    return images
+
+
+def _xml(source: Source, report: Report, note: Report) -> Images:
+    """Read every annotation of a folder without lists."""
+    read_annotations(source.root, report)
+    splits = splits_of_folder(source.root)[0]
+    return {
+        split: {path.relative_to(source.root).with_suffix("").as_posix(): image_of(source.root, path) for path in paths}
+        for split, paths in splits.items()
+    }
 
 
 def _photos(source: Source, report: Report, note: Report) -> Images:
@@ -171,19 +215,6 @@ def _photos(source: Source, report: Report, note: Report) -> Images:
     return {}
 
 
-def _note_misspellings(listing: Listing, note: Report) -> None:
-    """Note labels of at most two images that are spelled much like a label of more images."""
-    counts = Counter(label for row in listing.rows for label in row.labels)
-    for name, count in counts.items():
-        others = [other for other in counts if counts[other] > count]
-        if count <= 2 and (similar := get_close_matches(name, others, 1, 0.75)):
-            images = f"{count} image{'s' if count > 1 else ''}"
-            note(
-                f"label '{name}' is in {images}, and '{similar[0]}' in {counts[similar[0]]}: is it a slip of "
-                "the pen? As it stands it is a class of its own"
-            )
-
-
 def _attempt(report: Report, read: Callable[[], object]) -> None:
     """Call `read`, and report the error that stops it as one more problem."""
     try:
@@ -192,4 +223,4 @@ def _attempt(report: Report, read: Callable[[], object]) -> None:
         report(str(error))
 
 
-_READERS = {"voc": _voc, "coco": _coco, "nuswide": _nuswide, "csv": _csv, "photos": _photos}
+_READERS = {"voc": _voc, "coco": _coco, "nuswide": _nuswide, "csv": _csv, "xml": _xml, "photos": _photos}

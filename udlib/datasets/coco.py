@@ -1,4 +1,4 @@
-"""COCO 2014: an image has the labels of the objects that `instances_*.json` lists for it."""
+"""COCO: an image has the labels of the objects that `instances_*.json` lists for it."""
 
 import json
 import math
@@ -7,33 +7,38 @@ from pathlib import Path
 from typing import Literal
 
 from udlib.datasets.base import Box, label_states
+from udlib.datasets.coco_files import images_of_split, require_coco_split
 from udlib.datasets.folders import (
     Entries,
     Listed,
     Missing,
     Report,
     Unlabelled,
-    first_folder,
     inside,
     refuse,
     require_split,
-    rows_of_split,
 )
+from udlib.datasets.labels import has_area
+from udlib.datasets.names import clean
 from udlib.datasets.tables import Table, cached
 
-SPLITS = {"train": "train", "val": "train", "trainval": "train", "test": "val"}
+SPLITS = ("train", "val", "trainval", "test")
 REMEDY = "extract annotations_trainval2014.zip again, or point root at the folder that holds 'annotations'"
 
 
 class COCO(Listed):
-    """One split of COCO 2014, or of any folder in its layout.
+    """One split of COCO 2014 or 2017, or of a folder in its format as CVAT, Roboflow and other tools write it.
 
-    COCO publishes no labels of its test images. So `test` is val2014; `val`, for selection, is a fixed tenth of
-    train2014 that the hash of the image id decides; `train` is the rest, and `trainval` is all of train2014.
+    COCO publishes no labels of its test images. So `test` is val2014 (val2017); `val`, for selection, is a fixed tenth of
+    train2014 that the hash of the image id decides; `train` is the rest, and `trainval` is all of train2014. In other
+    folders a JSON for val or valid is val, and one for test is test; a JSON for all images is divided by the hash of the
+    image id into 70, 15 and 15 %.
 
     Args:
-        root: Folder that holds `annotations/instances_train2014.json` and `instances_val2014.json`, and the images in
-            `train2014` and `val2014`, or in these folders below `images`, or all in `images`.
+        root: Folder that holds `annotations/instances_train2014.json` and `instances_val2014.json` (or 2017), and the
+            images in `train2014` and `val2014`, or in these folders below `images`, or all in `images`; or
+            `annotations/instances_default.json` with `images` (CVAT); or `train/_annotations.coco.json`, `valid/…` and
+            `test/…` with the images beside them (Roboflow); or `train.json`, `val.json` and `test.json`.
         split: "train", "val", "trainval" or "test".
         crowd: What becomes of an annotation with `iscrowd`, one box around a group. "positive" counts its label as any
             other, as pycocotools does by default and therefore multi-label papers do; "difficult" makes the label
@@ -69,14 +74,20 @@ class COCO(Listed):
         transform: Callable | None = None,
     ):
         root = Path(root).expanduser()
-        require_split("COCO", split, list(SPLITS))
+        require_split("COCO", split, SPLITS)
         if crowd not in ("positive", "difficult", "drop"):
             raise ValueError(f"crowd is {crowd!r}: expected 'positive', 'difficult' or 'drop'")
-        part = SPLITS[split]
-        json_file, folder = annotation_file(root, part), image_folder(root, part)
+        part = require_coco_split(root, split)
+        json_file = part.path
         kilobytes = json_file.stat().st_size // 1000
         table = cached(f"coco {json_file.resolve()}", kilobytes, lambda: [json_file], lambda: read_instances(json_file))
-        rows = rows_of_split(split, table.ids) if part == "train" else range(len(table.ids))
+        folder = images_of_split(root, part, table.files)
+        rows = part.rows(split, table.ids)
+        if table.ids and not rows:
+            raise ValueError(
+                f"'{json_file}' lists {len(table.ids)} images, and the hash of each id gives none of them to the split "
+                f"'{split}': add images, or a JSON for '{split}'"
+            )
         objects = [_with_crowds(table.objects[i], crowd) for i in rows]
         targets, difficult = label_states(objects, table.classes)
         entries = Entries(
@@ -89,6 +100,7 @@ class COCO(Listed):
         )
         self.empty_boxes = [name for name, boxes in zip(entries.ids, objects) if not all(map(has_area, boxes))]
         super().__init__("COCO root", root, split, entries, unlabelled=unlabelled, missing=missing, transform=transform)
+        self.notes = part.note() + note_on_boxes(json_file, table)
         self.boxes_may_turn, self._sizes = True, dict(zip(table.ids, table.sizes))
 
     def annotated_size(self, i: int) -> tuple[float, float]:
@@ -96,16 +108,20 @@ class COCO(Listed):
         return self._sizes[self.ids[i]]
 
 
-def has_area(box: Box) -> bool:
-    """Tell whether a box has a width and a height.
+def note_on_boxes(path: Path, table: Table) -> tuple[str, ...]:
+    """Say how many images have objects whose box has no area.
 
     Args:
-        box: Any box.
+        path: The JSON.
+        table: What it holds.
 
     Returns:
-        False where one of them is 0.
+        A sentence, or nothing.
     """
-    return box.xmin < box.xmax and box.ymin < box.ymax
+    empty = [name for name, boxes in zip(table.ids, table.objects) if not all(map(has_area, boxes))]
+    if not empty:
+        return ()
+    return (f"'{path}' has boxes without area in {len(empty)} images (first: {empty[0]}): their labels count",)
 
 
 def _with_crowds(boxes: tuple[Box, ...], crowd: str) -> tuple[Box, ...]:
@@ -117,47 +133,6 @@ def _with_crowds(boxes: tuple[Box, ...], crowd: str) -> tuple[Box, ...]:
     return tuple(
         Box(box.name, box.xmin, box.ymin, box.xmax, box.ymax, difficult=box.crowd, crowd=box.crowd) for box in boxes
     )
-
-
-def annotation_file(root: Path, part: str) -> Path:
-    """Find the JSON of annotations.
-
-    Args:
-        root: The data set's folder.
-        part: "train" or "val".
-
-    Returns:
-        The file.
-
-    Raises:
-        FileNotFoundError: It is missing.
-    """
-    if not root.is_dir():
-        raise FileNotFoundError(f"COCO root '{root}' is not a folder: {REMEDY}")
-    path = root / "annotations" / f"instances_{part}2014.json"
-    if not path.is_file():
-        names = sorted(other.name for other in path.parent.glob("*.json"))
-        raise FileNotFoundError(
-            f"COCO root '{root}' has no 'annotations/{path.name}' (found: "
-            f"{', '.join(names) or 'no JSON there'}): {REMEDY}"
-        )
-    return path
-
-
-def image_folder(root: Path, part: str) -> Path:
-    """Find the folder of images.
-
-    Args:
-        root: The data set's folder.
-        part: "train" or "val".
-
-    Returns:
-        The folder.
-
-    Raises:
-        FileNotFoundError: It is missing.
-    """
-    return first_folder(root, (f"{part}2014", f"images/{part}2014", "images"), "its images")
 
 
 def read_instances(path: Path, report: Report = refuse) -> Table:
@@ -178,7 +153,7 @@ def read_instances(path: Path, report: Report = refuse) -> Table:
     names = _categories(content, path, report)
     images = _images(content, path, report)
     objects: dict[int, list[Box]] = {image: [] for image in images}
-    fields = {"image_id": int, "category_id": int, "bbox": list}
+    fields = {"image_id": int, "category_id": int}
     for item, number in _entries(content, "annotations", path, fields, report):
         where = f"'{path}' annotations[{number}] (id {item.get('id')})"
         if item["image_id"] not in images:
@@ -190,11 +165,14 @@ def read_instances(path: Path, report: Report = refuse) -> Table:
             )
         elif (box := _box(item, names, *images[item["image_id"]][1:])) is None:
             report(
-                f"{where} of image {item['image_id']} has the bbox {item['bbox']!r}: expected four finite numbers, "
+                f"{where} of image {item['image_id']} has bbox = {item['bbox']!r}: expected four finite numbers, "
                 "x, y, width ≥ 0 and height ≥ 0"
             )
         else:
             objects[item["image_id"]].append(box)
+    used = {item.get("category_id") for item in content["annotations"] if isinstance(item, dict)}
+    for category in _groups(content["categories"]) - used:
+        names.pop(category, None)
     return Table(
         tuple(names.values()),
         [str(image) for image in images],
@@ -208,14 +186,21 @@ def _categories(content: dict, path: Path, report: Report) -> dict[int, str]:
     """Names of the categories by id, rising."""
     names: dict[int, str] = {}
     for item, number in _entries(content, "categories", path, {"id": int, "name": str}, report):
-        if item["id"] in names or item["name"] in names.values():
+        if item["id"] in names or clean(item["name"]) in names.values():
             report(
                 f"'{path}' categories[{number}] repeats the id {item['id']} or the name {item['name']!r}: "
                 "each category needs its own"
             )
         else:
-            names[item["id"]] = item["name"]
+            names[item["id"]] = clean(item["name"])
     return dict(sorted(names.items()))
+
+
+def _groups(categories: list) -> set[int]:
+    """The ids of categories that only name a group of others, as Roboflow writes one; they are never annotated."""
+    items = [item for item in categories if isinstance(item, dict)]
+    groups = {item.get("supercategory") for item in items}
+    return {item.get("id") for item in items if item.get("supercategory") == "none" and item.get("name") in groups}
 
 
 def _images(content: dict, path: Path, report: Report) -> dict[int, tuple[str, float, float]]:
@@ -276,7 +261,12 @@ def _entries(content: dict, name: str, path: Path, fields: dict, report: Report)
 
 
 def _box(item: dict, names: dict[int, str], width: float, height: float) -> Box | None:
-    """The box of one annotation, clipped to the image; None where its numbers are unusable."""
+    """The box of one annotation, clipped to the image; None where its numbers are unusable.
+
+    A polygon or a mask may come without a box: it has no area then.
+    """
+    if item.get("bbox") in (None, []):
+        return Box(names[item["category_id"]], 0.0, 0.0, 0.0, 0.0, crowd=bool(item.get("iscrowd", 0)))
     try:
         left, top, wide, high = map(float, item["bbox"])
     except (TypeError, ValueError, OverflowError):

@@ -1,20 +1,18 @@
-"""Reader for a folder of images with a CSV of labels."""
+"""Reader for a folder of images with a CSV of labels, or with one for each split."""
 
-import csv
-import difflib
-import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from udlib.datasets.base import NoSplit
-from udlib.datasets.folders import Entries, Listed, Missing, Report, first_repeated, inside, portion, refuse, utf8
+from udlib.datasets.csv_columns import SHARES, SPLITS, Columns, Row, lines_of, require_known
+from udlib.datasets.csv_files import CsvFile, find_csvs, unread
+from udlib.datasets.folders import Entries, Listed, Missing, Report, held_out, refuse
+from udlib.datasets.label_lists import read_labels
 
-FILE_COLUMNS = ("file", "filename", "file_name", "image", "path")
-SPLITS = ("train", "val", "test")
-SHARES = {"train": 0.70, "val": 0.15, "test": 0.15}  # where no column names the split
+__all__ = ["SHARES", "SPLITS", "Custom", "Listing", "Row", "image_folder", "read_csv", "read_csvs"]
 
 
 class Custom(Listed):
@@ -26,15 +24,21 @@ class Custom(Listed):
     - `split`, optional: train, val or test. Without it the hash of the file name divides the images into 70, 15 and
       15 %, so that images added later do not move the others. Pictures that belong together (one patient, one video)
       need a split column.
-    - Either one column for each class, with 1 where it is present and 0 where it is not: `file,cat,dog` / `a.jpg,1,0`;
+    - Either one column for each class, with 1 where it is present, 0 where it is not and -1 where nobody knows:
+      `file,cat,dog` / `a.jpg,1,0`; True and False, 1.0 and 0.0 are read, too;
     - or a column `labels` with the names of the classes that are present, separated by ; or |: `file,labels` /
-      `a.jpg,cat|dog`. An empty cell means an image without labels.
+      `a.jpg,cat|dog`. An empty cell means an image without labels. Commas, spaces and lists written as text
+      (`['cat', 'dog']`) are read where the whole column leaves no doubt about them (`label_lists`).
+    - `weight`, optional: the weight of the image's loss in training; 1 is that of an ordinary image.
 
-    There is no third state. An empty cell or -1 in the column of a class is an error, since some people mean "absent"
-    by it and others "unknown".
+    An unknown label (-1) takes no part in losses, metrics and calibration. An empty cell in the column of a class is an
+    error, since some people mean "absent" by it and others "unknown".
+
+    There may also be a CSV for each split, `train.csv`, `val.csv` or `valid.csv`, and `test.csv`, or one in each of the
+    folders `train`, `valid` and `test`. Where `val` is missing, a tenth of the training images is held out for it.
 
     Args:
-        root: The CSV, or a folder that holds `labels.csv`, or else just one CSV.
+        root: A CSV, or a folder with the CSV or CSVs, as `csv_files.find_csvs` finds them.
         split: "train", "val", "test", or "trainval", the first two together.
         classes: The names of the classes, in order. With it, a column or a label of another name is an error. By
             default the class columns in order, or the names in `labels` of all splits, sorted.
@@ -58,70 +62,45 @@ class Custom(Listed):
         missing: Missing = "raise",
         transform: Callable | None = None,
     ):
-        path = find_csv(Path(root).expanduser())
+        root = Path(root).expanduser()
         names = ("train", "val") if split == "trainval" else (split,)
-        listing = read_csv(path, classes)
+        listing = read_csvs(root, classes, images)
         rows = [row for row in listing.rows if row.split in names]
         if not rows:
             counts = ", ".join(f"{name} {sum(row.split == name for row in listing.rows)}" for name in SPLITS)
             raise NoSplit(
-                f"'{path}' has no image of split '{split}' (found: {counts}): choose train, val, test or "
+                f"'{listing.path}' has no image of split '{split}' (found: {counts}): choose train, val, test or "
                 "trainval, mark rows so in the column 'split', or leave that column out"
             )
-        folder = image_folder(path, images)
         column = {name: k for k, name in enumerate(listing.classes)}
         targets = torch.zeros(len(rows), len(column), dtype=torch.uint8)
+        unknown = torch.zeros(len(rows), len(column), dtype=torch.bool)
         for i, row in enumerate(rows):
             targets[i, [column[name] for name in row.labels]] = 1
-        entries = Entries(listing.classes, [row.file for row in rows], [folder / row.file for row in rows], targets)
-        super().__init__("folder", folder, split, entries, missing=missing, transform=transform)
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One image of a CSV: its path below the folder of images, its split, and the classes that are present."""
-
-    file: str
-    split: str
-    labels: tuple[str, ...]
+            unknown[i, [column[name] for name in row.unknown]] = True
+        entries = Entries(
+            listing.classes,
+            [row.file for row in rows],
+            [listing.folder / row.file for row in rows],
+            targets,
+            unknown=unknown if unknown.any() else None,
+            weights=torch.tensor([row.weight for row in rows])
+            if any(row.weight != 1 for row in listing.rows)
+            else None,
+        )
+        super().__init__("folder", listing.folder, split, entries, missing=missing, transform=transform)
+        self.notes = listing.notes
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What a CSV of labels holds: all class names in order, and a row for each image."""
+    """What the CSVs of labels hold: all class names in order, a row for each image, and what is worth knowing."""
 
     classes: tuple[str, ...]
     rows: list[Row]
-
-
-def find_csv(root: Path) -> Path:
-    """Find the CSV of labels.
-
-    Args:
-        root: The CSV itself, or a folder that holds it.
-
-    Returns:
-        The CSV.
-
-    Raises:
-        FileNotFoundError: There is none.
-        ValueError: The folder holds several, and none is called `labels.csv`.
-    """
-    if root.is_file():
-        return root
-    if not root.is_dir():
-        raise FileNotFoundError(f"'{root}' is neither a CSV nor a folder that holds one: check the path")
-    files = sorted(path for path in root.iterdir() if path.suffix.lower() == ".csv" and path.is_file())
-    if (root / "labels.csv") in files:
-        return root / "labels.csv"
-    if not files:
-        raise FileNotFoundError(
-            f"folder '{root}' holds no CSV: put 'labels.csv' there, with the columns file and labels"
-        )
-    if len(files) > 1:
-        names = ", ".join(path.name for path in files)
-        raise ValueError(f"folder '{root}' holds {names}: name the one with the labels 'labels.csv', or give its path")
-    return files[0]
+    notes: tuple[str, ...] = ()
+    path: Path = Path()  # the CSV, or the folder of several
+    folder: Path = Path()  # that the rows' file names are relative to
 
 
 def image_folder(path: Path, images: str | Path | None = None) -> Path:
@@ -146,7 +125,7 @@ def image_folder(path: Path, images: str | Path | None = None) -> Path:
 
 
 def read_csv(path: Path, classes: Sequence[str] | None = None, report: Report = refuse) -> Listing:
-    """Read all rows of a CSV of labels.
+    """Read all rows of one CSV of labels.
 
     Args:
         path: The CSV.
@@ -159,145 +138,145 @@ def read_csv(path: Path, classes: Sequence[str] | None = None, report: Report = 
     Raises:
         ValueError: The columns or the whole file are unusable, or by default, a line is.
     """
-    (_, header), *lines = _lines(path)
-    columns = _Columns(path, header, classes)
-    rows: list[Row] = []
-    line_of_file: dict[str, int] = {}
-    for number, cells in lines:
-        try:
-            row = columns.row(cells)
-            if row.file in line_of_file:
-                raise ValueError(f"lists '{row.file}' of line {line_of_file[row.file]} again: list each image once")
-            line_of_file[row.file] = number
-            rows.append(row)
-        except ValueError as error:
-            report(f"'{path}' line {number}: {error}")
-    if not rows:
-        raise ValueError(f"'{path}' lists no image: expected a line for each below the column names")
-    names = columns.classes or tuple(sorted({name for row in rows for name in row.labels}))
-    if not names:
-        raise ValueError(f"'{path}' names no class at all: fill the column 'labels'")
-    return Listing(names, rows)
+    return _Reading(classes, report).listing([CsvFile(path)], path, path.parent)
 
 
-def _lines(path: Path) -> list[tuple[int, list[str]]]:
-    """The lines that are not blank, each with its number and its cells; at least one."""
-    with utf8(path, "save it as 'CSV UTF-8'") as file:
-        text = file.read()
-    header = next((line for line in text.splitlines() if line.strip()), None)
-    if header is None:
-        raise ValueError(f"'{path}' is empty: expected a line of column names, file among them, and a line per image")
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(header), strict=True)
-    lines: list[tuple[int, list[str]]] = []
-    try:
-        for cells in reader:
-            if cells and any(cell.strip() for cell in cells):
-                lines.append((reader.line_num, [cell.strip() for cell in cells]))
-    except csv.Error as error:
-        raise ValueError(f"'{path}' line {reader.line_num} is no CSV ({error}): check its quotes") from error
-    return lines
+def read_csvs(
+    root: Path,
+    classes: Sequence[str] | None = None,
+    images: str | Path | None = None,
+    report: Report = refuse,
+) -> Listing:
+    """Read all rows of the CSV or the CSVs of a data set.
+
+    Args:
+        root: A CSV, or a folder with the CSV or CSVs, as `csv_files.find_csvs` finds them.
+        classes: The names of the classes, if others are to be refused.
+        images: The folder of images, as in `image_folder`.
+        report: Receives each problem of a line; by default it is raised as ValueError.
+
+    Returns:
+        The class names and the rows that are usable.
+
+    Raises:
+        FileNotFoundError: There is no CSV, or no folder `images`.
+        ValueError: The columns or a whole file are unusable, or by default, a line is.
+    """
+    files = find_csvs(root)
+    in_folders = files[0].path.parent != files[-1].path.parent  # one in the folder of each split
+    folder = image_folder(root / "any.csv" if in_folders else files[0].path, images)
+    listing = _Reading(classes, report).listing(files, files[0].path if len(files) == 1 else root, folder)
+    notes = list(listing.notes)
+    if others := unread(root, files):
+        notes.append(f"of '{root}' {', '.join(others)} {'is' if len(others) == 1 else 'are'} not read")
+    return replace(listing, notes=tuple(notes))
 
 
-def _delimiter(header: str) -> str:
-    """The separator of the columns: the one with which the first line names a column of files."""
+class _Reading:
+    """Reads the CSVs of one data set; problems of lines go to `report`."""
 
-    def names(sign: str) -> list[str]:
-        return [cell.strip().lower() for cell in next(csv.reader([header], delimiter=sign))]
+    def __init__(self, classes: Sequence[str] | None, report: Report):
+        self.given, self.report = classes, report
+        self.rows: list[Row] = []
+        self.places: list[str] = []  # of each row, for errors
+        self.cells: dict[int, str] = {}  # of the columns `labels`, by row
+        self.classes: tuple[str, ...] | None = None
+        self.notes: list[str] = []
 
-    return next((sign for sign in ",;\t" if len(names(sign)) > 1 and set(names(sign)) & set(FILE_COLUMNS)), ",")
+    def listing(self, files: Sequence[CsvFile], path: Path, folder: Path) -> Listing:
+        """All rows of these files, whose images lie in this folder."""
+        place_of_file: dict[str, str] = {}
+        by_hash = False
+        for file in files:
+            by_hash |= self._read(file, folder, place_of_file)
+        if not self.rows:
+            raise ValueError(f"'{path}' lists no image: expected a line for each below the column names")
+        self._lists()
+        names = self.classes or tuple(sorted({name for row in self.rows for name in row.labels}))
+        names = tuple(self.given) if self.given is not None else names
+        if not names:
+            raise ValueError(f"'{path}' names no class at all: fill the column 'labels'")
+        self._announce(path, by_hash, files)
+        return Listing(names, self.rows, tuple(self.notes), path, folder)
 
-
-class _Columns:
-    """The columns of a CSV: finds out what each holds, and turns the cells of a line into a `Row`."""
-
-    def __init__(self, path: Path, header: list[str], classes: Sequence[str] | None):
-        self.header, lowercase = header, [name.lower() for name in header]
-        if repeated := first_repeated(classes or ()):
-            raise ValueError(f"classes hold {repeated!r} more than once: each class needs its own name")
-        if "" in header:
-            raise ValueError(f"'{path}' column {header.index('') + 1} has no name: name each column, or take it out")
-        if repeated := first_repeated(header):
-            raise ValueError(f"'{path}' has the column {repeated!r} more than once: each column needs its own name")
-        files = [name for name in lowercase if name in FILE_COLUMNS]
-        if len(files) != 1:
-            raise ValueError(
-                f"'{path}' has the columns {', '.join(header)}: expected just one named "
-                f"{' or '.join(FILE_COLUMNS)}, parted by commas, semicolons or tabs"
-            )
-        self.file = lowercase.index(files[0])
-        self.split = lowercase.index("split") if "split" in lowercase else None
-        self.labels = lowercase.index("labels") if "labels" in lowercase else None
-        others = [name for i, name in enumerate(header) if i not in (self.file, self.split, self.labels)]
-        if self.labels is not None:
-            if others:
-                raise ValueError(
-                    f"'{path}' has a column 'labels' and the unknown column '{others[0]}': "
-                    "give either 'labels' or one column for each class, and nothing else"
-                )
-            self.classes, self.places = tuple(classes or ()), {}
-            return
-        if classes is not None:
-            _require_known(path, "column", others, classes)
-            if absent := [name for name in classes if name not in others]:
-                raise ValueError(f"'{path}' has no column '{absent[0]}': found {', '.join(others) or 'no class'}")
-        elif not others:
+    def _read(self, file: CsvFile, folder: Path, place_of_file: dict[str, str]) -> bool:
+        """Add the rows of one file; says whether their splits are by hash."""
+        path = file.path
+        (_, header), *lines = lines_of(path)
+        columns = Columns(path, header, self.given, file.split)
+        if not columns.labelled:
+            if file.split in ("val", "test") and self.rows:
+                self.notes.append(f"'{path}' has no labels: nothing is measured on its images")
+                return False
             raise ValueError(f"'{path}' has no labels: add a column 'labels', or one column of 0 and 1 for each class")
-        self.classes = tuple(classes) if classes is not None else tuple(others)
-        self.places = {name: header.index(name) for name in self.classes}
+        self._same_classes(path, columns)
+        prefix: str | None = None
+        for number, cells in lines:
+            place = f"'{path}' line {number}"
+            try:
+                row = columns.row(cells)
+                prefix = _prefix(path, file.split, row.file, folder) if prefix is None else prefix
+                row = replace(row, file=prefix + row.file)
+                if (earlier := place_of_file.get(row.file)) is not None:
+                    where = earlier.removeprefix(f"'{path}' ")
+                    raise ValueError(f"lists '{row.file}' of {where} again: list each image once")
+            except ValueError as error:
+                self.report(f"{place}: {error}")
+                continue
+            place_of_file[row.file] = place
+            if columns.labels is not None:
+                self.cells[len(self.rows)] = cells[columns.labels]
+            self.rows.append(row)
+            self.places.append(place)
+        return columns.split is None and file.split is None
 
-    def row(self, cells: list[str]) -> Row:
-        """One image; ValueError for unusable cells."""
-        if len(cells) != len(self.header):
+    def _same_classes(self, path: Path, columns: Columns) -> None:
+        """Refuse files of which one has other class columns than those before."""
+        if self.classes is None:
+            self.classes = columns.classes
+        for name in sorted({*self.classes} ^ {*columns.classes}):
             raise ValueError(
-                f"has {len(cells)} cells where the first line names {len(self.header)} columns: "
-                "check its separators, and put quotes around a cell that holds one"
-            )
-        file = inside(cells[self.file])
-        split = _split_of(file) if self.split is None else cells[self.split]
-        if split not in SPLITS:
-            raise ValueError(f"has split = {split!r}: expected {', '.join(SPLITS)}")
-        return Row(file, split, self._listed(cells) if self.labels is not None else self._marked(cells))
-
-    def _listed(self, cells: list[str]) -> tuple[str, ...]:
-        """The classes in the column `labels`."""
-        names = [name.strip() for name in cells[self.labels].replace("|", ";").split(";")]
-        names = list(dict.fromkeys(name for name in names if name))
-        if self.classes:
-            _require_known(None, "label", names, self.classes)
-        return tuple(names)
-
-    def _marked(self, cells: list[str]) -> tuple[str, ...]:
-        """The classes whose column holds 1."""
-        present = []
-        for name, place in self.places.items():
-            value = cells[place]
-            if value not in ("0", "1"):
-                raise ValueError(
-                    f"column '{name}' holds {value!r}: expected 0 or 1, since each column beside file and "
-                    "split is a class; an image whose label is not known is better left out"
-                )
-            if value == "1":
-                present.append(name)
-        return tuple(present)
-
-
-def _require_known(path: Path | None, kind: str, names: Sequence[str], classes: Sequence[str]) -> None:
-    """Refuse a name that is not among the classes, with the most similar one."""
-    for name in names:
-        if name not in classes:
-            close = difflib.get_close_matches(name, classes, 1)
-            hint = f"did you mean '{close[0]}'?" if close else "add it to classes=, or take it out"
-            raise ValueError(
-                f"{f'{path!s} has' if path else 'has'} the unknown {kind} '{name}': known are "
-                f"{', '.join(classes)}; {hint}"
+                f"'{path}' and the CSV of another split differ in the column '{name}': give all of them the same columns"
             )
 
+    def _lists(self) -> None:
+        """Read the cells of the columns `labels`, all together."""
 
-def _split_of(file: str) -> str:
-    """The split of an image by the hash of its file name."""
-    place, end = portion(file), 0.0
-    for split, share in SHARES.items():
-        end += share
-        if place < end:
-            return split
-    return SPLITS[-1]
+        def refuse_cell(index: int, problem: str) -> None:
+            self.report(f"{self.places[numbers[index]]}: {problem}")
+
+        numbers = list(self.cells)
+        labels, notes = read_labels(list(self.cells.values()), self.given or (), refuse_cell)
+        self.notes += notes
+        for index, names in enumerate(labels):
+            if self.given is not None:
+                try:
+                    require_known("has", "label", names, self.given)
+                except ValueError as error:
+                    refuse_cell(index, str(error))
+                    names = ()
+            self.rows[numbers[index]] = replace(self.rows[numbers[index]], labels=names)
+
+    def _announce(self, path: Path, by_hash: bool, files: Sequence[CsvFile]) -> None:
+        """Hold out images for val where no file has them, and say which splits are made by hash."""
+        splits = [file.split for file in files]
+        if by_hash:
+            counts = ", ".join(f"{sum(row.split == name for row in self.rows)} {name}" for name in SPLITS)
+            self.notes.append(
+                f"'{path}' has no column 'split': the hash of each file name divides its images ({counts})"
+            )
+        elif splits[0] == "train" and "val" not in splits and not any(row.split == "val" for row in self.rows):
+            self.rows = [
+                replace(row, split="val") if row.split == "train" and held_out(row.file) else row for row in self.rows
+            ]
+            counts = ", ".join(f"{sum(row.split == name for row in self.rows)} {name}" for name in SPLITS)
+            self.notes.append(f"'{path}' has no CSV for val: the hash of each file name holds out a tenth ({counts})")
+
+
+def _prefix(path: Path, split: str | None, file: str, folder: Path) -> str:
+    """What stands before the file names of a CSV: the folder of its split, where the first image lies in that."""
+    if path.parent != folder and path.parent.parent == folder:
+        return f"{path.parent.name}/"
+    if split is not None and not (folder / file).exists():
+        return next((f"{name}/" for name in (path.stem, split) if (folder / name / file).exists()), "")
+    return ""

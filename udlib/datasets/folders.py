@@ -152,6 +152,8 @@ class Entries:
     targets: Tensor  # (N, C) in {0, 1}
     objects: Sequence[Sequence[Box]] | None = None
     difficult: Tensor | None = None  # bool (N, C)
+    unknown: Tensor | None = None  # bool (N, C)
+    weights: Tensor | None = None  # float32 (N,)
 
 
 class Listed(MultiLabelDataset):
@@ -220,6 +222,7 @@ class Listed(MultiLabelDataset):
             transform=transform,
         )
         self.root, self.split = root, split
+        self.unknown, self.weights = entries.unknown, entries.weights
         rows = torch.nonzero(kept).flatten().tolist()
         problems = unusable([paths[i] for i in rows], decode=missing == "drop") if missing != "raise" else {}
         if len(problems) == len(rows):

@@ -27,6 +27,18 @@ class Box:
     crowd: bool = False  # COCO: one box around a whole group of objects
 
 
+def has_area(box: Box) -> bool:
+    """Tell whether a box has a width and a height.
+
+    Args:
+        box: Any box.
+
+    Returns:
+        False where one of them is 0.
+    """
+    return box.xmin < box.xmax and box.ymin < box.ymax
+
+
 def label_states(objects: Sequence[Sequence[Box]], classes: Sequence[str]) -> tuple[Tensor, Tensor]:
     """Turn the objects of each image into image-level labels.
 

@@ -7,34 +7,42 @@ from pathlib import Path
 
 from udlib.datasets.base import MultiLabelDataset, data_root
 from udlib.datasets.coco import COCO
+from udlib.datasets.coco_files import coco_splits
+from udlib.datasets.csv_files import csvs_in_folders
 from udlib.datasets.custom import Custom
 from udlib.datasets.nuswide import NUSWIDE
 from udlib.datasets.photos import HIDDEN, photo_folder, photos
 from udlib.datasets.photos import NAME as PHOTOS
 from udlib.datasets.roots import placed
 from udlib.datasets.voc import VOC
-from udlib.datasets.voc_lists import find_root, image_sets
+from udlib.datasets.voc_lists import find_root
+from udlib.datasets.voc_splits import splits_of
+from udlib.datasets.xml_folders import XMLFolder, annotation_files
 
 READERS: dict[str, Callable[..., MultiLabelDataset]] = {
     "voc": VOC,
     "coco": COCO,
     "nuswide": NUSWIDE,
     "csv": Custom,
+    "xml": XMLFolder,
     "photos": lambda root, split, **options: photos(split, root=root, **options),
 }
+EMBEDDED = ("scenes", "digits")
 NAMED = {"voc2007": "voc", "voc2012": "voc", "coco2014": "coco", "nuswide": "nuswide"}
 SPLITS = ("train", "val", "test")
 NEEDS = {
     "voc": "ImageSets/Main/<split>.txt, Annotations and JPEGImages (or a VOCdevkit that holds such a folder)",
-    "coco": "annotations/instances_train2014.json and instances_val2014.json, with the images in train2014 and val2014",
+    "coco": "annotations/instances_train2014.json and instances_val2014.json, with the images in train2014 and val2014 (or "
+    "2017; or annotations/instances_default.json; or train/_annotations.coco.json, valid/… and test/…)",
     "nuswide": "ConceptsList/Concepts81.txt, ImageList and Groundtruth/TrainTestLabels, with the images in Flickr or "
     "images",
-    "csv": "labels.csv (columns file and labels, or file and one column per class), with the images beside it or in "
-    "images",
+    "csv": "labels.csv, or train.csv, val.csv and test.csv (columns file and labels, or file and one column per class), "
+    "with the images beside it or in images",
+    "xml": "an XML annotation beside each image, or in Annotations, or in the folders train, valid and test",
 }
 _MARKS = {
     "voc": ("ImageSets/Main", "*/ImageSets/Main", "VOCdevkit/*/ImageSets/Main"),
-    "coco": ("annotations/instances_*2014.json",),
+    "coco": ("annotations/instances_*.json",),
     "nuswide": ("ConceptsList/Concepts81.txt",),
     "csv": ("*.csv", "*.CSV"),
 }
@@ -45,7 +53,7 @@ class Source:
     """A data set on disk.
 
     Args:
-        layout: "voc", "coco", "nuswide", "csv" or "photos".
+        layout: "voc", "coco", "nuswide", "csv", "xml" or "photos".
         root: Its folder, or its CSV.
         options: Arguments of its reader.
     """
@@ -78,20 +86,41 @@ class Source:
         """List the splits.
 
         Returns:
-            In VOC layout those that the folder lists, train, val, trainval and test first; else train, val and test.
+            In VOC layout those that the folder lists or that follow from its lists, train, val, trainval and test first;
+            else train, val and test.
         """
         if self.layout != "voc":
             return list(SPLITS)
-        names = image_sets(self.folder())[0]
-        usual = [name for name in ("train", "val", "trainval", "test") if name in names]
-        return usual + [name for name in names if name not in usual]
+        return list(splits_of(self.folder()))
+
+
+def require_no_own_folder(data: str | Path) -> None:
+    """Refuse a name of the course's sets where the working directory holds a folder of that name, which might be meant.
+
+    Commands call it. In Python a text that is such a name is always the course's set, and a `Path` is always a folder.
+
+    Args:
+        data: What names the data set; nothing else is refused than such a name.
+
+    Raises:
+        ValueError: There is such a folder, and it is not the one where the course keeps this set.
+    """
+    own = Path(data)
+    if data not in (*EMBEDDED, PHOTOS, *NAMED) or placed(str(data)) is not None:
+        return
+    if own.is_dir() and own.resolve() != (data_root() / own).resolve():
+        raise ValueError(
+            f"'{data}' is a data set of the course, and a folder here has the same name: write './{data}' for the folder, "
+            "or rename it if you mean the course's"
+        )
 
 
 def source(data: str | Path, root: str | Path | None = None, **options) -> Source:
     """Find a data set on disk.
 
     Args:
-        data: A name or a path. A name is "photos", one of `NAMED`, or one for which `roots.place` stored a folder.
+        data: A name or a path. A name is "photos", one of `NAMED`, or one for which `roots.place` stored a folder. A
+            `Path` is always a path, and so is a text with a slash, as "./photos".
         root: The folder of a data set that is given by name; by default the stored one, else the folder of that name
             below the data root.
         **options: Arguments that its reader will get, such as `missing="drop"`.
@@ -113,15 +142,15 @@ def source(data: str | Path, root: str | Path | None = None, **options) -> Sourc
 
 def _place(data: str | Path, root: str | Path | None) -> Source:
     """The layout and the folder of a data set."""
-    name = str(data)
-    if data == PHOTOS:  # the name alone: "./photos" and Path("photos") are folders
+    name = data if isinstance(data, str) else ""  # Path("photos") is a folder, as "./photos" is
+    if name == PHOTOS:
         return Source("photos", photo_folder(root) or Path(HIDDEN))
-    if root is None and (folder := placed(name)) is not None:
+    if root is None and name and (folder := placed(name)) is not None:
         return Source(layout_of(folder), folder)
     if name not in NAMED:
         if root is not None:
             raise ValueError(
-                f"root is for the data sets {', '.join(NAMED)}: '{name}' is a path already, leave root out"
+                f"root is for the data sets {', '.join(NAMED)}: '{data}' is a path already, leave root out"
             )
         path = Path(data).expanduser()
         return Source(layout_of(path), path)
@@ -146,7 +175,7 @@ def layout_of(path: Path) -> str:
         path: A folder, or a CSV.
 
     Returns:
-        "voc", "coco", "nuswide" or "csv".
+        "voc", "coco", "nuswide", "csv" or "xml".
 
     Raises:
         FileNotFoundError: There is nothing, or no known layout; the error says what each layout needs.
@@ -157,6 +186,9 @@ def layout_of(path: Path) -> str:
         raise FileNotFoundError(f"'{path}' is neither a folder nor a CSV: check the path")
     for layout, marks in _MARKS.items():
         if any(next(path.glob(mark), None) for mark in marks):
+            return layout
+    for layout, files in (("csv", csvs_in_folders), ("coco", coco_splits), ("xml", annotation_files)):
+        if files(path):  # in folders of any spelling, or with names that other files may have, too
             return layout
     names = sorted(entry.name for entry in path.iterdir())
     shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from udlib.datasets.base import Box, MultiLabelDataset
+from udlib.datasets.base import Box, MultiLabelDataset, NoSplit, label_states
 from udlib.datasets.folders import Missing, first_repeated, require_missing
-from udlib.datasets.readable import unusable
+from udlib.datasets.labels import has_area
+from udlib.datasets.readable import absent, unusable
 from udlib.datasets.tables import Table, cached
 from udlib.datasets.voc_annotations import REMEDY, annotation_path, image_paths, read_boxes, read_size, unknown_class
 from udlib.datasets.voc_lists import (
@@ -21,6 +22,7 @@ from udlib.datasets.voc_lists import (
     find_root,
     read_split,
 )
+from udlib.datasets.voc_splits import Rule, ids_of_split, note_on_split, splits_of
 from udlib.progress import track
 
 __all__ = ["VOC", "VOC_CLASSES", "read_posterior", "read_truth"]
@@ -35,7 +37,7 @@ class VOC(MultiLabelDataset):
     Args:
         root: Folder that holds `ImageSets/Main/{split}.txt`, `Annotations/*.xml` and images in `JPEGImages`, or a folder
             above it, with `VOCdevkit/VOC2007` or `VOC2007` in it.
-        split: The name of a split.
+        split: The name of a split: of a list, or train, val or test where `voc_splits` makes it of other lists.
         classes: The names of the classes, in order; by default those of `voc_lists.find_classes`.
         transform: A function of a PIL RGB image.
         on_error: "raise", or "skip" images whose annotation or JPEG is missing or broken. To find them, every image is
@@ -70,7 +72,9 @@ class VOC(MultiLabelDataset):
             raise ValueError(f"on_error is {on_error!r}: expected 'raise' or 'skip'")
         self.root, self.split = find_root(Path(root).expanduser(), year), split
         self.skipped: list[tuple[str, str]] = []
-        ids = read_split(self.root, split)
+        ids = ids_of_split(self.root, split)
+        if on_error == "raise" and len(absent([annotation_path(self.root, name) for name in ids])) == len(ids):
+            raise NoSplit(f"VOC root '{self.root}' has no annotation of any image of split '{split}': {REMEDY}")
         classes = tuple(classes) if classes is not None else find_classes(self.root)
         if repeated := first_repeated(classes):
             raise ValueError(f"classes hold {repeated!r} more than once: each class needs its own name")
@@ -85,11 +89,19 @@ class VOC(MultiLabelDataset):
             for box in boxes:
                 if box.name not in classes:
                     raise ValueError(unknown_class(annotation_path(self.root, name), box.name, classes))
+        targets, difficult = label_states(objects, classes)
+        self.notes = note_on_split(self.root, split)
+        if empty := [name for name, boxes in zip(ids, objects) if not all(map(has_area, boxes))]:
+            self.notes += (
+                f"split '{split}' has objects without a box in {len(empty)} images (first: {empty[0]}): their labels count",
+            )
         super().__init__(
             classes,
             ids,
             image_paths(self.root, ids),
-            objects,
+            [tuple(filter(has_area, boxes)) for boxes in objects],
+            targets=targets,
+            difficult=difficult,
             posterior=read_posterior(self.root, ids, classes),
             transform=transform,
         )
@@ -141,12 +153,13 @@ class VOC(MultiLabelDataset):
             ValueError: A line of a file holds no state.
         """
         states = torch.where(self.targets == 0, -1, 1).masked_fill(self.difficult, 0).tolist()
-        left_out = {name for name, _ in self.skipped}
+        listing = splits_of(self.root).get(self.split, Rule(self.split)).listing
+        left_out = {name for name, _ in self.skipped} | ({*read_split(self.root, listing)} - {*self.ids})
         return [
             difference
             for k, name in enumerate(self.classes)
             for difference in disagreements(
-                self.root, self.split, name, dict(zip(self.ids, (row[k] for row in states))), left_out
+                self.root, listing, name, dict(zip(self.ids, (row[k] for row in states))), left_out
             )
         ]
 

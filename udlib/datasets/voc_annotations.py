@@ -2,17 +2,20 @@
 
 import difflib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError
 
 from udlib.datasets.base import DROP, Box
 from udlib.datasets.decoding import upright_size
 from udlib.datasets.image_files import find_files
+from udlib.datasets.names import clean
 from udlib.datasets.readable import absent
 
 REMEDY = "extract the archive again, or point root at the folder that holds VOCdevkit"
 RESTORE = DROP
+YES, NO = ("true", "yes", "y", "t"), ("", "false", "no", "n", "f", "none", "unspecified")  # words for flags
 
 
 def annotation_path(root: Path, name: str) -> Path:
@@ -114,7 +117,8 @@ def read_boxes(root: Path, name: str) -> list[Box]:
     """Read the objects of one image.
 
     VOC counts pixels from 1 and includes the last one, `Box` counts from 0 and excludes it; so xmin - 1, xmax. A box
-    that reaches over the edge is clipped to the image.
+    that reaches over the edge is clipped to the image. An object without a box, as a polygon has none, and one whose box
+    is outside the image still give their label: their box has no area.
 
     Args:
         root: A VOC folder.
@@ -125,14 +129,30 @@ def read_boxes(root: Path, name: str) -> list[Box]:
 
     Raises:
         FileNotFoundError: The annotation is missing.
-        ValueError: The annotation is unusable, or a box is inverted or wholly outside the image.
+        ValueError: The annotation is unusable, or a box is inverted.
     """
-    path = annotation_path(root, name)
+    return boxes_in(annotation_path(root, name), partial(image_path, root, name))
+
+
+def boxes_in(path: Path, image: Callable[[], Path]) -> list[Box]:
+    """Read the objects of one annotation, as `read_boxes` does.
+
+    Args:
+        path: The XML file.
+        image: Finds the file of the image; it is asked only where the annotation states no size.
+
+    Returns:
+        The boxes, some of which may have no area.
+
+    Raises:
+        FileNotFoundError: The annotation is missing.
+        ValueError: The annotation is unusable, or a box is inverted.
+    """
     annotation = parse_annotation(path)
     elements = annotation.findall("object")
     if not elements:
         return []
-    width, height = _size(annotation, path) or _header_size(image_path(root, name))
+    width, height = _size(annotation, path) or _header_size(image())
     return [_read_box(element, path, width, height) for element in elements]
 
 
@@ -150,7 +170,22 @@ def read_size(root: Path, name: str) -> tuple[int, int] | None:
         FileNotFoundError: The annotation is missing.
         ValueError: The annotation is unusable.
     """
-    path = annotation_path(root, name)
+    return size_in(annotation_path(root, name))
+
+
+def size_in(path: Path) -> tuple[int, int] | None:
+    """Read the size that one annotation states, as `read_size` does.
+
+    Args:
+        path: The XML file.
+
+    Returns:
+        Width and height in pixels; None where it states none.
+
+    Raises:
+        FileNotFoundError: The annotation is missing.
+        ValueError: The annotation is unusable.
+    """
     return _size(parse_annotation(path), path)
 
 
@@ -162,18 +197,33 @@ def _size(annotation: Element, path: Path) -> tuple[int, int] | None:
 
 def _read_box(element: Element, path: Path, width: int, height: int) -> Box:
     """One object in an image of this size."""
-    name = (element.findtext("name") or "").strip()
+    name = clean(element.findtext("name") or "")
     if not name:
         raise ValueError(f"annotation '{path}' has an object without a name: give it one, or take it out")
+    flags = [_flag(element, flag, path) for flag in ("truncated", "occluded", "difficult")]
+    if element.find("bndbox") is None:
+        return Box(name, 0.0, 0.0, 0.0, 0.0, *flags)
     xmin, ymin, xmax, ymax = (_number(element, f"bndbox/{side}", path) for side in ("xmin", "ymin", "xmax", "ymax"))
-    left, top, right, bottom = max(xmin - 1, 0.0), max(ymin - 1, 0.0), min(xmax, width), min(ymax, height)
-    if not (xmin <= xmax and ymin <= ymax and left < right and top < bottom):
+    if not (xmin <= xmax and ymin <= ymax):
         raise ValueError(
             f"annotation '{path}': box of {name!r} is xmin {xmin:g}, ymin {ymin:g}, xmax {xmax:g}, ymax {ymax:g} "
             f"in an image of {width} × {height}: expected 1 ≤ xmin ≤ xmax ≤ {width} and 1 ≤ ymin ≤ ymax ≤ {height}"
         )
-    flags = (_number(element, flag, path, 0) != 0 for flag in ("truncated", "occluded", "difficult"))
-    return Box(name, left, top, float(right), float(bottom), *flags)
+    right, bottom = max(min(xmax, float(width)), 0.0), max(min(ymax, float(height)), 0.0)
+    return Box(name, min(max(xmin - 1, 0.0), right), min(max(ymin - 1, 0.0), bottom), right, bottom, *flags)
+
+
+def _flag(element: Element, tag: str, path: Path) -> bool:
+    """Whether a flag is set. Only `difficult` matters to labels, so that an odd word in another one is no error."""
+    text = (element.findtext(tag) or "").strip().lower()
+    if text in YES or text in NO:
+        return text in YES
+    if tag != "difficult":
+        try:
+            return float(text) != 0
+        except ValueError:
+            return False
+    return _number(element, tag, path) != 0
 
 
 def _number(element: Element, tag: str, path: Path, default: float | None = None) -> float:

@@ -3,15 +3,19 @@
 from pathlib import Path
 
 from udlib.datasets.base import NoSplit
-from udlib.datasets.folders import first_repeated, utf8
-from udlib.datasets.image_files import rivals
+from udlib.datasets.folders import first_repeated, inside, utf8
+from udlib.datasets.image_files import ENDINGS, rivals
+from udlib.datasets.names import clean
 from udlib.datasets.readable import absent
-from udlib.datasets.voc_annotations import REMEDY, annotation_path, image_paths, named_objects
+from udlib.datasets.voc_annotations import REMEDY, annotation_path, image_path, image_paths, named_objects
 
 VOC_CLASSES = tuple(
     "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant "
     "sheep sofa train tvmonitor".split()
 )
+
+
+STATES = ("1", "0", "-1")  # in the files of classes: present, difficult, absent
 
 
 def read_lines(path: Path) -> list[str]:
@@ -87,14 +91,18 @@ def image_sets(root: Path) -> tuple[list[str], list[str]]:
     class_files: list[str] = []
     for path in sorted(path for path in (root / "ImageSets" / "Main").glob("*.txt") if path.is_file()):
         with utf8(path) as file:
-            (class_files if len(file.readline().split()) == 2 else splits).append(path.stem)
+            line = file.readline().strip()
+        words = line.split()
+        states = len(words) == 2 or len(words) > 2 and words[-1] in STATES
+        is_class = states and not _is_id(root, _as_id(root, line))
+        (class_files if is_class else splits).append(path.stem)
     endings = {stem: [split for split in splits if stem.endswith("_" + split)] for stem in class_files}
     classes = {stem.removesuffix("_" + max(names, key=len)) for stem, names in endings.items() if names}
     return splits, sorted(classes)
 
 
 def read_split(root: Path, split: str) -> list[str]:
-    """Read the image ids of one split.
+    """Read the image ids of one split. An id may have folders, spaces and the ending of its image.
 
     Args:
         root: A VOC folder.
@@ -111,12 +119,16 @@ def read_split(root: Path, split: str) -> list[str]:
     if not path.is_file():
         splits, _ = image_sets(root)
         raise NoSplit(f"VOC root '{root}' has no split '{split}': found {', '.join(splits) or 'none'}")
-    ids = read_lines(path)
+    ids = [_as_id(root, line) for line in read_lines(path)]
     if not ids:
         raise ValueError(f"split file '{path}' is empty: expected one image id per line")
     for number, name in enumerate(ids, 1):
-        if len(name.split()) > 1:
+        if len(name.split()) > 1 and not _is_id(root, name):
             raise ValueError(f"split file '{path}' entry {number} holds {name!r}: expected one image id per line")
+        try:
+            inside(name)
+        except ValueError as error:
+            raise ValueError(f"split file '{path}' entry {number}: {error}") from error
     if repeated := first_repeated(ids):
         raise ValueError(f"split file '{path}' lists {repeated!r} more than once: list each image once")
     return ids
@@ -137,14 +149,14 @@ def find_classes(root: Path) -> tuple[str, ...]:
     """
     listing = root / "classes.txt"
     if listing.is_file():
-        names = read_lines(listing)
+        names = [clean(line) for line in read_lines(listing)]
         if repeated := first_repeated(names):
             raise ValueError(f"'{listing}' lists class '{repeated}' more than once: list each once")
         return tuple(names)
     if listed := image_sets(root)[1]:
         return tuple(listed)
-    elements = (element for path in (root / "Annotations").glob("*.xml") for element in named_objects(path))
-    annotated = {element.text.strip() for element in elements if element.text and element.text.strip()}
+    elements = (element for path in sorted((root / "Annotations").rglob("*.xml")) for element in named_objects(path))
+    annotated = {clean(element.text or "") for element in elements} - {""}
     return VOC_CLASSES if annotated <= set(VOC_CLASSES) else tuple(sorted(annotated))
 
 
@@ -164,9 +176,23 @@ def check_complete(root: Path, split: str, ids: list[str]) -> None:
         if missing := [paths[i] for i in absent(paths)]:
             raise FileNotFoundError(
                 f"VOC root '{root}' lacks {len(missing)} of {len(ids)} files of split '{split}' in '{folder}' "
-                f"(first: {missing[0].name}{rivals(missing[0])}): {REMEDY}; or leave these "
+                f"(first: {missing[0].relative_to(root / folder).as_posix()}{rivals(missing[0])}): {REMEDY}; or leave these "
                 "images out with --missing drop (in Python missing='drop')"
             )
+
+
+def _is_id(root: Path, name: str) -> bool:
+    """Whether an annotation or an image has this id."""
+    return annotation_path(root, name).is_file() or image_path(root, name).is_file()
+
+
+def _as_id(root: Path, line: str) -> str:
+    """The id in a line of a list: some tools write it with the folder or the ending of the image."""
+    name = line.replace("\\", "/").removeprefix("./").removeprefix("JPEGImages/")
+    stem, dot, ending = name.rpartition(".")
+    if dot and f".{ending.lower()}" in ENDINGS and not annotation_path(root, name).is_file():
+        return stem
+    return name
 
 
 def disagreements(root: Path, split: str, name: str, states: dict[str, int], left_out: set[str]) -> list[str]:
@@ -190,10 +216,10 @@ def disagreements(root: Path, split: str, name: str, states: dict[str, int], lef
         return []
     listed = {}
     for number, line in enumerate(read_lines(path), 1):
-        image, _, state = line.partition(" ")
-        if state.strip() not in ("1", "0", "-1"):
+        image, _, state = line.rpartition(" ")
+        if state not in STATES:
             raise ValueError(f"'{path}' line {number} holds {line!r}: expected an image id and 1, 0 or -1")
-        listed[image] = int(state)
+        listed[image.strip()] = int(state)
     differences = [
         f"{image}: listed in {path.name} but not in {split}.txt"
         for image in sorted(listed.keys() - states.keys() - left_out)

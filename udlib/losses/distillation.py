@@ -19,7 +19,7 @@ from udlib.losses.checks import (
     require,
     require_reduction,
 )
-from udlib.losses.reductions import average, leave_out, over_images
+from udlib.losses.reductions import average, leave_out, over_images, weighted_mean
 
 
 def bernoulli_kl(
@@ -182,6 +182,7 @@ def uncertainty_distillation_loss(
     normalize: Normalization = False,
     scale: Scale = "paper",
     over_classes: OverClasses = "mean",
+    weights: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Loss of a student in uncertainty distillation: classification, calibration and attention.
 
@@ -203,6 +204,7 @@ def uncertainty_distillation_loss(
         normalize: False, True or "l2": what happens to the maps, as in `attention_loss`.
         scale: "paper" or "released", as above.
         over_classes: "mean" or "sum", of the classification term, as in `bernoulli_kl`.
+        weights: (N,), factors of the images' losses before their mean is taken; None: all are 1.
 
     Returns:
         {"total", "classification", "calibration", "attention"}: scalars, the last three before weighting.
@@ -219,15 +221,15 @@ def uncertainty_distillation_loss(
     with_calibration = is_available("alpha", alpha, teacher_calibration_logits=t, student_calibration_logits=s)
     with_attention = is_available("beta", beta, teacher_map=teacher_map, student_map=student_map)
 
-    classification = half * bernoulli_kl(
-        teacher.logits.detach(), student.logits, temperature, ignore, over_classes=over_classes
-    )
+    divergences = bernoulli_kl(teacher.logits.detach(), student.logits, temperature, ignore, "none", over_classes)
+    classification = half * weighted_mean(divergences, weights)
     calibration = attention = torch.zeros_like(classification)
     if with_calibration:
-        calibration = softmax_kl(t.detach(), s, temperature, ignore)
+        calibration = weighted_mean(softmax_kl(t.detach(), s, temperature, ignore, "none"), weights)
     if with_attention:
         assert teacher_map is not None and student_map is not None  # is_available has checked it
-        attention = attention_loss(teacher_map.detach(), student_map, normalize, scale=scale)
+        distances = attention_loss(teacher_map.detach(), student_map, normalize, "none", scale)
+        attention = weighted_mean(distances, weights)
     total = half * (classification + alpha * calibration) + beta * attention
     return {"total": total, "classification": classification, "calibration": calibration, "attention": attention}
 

@@ -18,7 +18,7 @@ from udlib.losses.checks import (
     require_temperature,
 )
 from udlib.losses.distillation import bernoulli_kl
-from udlib.losses.reductions import average, leave_out, over_images
+from udlib.losses.reductions import average, leave_out, over_images, weighted_mean
 
 
 def ova_loss(
@@ -200,7 +200,12 @@ def label_smoothing_loss(
 
 
 def dual_branch_loss(
-    prediction: Any, targets: Tensor, lam: float = 0.1, ignore: Tensor | None = None, scale: Scale = "paper"
+    prediction: Any,
+    targets: Tensor,
+    lam: float = 0.1,
+    ignore: Tensor | None = None,
+    scale: Scale = "paper",
+    weights: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Supervised loss of the classification and the calibration branch together.
 
@@ -215,6 +220,7 @@ def dual_branch_loss(
         lam: λ, weight of the calibration branch's loss, at least 0.
         ignore: (N, C) bool, True = label left out.
         scale: "paper" or "released", as above.
+        weights: (N,), factors of the images' losses before their mean is taken; None: all are 1.
 
     Returns:
         {"total", "ova", "pal_n"}: scalars, the last two before weighting.
@@ -228,10 +234,10 @@ def dual_branch_loss(
     released = is_released(scale)
     with_calibration = is_available("lam", lam, calibration_logits=prediction.calibration_logits)
 
-    ova = ova_loss(prediction.logits, targets, ignore, scale=scale)
+    ova = weighted_mean(ova_loss(prediction.logits, targets, ignore, "none", scale), weights)
     pal_n = torch.zeros_like(ova)
     if with_calibration:
-        pal_n = pal_n_loss(prediction.calibration_logits, targets, ignore)
+        pal_n = weighted_mean(pal_n_loss(prediction.calibration_logits, targets, ignore, "none"), weights)
     total = ova + lam * pal_n
     return {"total": total / 2 if released else total, "ova": ova, "pal_n": pal_n}
 

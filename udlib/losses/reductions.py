@@ -20,6 +20,11 @@ def average(per_label: Tensor, counted: Tensor) -> Tensor:
     return per_label.sum(1) / counted.sum(1).clamp(min=1)
 
 
+def weighted_mean(per_image: Tensor, weights: Tensor | None) -> Tensor:
+    """The mean over images of the weighted losses (N,); the plain mean without weights."""
+    return per_image.mean() if weights is None else (weights * per_image).mean()
+
+
 def over_images(per_image: Tensor, reduction: Reduction) -> Tensor:
     """The mean over images, or the losses of the images (N,) for `reduction="none"`."""
     return per_image.mean() if reduction == "mean" else per_image

@@ -186,6 +186,7 @@ def loss_of(settings: Settings, ask: Ask) -> Callable[[DualBranchNet, Batch], di
             settings.normalize,
             settings.scale,
             settings.over_classes,
+            batch.weights,
         )
 
     return loss_fn

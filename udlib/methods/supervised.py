@@ -24,6 +24,7 @@ from udlib.losses import (
     one_over_k_softmax_loss,
     pal_n_loss,
 )
+from udlib.losses.reductions import weighted_mean
 from udlib.methods.base import Method, Recipe, Stage, Stages, make_network, two_branch_network
 from udlib.methods.moved import moved_names
 from udlib.training.batches import ArrayData, Batch
@@ -110,19 +111,20 @@ def supervised_loss(
     if loss != "ova" and lam > 0:
         raise ValueError(f"loss is '{loss}' and lam is {lam}, but the branch works only with 'ova': set lam to 0")
     losses = {
-        "softmax": lambda z, y, ignore: pal_n_loss(z, y, ignore, temperature=temperature),
+        "softmax": lambda z, y, ignore: pal_n_loss(z, y, ignore, "none", temperature),
         # `label_smoothing_loss` is a mean over classes, and the other losses are sums.
-        "label-smoothing": lambda z, y, ignore: z.shape[1] * label_smoothing_loss(z, y, ignore, target_logit=smoothing),
-        "one-over-k": one_over_k_softmax_loss,
-        "focal": lambda z, y, ignore: focal_loss(z, y, gamma, ignore),
-        "asymmetric": lambda z, y, ignore: asymmetric_loss(z, y, ignore=ignore),
+        "label-smoothing": lambda z, y, ignore: z.shape[1] * label_smoothing_loss(z, y, ignore, "none", smoothing),
+        "one-over-k": lambda z, y, ignore: one_over_k_softmax_loss(z, y, ignore, "none"),
+        "focal": lambda z, y, ignore: focal_loss(z, y, gamma, ignore, "none"),
+        "asymmetric": lambda z, y, ignore: asymmetric_loss(z, y, ignore=ignore, reduction="none"),
     }
 
     def loss_fn(network: DualBranchNet, batch: Batch) -> dict[str, Tensor]:
         prediction = network(batch.images, calibration=lam > 0)
         if loss != "ova":
-            return {"total": losses[loss](prediction.logits, batch.targets, batch.ignore)}
-        return dual_branch_loss(prediction, batch.targets, lam=lam, ignore=batch.ignore, scale=scale)
+            per_image = losses[loss](prediction.logits, batch.targets, batch.ignore)
+            return {"total": weighted_mean(per_image, batch.weights)}
+        return dual_branch_loss(prediction, batch.targets, lam, batch.ignore, scale, batch.weights)
 
     return loss_fn
 

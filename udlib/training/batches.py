@@ -25,6 +25,8 @@ class ArrayData:
         ignore: bool (N, C), labels that are left out of the loss.
         difficult: bool (N, C), kept for evaluation.
         proposals: the boxes of each image, for a detector.
+        unknown: bool (N, C), labels that nobody knows; they are left out of the loss, as `ignore` is, and of metrics.
+        weights: float32 (N,), the weight of each image's loss, relative to their mean.
 
     Raises:
         ValueError: for other shapes, types or labels.
@@ -35,6 +37,8 @@ class ArrayData:
     ignore: Tensor | None = None
     difficult: Tensor | None = None
     proposals: Proposals | None = None
+    unknown: Tensor | None = None
+    weights: Tensor | None = None
 
     def __post_init__(self):
         images, targets, shape = self.images, self.targets, tuple(self.targets.shape)
@@ -47,9 +51,12 @@ class ArrayData:
         if len(wrong):
             where = wrong[0].tolist()
             raise ValueError(f"targets hold {targets[tuple(where)].item()} at {where}: expected only 0 and 1")
-        for name, mask in {"ignore": self.ignore, "difficult": self.difficult}.items():
+        masks = {"ignore": self.ignore, "difficult": self.difficult, "unknown": self.unknown}
+        for name, mask in masks.items():
             if mask is not None and (mask.shape != targets.shape or mask.dtype != torch.bool):
                 raise ValueError(f"{name} is {mask.dtype} {tuple(mask.shape)}: expected torch.bool {shape}")
+        if self.weights is not None:
+            require_weights(self.weights, count)
         if self.proposals is not None and len(self.proposals) != len(targets):
             raise ValueError(
                 f"proposals belong to {len(self.proposals)} images, but there are {len(targets)} images: give proposals for "
@@ -59,7 +66,9 @@ class ArrayData:
     def only(self, classes: Sequence[int]) -> ArrayData:
         """The same images with these classes alone, by their numbers."""
         columns = list(classes)
-        masks = {name: value for name in ("ignore", "difficult") if (value := getattr(self, name)) is not None}
+        masks = {
+            name: value for name in ("ignore", "difficult", "unknown") if (value := getattr(self, name)) is not None
+        }
         masks = {name: value[:, columns] for name, value in masks.items()}
         return replace(self, targets=self.targets[:, columns], **masks)
 
@@ -94,6 +103,17 @@ class Batch(NamedTuple):
     epoch: int = 0  # of the training, from 0
     progress: float = 0.0  # share of the training's steps that are done, in [0, 1)
     answers: Any = None  # what a teacher says about the images, where a stage asks one
+    weights: Tensor | None = None  # (B,) float32, of the images' losses; 1 on average over the training set
+
+
+def require_weights(weights: Tensor, count: int) -> None:
+    """Refuse weights that are not one finite number, 0 or above, for each image, or are all 0 (ValueError)."""
+    if tuple(weights.shape) != (count,) or not weights.is_floating_point():
+        raise ValueError(f"weights are {weights.dtype} {tuple(weights.shape)}: expected floating-point ({count},)")
+    if not (torch.isfinite(weights).all() and (weights >= 0).all() and weights.any()):
+        raise ValueError(
+            "weights hold a number that is negative or not finite, or are all 0: expected 1 for most images"
+        )
 
 
 def as_data(data: ArrayData | Dataset) -> ArrayData:
@@ -101,7 +121,8 @@ def as_data(data: ArrayData | Dataset) -> ArrayData:
     if isinstance(data, ArrayData):
         return data
     dataset = cast(Any, data)
-    return ArrayData(data, dataset.targets, difficult=dataset.difficult)
+    unknown, weights = getattr(dataset, "unknown", None), getattr(dataset, "weights", None)
+    return ArrayData(data, dataset.targets, unknown, dataset.difficult, unknown=unknown, weights=weights)
 
 
 def require_positives(data: ArrayData) -> None:
@@ -145,6 +166,7 @@ def load(
         batches = cast(Any, indices)
         images = DataLoader(ImagesOnly(data.images), batch_sampler=batches, num_workers=workers, pin_memory=pinned)
     labels = data.targets.device
+    weights = None if data.weights is None else data.weights / data.weights.mean()
     for rows, stored in zip(indices, images):
         pixels = raw = stored.to(device, non_blocking=True)
         which = remade = None
@@ -165,7 +187,8 @@ def load(
         if regions is not None and which is not None:
             regions = regions.mirrored(which)
         prepared = pixels.contiguous(memory_format=torch.channels_last)
-        yield Batch(prepared, targets, ignore, rows, regions, which, remade)
+        batch = Batch(prepared, targets, ignore, rows, regions, which, remade)
+        yield batch if weights is None else batch._replace(weights=weights[rows.to(labels)].to(device))
 
 
 def gathered(images: Tensor, indices: list[Tensor]) -> Iterator[Tensor]:

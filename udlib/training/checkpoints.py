@@ -148,7 +148,7 @@ def _require_later_than_0_1(identity: Mapping, folder: Path) -> None:
 def describe(config, data: ArrayData, identity: Mapping[str, object]) -> dict[str, object]:
     """All that must be equal for a checkpoint to be resumed, by name."""
     labels = data.targets.to(torch.uint8).cpu().numpy().tobytes()
-    ignored = b"" if data.ignore is None else data.ignore.cpu().numpy().tobytes()
+    ignored = b"".join(b"" if part is None else part.cpu().numpy().tobytes() for part in (data.ignore, data.weights))
     return {
         TRAINING: 2,
         **{f"config.{name}": value for name, value in asdict(config).items()},

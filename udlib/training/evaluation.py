@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,12 +23,19 @@ class Split(NamedTuple):
         targets: uint8 (N, C).
         difficult: bool (N, C), True where the class is present and all its objects are difficult.
         posterior: float32 (N, C), P(y = 1 | image) where it is known, else None.
+        unknown: bool (N, C), labels that nobody knows and that no number counts; None where all are known.
     """
 
     classes: tuple[str, ...]
     targets: Tensor
     difficult: Tensor
     posterior: Tensor | None
+    unknown: Tensor | None = None
+
+    @property
+    def ignored(self) -> Tensor:
+        """Bool (N, C): the labels that decisions do not count, since they are difficult or unknown."""
+        return self.difficult if self.unknown is None else self.difficult | self.unknown
 
 
 def measure(
@@ -77,6 +84,7 @@ def _ranking_numbers(p: Tensor, labels: Split, decisions: bool, threshold: float
     y, numbers = labels.targets, {}
     for policy in ("ignore", "positive", "negative"):
         targets, ignore = apply_policy(y, labels.difficult, policy)
+        ignore = ignore if labels.unknown is None else ignore | labels.unknown
         suffix = "" if policy == "ignore" else f"_{policy}"
         numbers[f"mAP{suffix}"] = mean_average_precision(p, targets, ignore)
         for top, k in (("", None), ("_top3", min(3, p.shape[1]))) if decisions else ():
@@ -84,22 +92,24 @@ def _ranking_numbers(p: Tensor, labels: Split, decisions: bool, threshold: float
             numbers |= {f"{name}{top}{suffix}": value for name, value in rates.items()}
     hard = difficult_subset(labels.difficult)
     if hard.any():
-        numbers["mAP_difficult"] = mean_average_precision(p[hard], y[hard])
+        unknown = None if labels.unknown is None else labels.unknown[hard]
+        numbers["mAP_difficult"] = mean_average_precision(p[hard], y[hard], unknown)
     return numbers
 
 
 def _calibration_numbers(p: Tensor, labels: Split) -> dict[str, float]:
     """Calibration errors and proper scores; with a known posterior, the true errors and the floor of the NLL."""
-    y = labels.targets
-    confident = p >= 0.5
+    y, unknown = labels.targets, labels.unknown
+    confident = p >= 0.5 if unknown is None else (p >= 0.5) & ~unknown
     some = bool(confident.any())
+    pooled: dict[str, Any] = {"ignore": unknown, "average": "pooled"}
     numbers = {
-        "ECE": calibration.expected_calibration_error(p, y),
-        "ECE_pooled": calibration.expected_calibration_error(p, y, average="pooled"),
-        "ECE_confident": calibration.confident_calibration_error(p, y, average="pooled") if some else math.nan,
+        "ECE": calibration.expected_calibration_error(p, y, ignore=unknown),
+        "ECE_pooled": calibration.expected_calibration_error(p, y, **pooled),
+        "ECE_confident": calibration.confident_calibration_error(p, y, **pooled) if some else math.nan,
         "overconfidence": (p[confident].mean() - y[confident].double().mean()).item() if some else math.nan,
-        "NLL": calibration.negative_log_likelihood(p, y),
-        "Brier": calibration.brier_score(p, y),
+        "NLL": calibration.negative_log_likelihood(p, y, unknown),
+        "Brier": calibration.brier_score(p, y, unknown),
     }
     if labels.posterior is not None:
         numbers["true_CE"] = calibration.true_calibration_error(p, labels.posterior)

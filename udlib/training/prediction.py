@@ -24,6 +24,7 @@ class Predictions(NamedTuple):
     calibration_logits: Tensor | None  # (N, C), None without a calibration branch
     targets: Tensor  # (N, C)
     difficult: Tensor | None  # (N, C) bool
+    unknown: Tensor | None = None  # (N, C) bool
 
 
 @keeps_devices
@@ -68,11 +69,12 @@ def predict(
             # Gathered batch by batch: after the loop, the batches of the processes would stand one after the other.
             gathered.append(accelerator.gather(torch.stack(branches).transpose(0, 1).float().contiguous()).cpu())
     logits = torch.cat(gathered)[:count].unbind(1)
-    return Predictions(logits[0], logits[1] if len(logits) > 1 else None, data.targets.cpu(), data.difficult)
+    branch = logits[1] if len(logits) > 1 else None
+    return Predictions(logits[0], branch, data.targets.cpu(), data.difficult, data.unknown)
 
 
 def evaluate(model: nn.Module, data: ArrayData | Dataset, scores: str = "sigmoid", **options) -> dict[str, float]:
-    """Measure mAP with difficult labels ignored (VOC's protocol), and NLL with all.
+    """Measure mAP with difficult labels ignored (VOC's protocol), and NLL with all; unknown labels are left out of both.
 
     Args:
         model: a network.
@@ -85,10 +87,13 @@ def evaluate(model: nn.Module, data: ArrayData | Dataset, scores: str = "sigmoid
     """
     predictions = predict(model, data, calibration=False, **options)
     logits, targets, difficult = predictions.logits, predictions.targets, predictions.difficult
+    unknown = predictions.unknown
+    ignore = difficult if unknown is None else unknown if difficult is None else difficult | unknown
     if scores == "softmax":
-        return {"mAP": float(mean_average_precision(logits.softmax(1), targets, difficult))}
-    nll = nn.functional.binary_cross_entropy_with_logits(logits, targets.float()).item()
-    return {"mAP": float(mean_average_precision(logits, targets, difficult)), "NLL": nll}
+        return {"mAP": float(mean_average_precision(logits.softmax(1), targets, ignore))}
+    known = slice(None) if unknown is None else ~unknown.cpu()
+    nll = nn.functional.binary_cross_entropy_with_logits(logits[known], targets.float()[known]).item()
+    return {"mAP": float(mean_average_precision(logits, targets, ignore)), "NLL": nll}
 
 
 def on_validation(

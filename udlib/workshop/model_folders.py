@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from udlib.backbones import TIMM, require_side
 from udlib.datasets import open_dataset
-from udlib.datasets.base import MultiLabelDataset, apply_policy, check_trainable, label_fingerprint
+from udlib.datasets.base import MultiLabelDataset, apply_policy, label_fingerprint
 from udlib.datasets.layouts import Source
+from udlib.datasets.training_splits import notes_on
 from udlib.methods import method_of
 from udlib.methods.base import Recipe, make_recipe
 from udlib.methods.parallel import partitions
@@ -249,9 +250,10 @@ def partitioned(
     require_ours(out)
     train_split = open_dataset(data, "train", recipe.size)
     targets, ignore = apply_policy(train_split.targets, train_split.difficult, recipe.policy)
+    ignore = ignore if train_split.unknown is None else ignore | train_split.unknown
     kept = out / "partitions"
     folder = None if (out / "state.json").exists() and not kept.exists() else kept
-    return recipe.but(**partitions(targets, k, strategy, seed, folder, ignore if recipe.policy == "ignore" else None))
+    return recipe.but(**partitions(targets, k, strategy, seed, folder, ignore if ignore.any() else None))
 
 
 def _data_of(splits: Mapping[str, MultiLabelDataset]) -> dict[str, Any]:
@@ -263,7 +265,7 @@ def _data_of(splits: Mapping[str, MultiLabelDataset]) -> dict[str, Any]:
 def _calibrator(kind: str, logits: Tensor, labels: Split) -> Calibrator:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # it numbers the classes: here they have names
-        calibrator = CALIBRATORS[kind](logits, labels.targets)
+        calibrator = CALIBRATORS[kind](logits, labels.targets, labels.unknown)
     if calibrator.fallbacks:
         print(
             "not calibrated, because all images of val have the label or none has it: "
@@ -299,5 +301,5 @@ def _say(splits: Mapping[str, MultiLabelDataset], recipe: Recipe, start: Start |
     if recipe.network.startswith(TIMM) and recipe.weights is None and start is None:
         print(f"{recipe.network} begins at random; with --weights pretrained it begins with timm's weights", flush=True)
     say_left_out(splits)
-    if never := check_trainable(train_split.targets, train_split.classes):
-        print(f"never present in train, so nothing will be learned of: {', '.join(never)}")
+    for note in notes_on(splits):
+        print(f"note  {note}", flush=True)

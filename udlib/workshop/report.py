@@ -84,7 +84,10 @@ def _probabilities(model: TrainedModel, logits: Tensor) -> dict[str, Tensor]:
 
 def _diagram(probabilities: Mapping[str, Tensor], labels: Split) -> str:
     """The reliability diagram of all labels together, and its points in words."""
-    curves = {name: reliability_curve(p, labels.targets, average="pooled") for name, p in probabilities.items()}
+    curves = {
+        name: reliability_curve(p, labels.targets, ignore=labels.unknown, average="pooled")
+        for name, p in probabilities.items()
+    }
     alt = "Reliability diagram, all classes together. " + " ".join(
         f"{name.capitalize()}: {_points(curve)}." for name, curve in curves.items()
     )
@@ -103,7 +106,7 @@ def _points(curve: ReliabilityCurve) -> str:
 
 def _class_rows(probabilities: Tensor, labels: Split, model: TrainedModel) -> list[list[str]]:
     """A row for each class, head first."""
-    y, ignore = labels.targets, labels.difficult
+    y, ignore = labels.targets, labels.ignored
     positives = (y.bool() & ~ignore).sum(0).tolist()
     ap = average_precision(probabilities, y, ignore).tolist()
     rows = [["class", "images with it", "AP", "threshold", "precision", "recall", "F1"]]
@@ -120,7 +123,7 @@ def _confident_mistakes(
 ) -> tuple[list[Mistake], list[Mistake]]:
     """Labels that are given and not there, the most probable first; and labels that are there and not given."""
     given = probabilities >= torch.tensor(model.thresholds, dtype=probabilities.dtype)
-    there, counted = labels.targets.bool(), ~labels.difficult
+    there, counted = labels.targets.bool(), ~labels.ignored
     kinds = ((given & ~there & counted, -probabilities), (~given & there & counted, probabilities))
     lists = []
     for wrong, order in kinds:

@@ -8,9 +8,10 @@ from pathlib import Path
 from torch import Tensor
 
 from udlib.datasets import open_dataset
-from udlib.datasets.base import MultiLabelDataset, NoSplit, apply_policy, require_disjoint
+from udlib.datasets.base import MultiLabelDataset, apply_policy
 from udlib.datasets.layouts import Source
 from udlib.datasets.pixels import images_of
+from udlib.datasets.training_splits import training_splits
 from udlib.models import TrainedModel
 from udlib.training.batches import ArrayData
 from udlib.training.evaluation import Split, measure
@@ -24,21 +25,9 @@ def open_splits(data: str | Path | Source, size: int) -> dict[str, MultiLabelDat
         size: side in pixels of the pictures of "scenes" and "digits".
 
     Raises:
-        ValueError: for splits that share images, and for one to be judged on in which no label is positive.
+        ValueError: as `datasets.training_splits` does.
     """
-    splits = {split: open_dataset(data, split, size) for split in ("train", "val")}
-    try:
-        splits["test"] = open_dataset(data, "test", size)
-    except NoSplit:
-        pass
-    require_disjoint({split: part.ids for split, part in splits.items()})
-    for split, part in splits.items():
-        if split != "train" and not (part.targets.bool() & ~part.difficult).any():
-            raise ValueError(
-                f"'{split}' has {len(part)} images and no positive label that is not difficult: nothing can be "
-                "judged on it; check the class names and the split"
-            )
-    return splits
+    return training_splits(lambda split: open_dataset(data, split, size))
 
 
 def called(data: str | Path | Source) -> str:
@@ -62,8 +51,12 @@ def array_data(dataset: MultiLabelDataset, size: int, policy: str = "positive") 
         size: side of the square images, in pixels.
         policy: what a difficult label counts as: "positive", "negative" or "ignore".
     """
-    targets, ignore = apply_policy(dataset.targets, dataset.difficult, policy)
-    return ArrayData(images_of(dataset, size), targets, ignore if policy == "ignore" else None, dataset.difficult)
+    targets, difficult = apply_policy(dataset.targets, dataset.difficult, policy)
+    ignore, unknown = difficult if policy == "ignore" else None, dataset.unknown
+    if unknown is not None:
+        ignore = unknown if ignore is None else ignore | unknown
+    images = images_of(dataset, size)
+    return ArrayData(images, targets, ignore, dataset.difficult, unknown=unknown, weights=dataset.weights)
 
 
 def aligned(dataset: MultiLabelDataset, classes: Sequence[str]) -> Split:
@@ -83,7 +76,8 @@ def aligned(dataset: MultiLabelDataset, classes: Sequence[str]) -> Split:
             )
     columns = [dataset.classes.index(name) for name in classes]
     posterior = None if dataset.posterior is None else dataset.posterior[:, columns]
-    return Split(tuple(classes), dataset.targets[:, columns], dataset.difficult[:, columns], posterior)
+    unknown = None if dataset.unknown is None else dataset.unknown[:, columns]
+    return Split(tuple(classes), dataset.targets[:, columns], dataset.difficult[:, columns], posterior, unknown)
 
 
 def measured(model: TrainedModel, dataset: MultiLabelDataset, batch_size: int = 32) -> dict[str, dict[str, float]]:

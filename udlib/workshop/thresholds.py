@@ -57,8 +57,8 @@ def fit_thresholds(
     probabilities = model.predict(dataset, batch_size).probabilities
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # it numbers the classes: here they have names
-        thresholds = best_thresholds(probabilities, labels.targets, labels.difficult)
-    if rare := few_positives(labels.targets, labels.difficult):
+        thresholds = best_thresholds(probabilities, labels.targets, labels.ignored)
+    if rare := few_positives(labels.targets, labels.ignored):
         counts = ", ".join(f"{model.classes[k]} ({count})" for k, count in rare.items())
         without = "; a class without any keeps 0.5" if 0 in rare.values() else ""
         warnings.warn(
@@ -69,7 +69,7 @@ def fit_thresholds(
         "data": called(data),
         "split": split,
         "images": len(dataset),
-        "positives": (labels.targets.bool() & ~labels.difficult).sum(0).tolist(),
+        "positives": (labels.targets.bool() & ~labels.ignored).sum(0).tolist(),
         "F1": _f1_of_classes(probabilities, labels, thresholds.tolist()),
         "F1 at 0.5": _f1_of_classes(probabilities, labels, [0.5] * len(model.classes)),
     }
@@ -111,6 +111,6 @@ def _measured_again(model: TrainedModel, data: str | Path | Source, batch_size: 
 
 def _f1_of_classes(probabilities: Tensor, labels: Split, thresholds: Sequence[float]) -> list[float]:
     """F1 of each class at its threshold."""
-    p, y, ignore = probabilities, labels.targets, labels.difficult
+    p, y, ignore = probabilities, labels.targets, labels.ignored
     columns = (slice(k, k + 1) for k in range(p.shape[1]))
     return [precision_recall_f1(p[:, k], y[:, k], thresholds[k], ignore=ignore[:, k])["CF1"] for k in columns]

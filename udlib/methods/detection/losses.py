@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from udlib.losses import ova_loss
+from udlib.losses.reductions import weighted_mean
 
 
 def segment_logsumexp(values: Tensor, segment: Tensor, segments: int) -> Tensor:
@@ -154,7 +155,9 @@ def detection_logits(
     return segment_logsumexp(log_c + log_d, image, images) - segment_logsumexp(log_rest + log_d, image, images)
 
 
-def region_feature_loss(teacher: Tensor, student: Tensor, image: Tensor, images: int) -> Tensor:
+def region_feature_loss(
+    teacher: Tensor, student: Tensor, image: Tensor, images: int, weights: Tensor | None = None
+) -> Tensor:
     """Squared distance between a teacher's and a student's features of the same regions.
 
     1/(2B) Σ_b 1/R_b Σ_r ‖f_T,r − f_S,r‖² over the R_b regions of each image. With R regions in every image this is the
@@ -165,6 +168,7 @@ def region_feature_loss(teacher: Tensor, student: Tensor, image: Tensor, images:
         student: (M, D), f_S.
         image: (M,) int64, the image of each region.
         images: B.
+        weights: (B,), factors of the images' distances; None: all are 1.
 
     Returns:
         Scalar, ≥ 0.
@@ -182,11 +186,17 @@ def region_feature_loss(teacher: Tensor, student: Tensor, image: Tensor, images:
 
     distances = (student.float() - teacher.detach().float()).square().sum(1)
     counts = torch.bincount(image, minlength=images)
-    return (distances / counts[image]).sum() / (2 * images)
+    shares = distances / counts[image]
+    return (shares if weights is None else shares * weights[image]).sum() / (2 * images)
 
 
 def prediction_transfer_loss(
-    logits: Tensor, scaled_logits: Tensor, targets: Tensor, teacher_logits: Tensor, ignore: Tensor | None = None
+    logits: Tensor,
+    scaled_logits: Tensor,
+    targets: Tensor,
+    teacher_logits: Tensor,
+    ignore: Tensor | None = None,
+    weights: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Loss of a student on labels and on a detector's predictions: BCE(σ(z), y) + BCE(σ(a ⊙ z), q).
 
@@ -199,6 +209,7 @@ def prediction_transfer_loss(
         targets: (N, C) in {0, 1}, y.
         teacher_logits: (N, C), those of q: `detection_logits` with sharpen=2; detached.
         ignore: (N, C) bool, True = label left out.
+        weights: (N,), factors of the images' losses before their mean is taken; None: all are 1.
 
     Returns:
         {"total", "labels", "predictions"}: scalars, in nats.
@@ -216,8 +227,8 @@ def prediction_transfer_loss(
                 "image and class in both"
             )
 
-    labels = ova_loss(logits, targets, ignore)
+    labels = weighted_mean(ova_loss(logits, targets, ignore, "none"), weights)
     q = torch.sigmoid(teacher_logits.detach().to(labels.dtype))
     soft = F.binary_cross_entropy_with_logits(scaled_logits.to(labels.dtype), q, reduction="none")
-    predictions = (soft if ignore is None else soft.masked_fill(ignore, 0)).sum(1).mean()
+    predictions = weighted_mean((soft if ignore is None else soft.masked_fill(ignore, 0)).sum(1), weights)
     return {"total": labels + predictions, "labels": labels, "predictions": predictions}

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from udlib.datasets.proposals import Regions
 from udlib.heads import DualBranchNet
 from udlib.losses import ova_loss
+from udlib.losses.reductions import weighted_mean
 from udlib.methods.detection.losses import detection_logits, prediction_transfer_loss, region_feature_loss
 from udlib.methods.detection.network import Detector, RegionHead
 from udlib.methods.teachers import Ask, TeacherAnswers, images_for, require_finite
@@ -20,7 +21,8 @@ from udlib.training.devices import beside
 
 def detection_loss(model: Detector, batch: Batch) -> dict[str, Tensor]:
     """Compute the detector's own loss: BCE of p, summed over classes (WSDDN), from image-level labels alone."""
-    return {"total": ova_loss(model(batch.images, batch.regions).logits, batch.targets, batch.ignore)}
+    per_image = ova_loss(model(batch.images, batch.regions).logits, batch.targets, batch.ignore, "none")
+    return {"total": weighted_mean(per_image, batch.weights)}
 
 
 class RegionStudent(nn.Module):
@@ -49,7 +51,8 @@ def feature_loss(teacher: Detector) -> Callable[[RegionStudent, Batch], dict[str
             teacher_features = beside(teacher, images)(images, batch.regions).region_features
         regions = cast(Regions, batch.regions)
         features = student(batch.images, regions)
-        return {"total": region_feature_loss(teacher_features, features, regions.image, len(batch.images))}
+        count = len(batch.images)
+        return {"total": region_feature_loss(teacher_features, features, regions.image, count, batch.weights)}
 
     return loss_fn
 
@@ -109,7 +112,7 @@ def prediction_loss(ask: Ask) -> Callable[[ScaledStudent, Batch], dict[str, Tens
         prediction = student(batch.images)
         teacher_logits = ask(batch).logits
         return prediction_transfer_loss(
-            prediction.logits, prediction.scaled, batch.targets, teacher_logits, batch.ignore
+            prediction.logits, prediction.scaled, batch.targets, teacher_logits, batch.ignore, batch.weights
         )
 
     return loss_fn

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from udlib.heads import DualBranchNet
 from udlib.losses import asymmetric_loss
+from udlib.losses.reductions import weighted_mean
 from udlib.methods.base import Method, Recipe, Stage, Stages, make_recipe, two_branch_network
 from udlib.methods.parallel.clustering import (
     Parts,
@@ -134,6 +135,7 @@ def parallel_loss(
     dis_logits: Tensor | None = None,
     alpha: float = 0.5,
     ignore: Tensor | None = None,
+    weights: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Compute ½ ASL(z, y) + ½ α ‖z − z_co‖² + ½ (1 − α) ‖z − z_dis‖².
 
@@ -147,6 +149,7 @@ def parallel_loss(
         dis_logits: those of the dis-occurrence teachers, likewise.
         alpha: weight of the first group in [0, 1]; the other has 1 − α.
         ignore: (N, C) bool, labels that are left out of all three terms.
+        weights: (N,), factors of the images' losses before their mean is taken; None: all are 1.
 
     Returns:
         "total", and the terms "asymmetric", "co" and "dis" unweighted.
@@ -159,7 +162,7 @@ def parallel_loss(
     """
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha is {alpha}: expected a weight in [0, 1]")
-    terms = {"asymmetric": asymmetric_loss(logits, targets, ignore=ignore)}
+    terms = {"asymmetric": weighted_mean(asymmetric_loss(logits, targets, ignore=ignore, reduction="none"), weights)}
     if co_logits is None and dis_logits is None:
         return {"total": terms["asymmetric"], **terms}
     total = terms["asymmetric"] / 2
@@ -174,7 +177,8 @@ def parallel_loss(
                 "one for each image and class in both"
             )
         apart = logits.float() - teacher_logits.detach().float()
-        terms[name] = (apart if ignore is None else apart.masked_fill(ignore, 0)).square().sum(1).mean()
+        squares = (apart if ignore is None else apart.masked_fill(ignore, 0)).square().sum(1)
+        terms[name] = weighted_mean(squares, weights)
         total = total + weight / 2 * terms[name]
     return {"total": total, **terms}
 
@@ -260,6 +264,7 @@ def loss_of(asks: Mapping[str, Ask], alpha: float) -> Callable[[DualBranchNet, B
     def loss_fn(student: DualBranchNet, batch: Batch) -> dict[str, Tensor]:
         logits = {group: ask(batch).logits for group, ask in asks.items()}
         prediction = student(batch.images, calibration=False)
-        return parallel_loss(prediction.logits, batch.targets, logits.get("co"), logits.get("dis"), alpha, batch.ignore)
+        teachers = (logits.get("co"), logits.get("dis"))
+        return parallel_loss(prediction.logits, batch.targets, *teachers, alpha, batch.ignore, batch.weights)
 
     return loss_fn
