@@ -9,7 +9,7 @@ why UD with the printed weights loses accuracy, and what it gives with smaller o
 
 **Prerequisites.** Lesson 05 (knowledge distillation, KD) and lesson 06 (the uncertainty map).
 
-**Time.** Two hours with the exercises. The cells run in about a minute.
+**Time.** About two and a half hours with the exercises. The cells run in about a minute.
 """
 
 # %% tags=["setup", "report"]

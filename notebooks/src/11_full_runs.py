@@ -192,8 +192,9 @@ r"""
 
 ![A folder with the splits train, val and test is checked; udlib train fits the weights on train, chooses the epoch and fits the temperature on val, and measures on test; the model's folder serves evaluate, predict and distill.](images/folder_to_model.svg)
 
-Now the whole path, on a folder like one that you might have: a few hundred pictures in the layout of PASCAL VOC. `udlib` reads four layouts
-(VOC, COCO 2014, NUS-WIDE, and a CSV of labels beside a folder of images). It recognises the layout by what the folder holds.
+Now the whole path, on a folder like one that you might have: a few hundred pictures in the layout of PASCAL VOC. `udlib` reads
+VOC, COCO, NUS-WIDE, a CSV of labels beside a folder of images, and what CVAT, Roboflow and LabelImg export. It recognises the layout by
+what the folder holds.
 """
 
 # %% tags=["learn"]
@@ -920,12 +921,26 @@ assert code == 1
 
 # %% [markdown]
 r"""
-One run names every broken file, and nothing was trained on them. Columns that occur twice, or a file that is listed in two splits, are
+One run names every broken file, and nothing was trained on them. `check` exits with 0 exactly where `train` would start. `--missing drop` makes
+both go without files that are missing or broken, and prints how many. Columns that occur twice, or a file that is listed in two splits, are
 errors too; the message names the line and the remedy. Silent damage is worse than any message. To a computer, a misspelled label is just a new
 class. `check` notes it if its name is much like another's. Read the counts of `describe`, too.
 
 Which `--network` should you take? The course's `small` networks train on a laptop, with up to a few thousand small pictures. For photographs take
-`resnet18` or `resnet101`. They start from ImageNet and are fine-tuned at 448 px on a GPU; `--crop` adds the crops of the paper's code.
+`resnet18` or `resnet101`. They start from ImageNet and are fine-tuned at 448 px on a GPU; `--crop` adds the crops of the paper's code. `--network timm:NAME` takes any
+convolutional network of timm.
+
+What you may need after that:
+
+- **Decisions.** `udlib thresholds DATA --model MODEL` fits, on val, the threshold at which the F1 of each class is highest. `evaluate` and
+  `predict` use these from then on, and say so.
+- **A report.** `udlib evaluate DATA --html report.html` writes one page: all numbers, the reliability diagram, each class, and the images on which
+  the model was most confident and the label says otherwise.
+- **Labels that nobody knows.** A cell −1 takes no part in losses, metrics and calibration. A column `weight` weighs an image's loss.
+- **More training.** `--from model` begins with the weights of a trained model; with `--new-head` its classes may differ, and those with the same
+  name keep their weights.
+- **Another program.** `udlib export --model model --format onnx` writes one file that needs no `udlib`; [Serving a model](../docs/serving.md)
+  has two short programs.
 """
 
 # %% tags=["report"]
