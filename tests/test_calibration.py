@@ -276,7 +276,10 @@ def test_neither_the_order_of_images_nor_what_is_ignored_matters(case, error, av
 @pytest.mark.parametrize("measure", [*ERRORS, reliability_curve, brier_score, negative_log_likelihood])
 def test_values_that_are_no_probabilities_are_refused_everywhere(measure):
     y = torch.zeros(2, 1)
-    with pytest.raises(ValueError, match=r"probabilities hold 3\.5 at \[1, 0\]: logits where .*torch\.sigmoid"):
+    with pytest.raises(
+        ValueError,
+        match=r"probabilities hold 3\.5 at \[1, 0\]: expected probabilities; if they are logits, apply torch\.sigmoid",
+    ):
         measure(torch.tensor([[0.5], [3.5]]), y)
     with pytest.raises(ValueError, match=r"probabilities hold nan at \[0, 0\]"):
         measure(torch.tensor([[math.nan], [0.5]]), y)

@@ -144,7 +144,7 @@ def test_a_folder_that_holds_another_model_is_left_alone(tree, trained, options,
 def test_a_folder_that_holds_anything_else_is_left_alone(tree, tmp_path):
     (tmp_path / "thesis.tex").write_text("")
     for out, complaint in (
-        (tmp_path, "holds 'thesis.tex', and neither a model nor"),
+        (tmp_path, "holds 'thesis.tex', but no model and no unfinished training"),
         (tmp_path / "thesis.tex", "is a file"),
     ):
         code, _, err = udlib_command("train", tree, "--out", out, *QUICK)
@@ -158,7 +158,7 @@ def test_control_c_says_how_to_go_on_and_the_same_command_does_bit_for_bit(tree,
         code, _, err = udlib_command("train", tree, "--out", out, *QUICK)
     assert (
         code == 130
-        and "training stopped after 1 epochs: 1 are in" in err
+        and "training stopped after 1 epochs: 1 are saved in" in err
         and "the same command goes on from there" in err
     )
     assert files(out) == {"checkpoint", "log.csv"} and len(rows_of(out / "log.csv")) == 2
@@ -451,7 +451,7 @@ def test_a_teacher_that_does_not_fit_is_refused(tree, trained, tmp_path):
     assert "class 0 is 'cat' to the teacher and 'bike' to the student" in refused(classes=("cat", "bike", "dog"))
     assert "the teacher does not know 'dog'" in refused(classes=("bike", "cat", "cow"))
     assert "the teacher normalises images by (0.0, 0.0, 0.0)" in refused(mean=(0.0, 0.0, 0.0))
-    assert "read as 'softmax'" in refused(read_as="softmax", calibrator=None)
+    assert "logits are read by a softmax" in refused(read_as="softmax", calibrator=None)
     code, _, err = udlib_command("distill", tree, "--teacher", tmp_path / "nobody", "--out", tmp_path / "model")
     assert code == 2 and "does not exist: give a folder that `udlib train`" in err
 

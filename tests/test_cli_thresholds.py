@@ -137,7 +137,7 @@ def test_classes_of_few_positives_and_of_none_are_named(usual, tmp_path):
 def test_data_with_other_classes_and_folders_without_a_model_are_refused(tree, usual, tmp_path):
     other = write_tiny_voc(tmp_path / "other", {"val": 4}, classes=("bike", "cat", "cow"))
     code, _, err = udlib_command("thresholds", other, "--model", usual)
-    assert code == 2 and "the model does not know 'cow'" in err
+    assert code == 2 and "the model has no class 'cow'" in err
     code, _, err = udlib_command("thresholds", tree, "--model", tmp_path / "nobody")
     assert code == 2 and "does not exist" in err
     code, _, err = udlib_command("thresholds", tree, "--model", usual, "--split", "middle")

@@ -67,7 +67,7 @@ def test_it_goes_on_from_its_model_and_is_exported(few, trained, tmp_path):
     torch.testing.assert_close(logits, model.logits(images), atol=1e-4, rtol=0)
 
 
-NO_MAP = ("timm:vit_tiny_patch16_224", "'timm:vit_tiny_patch16_224' has no feature map (B, D, h, w)")
+NO_MAP = ("timm:vit_tiny_patch16_224", "'timm:vit_tiny_patch16_224' returns no feature map (B, D, h, w)")
 
 
 @pytest.mark.parametrize(

@@ -192,7 +192,7 @@ def test_a_killed_training_resumes_to_the_same_student(teacher, tmp_path):
         if epoch == 2:
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt, match="2 are in"):
+    with pytest.raises(KeyboardInterrupt, match="2 are saved in"):
         train_distilled(data, teacher, config, checkpoint=tmp_path, on_epoch=stop, **options)
     resumed, _ = train_distilled(data, teacher, config, checkpoint=tmp_path, **options)
     assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), resumed.state_dict().values()))

@@ -266,7 +266,10 @@ def test_ignored_labels_take_no_place_among_the_top_k():
 
 
 def test_logits_given_as_probabilities_are_refused_with_the_remedy():
-    with pytest.raises(ValueError, match=r"probabilities hold 2\.5 at \[1, 0\]: logits where .*apply torch\.sigmoid"):
+    with pytest.raises(
+        ValueError,
+        match=r"probabilities hold 2\.5 at \[1, 0\]: expected probabilities; if they are logits, apply torch\.sigmoid",
+    ):
         precision_recall_f1([[0.5], [2.5]], [[1], [0]])
     with pytest.raises(ValueError, match=r"hold -0\.5 at \[0, 0\]"):
         precision_recall_f1([[-0.5]], [[1]])

@@ -290,7 +290,7 @@ def test_teachers_speak_in_the_columns_of_their_classes_in_eval_mode():
         torch.testing.assert_close(said[:, part], one(given.images, calibration=False).logits)
     with pytest.raises(ValueError, match=r"the teachers know \[3, 2, 1\] classes and the parts have \[2, 3, 1\]"):
         scattered([teachers[1], teachers[0], teachers[2]], parts)
-    with pytest.raises(ValueError, match="no partition of 6 classes"):
+    with pytest.raises(ValueError, match="not a partition of 6 classes"):
         scattered(teachers, [[1, 4], [0, 2, 5], [4]])
 
 
@@ -333,8 +333,8 @@ def test_the_random_control_shuffles_both_partitions_each_in_its_own_way():
     "wrong, message",
     [
         ({"alpha": -0.1}, "alpha is -0.1"),
-        ({"co": [[0, 1], [1]]}, "no partition of 3 classes"),
-        ({"dis": [[0, 1], []]}, "no partition"),
+        ({"co": [[0, 1], [1]]}, "not a partition of 3 classes"),
+        ({"dis": [[0, 1], []]}, "not a partition"),
         ({"co": [[0, 1]], "dis": [[0], [1], [2]]}, "have different numbers of classes"),
     ],
 )
@@ -350,7 +350,7 @@ def test_what_no_teacher_could_learn_is_refused_before_training(splits, monkeypa
         partitions(data.targets, 5)
     with pytest.raises(ValueError, match="strategy is 'rand': choose one of both, CGP, DGP, random"):
         partitions(data.targets, 2, "rand")
-    with pytest.raises(ValueError, match="no partition of 4 classes"):
+    with pytest.raises(ValueError, match="not a partition of 4 classes"):
         train_parallel(data, CONFIG, Settings(co=[[0, 1], [2]]), **SMALL)
     absent = data.targets.clone()
     absent[:, 2] = 0

@@ -98,7 +98,7 @@ def test_a_table_of_evidence_marks_what_is_detected(monkeypatch):
     numbers = {base: [0.40, 0.42, 0.41], kd: [0.45, 0.47, 0.46], ud: [0.40, 0.43, 0.40]}
     stored(monkeypatch, {(one, "mAP"): values for one, values in numbers.items()})
     head, *rows = evidence_table(arms, {"mAP": "mAP (%)"}, "baseline")
-    assert head == ["mean ± sd over seeds (**change** from baseline, if detected)", "mAP (%)"]
+    assert head == ["Mean ± sd over seeds (**change** from baseline, if detected)", "mAP (%)"]
     assert rows == [["baseline", "41.00 ± 1.00"], ["KD", "46.00 ± 1.00 (**+5.00**)"], ["UD", "41.00 ± 1.73"]]
     gaps = differences(arms, "baseline", "mAP")
     assert list(gaps) == ["KD", "UD"] and gaps["UD"] == paired_difference(numbers[ud], numbers[base])

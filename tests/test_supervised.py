@@ -68,7 +68,7 @@ def test_other_losses_on_hard_labels_train_the_classifier_alone(loss, literal):
 
 
 def test_other_losses_do_not_stand_beside_the_calibration_branch():
-    with pytest.raises(ValueError, match="loss is 'softmax' with lam 0.1"):
+    with pytest.raises(ValueError, match="loss is 'softmax' and lam is 0.1"):
         supervised_loss(lam=0.1, loss="softmax")
     known = "ova, label-smoothing, softmax, one-over-k, focal, asymmetric"
     with pytest.raises(ValueError, match=f"loss is 'hinge': choose one of {known}"):
@@ -83,7 +83,7 @@ def test_focal_and_asymmetric_loss_leave_out_ignored_labels_and_are_scored_by_si
     found = supervised_loss(lam=0.0, loss=loss)(model, chosen)["total"]
     torch.testing.assert_close(found, literal(model(chosen.images).logits, chosen.targets, ignore=chosen.ignore))
     assert METHOD.scores(recipe(loss=loss)) == "sigmoid" and METHOD.scores(recipe(loss="one-over-k")) == "softmax"
-    with pytest.raises(ValueError, match=f"loss is '{loss}' with lam 0.1"):
+    with pytest.raises(ValueError, match=f"loss is '{loss}' and lam is 0.1"):
         supervised_loss(lam=0.1, loss=loss)
 
 

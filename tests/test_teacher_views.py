@@ -164,7 +164,8 @@ def test_images_that_nobody_can_make_again_are_refused_at_another_size_alone():
     batch = Batch(torch.zeros(2, 3, 12, 12), torch.zeros(2, 3), None, torch.arange(2))
     assert images_for(network(), batch, 12) is batch.images
     with pytest.raises(
-        ValueError, match="the teacher sees 24 px and the batch has 12: only uint8 images that the loop"
+        ValueError,
+        match="the teacher sees 24 px and the batch has 12: only crops that the training loop makes from uint8 images",
     ):
         images_for(network(), batch, 24)
 

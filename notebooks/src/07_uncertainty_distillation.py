@@ -454,8 +454,7 @@ say("The attention term pulls harder than Eq. 13: " + ", ".join(f"{x:.0f} times 
 
 # %% [markdown]
 r"""
-So weights of one half do not give equal pulls. A part of it is the $1/C$ of Eq. 13: a sum would pull $C$ times as hard. (One batch,
-one seed.)
+So weights of one half do not give equal pulls. A part of it is the $1/C$ of Eq. 13. (One batch, one seed.)
 
 A strong term need not do harm: it may pull in a useful direction. Only training can tell.
 
@@ -753,7 +752,7 @@ r"""
 ### A student to keep
 
 UD with Eq. 13 summed (seed 0) ships with the course. Here it sees two pictures that come with scikit-learn, a palace and a flower.
-**Predict:** which of its 29 labels will be the most probable?
+**Predict** its most probable label.
 """
 
 # %% tags=["learn"]
@@ -765,10 +764,10 @@ guess_label = ...  # the most probable of these labels for the palace
 
 # %% tags=["learn"]
 show(sample_photos.draw_maps_on_samples(photo_network),
-     "A palace and a flower, each with the student's uncertainty map and the map of its most probable label")
+     "A palace and a flower, each with its uncertainty map and Grad-CAM of its likeliest label")
 most_probable = sample_photos.answers_on_samples(photo_network, top=3)
 palace = next(iter(most_probable["china"]))
-print(f"the palace's most probable label is {palace}; you guessed {guess_label}" if guess_label != ... else f"the palace: {palace}")
+print(f"the palace: {palace}", "" if guess_label is ... else f"(you guessed {guess_label})")
 for name, photo in sample_photos.sample_photos().items():
     labels = ", ".join(f"{label} {100 * p:.1f} %" for label, p in most_probable[name].items())
     say(f"- {name}: {labels}. ({photo.credit})")

@@ -7,7 +7,7 @@ from udlib.datasets.folders import first_repeated, inside, utf8
 from udlib.datasets.image_files import ENDINGS, rivals
 from udlib.datasets.names import clean
 from udlib.datasets.readable import absent
-from udlib.datasets.voc_annotations import REMEDY, annotation_path, image_path, image_paths, named_objects
+from udlib.datasets.voc_annotations import REMEDY, annotation_path, image_paths, named_objects
 
 VOC_CLASSES = tuple(
     "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant "
@@ -182,8 +182,10 @@ def check_complete(root: Path, split: str, ids: list[str]) -> None:
 
 
 def _is_id(root: Path, name: str) -> bool:
-    """Whether an annotation or an image has this id."""
-    return annotation_path(root, name).is_file() or image_path(root, name).is_file()
+    """Whether an annotation or an image has this id. No folder is listed: a large one has a list for each of many classes."""
+    return annotation_path(root, name).is_file() or any(
+        (root / "JPEGImages" / f"{name}{ending}").is_file() for ending in ENDINGS
+    )
 
 
 def _as_id(root: Path, line: str) -> str:
