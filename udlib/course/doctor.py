@@ -128,7 +128,7 @@ def _lessons() -> Finding:
     folder = own_checkout()
     if absent := missing_lessons():
         problems.append(absent)
-    place = f"in {shown(folder / 'notebooks')}" if folder else "none"
+    place = "with this checkout" if folder else "none"
     packages = f"{len(names) - len(missing)} of {len(names)} packages present"
     return Finding("lessons", f"{place}; {packages}", "; ".join(problems) or None)
 
