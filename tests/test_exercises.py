@@ -203,6 +203,8 @@ SWEEP = {0.0: [0.70, 0.71, 0.70], 0.1: [0.74, 0.75, 0.74], 1.0: [0.73, 0.76, 0.7
         (1.0, "rank 2 of 3, and 3 seeds cannot tell the two apart"),
         (0.0, "rank 3 of 3, and the interval of their difference excludes 0"),
         (0.2, "0.2 was not trained: guess one of 0, 0.1, 1"),
+        ("0.1", "0.1 has the best mean, as you said"),
+        ([0.1, 1.0], "best on average is 0.1. Your guess, [0.1, 1.0], is not one number"),
     ],
 )
 def test_a_choice_is_scored_by_its_rank_and_by_whether_the_best_can_be_told_from_it(capsys, guess, said):

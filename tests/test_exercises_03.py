@@ -33,8 +33,7 @@ def by_library(z, y, **options):
 
 def surprise(z, y):
     """−log f_i at the positives, 0 elsewhere."""
-    lse = with_rival(z.masked_fill(y == 1, -torch.inf)).logsumexp(1, keepdim=True)
-    return F.softplus(lse - z) * y
+    return F.softplus(rivals_lse(z, y) - z) * y
 
 
 def with_a_loop(z, y):
@@ -54,9 +53,21 @@ def by_probabilities(z, y, shifted=False):
     return (torch.where(y == 1, -f.log(), 0.0).sum(1) / y.sum(1).clamp(min=1)).mean()
 
 
+def mean(surprise, y):
+    return ((surprise * y).sum(1) / y.sum(1).clamp(min=1)).mean()
+
+
 def over(lse, z, y):
     """The loss with other logarithms of the rivals."""
-    return ((F.softplus(lse - z) * y).sum(1) / y.sum(1).clamp(min=1)).mean()
+    return mean(F.softplus(lse - z), y)
+
+
+def negatives_lse(z, y, dim=1):
+    return z.masked_fill(y == 1, -torch.inf).logsumexp(dim, keepdim=True)
+
+
+def rivals_lse(z, y):
+    return with_rival(z.masked_fill(y == 1, -torch.inf)).logsumexp(1, keepdim=True)
 
 
 def positives_lse(z, y):
@@ -89,10 +100,10 @@ def in_a_loop(labels, probabilities):
     return found
 
 
-def search(select="val", report="test", half=None, sign=1):
+def search(select="val", report="test", half=None, sign=1, choose=np.mean, without=None):
     def function(val, test):
         maps = {"val": val, "test": test}
-        chosen = max(maps[select], key=lambda lam: np.mean(maps[select][lam]))
+        chosen = max((lam for lam in maps[select] if lam != without), key=lambda lam: choose(maps[select][lam]))
         a, b = (np.array(maps[report][lam]) for lam in (chosen, 0.0))
         found = paired_difference(a, b)
         reach = found.high - found.mean if half is None else half(a, b)
@@ -140,7 +151,7 @@ def test_a_right_answer_passes_whatever_it_is_made_with(check_of, answer):
         (lambda z, y: over(with_rival(positives_lse(z, y)).logsumexp(1, keepdim=True), z, y), "mask is inverted"),
         (lambda z, y: over((z * (1 - y)).logsumexp(1, keepdim=True), z, y), "multiplied by 0"),
         (lambda z, y: over(with_rival(z * (1 - y)).logsumexp(1, keepdim=True), z, y), "multiplied by 0"),
-        (lambda z, y: over(1 + z.masked_fill(y == 1, -torch.inf).logsumexp(1, keepdim=True), z, y), "belongs under"),
+        (lambda z, y: over(1 + negatives_lse(z, y), z, y), "belongs under"),
         (lambda z, y: by_library(z - z.amax(1, keepdim=True), y), "not from that of 'none of these'"),
         (lambda z, y: F.binary_cross_entropy((-surprise(z, y)).exp() * y + 0.3 * (1 - y), y), "expected"),
         (lambda z, y: surprise(z, y).sum(1).mean(), "sum over the positives"),
@@ -156,6 +167,12 @@ def test_a_right_answer_passes_whatever_it_is_made_with(check_of, answer):
         (lambda z, y: by_library(z, y) + 1.0 * y.all(), "the only rival"),
         (by_probabilities, "e^z overflows"),
         (lambda z, y: by_probabilities(z, y, shifted=True), "0 · log 0"),
+        (lambda z, y: by_probabilities(z.clamp(-50, 50), y), "a logit is cut off"),
+        (lambda z, y: ((z.exp() * y).log() * y).sum(), "0 · log 0 is nan"),
+        (lambda z, y: over(torch.logaddexp(negatives_lse(z, y), torch.tensor(1.0)), z, y), "its logit is 0"),
+        (lambda z, y: over(torch.logaddexp(negatives_lse(z, y, dim=0), torch.tensor(0.0)), z, y), "dim 1"),
+        (lambda z, y: mean(F.softplus(z - rivals_lse(z, y)), y), "are swapped"),
+        (lambda z, y: over(with_rival(z - 1e4 * y).logsumexp(1, keepdim=True), z, y), "mask with −∞"),
         (nan_behind_a_where, "gradient"),
         (lambda z, y: by_library(z, y).item(), "no gradient can flow through a Python number"),
         (lambda z, y: by_library(z, y).detach(), "no gradient can flow through the tensor"),
@@ -182,6 +199,9 @@ def test_each_mistake_about_the_loss_is_named(answer, words):
         (lambda y, p: (p @ y.double()) / (p @ y.double()).sum(), "normalised marginals"),
         (lambda y, p: p @ y.double(), "factor for the number of other labels is missing"),
         (lambda y, p: (p @ y.double()) / (1 + p @ others(y)), "mean of 1/(1 + n)"),
+        (lambda y, p: (p @ y.double()) ** 2 / ((p * y.sum(1)) @ y.double()), "mean of 1/(1 + n)"),
+        (lambda y, p: (p @ y.double()) * (p / y.sum(1).clamp(min=1)).sum(), "only over the sets that hold label i"),
+        (lambda y, p: p @ (y / y.sum(0)).double(), "number of labels in each set"),
         (lambda y, p: z_prime(y, p) / z_prime(y, p).sum(), "at least one label"),
         (lambda y, p: z_prime(y, p) + 0.1, "expected"),
     ],
@@ -229,6 +249,12 @@ T = stats.t.ppf(0.975, 4)
         (search(half=lambda a, b: T * (a - b).std() / np.sqrt(len(a))), "n − 1"),
         (search(half=lambda a, b: stats.t.ppf(0.95, 4) * error(a, b)), "90 %"),
         (search(sign=-1), "sign"),
+        (lambda *maps: tuple(search()(*maps)[k] for k in (0, 2, 1, 3)), "another order"),
+        (lambda *maps: (1.0, *100 * np.array(search()(*maps)[1:])), "factor 100"),
+        (lambda *maps: (1.0, 0.005, *2 * [search()(*maps)[3] - 0.005]), "mean + half"),
+        (search(half=lambda a, b: T * (a - b).std(ddof=1) / 5**0.5), "with four it gives"),
+        (search(choose=np.median), "with four it gives"),
+        (search(without=0.0), "0 is one of the settings"),
         (search(half=lambda a, b: 0.0), "the interval is"),
         (lambda val, test: (1.0, 0.5, 0.4, 0.6), "not 0.5"),
         (lambda val, test: (1.0, 0.01), "four numbers"),
@@ -280,6 +306,7 @@ def test_the_example_tells_the_answers_apart():
         (lambda released, classes: released, "C times more"),
         (lambda released, classes: released * classes / 2, "halves both"),
         (lambda released, classes: 2 * released * classes, "it cancels in their ratio"),
+        (lambda released, classes: released / (2 * classes), "before the whole loss"),
         (lambda released, classes: 1.6, "expected 80"),
     ],
 )
@@ -311,7 +338,8 @@ def test_nan_is_no_right_answer(check_of):
 
 def test_a_check_leaves_its_example_as_it_was():
     def careless(val, test):
+        answer = search()(val, test)
         val.clear()
-        return search()(VAL, test)
+        return answer
 
     assert search_on_validation(careless) is None and VAL

@@ -118,9 +118,15 @@ def check_choice(name: str, guess, measured: Mapping[float, Sequence[float]], hi
     best = ranked[0]
     if guess is None or guess is ...:
         print(f"{name}: best on average is {best:g}. You wrote no guess; next time, write one first.")
-    elif guess not in measured:
+        return
+    try:
+        guess = float(guess)
+    except (TypeError, ValueError):
+        print(f"{name}: best on average is {best:g}. Your guess, {guess!r}, is not one number; next time, write one.")
+        return
+    if guess not in measured:
         print(
-            f"{name}: {guess} was not trained: guess one of {', '.join(f'{setting:g}' for setting in sorted(measured))}"
+            f"{name}: {guess:g} was not trained: guess one of {', '.join(f'{setting:g}' for setting in sorted(measured))}"
         )
     elif guess == best:
         print(f"{name}: {best:g} has the best mean, as you said.")

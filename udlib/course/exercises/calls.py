@@ -64,8 +64,12 @@ REMEDIES = {
     "tensor of True and False: convert it with .float(), or invert it with ~",
     r"not implemented for '(Float|Double)'": "&, | and ~ work only on True and False: compare first, for example "
     "targets == 1",
-    r"dtype, but found|dtype Bool but expected|could not infer output dtype|desired output type": "the types of the "
-    "numbers do not match: convert with .float() or .double()",
+    r"only implemented on integer and Boolean|only supports boolean masks|used as indices must be": "a mask holds True "
+    "and False, and this one holds other numbers: compare first, for example targets == 1",
+    r"'(\w+)' object is not callable": "something of type {0} was called like a function: the check takes your "
+    "function itself, not its result, and an index stands in square brackets",
+    r"same dtype|dtype, but found|dtype Bool but expected|could not infer output dtype|desired output type": "the types of the "
+    "numbers do not match: give both the same one, with .float() or .double()",
     r"Boolean value of Tensor with more than one": "an if needs one True or False, but it got many: use torch.where, "
     "or a mask",
     r"name '(\w+)' is not defined": "{0} has no value: run the cells above, and check the spelling",
@@ -108,6 +112,11 @@ def call_in_words(function: Callable, arguments: tuple) -> str:
 def remedy(error: Exception) -> str:
     """Return what to change, for an error that a plausible attempt raises; else the error with its kind."""
     message = str(error)
+    if isinstance(error, KeyError) and error.args:
+        return (
+            f"it stopped: there is no key {error.args[0]}: look at the keys that the dictionary has; a position, such "
+            "as np.argmax gives, is none of them"
+        )
     for pattern, sentence in REMEDIES.items():
         if match := re.search(pattern, message):
             return "it stopped: " + sentence.format(*match.groups(), error=message)

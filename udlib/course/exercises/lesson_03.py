@@ -9,13 +9,19 @@ from __future__ import annotations
 import math
 
 import torch
-from scipy.stats import t as student_t
 from torch import Tensor
 from torch.nn import functional as F
 
 from udlib.course.exercises import called, exercise
-from udlib.course.exercises.answers import compare, differentiable, number, numbers, shown
-from udlib.course.exercises.choices import best_on_validation, example_scores, wrong_choice
+from udlib.course.exercises.answers import array, compare, differentiable, number, numbers
+from udlib.course.exercises.choices import (
+    PARTS,
+    best_on_validation,
+    example_scores,
+    other_searches,
+    reports,
+    wrong_choice,
+)
 from udlib.losses import one_over_k_softmax_loss, pal_n_loss, pick_all_labels_marginals
 
 LOGITS = torch.tensor([[2.0, -1.0, 0.5, -3.0, 0.3], [-0.5, 1.5, -2.0, 0.0, 1.0], [1.0, -1.0, 3.0, -0.2, 0.4]])
@@ -36,7 +42,13 @@ def pal_n_with_a_rival(function) -> str | None:
     answer, problem = number(value)
     if problem:
         return problem
-    problem = compare(answer, _with_rival(LOGITS, TARGETS).item(), _pal_n_mistakes(LOGITS, TARGETS))
+    if math.isnan(answer):
+        return (
+            "it gives nan: where f is 0, as at the negatives of the cell above, log f is −∞, and 0 · log 0 is nan. Take "
+            "log f only at the positives, with torch.where"
+        )
+    mistakes = _pal_n_mistakes(LOGITS, TARGETS) | _mistakes_in_logarithms(LOGITS, TARGETS)
+    problem = compare(answer, _with_rival(LOGITS, TARGETS).item(), mistakes)
     return problem or differentiable(value) or _pal_n_edges(function)
 
 
@@ -80,8 +92,6 @@ def _pal_n_mistakes(z: Tensor, y: Tensor) -> dict[float, str]:
         mean(((1 + e + zeroed) / e).log()): by_zero,
         cross.mean().item(): bce,
         cross.sum(1).mean().item(): bce,
-        mean(F.softplus(negatives.log() + 1 - z)): "1 is added to the logarithm: it belongs under it, log(1 + Σ e^z), "
-        "which is torch.logaddexp(lse, 0)",
         _with_rival(z - z.amax(1, keepdim=True), y).item(): "the largest logit is subtracted from every logit but not "
         "from that of 'none of these', which then is −max",
         surprise.sum(1).mean().item(): "this is the sum over the positives of an image: Eq. 11 takes their mean, so "
@@ -96,6 +106,27 @@ def _pal_n_mistakes(z: Tensor, y: Tensor) -> dict[float, str]:
         mean(F.softplus(-z)): "this is −log σ(z) at the positives: the negatives are missing in the denominator",
         (surprise.sum(1) / y.shape[1]).mean().item(): "this divides by the number of classes: divide by the number of "
         "positives of each image",
+    }
+
+
+def _mistakes_in_logarithms(z: Tensor, y: Tensor) -> dict[float, str]:
+    """What slips with softplus and logsumexp make of the loss."""
+    negatives = z.exp() * (1 - y)
+    lse = negatives.sum(1, keepdim=True).log()
+    rivals = torch.logaddexp(lse, torch.zeros(()))
+
+    def mean(surprise: Tensor) -> float:
+        return ((surprise * y).sum(1) / y.sum(1)).mean().item()
+
+    return {
+        mean(F.softplus(lse + 1 - z)): "1 is added to the logarithm: it belongs under it, log(1 + Σ e^z), which is "
+        "torch.logaddexp(lse, 0)",
+        mean(F.softplus(torch.logaddexp(lse, torch.ones(())) - z)): "the logit of 'none of these' is 1 here, which "
+        "adds e^1 to the sum: its logit is 0, and e^0 is 1",
+        mean(F.softplus(z - rivals)): "this is −log(1 − f): the two terms in the softplus are swapped, and −log f is "
+        "softplus(lse − z)",
+        mean(F.softplus((1 + negatives.sum(0)).log() - z)): "the negatives are summed over the images: the rivals of "
+        "a positive are in its own image, so sum over the classes, dim 1",
     }
 
 
@@ -149,10 +180,12 @@ def _pal_n_extremes(function) -> str | None:
     if problem:
         return f"at logits of ±10,000, {problem}"
     if math.isclose(answer, 1e4, rel_tol=1e-4):
-        return None
+        return _masked_by_a_number(function)
     happens = (
         "e^z overflows"
         if overflows
+        else "log f cannot get that low where a logit is cut off, or where a small number is added to f"
+        if math.isfinite(answer)
         else "without the largest logit nothing overflows, but e^z of the others rounds to 0, log 0 is −∞, and "
         "0 · log 0 has no value"
     )
@@ -162,141 +195,101 @@ def _pal_n_extremes(function) -> str | None:
     )
 
 
+def _masked_by_a_number(function) -> str | None:
+    """A positive logit of 10,000, which a mask of −10,000 moves to 0, where it is a rival still."""
+    logits, targets = torch.tensor([[1e4, 0.0, -1e4]]), torch.tensor([[1.0, 1, 0]])
+    answer, problem = number(called(function, logits, targets))
+    right = _with_rival(logits, targets).item()
+    if problem or math.isclose(answer, right, rel_tol=1e-4):
+        return problem
+    return (
+        f"at logits of ±10,000 it gives {answer:.4g}, the loss is {right:.4g}. If the positives are masked with a "
+        "number, it is too small for such logits: mask with −∞"
+    )
+
+
 @exercise("03.2")
 def z_prime_of_a_joint_distribution(function) -> str | None:
     """`function(labels, probabilities)`, (M, C) and (M,) → P(z' = i) of Eq. 7, (C,)."""
-    answer, problem = _vector(called(function, SETS.clone(), WEIGHTS.clone()), SETS.shape[1])
+    value, classes = called(function, SETS.clone(), WEIGHTS.clone()), SETS.shape[1]
+    values, problem = array(value, (classes,), f"a vector of {classes} numbers, one for each class")
     if problem:
         return problem
-    y = SETS.double()
-    size = y.sum(1, keepdim=True)
-    others, marginals = size - y, WEIGHTS @ y
-    right = pick_all_labels_marginals(SETS, WEIGHTS)
+    answer, right = torch.from_numpy(values), pick_all_labels_marginals(SETS, WEIGHTS)
+    if torch.allclose(answer, right, atol=1e-5):
+        return None
     alone = "a label that is alone in its image gives 1/0, so the 1 + in the denominator is missing"
     if answer.isinf().any():
         return f"it gives {_row(answer)}: {alone}"
     if answer.isnan().any():
         return (
             f"it gives {_row(answer)}: 0 divided by 0. If it comes from the empty set: nothing is picked there, and "
-            f"it adds 0. "
-            f"Otherwise {alone}"
+            f"it adds 0. Otherwise {alone}"
         )
-    mistakes = [
-        (right, None),
-        (((WEIGHTS[:, None] * y) / others.clamp(min=1)).sum(0), alone),
+    for wrong, sentence in _z_prime_mistakes(right, alone):
+        if torch.allclose(answer, wrong, atol=1e-5):
+            return sentence
+    return f"on a small example it gives {_row(answer)}, expected {_row(right)}"
+
+
+def _z_prime_mistakes(right: Tensor, alone: str) -> list[tuple[Tensor, str]]:
+    """What the classic mistakes make of z', and the sentence about each."""
+    y, weights = SETS.double(), WEIGHTS[:, None]
+    size = y.sum(1, keepdim=True)
+    others, marginals = size - y, WEIGHTS @ y
+    over_all = "the mean is taken over all sets: Eq. 7 takes it given y_i = 1, only over the sets that hold label i"
+    unweighted = "the probabilities of the sets are not used: a rare set must count less"
+    mean_first = "the mean of 1/(1 + n) is not 1/(1 + mean of n): divide first, then take the mean"
+    ignored = "these are the normalised marginals, which ignore the other labels of an image"
+    return [
+        ((weights * y / others.clamp(min=1)).sum(0), alone),
         (
-            ((WEIGHTS[:, None] * y) / (1 + size)).sum(0),
+            (weights * y / (1 + size)).sum(0),
             "this counts label i twice, once in the sum and once in the 1 +: the sum of Eq. 7 runs over j ≠ i",
         ),
-        (
-            marginals * (WEIGHTS[:, None] / (1 + others)).sum(0),
-            "the mean is taken over all sets: Eq. 7 takes it given y_i = 1, only over the sets that hold label i",
-        ),
-        *(
-            (wrong, "the probabilities of the sets are not used: a rare set must count less")
-            for wrong in ((y / (1 + others)).mean(0), (y / (1 + others)).sum(0), (y / (1 + others)).sum(0) / y.sum(0))
-        ),
+        (marginals * (weights / (1 + others)).sum(0), over_all),
+        (marginals * (weights / size.clamp(min=1)).sum(), over_all),
+        (marginals * (weights / size.clamp(min=1))[size > 0].sum(), over_all),
+        ((y / (1 + others)).mean(0), unweighted),
+        ((y / (1 + others)).sum(0), unweighted),
+        ((y / (1 + others)).sum(0) / y.sum(0), unweighted),
         (right / marginals, "this is the conditional mean alone: multiply it by P(y_i = 1)"),
-        (
-            marginals / marginals.sum(),
-            "these are the normalised marginals, which ignore the other labels of an image",
-        ),
+        (marginals / marginals.sum(), ignored),
         (marginals, "these are the marginals P(y_i = 1): the factor for the number of other labels is missing"),
+        (marginals / (1 + WEIGHTS @ others), mean_first),
+        (marginals**2 / (weights * y * size).sum(0), mean_first),
         (
-            marginals / (1 + WEIGHTS @ others),
-            "the mean of 1/(1 + n) is not 1/(1 + mean of n): divide first, then take the mean",
+            (weights * y / y.sum(0)).sum(0),
+            "this divides by the number of sets that hold a label: divide by the number of labels in each set",
         ),
         (
             right / right.sum(),
             "this is z' given at least one label: Eq. 7 is not normalised, and sums to 1 − P(no label)",
         ),
     ]
-    for wrong, sentence in mistakes:
-        if torch.allclose(answer, wrong, atol=1e-5):
-            return sentence
-    return f"on a small example it gives {_row(answer)}, expected {_row(right)}"
 
 
 @exercise("03.3")
 def search_on_validation(function) -> str | None:
     """`function(val, test)` → (λ chosen on validation, paired mean difference to λ = 0 on test, low, high)."""
     value = called(function, {lam: list(v) for lam, v in VAL.items()}, {lam: list(v) for lam, v in TEST.items()})
-    (lam, *interval), problem = numbers(value, "(λ, mean difference, low, high)", 4)
+    (lam, *interval), problem = numbers(value, PARTS, 4)
     if problem:
         return problem
     problem = wrong_choice(lam, VAL, TEST, "λ")
     if problem:
         return problem
-    best_val = best_on_validation(VAL)
-    for candidate, sentence in _reports(best_val):
+    candidates = reports(best_on_validation(VAL), VAL, TEST)
+    right = candidates[0][0]
+    for candidate, sentence in candidates:
         if all(math.isclose(a, b, abs_tol=1e-6) for a, b in zip(interval, candidate)):
-            return sentence
-    right = _reports(best_val)[0][0]
+            return sentence or other_searches(lambda *scores: called(function, *scores))
     if not math.isclose(interval[0], right[0], abs_tol=1e-6):
         return f"λ is right, but the mean difference on test is {right[0]:.4g} there, not {interval[0]:.4g}"
     return (
         f"λ and the mean are right, but the interval is [{right[1]:.4g}, {right[2]:.4g}], not [{interval[1]:.4g}, "
         f"{interval[2]:.4g}]"
     )
-
-
-def _reports(lam: float) -> list[tuple[tuple[float, float, float], str | None]]:
-    """(mean, low, high) as it should be reported, and as the classic mistakes report it."""
-    a, b = (torch.tensor(TEST[key], dtype=torch.float64) for key in (lam, 0.0))
-    d, n = a - b, len(a)
-    mean, error, quantile = d.mean().item(), d.std().item() / math.sqrt(n), student_t.ppf(0.975, n - 1)
-    apart = math.sqrt((a.var() + b.var()).item() / n)  # standard error of two independent means
-    welch = (a.var() + b.var()).item() ** 2 / ((a.var() ** 2 + b.var() ** 2).item() / (n - 1))
-    on_val = torch.tensor(VAL[lam], dtype=torch.float64) - torch.tensor(VAL[0.0], dtype=torch.float64)
-    reach_val = quantile * on_val.std().item() / math.sqrt(n)
-
-    def around(half: float, middle: float = mean) -> tuple[float, float, float]:
-        return middle, middle - half, middle + half
-
-    unpaired = (
-        "λ is right, but the interval is computed as if the seeds were not paired: take the standard deviation of the "
-        "differences, seed by seed, so that what both runs of a seed share cancels"
-    )
-    level = a.mean().item()
-    return [
-        (around(quantile * error), None),
-        (
-            around(reach_val, on_val.mean().item()),
-            "λ is right, but the difference is that of validation, where λ was chosen to look good: report it on test",
-        ),
-        *((around(student_t.ppf(0.975, freedom) * apart), unpaired) for freedom in (n - 1, 2 * (n - 1), welch)),
-        (around(1.96 * apart), unpaired),
-        (around(2.306 * apart), unpaired),
-        *(
-            (
-                around(factor * error),
-                f"1.96 belongs to the normal distribution, as if the spread were known: with {n} differences "
-                f"take Student's t, {quantile:.3f}",
-            )
-            for factor in (1.96, student_t.ppf(0.975, 10**9))
-        ),
-        (
-            around(quantile * d.std().item()),
-            "the interval uses the standard deviation of single differences, but that of their mean is smaller: "
-            "divide by √n",
-        ),
-        (
-            around(quantile * d.std(correction=0).item() / math.sqrt(n)),
-            "the standard deviation divides by n: for a sample, divide by n − 1 (ddof=1)",
-        ),
-        (
-            around(student_t.ppf(0.95, n - 1) * error),
-            "this is a 90 % interval: 2.5 % are cut off at each end, so take the quantile at 0.975",
-        ),
-        (
-            (-mean, -mean - quantile * error, -mean + quantile * error),
-            "the sign is the wrong way round: take the chosen λ minus λ = 0",
-        ),
-        (
-            (level, *(level + s * quantile * a.std().item() / math.sqrt(n) for s in (-1, 1))),
-            "this is the mAP of the chosen λ itself: report its difference to λ = 0",
-        ),
-    ]
 
 
 @exercise("03.4")
@@ -314,27 +307,15 @@ def paper_lambda_of_released(function) -> str | None:
                 / classes: "this is the other way round: next to a mean over C classes, a term weighs C times more",
                 released: "the same λ weighs C times more next to a mean than next to a sum",
                 released * classes / 2: "the released code halves both terms, so the ½ cancels in their ratio",
+                released
+                / (2 * classes): "the factor 1/(2C) stands before the whole loss and changes no direction: the "
+                "λ of the paper's scale is what multiplies L_ps inside the last bracket",
                 2 * released * classes: "the factor 2C divides both terms of the loss, so it cancels in their ratio",
             },
         )
         if problem:
             return problem
     return None
-
-
-def _vector(value, length: int, expected: str = "") -> tuple[Tensor, str | None]:
-    """The value as a float64 tensor (length,), or a sentence about what came instead."""
-    expected = expected or f"a vector of {length} numbers, one for each class"
-    if value is None:
-        return torch.empty(0), "the function returned nothing: end it with return"
-    try:
-        answer = torch.as_tensor([float(part) for part in value] if isinstance(value, (tuple, list)) else value)
-        answer = answer.detach().to(torch.float64)
-    except (TypeError, ValueError, RuntimeError):
-        return torch.empty(0), f"it returned {shown(value)}: expected {expected}"
-    if answer.shape != (length,):
-        return torch.empty(0), f"it returned shape {tuple(answer.shape)}: expected {expected}"
-    return answer, None
 
 
 def _row(values: Tensor) -> str:
