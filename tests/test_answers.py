@@ -68,6 +68,19 @@ def test_a_part_that_is_still_dots_is_no_attempt():
         numbers((0.5, ...), "(a, b)", 2)
 
 
+@pytest.mark.parametrize(
+    "mistake, words",
+    [
+        (lambda: torch.where(torch.tensor([1, 0]), torch.ones(2), torch.zeros(2)), "for example targets == 1"),
+        (lambda: torch.ones(2, requires_grad=True).div_(2), "make a new tensor, z = z / T"),
+    ],
+)
+def test_an_error_about_the_kind_of_a_tensor_says_what_to_write(mistake, words):
+    with pytest.raises(RuntimeError) as raised:
+        mistake()
+    assert words in remedy(raised.value)
+
+
 def test_a_long_value_is_shown_by_its_beginning():
     assert shown(list(range(100))) == "list [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 1…"
 

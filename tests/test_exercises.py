@@ -10,7 +10,9 @@ from functools import cache
 from importlib import import_module
 
 import nbformat
+import numpy as np
 import pytest
+import torch
 from lessons import (
     SOURCES,
     build,
@@ -169,6 +171,17 @@ def test_a_check_tells_right_from_wrong_from_untouched_and_never_raises_for_an_a
     assert capsys.readouterr().out.startswith(f"Exercise 99.1: {said}")
 
 
+def test_a_function_that_overwrites_its_arguments_leaves_the_example_of_the_check_as_it_is():
+    tensor, array, leaf = torch.ones(2), np.ones(2), torch.ones(2, requires_grad=True)
+
+    def spoil(a, b, c):
+        a.zero_(), b.fill(0)
+        return c is leaf
+
+    assert checks.called(spoil, tensor, array, leaf)
+    assert tensor.sum() == array.sum() == 2
+
+
 def test_a_check_of_an_unknown_exercise_names_the_known_ones(seven):
     with pytest.raises(ValueError, match="no exercise 99.2: this lesson has 99.1"):
         checks.check("99.2", 7)
@@ -180,7 +193,10 @@ def test_a_check_of_an_unknown_exercise_names_the_known_ones(seven):
         (None, "You wrote no guess"),
         (0.5, "very close"),
         (0.6, "in the right region"),
+        (0.9, "within a factor of two"),
+        (0.26, "within a factor of two"),
         (2, "far off"),
+        (-0.9, "far off"),
         (-0.5, "the right size, with the wrong sign"),
         ("half", "Your guess, 'half', is not one number"),
         ((0.4, 0.6), "is not one number"),

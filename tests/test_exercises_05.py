@@ -9,6 +9,8 @@ from torch.nn import functional as F
 
 from udlib.course.exercises import NotAttempted
 from udlib.course.exercises.lesson_05 import (
+    STUDENT,
+    T,
     answers_at_another_temperature,
     kl_of_each_class,
     smoothed_targets,
@@ -103,6 +105,21 @@ def p_log_p_over_q(t, s, T):
     return p * (p / q).log()
 
 
+def log_ratio(t, s, T):
+    return F.logsigmoid(t / T) - F.logsigmoid(s / T)
+
+
+def by_weights(present, absent=None):
+    """Eq. 13 with other weights of its two halves than p and 1 − p; `present` and `absent` get the teacher's logits."""
+
+    def function(t, s, T):
+        p = present(t)
+        rest = 1 - p if absent is None else absent(t)
+        return T**2 * (p * log_ratio(t, s, T) + rest * log_ratio(-t, -s, T)).mean(0)
+
+    return function
+
+
 @pytest.mark.parametrize(
     "answer, words",
     [
@@ -141,6 +158,17 @@ def p_log_p_over_q(t, s, T):
             lambda t, s, T: ((torch.sigmoid(t / T) - torch.sigmoid(s / T)) ** 2).mean(0),
             "squared error of probabilities",
         ),
+        (lambda t, s, T: T**2 * divergence(t, s, T).mean(0, keepdim=True), "keepdim"),
+        (lambda t, s, T: T**2 * divergence(t, s, T).mean(0) / 4, "number of classes too"),
+        (lambda t, s, T: divergence(t, s, T).mean(0) / T**2, "divided by T²"),
+        (lambda t, s, T: bce(s / T, torch.sigmoid(t / T)).mean(0), "entropy. And the factor T² is missing"),
+        (lambda t, s, T: p_log_p_over_q(t, s, T).mean(0), "present and absent. And the factor T² is missing"),
+        (by_weights(torch.sigmoid), "those at T = 1"),
+        (by_weights(lambda t: torch.sigmoid(STUDENT / T)), "the student's probabilities"),
+        (by_weights(torch.ones_like, torch.ones_like), "have no weights: multiply"),
+        (by_weights(torch.ones_like, torch.zeros_like), "and the half of *absent* is missing"),
+        (by_weights(lambda t: torch.sigmoid(t / T), lambda t: -torch.sigmoid(-t / T)), "add the two halves"),
+        (lambda t, s, T: T**2 * ((2 * torch.sigmoid(t / T) - 1) * log_ratio(t, s, T)).mean(0), "not 1 − log σ(z)"),
         (by_probabilities, "from the logits"),
         (lambda *a: by_probabilities(*a, clip=1e-6), "clipping"),
         (lambda t, s, T: 1.5 * kl_by_library(t, s, T), "expected"),
@@ -191,6 +219,13 @@ def unpaired(equal_var):
         (halved(root=False), "√n times"),
         (halved(student_t.ppf(0.975, 5)), "not n"),
         *((bootstrap(seed), "a bootstrap of the differences") for seed in range(5)),
+        (halved(1.96, ddof=0), "Student's t, 2.776. And the standard deviation divides by n"),
+        (halved(1.96, root=False), "Student's t, 2.776. And that is the spread"),
+        (halved(ddof=0, root=False), "without ddof=1"),
+        (halved(1.0), "one standard error"),
+        (halved(student_t.ppf(0.975, 4) / 5**0.5), "divides it by √n"),
+        (lambda a, b: (*by_scipy(a, b)[1::-1], "higher"), "ends are swapped"),
+        (lambda a, b: (np.subtract(a, b).mean(), np.ptp(by_scipy(a, b)[:2]) / 2, "higher"), "half of the width"),
         (halved(sign=-1), "sign"),
         (halved(student_t.ppf(0.95, 4)), "90 %"),
         (halved(scale=100), "as fractions"),
@@ -198,6 +233,7 @@ def unpaired(equal_var):
         (lambda a, b: (*by_scipy(a, b)[:2], "higher" if np.mean(a) > np.mean(b) else "lower"), "mean alone"),
         (lambda a, b: (*by_scipy(a, b)[:2], "not detected"), "expected 'higher'"),
         (lambda a, b: (*by_scipy(a, b)[:2], True), "expected 'higher'"),
+        (lambda a, b: (*by_scipy(a, b)[:2], "higher" if by_scipy(a, b)[0] > 0 else "lower"), "because the interval"),
         (
             lambda a, b: (*by_scipy(a, b)[:2], "better" if by_scipy(a, b)[2] == "higher" else "same"),
             "expected 'higher'",
@@ -224,6 +260,14 @@ def test_each_mistake_about_the_verdict_is_named(answer, words):
         (lambda q, T: (T * q).clamp(max=1), "a probability is multiplied"),
         (lambda q, T: torch.sigmoid(T * q), "sigmoid of probabilities"),
         (lambda q, T: 1 - at_one(q, T), "swapped"),
+        (lambda q, T: torch.sigmoid(T * torch.log(q)), "log does not undo the sigmoid"),
+        (lambda q, T: q ** (1 / T), "softer still, and forgets"),
+        (lambda q, T: T * q, "some are above 1"),
+        (lambda q, T: q / T, "a probability is divided"),
+        (lambda q, T: torch.sigmoid(q), "sigmoid of a sigmoid"),
+        (lambda q, T: torch.logit(q), "the logits t / T"),
+        (lambda q, T: (q / (1 - q)) ** T, "these are odds"),
+        (lambda q, T: (q > 0.5).float(), "rounds to 0 and 1"),
         (lambda q, T: at_one(q, 2 * T), "expected"),
         (lambda q, T: at_one(q, T).mean(), "a probability for each label"),
     ],
@@ -254,12 +298,27 @@ def mixed(high, low):
         (lambda y, v: torch.sigmoid(v * (y - 0.5)), "σ(±v/2)"),
         (lambda y, v: (v * (2.0 * y - 1)).softmax(1), "a softmax over the classes"),
         (lambda y, v: (v * y).softmax(1), "a softmax over the classes"),
+        (lambda y, v: y - 1 / (1 + np.exp(v)), "below 0"),
+        (lambda y, v: y / (1 + np.exp(-v)) + ~y / (1 + np.exp(v)), "write 1 - targets"),
+        (lambda y, v: torch.sigmoid(9.0 * (2 * y - 1)), "take the argument"),
+        (lambda y, v: y, "holds whole numbers (int64)"),
+        (lambda y, v: y == 1, "should become"),
         (mixed(lambda e: 0.9, lambda e: 0.1), "should become"),
         (lambda y, v: torch.zeros(2, 2), "expected (3, 4)"),
     ],
 )
 def test_each_mistake_about_smoothed_labels_is_named(answer, words):
     assert words in smoothed_targets(answer)
+
+
+def test_labels_that_are_overwritten_in_place_are_told_of_and_stay_as_they_were_for_the_next_attempt():
+    def in_place(y, v):
+        y[y == 1], y[y == 0] = torch.sigmoid(torch.tensor(v)), torch.sigmoid(torch.tensor(-v))
+        return y
+
+    assert "convert the targets first" in smoothed_targets(in_place)
+    assert smoothed_targets(lambda y, v: torch.sigmoid(v * (2 * y - 1))) is None
+    assert smoothed_targets(lambda y, v: torch.full(y.shape, 1 / (1 + np.exp(v)))) is not None
 
 
 @pytest.mark.parametrize(

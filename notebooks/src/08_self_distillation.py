@@ -940,7 +940,7 @@ def rows_of(effects_of, keys):
     rows = [["difference [95 % interval], **bold** where it is detected", *effects_of]]
     return rows + [[METRICS[key][0], *(in_table(effect[key], *METRICS[key][1:]) for effect in effects_of.values())] for key in keys]
 
-
+# %% tags=["report"]
 for key in ("mAP", "NLL"):  # the first two add up to the third
     assert np.isclose(sum(effects[name][key].mean for name in list(CONTRASTS)[:2]), effects["UD − 40 epochs"][key].mean,
                       equal_nan=True)

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 
-from udlib.course.exercises.calls import call_in_words, remedy
+from udlib.course.exercises.calls import call_in_words, copied, remedy
 from udlib.statistics import paired_difference
 
 Checker = Callable[..., str | None]
@@ -65,9 +65,9 @@ def check(number: str, *answers) -> None:
 
 
 def called(function: Callable, *arguments):
-    """Apply the learner's function; one that still returns `...` counts as not attempted."""
+    """Apply the learner's function to copies of the arguments; one that still returns `...` counts as not attempted."""
     _last_call[:] = [call_in_words(function, arguments)]
-    value = function(*arguments)
+    value = function(*map(copied, arguments))
     if value is ...:
         raise NotAttempted
     return value
@@ -97,6 +97,8 @@ def check_guess(name: str, guess, measured: float, unit: str = "", kind: str = "
         if distance <= 0.05 * abs(measured)
         else "in the right region"
         if distance <= 0.25 * abs(measured)
+        else "within a factor of two"
+        if abs(measured) <= 2 * abs(number) <= 4 * abs(measured) and number * measured > 0
         else "the right size, with the wrong sign"
         if abs(number + measured) <= 0.25 * abs(measured)
         else "far off: what did you expect, and why?"

@@ -70,6 +70,9 @@ REMEDIES = {
     "function itself, not its result, and an index stands in square brackets",
     r"same dtype|dtype, but found|dtype Bool but expected|could not infer output dtype|desired output type": "the types of the "
     "numbers do not match: give both the same one, with .float() or .double()",
+    r"condition to be a boolean tensor": "torch.where chooses by True and False: compare first, for example targets == 1",
+    r"leaf Variable that requires grad .*in-place": "an operation in place, such as z /= T, overwrites an argument that "
+    "needs a gradient: make a new tensor, z = z / T",
     r"Boolean value of Tensor with more than one": "an if needs one True or False, but it got many: use torch.where, "
     "or a mask",
     r"name '(\w+)' is not defined": "{0} has no value: run the cells above, and check the spelling",
@@ -107,6 +110,16 @@ def call_in_words(function: Callable, arguments: tuple) -> str:
         names = [f"argument {k}" for k in range(1, len(arguments) + 1)]
     head = f"    The check called {getattr(function, '__name__', 'your function')} with"
     return "\n".join([head, *(f"      {name} = {in_words(value)}" for name, value in zip(names, arguments))])
+
+
+def copied(argument):
+    """Return a copy of a tensor or an array, so that nothing is lost when it is overwritten; anything else as it is.
+
+    A tensor that requires a gradient is returned as it is too: the check follows the gradient back to it.
+    """
+    if isinstance(argument, Tensor):
+        return argument if argument.requires_grad else argument.clone()
+    return argument.copy() if isinstance(argument, np.ndarray) else argument
 
 
 def remedy(error: Exception) -> str:

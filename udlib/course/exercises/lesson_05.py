@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from itertools import product
 
 import numpy as np
 import torch
-from scipy.stats import t as student_t
-from scipy.stats import ttest_ind
 from torch import Tensor
 from torch.nn import functional as F
 
 from udlib.course.exercises import called, exercise
 from udlib.course.exercises.answers import among, array, differentiable, numbers, shown
 from udlib.course.exercises.calls import in_words
+from udlib.course.exercises.intervals import wrong_interval
 from udlib.statistics import paired_difference
 
 TEACHER = torch.tensor([[2.0, -1.0, 0.5, -3.0], [-0.5, 1.5, -2.0, 0.3], [1.0, -1.2, 3.0, -0.2]], dtype=torch.float64)
@@ -82,6 +80,8 @@ def _wrong_kl(answer: np.ndarray, t: Tensor, s: Tensor, T: float) -> str | None:
         (lambda d: d.sum(1), f"this is the sum over the classes, one number for each image: {alone}"),
         (lambda d: d.sum(0), "this is the sum over the images: take the mean over them"),
         (lambda d: d, "this is the divergence of each label: take the mean over the images"),
+        (lambda d: d.mean(0, keepdim=True), "this has one row too many, shape (1, C): leave out keepdim=True"),
+        (lambda d: d.mean(0) / d.shape[1], "this is divided by the number of classes too: each class keeps its own KL"),
     ]
     wrong = [(reduced(right), sentence) for reduced, sentence in other_shapes]
     for sentence, d in _wrong_kls(t, s, T).items():
@@ -126,34 +126,42 @@ def _wrong_kls(t: Tensor, s: Tensor, T: float) -> dict[str, Tensor]:
     regression = (
         "this is a squared error of logits: Eq. 13 compares probabilities, and becomes ⅛ of this only at very high T"
     )
-    return {
+    gain, loss = F.logsigmoid(t / T) - F.logsigmoid(s / T), F.logsigmoid(-t / T) - F.logsigmoid(-s / T)
+    wrong = {
         no_square: right,
         "the factor is T², not T: the gradient gets one factor 1/T from the chain rule and one from the smaller "
         "difference": T * right,
-        "the sign is the wrong way round: a divergence is never below 0": -(T**2) * right,
-        reverse: T**2 * _divergence(s, t, T),
-        f"{reverse}. And {no_square}": _divergence(s, t, T),
+        "this is divided by T²: multiply by it, since the gradient shrinks as T grows": right / T**2,
         "the temperature does nothing: divide both logits by T": _divergence(t, s),
         "the temperature does not reach the logits: divide both by T before the sigmoid": T**2 * _divergence(t, s),
-        "T divides the teacher's logits only: divide both, or the student learns t/T": T**2 * _divergence(t / T, s),
-        "T divides the student's logits only: divide both": T**2 * _divergence(t, s / T),
-        "T multiplies the logits: a temperature divides them": T**2 * _divergence(t, s, 1 / T),
-        "this is the cross-entropy: its gradient is right, but a divergence is 0 where the two agree. Subtract the "
-        "teacher's entropy": T**2 * crossed,
-        "the teacher's entropy is subtracted without its factor T²": T**2 * crossed - entropy,
-        "the second half is missing: a Bernoulli has two outcomes, present and absent": T**2 * p * (p / q).log(),
-        softmax: T**2 * a.exp() * (a - b),
-        f"{softmax}. And {no_square}": a.exp() * (a - b),
-        swapped: T**2 * q * (q / p).log(),
-        f"{swapped}. And {no_square}": q * (q / p).log(),
-        no_log: T**2 * p * (p.log() - q),
-        f"{no_log}. And {no_square}": p * (p.log() - q),
-        f"{no_log}. And its arguments are swapped": T**2 * q * (q.log() - p),
         regression: (t - s) ** 2,
         f"{regression}. (This is that ⅛.)": (t - s) ** 2 / 8,
-        "this is a squared error of probabilities: Eq. 13 is a divergence": (p - q) ** 2,
-        "this is a squared error of probabilities, times T²: Eq. 13 is a divergence": T**2 * (p - q) ** 2,
+        "the teacher's entropy is subtracted without its factor T²": T**2 * crossed - entropy,
     }
+    before_square = {
+        "the sign is the wrong way round: a divergence is never below 0": -right,
+        reverse: _divergence(s, t, T),
+        "T divides the teacher's logits only: divide both, or the student learns t/T": _divergence(t / T, s),
+        "T divides the student's logits only: divide both": _divergence(t, s / T),
+        "T multiplies the logits: a temperature divides them": _divergence(t, s, 1 / T),
+        "the weights p and 1 − p are those at T = 1: divide their logits by T too": loss.lerp(gain, t.sigmoid()),
+        "the weights are the student's probabilities: take the teacher's, p and 1 − p": loss.lerp(gain, q),
+        "the logs have no weights: multiply them by the teacher's probabilities, p and 1 − p": gain + loss,
+        "the logs have no weights, p and 1 − p, and the half of *absent* is missing": gain,
+        "log(1 − σ(z)) is not 1 − log σ(z): it is F.logsigmoid(−z)": p * gain - (1 - p) * gain,
+        "the half of *absent* is subtracted: add the two halves": p * gain - (1 - p) * loss,
+        "this is the cross-entropy: its gradient is right, but a divergence is 0 where the two agree. Subtract the "
+        "teacher's entropy": crossed,
+        "the second half is missing: a Bernoulli has two outcomes, present and absent": p * gain,
+        softmax: a.exp() * (a - b),
+        swapped: q * (q / p).log(),
+        no_log: p * (p.log() - q),
+        f"{no_log}. And its arguments are swapped": q * (q.log() - p),
+        "this is a squared error of probabilities: Eq. 13 is a divergence": (p - q) ** 2,
+    }
+    for sentence, d in before_square.items():
+        wrong |= {sentence: T**2 * d, f"{sentence}. And {no_square}": d}
+    return wrong
 
 
 # Seeds differ by far more than the two methods do: only the pairs can tell.
@@ -173,82 +181,22 @@ def verdict_from_pairs(function) -> str | None:
             return problem
         right = paired_difference(students, baselines)
         if not (math.isclose(low, right.low, abs_tol=1e-6) and math.isclose(high, right.high, abs_tol=1e-6)):
-            return _wrong_interval(low, high, students, baselines)
+            return wrong_interval(low, high, students, baselines)
         if value[2] != right.verdict:
             if right.verdict == "not detected" and value[2] == ("higher" if right.mean > 0 else "lower"):
                 return "the verdict looks at the mean alone: if the interval includes 0, nothing is detected"
             return (
                 f"the interval [{low:.4f}, {high:.4f}] is right, but its verdict is {shown(value[2])}: expected "
-                f"'{right.verdict}'"
+                f"'{right.verdict}', because {REASONS[right.verdict]}"
             )
     return None
 
 
-def _wrong_interval(low: float, high: float, students: list[float], baselines: list[float]) -> str:
-    """The classic mistake that gives these ends, or what was expected."""
-    a, b = np.asarray(students), np.asarray(baselines)
-    d, n = a - b, len(a)
-    t, error = student_t.ppf(0.975, n - 1), d.std(ddof=1) / math.sqrt(n)
-    unpaired = ttest_ind(a, b).confidence_interval(0.95)
-    welch = ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
-    not_paired = (
-        "the runs are not paired: subtract seed by seed first, or the spread over seeds, which both share, hides the "
-        "difference"
-    )
-    wrong = [
-        (
-            d.mean() - t * d.std(ddof=0) / math.sqrt(n),
-            d.mean() + t * d.std(ddof=0) / math.sqrt(n),
-            "the standard deviation divides by n: for a sample it divides by n − 1 (ddof=1)",
-        ),
-        (
-            d.mean() - 1.96 * error,
-            d.mean() + 1.96 * error,
-            "1.96 is the quantile for many runs: with five it is Student's t, 2.776",
-        ),
-        (
-            d.mean() - t * d.std(ddof=1),
-            d.mean() + t * d.std(ddof=1),
-            "that is the spread of single differences: the mean of n differences is √n times more certain",
-        ),
-        (-d.mean() - t * error, -d.mean() + t * error, "the sign is the wrong way round: students minus baselines"),
-        (
-            d.mean() - student_t.ppf(0.975, n) * error,
-            d.mean() + student_t.ppf(0.975, n) * error,
-            "n differences have n − 1 degrees of freedom, not n: their mean is estimated too",
-        ),
-        (d.min(), d.max(), "those are the smallest and the largest difference: build an interval of the mean"),
-        (
-            d.mean() - student_t.ppf(0.95, n - 1) * error,
-            d.mean() + student_t.ppf(0.95, n - 1) * error,
-            "that is a 90 % interval: 2.5 % are cut off on either side, the quantile is that of 0.975",
-        ),
-        (*unpaired, not_paired),
-        (*welch, not_paired),
-        *(
-            (d.mean() - q * spread, d.mean() + q * spread, not_paired)
-            for q in (t, 1.96, student_t.ppf(0.975, 2 * n - 2))
-            for spread in [math.sqrt((a.var(ddof=1) + b.var(ddof=1)) / n)]
-        ),
-        (*(100 * (d.mean() + sign * t * error) for sign in (-1, 1)), "the ends are in points: give them as fractions"),
-    ]
-    for wrong_low, wrong_high, sentence in wrong:
-        if math.isclose(low, wrong_low, abs_tol=2e-6) and math.isclose(high, wrong_high, abs_tol=2e-6):
-            return sentence
-    if _is_bootstrap(low, high, d):
-        return (
-            "this looks like a bootstrap of the differences: with so few seeds it is too narrow, since it only "
-            "resamples the few values that you have. Take Student's t"
-        )
-    right = paired_difference(students, baselines)
-    return f"on a small example the interval is [{low:.4f}, {high:.4f}], expected [{right.low:.4f}, {right.high:.4f}]"
-
-
-def _is_bootstrap(low: float, high: float, d: np.ndarray) -> bool:
-    """Whether the ends are near those of the percentile bootstrap, for which all resamples of few values are tried."""
-    means = np.array(list(product(d, repeat=len(d)))).mean(1)
-    ends = np.quantile(means, [0.025, 0.975])
-    return bool(np.abs(np.array([low, high]) - ends).max() < 0.12 * (ends[1] - ends[0]))
+REASONS = {
+    "higher": "the whole interval is above 0",
+    "lower": "the whole interval is below 0",
+    "not detected": "the interval includes 0",
+}
 
 
 @exercise("05.3")
@@ -264,6 +212,11 @@ def answers_at_another_temperature(function) -> str | None:
             z / T
         ),
         "these are logits: return probabilities, so apply the sigmoid": T * z,
+        "these are the logits t / T: multiply them by T, then apply the sigmoid": z,
+        "these are odds: a probability is odds / (1 + odds)": (T * z).exp(),
+        "log does not undo the sigmoid: torch.logit(soft) does, log(q / (1 − q))": torch.sigmoid(T * soft.log()),
+        "the root makes the labels softer still, and forgets the chance of *absent*: take the power T of both, and "
+        "divide q^T by q^T + (1 − q)^T": soft ** (1 / T),
         "this raises the chance of *present* to the power T and forgets the chance of *absent*: divide by the sum of "
         "both "
         "powers, q^T + (1 − q)^T": soft**T,
@@ -273,9 +226,11 @@ def answers_at_another_temperature(function) -> str | None:
         "this takes the softmax of logits that were never multiplied by T, and sigmoids share nothing": z.softmax(1),
         "these are the soft labels themselves: T changes nothing": soft,
         "a probability is multiplied by T: it is the logit that T divides": (T * soft).clamp(max=1),
-        "this takes the sigmoid of probabilities: go back to the logits first, with torch.logit": torch.sigmoid(
-            T * soft
-        ),
+        "a probability is multiplied by T, so some are above 1: it is the logit that T divides": T * soft,
+        "a probability is divided by T: it is the logit that T divides": soft / T,
+        "this rounds to 0 and 1: at T = 1 the teacher is surer, but not certain": soft.round(),
+        "this takes the sigmoid of probabilities: go back to the logits first, with torch.logit": (T * soft).sigmoid(),
+        "this takes the sigmoid of a sigmoid: go back to the logits first, with torch.logit": soft.sigmoid(),
         "present and absent are swapped": torch.sigmoid(-T * z),
     }
     right = torch.sigmoid(T * z).numpy()
@@ -286,20 +241,18 @@ def answers_at_another_temperature(function) -> str | None:
 def smoothed_targets(function) -> str | None:
     """`function(targets, target_logit)` → (N, C) probabilities, σ(±target_logit) at positives and negatives."""
     value = called(function, LABELS, TARGET_LOGIT)
-    shape = tuple(LABELS.shape)
-    if value is None:
-        return "the function returned nothing: end it with return"
-    try:
-        answer = torch.as_tensor(np.asarray(value, dtype=float))
-    except (TypeError, ValueError):
-        return f"it returned {shown(value)}: expected a tensor of shape {shape}"
-    if answer.shape != shape:
+    floats, problem = array(value, tuple(LABELS.shape), "a probability for each label")
+    if problem:
+        return problem
+    if isinstance(value, Tensor) and not (value.is_floating_point() or value.dtype == torch.bool):
         return (
-            f"it returned {shown(value)} of shape {tuple(answer.shape)}: expected {shape}, a probability for each label"
+            f"the tensor that it returned holds whole numbers ({str(value.dtype).removeprefix('torch.')}), and "
+            "probabilities lie between 0 and 1: convert the targets first, with targets.double()"
         )
+    answer = torch.from_numpy(floats)
     y = LABELS.double()
     high = torch.sigmoid(torch.tensor(TARGET_LOGIT, dtype=torch.float64)).item()
-    epsilon, classes = 1 - high, shape[1]
+    epsilon, classes = 1 - high, y.shape[1]
     right = y * high + (1 - y) * epsilon
     if torch.allclose(answer, right, rtol=1e-4, atol=1e-6):
         return None
@@ -322,6 +275,9 @@ def smoothed_targets(function) -> str | None:
         "this is a softmax over the classes, and of v · y: sigmoids answer C separate questions, and y = 0 means −v": (
             TARGET_LOGIT * y
         ).softmax(1),
+        "the negatives are below 0: they must become +ε = σ(−v)": y - epsilon,
+        "on whole numbers ~y is −1 − y, and not 1 − y: write 1 - targets": y * high + (-1 - y) * epsilon,
+        "this is the course's logit of 9: take the argument target_logit": torch.sigmoid(9.0 * (2 * y - 1)),
         "every label got σ(v · y): y = 0 must give σ(−v), not ½": torch.sigmoid(TARGET_LOGIT * y),
     }
     for sentence, values in wrong.items():
