@@ -127,6 +127,16 @@ def test_check_train_and_evaluate_agree_on_what_is_left_out(damaged, tmp_path):
     assert udlib_command("evaluate", root, "--model", out)[0] == 2
 
 
+def test_a_broken_image_of_test_stops_a_training_before_its_first_epoch(whole, tmp_path):
+    root = shutil.copytree(whole["csv"], tmp_path / "csv")
+    path = open_dataset(root, "test").image_path(1)
+    path.write_bytes(path.read_bytes()[:200])
+    code, out, err = udlib_command("train", root, "--out", tmp_path / "model", *QUICK)
+    assert code == 2 and path.name in err and "--missing drop" in err and "epoch 1" not in out + err
+    assert not (tmp_path / "model").exists()
+    assert udlib_command("data", "check", root)[0] == 1
+
+
 def test_a_training_in_python_takes_the_same_data_set(damaged, tmp_path):
     root, ids = damaged("csv")
     recipe = settings(network="small_narrow", epochs=1, size=24, batch_size=16)

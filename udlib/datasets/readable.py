@@ -78,6 +78,20 @@ def unreadable(paths: Sequence[Path]) -> dict[int, str]:
     return reasons
 
 
+def require_readable(paths: Sequence[Path]) -> None:
+    """Refuse image files of which some cannot be decoded.
+
+    Args:
+        paths: Image files, in folders that exist.
+
+    Raises:
+        ValueError: The first file that cannot be decoded, and how many more there are.
+    """
+    if reasons := list(unreadable(paths).values()):
+        others = f"; {len(reasons) - 1} more cannot be decoded" if len(reasons) > 1 else ""
+        raise ValueError(f"{reasons[0]} with --missing drop (in Python missing='drop'){others}")
+
+
 def _decode_all(paths: Sequence[Path]) -> dict[int, str]:
     """The reasons of all files that cannot be decoded."""
     pool = ThreadPoolExecutor(os.cpu_count() or 1)

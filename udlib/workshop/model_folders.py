@@ -21,6 +21,7 @@ from udlib.backbones import TIMM, require_side
 from udlib.datasets import open_dataset
 from udlib.datasets.base import MultiLabelDataset, apply_policy, label_fingerprint
 from udlib.datasets.layouts import Source
+from udlib.datasets.readable import require_readable
 from udlib.datasets.training_splits import notes_on
 from udlib.methods import method_of
 from udlib.methods.base import Recipe, make_recipe
@@ -100,6 +101,9 @@ def train_model(
             return current
         if recipe.network.startswith(TIMM):
             require_side(recipe.network, recipe.side)
+        if "test" in splits and not (isinstance(data, Source) and data.options.get("missing") == "drop"):
+            # Those of train and val are decoded before the first epoch, and these only after the last.
+            require_readable([splits["test"].image_path(i) for i in range(len(splits["test"]))])
         log = EpochLog(out / "log.csv", out / "tensorboard" if tensorboard else None)
         _say(splits, recipe, begin)
         if only is not None:
