@@ -1,6 +1,7 @@
 """What all tests share."""
 
 import pytest
+from commands import plain_terminal
 from tiny_voc import write_tiny_voc
 
 
@@ -8,6 +9,13 @@ from tiny_voc import write_tiny_voc
 def no_progress_bars():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("UDLIB_PROGRESS", "0")
+        yield
+
+
+@pytest.fixture(scope="module")
+def terminal():
+    """A plain terminal, for the tests of commands in a module: `pytestmark = pytest.mark.usefixtures("terminal")`."""
+    with plain_terminal():
         yield
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from commands import plain_terminal, udlib_command
+from commands import udlib_command
 
 import udlib
 from udlib.backbones import lite
@@ -16,13 +16,9 @@ from udlib.training import precision
 from udlib.training.checkpoints import fingerprint, load_checkpoint, save_checkpoint
 from udlib.workshop import settings, train_model
 
+pytestmark = pytest.mark.usefixtures("terminal")
+
 QUICK = ("--network", "small_narrow", "--epochs", "2", "--size", "24", "--batch", "16")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quiet():
-    with plain_terminal():
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import typer.core
-from commands import plain_terminal, udlib_command
+from commands import udlib_command
 from tiny_voc import CLASSES, write_tiny_voc
 
 import udlib
@@ -19,11 +19,7 @@ from udlib.cli.patterns import expanded
 from udlib.models import TrainedModel, save_trained
 from udlib.training.rows import RowWriter
 
-
-@pytest.fixture(scope="module", autouse=True)
-def quiet():
-    with plain_terminal():
-        yield
+pytestmark = pytest.mark.usefixtures("terminal")
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from commands import plain_terminal, udlib_command
+from commands import udlib_command
 from PIL import Image
 from tiny_voc import CLASSES, write_tiny_voc
 
@@ -34,13 +34,9 @@ from udlib.training.checkpoints import fingerprint, load_checkpoint
 from udlib.training.devices import within_memory
 from udlib.workshop import model_folders, splits
 
+pytestmark = pytest.mark.usefixtures("terminal")
+
 QUICK = ("--network", "small_narrow", "--epochs", "2", "--size", "24", "--batch", "16")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quiet():
-    with plain_terminal():
-        yield
 
 
 @pytest.fixture(scope="module")

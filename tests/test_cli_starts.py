@@ -2,22 +2,18 @@
 
 import pytest
 import torch
-from commands import plain_terminal, udlib_command
+from commands import udlib_command
 from tiny_voc import write_tiny_voc
 
 import udlib
 from udlib.training.checkpoints import fingerprint
 from udlib.workshop import NewHead, settings, train_model
 
+pytestmark = pytest.mark.usefixtures("terminal")
+
 SIZES = {"train": 16, "val": 16, "test": 16}
 QUICK = ("--epochs", "1", "--batch", "8")
 FIRST = ("--network", "small_narrow", "--size", "24")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quiet():
-    with plain_terminal():
-        yield
 
 
 @pytest.fixture(scope="module")

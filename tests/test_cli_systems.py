@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import torch
-from commands import plain_terminal, udlib_command
+from commands import udlib_command
 from tiny_voc import CLASSES
 
 import udlib
@@ -16,13 +16,9 @@ from udlib.methods.parallel import partitions
 from udlib.training import loop as training
 from udlib.training.checkpoints import load_checkpoint
 
+pytestmark = pytest.mark.usefixtures("terminal")
+
 QUICK = ("--network", "small_narrow", "--epochs", "2", "--size", "24", "--batch", "16", "--k", "2")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quiet():
-    with plain_terminal():
-        yield
 
 
 @pytest.fixture(scope="module")

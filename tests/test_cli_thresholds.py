@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from commands import plain_terminal, udlib_command
+from commands import udlib_command
 from tiny_voc import CLASSES, write_tiny_voc
 
 import udlib
@@ -18,13 +18,9 @@ from udlib.metrics import best_thresholds, precision_recall_f1
 from udlib.models import save_trained
 from udlib.workshop import fit_thresholds, measured
 
+pytestmark = pytest.mark.usefixtures("terminal")
+
 QUICK = ("--network", "small_narrow", "--epochs", "2", "--size", "24", "--batch", "16")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quiet():
-    with plain_terminal():
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -3,20 +3,16 @@
 import huggingface_hub.constants
 import pytest
 import torch
-from commands import plain_terminal, udlib_command
+from commands import udlib_command
 from tiny_voc import write_tiny_voc
 
 import udlib
 
+pytestmark = pytest.mark.usefixtures("terminal")
+
 FEW = {"train": 16, "val": 16, "test": 8}
 QUICK = ("--epochs", "1", "--batch", "8", "--size", "32")
 TEACHER, STUDENT = "timm:test_convnext", "timm:test_resnet"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quiet():
-    with plain_terminal():
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from commands import plain_terminal, udlib_command
+from commands import udlib_command
 from test_models import NAMES, SIZE, fitted, model, network, pictures
 
 import udlib
@@ -17,11 +17,7 @@ from udlib.models import export as exports
 from udlib.models import save_trained
 from udlib.models.export import FORMATS, export
 
-
-@pytest.fixture(scope="module", autouse=True)
-def quiet():
-    with plain_terminal():
-        yield
+pytestmark = pytest.mark.usefixtures("terminal")
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 
 import pytest
 import torch
-from commands import plain_terminal, udlib_command
+from commands import udlib_command
 from PIL import Image
 from tiny_voc import CLASSES, write_tiny_voc
 
@@ -22,6 +22,8 @@ from udlib.models import TrainedModel, save_trained
 from udlib.posthoc import fit_temperature
 from udlib.workshop import evaluation_page, numbers_of
 from udlib.workshop.report import MOST
+
+pytestmark = pytest.mark.usefixtures("terminal")
 
 NASTY = ('<script>alert("x")</script>', "cat & 'dog'", "a\x00b\ud800")
 VOID = {"meta", "img", "br"}
@@ -59,12 +61,6 @@ class Page(HTMLParser):
         self.text.append(data)
         if self.open[-1:] in (["td"], ["th"]):
             self.rows[-1][-1] += data
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quiet():
-    with plain_terminal():
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from commands import plain_terminal, udlib_command
+from commands import udlib_command
 from PIL import Image, ImageOps
 from test_cli_models import interrupted
 from tiny_voc import write_tiny_voc
@@ -23,14 +23,10 @@ from udlib.methods import recipe as make_recipe
 from udlib.workshop import measured, measurements
 from udlib.workshop.measurements import identity_of
 
+pytestmark = pytest.mark.usefixtures("terminal")
+
 QUICK = ("--network", "small_narrow", "--epochs", "2", "--size", "24", "--batch", "16")
 COUNTS = {"train": 16, "val": 12, "test": 12}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quiet():
-    with plain_terminal():
-        yield
 
 
 @pytest.fixture(scope="module")

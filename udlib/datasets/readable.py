@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-from udlib.datasets.base import data_root, load_rgb
+from udlib.datasets.base import MultiLabelDataset, data_root, load_rgb
 from udlib.datasets.tables import SMALLEST, fingerprint
 from udlib.files import atomic_write
 from udlib.progress import track
@@ -78,18 +78,17 @@ def unreadable(paths: Sequence[Path]) -> dict[int, str]:
     return reasons
 
 
-def require_readable(paths: Sequence[Path]) -> None:
-    """Refuse image files of which some cannot be decoded.
+def require_readable(dataset: MultiLabelDataset) -> None:
+    """Refuse a split of which an image cannot be decoded.
 
     Args:
-        paths: Image files, in folders that exist.
+        dataset: The split.
 
     Raises:
-        ValueError: The first file that cannot be decoded, and how many more there are.
+        ValueError: The error that this image raises wherever it is read, which says what to do.
     """
-    if reasons := list(unreadable(paths).values()):
-        others = f"; {len(reasons) - 1} more cannot be decoded" if len(reasons) > 1 else ""
-        raise ValueError(f"{reasons[0]} with --missing drop (in Python missing='drop'){others}")
+    for row in unreadable([dataset.image_path(i) for i in range(len(dataset))]):
+        dataset.image(row)
 
 
 def _decode_all(paths: Sequence[Path]) -> dict[int, str]:

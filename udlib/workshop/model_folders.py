@@ -103,7 +103,7 @@ def train_model(
             require_side(recipe.network, recipe.side)
         if "test" in splits and not (isinstance(data, Source) and data.options.get("missing") == "drop"):
             # Those of train and val are decoded before the first epoch, and these only after the last.
-            require_readable([splits["test"].image_path(i) for i in range(len(splits["test"]))])
+            require_readable(splits["test"])
         log = EpochLog(out / "log.csv", out / "tensorboard" if tensorboard else None)
         _say(splits, recipe, begin)
         if only is not None:
