@@ -112,7 +112,7 @@ readme: $(ENV)/ready
 	$(RUN) -m udlib readme
 
 lock: $(ENV)/ready
-	$(RUN) -m uv pip compile --universal --no-header --no-annotate --python-version 3.11 --extra course --extra test --quiet pyproject.toml -o requirements.lock
+	$(RUN) -m uv pip compile --universal --no-header --no-annotate --python-version 3.11 --extra course --extra test --extra book --quiet pyproject.toml -o requirements.lock
 
 clean:
 	$(PYTHON) -c "import shutil; shutil.rmtree('$(ENV)', ignore_errors=True)"
