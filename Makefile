@@ -21,7 +21,7 @@ SEED ?= 0
 export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: lab quick lint types test tests test-more mutants notebooks shipped smoke course runs bench gpu gpu-pack soak \
-    lessons shrink readme lock clean
+    lessons shrink cheatsheet readme lock clean
 
 # uv resolves nothing here: it installs the versions of requirements.lock, all from one source.
 $(ENV)/ready: requirements.lock pyproject.toml
@@ -103,10 +103,14 @@ soak: $(ENV)/ready
 # For authors: diagrams, notebooks from their sources, their pictures stored small, README's generated parts, and the lock.
 lessons: $(ENV)/ready
 	$(RUN) -m notebooks.diagrams $(if $(ONLY),--only "$(ONLY)")
+	$(if $(ONLY),,$(RUN) -m notebooks.moving_picture)
 	$(RUN) notebooks/build.py write $(if $(ONLY),--only "$(ONLY)")
 
 shrink: $(ENV)/ready
 	$(RUN) notebooks/build.py shrink $(if $(ONLY),--only "$(ONLY)")
+
+cheatsheet: $(ENV)/ready
+	$(RUN) docs/cheatsheet/build.py
 
 readme: $(ENV)/ready
 	$(RUN) -m udlib readme

@@ -233,6 +233,11 @@ r"""
 | 10 Distilling from detection | What can a detector teach that was trained without boxes? |
 | 11 Full runs | How does all of this run at full size, on your data? |
 
+![The ideas of the course: labels train a network, whose probabilities are measured and corrected; then the network becomes a teacher and passes on its probabilities, its calibration branch's answers and an uncertainty map; other teachers follow.](images/concept_map.svg)
+
+Each box is an idea, with the number of its lesson. Each arrow says what one idea does for another. The
+[cheat sheet](../docs/cheatsheet/README.md) has the losses, the metrics and the traps on one page.
+
 Each lesson has the same parts: a guess, a picture, the idea, each equation beside the line of code that *is* it, then results
 with error bars, something to move, and exercises. The [glossary](../docs/glossary.md) explains every term.
 
