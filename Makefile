@@ -21,7 +21,7 @@ SEED ?= 0
 export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: lab quick lint types test tests test-more mutants notebooks shipped smoke course runs bench gpu gpu-pack soak \
-    lessons shrink readme lock clean
+    lessons shrink slides readme lock clean
 
 # uv resolves nothing here: it installs the versions of requirements.lock, all from one source.
 $(ENV)/ready: requirements.lock pyproject.toml
@@ -107,6 +107,10 @@ lessons: $(ENV)/ready
 
 shrink: $(ENV)/ready
 	$(RUN) notebooks/build.py shrink $(if $(ONLY),--only "$(ONLY)")
+
+# One deck of slides for each lesson, as HTML that needs no network and as PDF, in build/slides; ONLY=03 builds one.
+slides: $(ENV)/ready
+	$(RUN) -m notebooks.slides $(if $(ONLY),--only "$(ONLY)")
 
 readme: $(ENV)/ready
 	$(RUN) -m udlib readme

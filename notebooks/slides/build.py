@@ -1,8 +1,10 @@
 """HTML from the decks: sources for Sphinx with the lessons' figures in them, built with the reveal.js that its package holds."""
 
 import html
+import io
 import re
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,6 +44,7 @@ SETTINGS = {
         "margin": 0,
         "display": "flex",
         "center": False,
+        "controls": False,
         "hash": True,
         "slideNumber": "c/t",
         "transition": "none",
@@ -52,7 +55,8 @@ SETTINGS = {
         {"src": "revealjs/plugin/notes/notes.js", "name": "RevealNotes"},
         {"src": "revealjs/plugin/highlight/highlight.js", "name": "RevealHighlight"},
     ],
-    "suppress_warnings": ["myst.header", "config.cache"],
+    "html_copy_source": False,
+    "suppress_warnings": ["toc.not_included", "config.cache"],
 }
 
 
@@ -142,18 +146,21 @@ def build(paths: list[Path], out: Path = OUT) -> list[Deck]:
     """Build these decks into `out`, from nothing.
 
     Raises:
-        RuntimeError: Sphinx warned of something or failed; it printed what it was.
+        RuntimeError: Sphinx warned about something, or failed.
     """
     decks = [read(path) for path in paths]
     shutil.rmtree(out, ignore_errors=True)
-    source, trees = out / ".source", out / ".doctrees"
-    source.mkdir(parents=True)
-    for deck in decks:
-        write_source(deck, source)
-    settings = SETTINGS | {"root_doc": decks[0].name}
-    app = Sphinx(str(source), None, str(out), str(trees), "revealjs", settings, status=None, freshenv=True)
-    app.build(force_all=True)
-    if app.statuscode or app._warncount:
-        raise RuntimeError(f"Sphinx gave {app._warncount} warnings about the slides: mend what it names above")
+    warnings = io.StringIO()
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "source")
+        source.mkdir()
+        for deck in decks:
+            write_source(deck, source)
+        settings = SETTINGS | {"root_doc": decks[0].name}
+        trees = Path(folder, "trees")
+        app = Sphinx(source, None, out, trees, "revealjs", settings, status=None, warning=warnings, freshenv=True)
+        app.build(force_all=True)
+    if app.statuscode or warnings.getvalue():
+        raise RuntimeError(f"Sphinx warned about the slides:\n{warnings.getvalue()}")
     (out / "index.html").write_text(index(decks, out), encoding="utf-8")
     return decks

@@ -131,6 +131,8 @@ def slide_faults(slide: Slide, number: str) -> Iterator[str]:
             yield f"has {target} in a paragraph with other things: a picture stands alone"
     if len(slide.code) > CODE_LINES or any(len(line) > CODE_WIDTH for line in slide.code):
         yield f"has more than {CODE_LINES} lines of code, or one longer than {CODE_WIDTH} characters"
+    if "\\underbrace" in slide.body:
+        yield "has an \\underbrace, which browsers draw in the wrong place: say it in words"
     notes = slide.notes and f"{slide.notes.question}\n{slide.notes.text}"
     for unknown in lesson.unknown_numbers(f"{slide.title}\n{slide.body}\n{notes or ''}", number):
         yield f"says {unknown}, which lesson {number} does not"
