@@ -23,23 +23,32 @@ if not paths:
 wrong = [fault for path in paths for fault in faults(read(path))]
 if wrong:
     parser.exit(1, "\n".join([*wrong, ""]))
-needed = {"sphinx": "sphinx", "sphinx_revealjs": "sphinx-revealjs", "myst_parser": "myst-parser", "latex2mathml": "latex2mathml"}
+needed = {
+    "sphinx": "sphinx",
+    "sphinx_revealjs": "sphinx-revealjs",
+    "myst_parser": "myst-parser",
+    "latex2mathml": "latex2mathml",
+}
 missing = [package for module, package in needed.items() if importlib.util.find_spec(module) is None]
 if missing:
     parser.exit(1, f"missing packages: {', '.join(missing)}. Install them with `pip install -e .[book]`.\n")
 
-from notebooks.slides import build, browser  # noqa: E402 - they need these packages
+from notebooks.slides import browser, build  # noqa: E402 - they need these packages
 from udlib.course.doctor import find_chromium  # noqa: E402
 
+NO_PDF = (
+    "No PDF was made: this needs Chromium and the package playwright. You can open a deck with ?print-pdf and print it."
+)
+
 built = build.build(paths)
-print(f"{len(built)} decks: {lesson.ROOT / 'build' / 'slides' / 'index.html'}")
+print(f"{len(built)} decks: {build.OUT.relative_to(lesson.ROOT) / 'index.html'}", flush=True)
 if options.html:
     raise SystemExit
 if find_chromium() is None or importlib.util.find_spec("playwright") is None:
-    print("No PDF was made: this needs Chromium and the package playwright. In any browser, open a deck with ?print-pdf and print it.")
-else:
-    with browser.chromium() as chromium:
-        for deck in built:
-            path = browser.print_pdf(chromium, build.OUT / f"{deck.name}.html")
-            print(f"{path.name}: {browser.pdf_pages(path)} pages", flush=True)
-    (build.OUT / "index.html").write_text(build.index(built, build.OUT), encoding="utf-8")
+    print(NO_PDF)
+    raise SystemExit
+with browser.chromium() as chromium:
+    for deck in built:
+        path = browser.print_pdf(chromium, build.OUT / f"{deck.name}.html")
+        print(f"{path.name}: {browser.pdf_pages(path)} pages", flush=True)
+(build.OUT / "index.html").write_text(build.index(built, build.OUT), encoding="utf-8")

@@ -9,25 +9,29 @@ from typing import Any
 from notebooks.slides.build import SIZE
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking"]
-# Every slide in turn: its size and the size of what it holds, parts that stick out of it or scroll, and its pictures.
+# Every slide in turn: its size and the size of what it holds; the parts that stick out of it, that would have to scroll, or that
+# lie over the next part; and its pictures, with the size at which they are drawn within their boxes.
 MEASURE = """() => Reveal.getSlides().map(slide => {
   const place = Reveal.getIndices(slide);
   Reveal.slide(place.h, place.v);
-  const frame = slide.getBoundingClientRect(), parts = [...slide.querySelectorAll('*:not(aside):not(aside *)')];
-  const outside = parts.filter(part => {
-    const box = part.getBoundingClientRect();
-    return box.right > frame.right + 1 || box.bottom > frame.bottom + 1 || box.left < frame.left - 1 || box.top < frame.top - 1;
-  });
+  const box = part => part.getBoundingClientRect(), frame = box(slide), say = part => part.outerHTML.slice(0, 90);
+  const parts = [...slide.querySelectorAll('*:not(aside):not(aside *)')];
+  const outside = parts.filter(part => box(part).right > frame.right + 1 || box(part).bottom > frame.bottom + 1 ||
+    box(part).left < frame.left - 1 || box(part).top < frame.top - 1);
   const scrolls = parts.filter(part => part.matches('pre, pre code, table, p, .equation, .frame, .words') &&
     (part.scrollWidth > part.clientWidth + 1 || part.matches('pre code, .words') && part.scrollHeight > part.clientHeight + 1));
+  const covers = parts.filter(part => part.nextElementSibling && part.matches('.frame > *, .words > *') &&
+    !part.parentElement.matches('.beside') &&
+    [part, ...part.querySelectorAll('*')].some(inner => box(inner).bottom > box(part.nextElementSibling).top + 4));
   return {
-    title: slide.querySelector('h1, h2').textContent.trim(),
+    title: slide.querySelector('h1, h2').textContent.trim(), notes: slide.querySelectorAll('aside.notes').length,
     width: slide.clientWidth, height: slide.clientHeight, inner_width: slide.scrollWidth, inner_height: slide.scrollHeight,
-    outside: outside.map(part => part.outerHTML.slice(0, 90)), scrolls: scrolls.map(part => part.outerHTML.slice(0, 90)),
-    pictures: [...slide.querySelectorAll('img')].map(image => ({
-      source: image.getAttribute('src'), loaded: image.complete && image.naturalWidth > 0, alt: image.alt,
-      width: image.getBoundingClientRect().width, height: image.getBoundingClientRect().height,
-    })),
+    outside: outside.map(say), scrolls: scrolls.map(say), covers: covers.map(say),
+    pictures: [...slide.querySelectorAll('img')].map(image => {
+      const scale = Math.min(box(image).width / image.naturalWidth, box(image).height / image.naturalHeight);
+      return {source: image.getAttribute('src'), loaded: image.complete && image.naturalWidth > 0, alt: image.alt,
+        width: scale * image.naturalWidth, height: scale * image.naturalHeight};
+    }),
   };
 })"""
 
@@ -52,7 +56,9 @@ def opened(browser: Any, page_file: Path, query: str = "") -> Iterator[tuple[Any
     """A page with a deck that is ready, and the list of all addresses that it asked for which are not files."""
     context = browser.new_context(viewport={"width": SIZE[0], "height": SIZE[1]}, offline=True)
     page, asked = context.new_page(), []
-    page.on("request", lambda request: asked.append(request.url) if not request.url.startswith(("file:", "data:")) else None)
+    page.on(
+        "request", lambda request: asked.append(request.url) if not request.url.startswith(("file:", "data:")) else None
+    )
     page.goto(page_file.resolve().as_uri() + query, wait_until="load")
     page.wait_for_function("window.Reveal && Reveal.isReady() && document.fonts.status === 'loaded'")
     try:

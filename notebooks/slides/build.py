@@ -21,8 +21,8 @@ INDEX = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>udlib: slides</title><link rel="stylesheet" href="_static/index.css"></head>
 <body><main><h1>udlib: slides for teachers</h1>
-<p>In a deck, <kbd>→</kbd> shows the next slide, <kbd>S</kbd> opens the speaker view with the notes, <kbd>F</kbd> fills the screen,
-and <kbd>Esc</kbd> shows all slides.</p>
+<p>In a deck, <kbd>→</kbd> shows the next slide, <kbd>S</kbd> opens the speaker view with the notes,
+<kbd>F</kbd> fills the screen, and <kbd>Esc</kbd> shows all slides.</p>
 <table><thead><tr><th>deck</th><th>slides</th><th>minutes</th><th>PDF</th></tr></thead>
 <tbody>
 {rows}
@@ -67,7 +67,9 @@ def picture_shape(target: str) -> float:
         width, height = picture.size
         return width / height
     if picture is None:
-        raise ValueError(f"there is no picture '{target}': `python -m notebooks.slides --figures NN` lists those of a lesson")
+        raise ValueError(
+            f"there is no picture '{target}': `python -m notebooks.slides --figures NN` lists those of a lesson"
+        )
     box = re.search(r'viewBox="[\d.]+ [\d.]+ ([\d.]+) ([\d.]+)"', picture.read_text(encoding="utf-8"))
     return float(box[1]) / float(box[2]) if box else 2.0
 

@@ -9,7 +9,7 @@ from notebooks.slides import lesson
 
 DECKS = lesson.ROOT / "docs" / "slides"
 FEWEST, MOST, WORDS = 12, 20, 45  # slides of a deck, words of a slide
-CODE_LINES, CODE_WIDTH = 6, 70
+CODE_LINES, CODE_WIDTH, TABLE_ROWS = 6, 70, 6
 NOTES = re.compile(r"^```\{revealjs-notes\}\n(.*?)^```\s*$", re.M | re.S)
 CODE = re.compile(r"^```.*?\n(.*?)^```\s*$", re.M | re.S)
 EQUATION = re.compile(r"\$\$.+?\$\$|\$[^$\n]+\$", re.S)
@@ -112,14 +112,8 @@ def picture_file(target: str) -> Path | lesson.Figure | None:
     return path if target.startswith("images/") and path.is_file() else None
 
 
-def slide_faults(slide: Slide, number: str) -> Iterator[str]:
-    """What is wrong with one slide of the lesson with this number, in words."""
-    if slide.words > WORDS:
-        yield f"has {slide.words} words: at most {WORDS} are allowed"
-    if slide.notes is None:
-        yield "needs one block {revealjs-notes} that begins with 'Time: N min' and 'Ask: …'"
-    elif not slide.notes.text:
-        yield "has notes that do not say what the teacher says"
+def picture_faults(slide: Slide) -> Iterator[str]:
+    """What is wrong with the pictures of a slide."""
     if len(slide.pictures) > 1:
         yield "has more than one picture"
     for alt, target in slide.pictures:
@@ -129,12 +123,30 @@ def slide_faults(slide: Slide, number: str) -> Iterator[str]:
             yield f"shows {target}, which does not exist"
         if not re.search(rf"(?:^|\n\n)!\[[^\]]*\]\({re.escape(target)}\)(?:\n\n|$)", slide.body):
             yield f"has {target} in a paragraph with other things: a picture stands alone"
+
+
+def body_faults(slide: Slide) -> Iterator[str]:
+    """What is wrong with the text of a slide."""
+    if slide.words > WORDS:
+        yield f"has {slide.words} words: at most {WORDS} are allowed"
     if len(slide.code) > CODE_LINES or any(len(line) > CODE_WIDTH for line in slide.code):
         yield f"has more than {CODE_LINES} lines of code, or one longer than {CODE_WIDTH} characters"
+    if sum(line.startswith("|") for line in slide.body.splitlines()) > TABLE_ROWS + 2:
+        yield f"has a table with more than {TABLE_ROWS} rows"
     if "\\underbrace" in slide.body:
         yield "has an \\underbrace, which browsers draw in the wrong place: say it in words"
-    notes = slide.notes and f"{slide.notes.question}\n{slide.notes.text}"
-    for unknown in lesson.unknown_numbers(f"{slide.title}\n{slide.body}\n{notes or ''}", number):
+
+
+def slide_faults(slide: Slide, number: str) -> Iterator[str]:
+    """What is wrong with one slide of the lesson with this number, in words."""
+    yield from body_faults(slide)
+    yield from picture_faults(slide)
+    if slide.notes is None:
+        yield "needs one block {revealjs-notes} that begins with 'Time: N min' and 'Ask: …'"
+    elif not slide.notes.text:
+        yield "has notes that do not say what the teacher says"
+    notes = f"{slide.notes.question}\n{slide.notes.text}" if slide.notes else ""
+    for unknown in lesson.unknown_numbers(f"{slide.title}\n{slide.body}\n{notes}", number):
         yield f"says {unknown}, which lesson {number} does not"
 
 

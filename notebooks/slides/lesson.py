@@ -106,6 +106,8 @@ def minutes(number: str) -> float:
         raise ValueError(f"lesson {number} has no paragraph '**Time.**' in its first cell: add one")
     amount = re.search(r"(\d+|\w+)( and a half)? (minutes|hours?)", said[1])
     if amount is None or not (amount[1].isdigit() or amount[1] in WORDS):
-        raise ValueError(f"lesson {number} says '{said[1].strip()}' under **Time.**: write 'about 90 minutes' or 'about two hours'")
+        raise ValueError(
+            f"lesson {number} says '{said[1].strip()}' under **Time.**: write 'about 90 minutes' or 'about two hours'"
+        )
     value = (int(amount[1]) if amount[1].isdigit() else WORDS[amount[1]]) + (0.5 if amount[2] else 0)
     return value * (60 if amount[3].startswith("hour") else 1)
