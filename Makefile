@@ -21,7 +21,7 @@ SEED ?= 0
 export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: lab quick lint types test tests test-more mutants notebooks shipped smoke course runs bench gpu gpu-pack soak \
-    lessons shrink cheatsheet readme lock clean
+    lessons shrink cheatsheet slides book wheelhouse readme lock clean
 
 # uv resolves nothing here: it installs the versions of requirements.lock, all from one source.
 $(ENV)/ready: requirements.lock pyproject.toml
@@ -111,6 +111,10 @@ shrink: $(ENV)/ready
 
 cheatsheet: $(ENV)/ready
 	$(RUN) docs/cheatsheet/build.py
+
+# One deck of slides for each lesson, as HTML that needs no network and as PDF, in build/slides; ONLY=03 builds one.
+slides: $(ENV)/ready
+	$(RUN) -m notebooks.slides $(if $(ONLY),--only "$(ONLY)")
 
 readme: $(ENV)/ready
 	$(RUN) -m udlib readme
