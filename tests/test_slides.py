@@ -246,12 +246,13 @@ def test_a_slide_that_overflows_is_noticed(packages, chromium, tmp_path):
 
     wide = "```python\n" + "x" * 200 + "\n```"
     tall = "\n\n".join(["Nothing fits here."] * 20)
-    text = GOOD.replace("A threshold of 0.5.", tall) + "\n## Wide\n\n" + wide + "\n"
+    text = GOOD.replace("A threshold of 0.5.", tall)
+    text += f"\n## Wide\n\n{wide}\n\n```{{revealjs-notes}}\nTime: 1 min\nAsk: Why?\nSay.\n```\n"
     build.build([written(tmp_path, text)], tmp_path / "out")
     slides, _ = browser.measure(chromium, tmp_path / "out" / "00_start_here.html")
     assert slides[0]["outside"] == slides[0]["scrolls"] == []
     assert slides[1]["inner_height"] > 720 and slides[1]["outside"]
-    assert slides[2]["scrolls"] and slides[2]["notes"] == 0
+    assert slides[2]["scrolls"] and slides[2]["inner_height"] == 720
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ MEASURE = """() => Reveal.getSlides().map(slide => {
     [part, ...part.querySelectorAll('*')].some(inner => box(inner).bottom > box(part.nextElementSibling).top + 4));
   return {
     title: slide.querySelector('h1, h2').textContent.trim(), notes: slide.querySelectorAll('aside.notes').length,
-    width: slide.clientWidth, height: slide.clientHeight, inner_width: slide.scrollWidth, inner_height: slide.scrollHeight,
+    width: slide.offsetWidth, height: slide.offsetHeight, inner_width: slide.scrollWidth, inner_height: slide.scrollHeight,
     outside: outside.map(say), scrolls: scrolls.map(say), covers: covers.map(say),
     pictures: [...slide.querySelectorAll('img')].map(image => {
       const scale = Math.min(box(image).width / image.naturalWidth, box(image).height / image.naturalHeight);

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sphinx.application import Sphinx
+from sphinx.util.docutils import docutils_namespace
 
 from notebooks.slides import lesson
 from notebooks.slides.deck import PICTURE, Deck, Slide, picture_file, read
@@ -153,7 +154,7 @@ def build(paths: list[Path], out: Path = OUT) -> list[Deck]:
     decks = [read(path) for path in paths]
     shutil.rmtree(out, ignore_errors=True)
     warnings = io.StringIO()
-    with tempfile.TemporaryDirectory() as folder:
+    with docutils_namespace(), tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "source")
         source.mkdir()
         for deck in decks:

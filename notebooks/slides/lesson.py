@@ -88,9 +88,15 @@ def numbers(words: str) -> set[str]:
     return {*decimals, *(number.lstrip("+-") for number in decimals)} | {f"{n} %" for n in PERCENT.findall(words)}
 
 
+@cache
+def known_numbers(number: str) -> set[str]:
+    """The numbers that a lesson holds."""
+    return numbers(text(number))
+
+
 def unknown_numbers(words: str, number: str) -> list[str]:
     """The numbers in these words that the lesson does not hold. A number with a sign must have this sign in the lesson."""
-    words, known = plain(words), numbers(text(number))
+    words, known = plain(words), known_numbers(number)
     return [n for n in [*DECIMAL.findall(words), *(f"{n} %" for n in PERCENT.findall(words))] if n not in known]
 
 
