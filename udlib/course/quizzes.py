@@ -29,6 +29,7 @@ BLOCKS = {
     "block 3": ("05", "06", "07", "08"),
     "block 4": ("09", "10"),
 }
+ANSWERS = "docs/teaching/answers.md"  # the page for teachers, in a checkout
 INTRODUCTION = (
     "Decide on an answer first. Then open it: click it, or go to it with Tab and press Enter. It says whether it is right, and "
     "why. Nothing is stored."
@@ -151,8 +152,8 @@ def answers_page(folder: Path | None = None) -> str:
 def _answer_of(number: int, question: Question) -> str:
     """A question with what it tests and its right answers, in Markdown."""
     tests = question["aim"] if "aim" in question else f"lessons {', '.join(question['lessons'])}"
-    right = [answer for answer in question["answers"] if answer.get("correct")]
-    lines = [f"   * **{_text(answer)}** {answer['feedback'].removeprefix('Right. ')}" for answer in right]
+    right = [a for a in question["answers"] if a.get("correct")]
+    lines = [f"   * **{_text(a).removesuffix('.')}**: {a['feedback'].removeprefix('Right. ')}" for a in right]
     return "\n".join([f"{number}. {question['question']} (*{tests}*)", *lines, ""])
 
 
