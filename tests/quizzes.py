@@ -5,8 +5,7 @@ import math
 import re
 from functools import cache
 
-import nbformat
-from lessons import ROOT, SOURCES, build, text_of
+from lessons import ROOT, SOURCES, text_of
 
 from udlib.course.quizzes import BLOCKS, names
 
@@ -27,19 +26,24 @@ def lessons_of(name):
 
 
 @cache
-def words_of_lesson(number):
-    """All text of a committed lesson: its cells and their outputs, with the numbers as they are printed."""
+def cells_of_lesson(number):
+    """The cells of a committed lesson, solved; read without nbformat and jupytext, which are slow."""
     source = next(path for path in SOURCES if path.stem.startswith(number))
-    (*_, path) = build.targets(source)
-    notebook = nbformat.read(path, as_version=4)
-    outputs = [text_of(output) for cell in notebook.cells for output in cell.get("outputs", [])]
-    return "\n".join([*(cell.source for cell in notebook.cells), *outputs])
+    path = ROOT / "notebooks" / "solutions" / f"{source.stem}.ipynb"
+    return json.loads(path.read_text(encoding="utf-8"))["cells"]
+
+
+@cache
+def words_of_lesson(number):
+    """All text of a lesson: its cells and their outputs, with the numbers as they are printed."""
+    cells = cells_of_lesson(number)
+    outputs = [text_of(output) for cell in cells for output in cell.get("outputs", [])]
+    return "\n".join([*("".join(cell["source"]) for cell in cells), *outputs])
 
 
 def aim_paragraph(number):
     """The paragraph that begins with "Aim.", as a reader sees it."""
-    source = next(path for path in SOURCES if path.stem.startswith(number))
-    paragraphs = build.read_source(source)[0].source.split("\n\n")
+    paragraphs = "".join(cells_of_lesson(number)[0]["source"]).split("\n\n")
     (text,) = [paragraph for paragraph in paragraphs if paragraph.startswith("**Aim.**")]
     return " ".join(re.sub(r"\[([^]]*)\]\([^)]*\)|\*", r"\1", text).split())
 
