@@ -18,7 +18,7 @@ from udlib.datasets.training_splits import UNMEASURED, notes_on, require_apart, 
 from udlib.datasets.voc_annotations import annotation_path, image_paths, read_boxes, unknown_class
 from udlib.datasets.voc_lists import disagreements, find_classes, read_split
 from udlib.datasets.voc_splits import USUAL, ids_of_split, splits_of
-from udlib.datasets.xml_folders import image_of, read_annotations, splits_of_folder
+from udlib.datasets.xml_folders import ImageFinder, read_annotations, splits_of_folder
 from udlib.progress import track
 
 
@@ -199,10 +199,11 @@ def _csv(source: Source, report: Report, note: Report) -> Images:
 
 def _xml(source: Source, report: Report, note: Report) -> Images:
     """Read every annotation of a folder without lists."""
-    read_annotations(source.root, report)
+    finder = ImageFinder(source.root)
+    read_annotations(source.root, report, finder)
     splits = splits_of_folder(source.root)[0]
     return {
-        split: {path.relative_to(source.root).with_suffix("").as_posix(): image_of(source.root, path) for path in paths}
+        split: {path.relative_to(source.root).with_suffix("").as_posix(): finder.of(path) for path in paths}
         for split, paths in splits.items()
     }
 
