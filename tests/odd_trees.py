@@ -157,7 +157,7 @@ def xml(draw, names):
     size = draw.choice(
         ("", "<size><width>8</width><height>6</height></size>", "<size><width>6</width><height>8</height></size>")
     )
-    return cut(draw, f"<annotation>{size}{objects}</annotation>", 0.005)
+    return cut(draw, f"<annotation>{size}{objects}</annotation>", 0.01)
 
 
 def voc_set(root, draw):

@@ -56,6 +56,20 @@ def test_describe_reads_every_layout_and_writes_its_counts(command, tmp_path, ma
     assert [row["positives"] for row in rows] == [cells(out, name)[0] for name in CLASSES]
 
 
+def test_describe_counts_the_splits_that_there_are_and_says_which_is_not(command, tmp_path):
+    root = csv_tree(tmp_path / "csv", 20)
+    lines = (root / "labels.csv").read_text().splitlines()
+    (root / "labels.csv").write_text("\n".join(line for line in lines if ",test," not in line))
+    voc = voc_tree(tmp_path / "voc", 20) / "VOCdevkit" / "VOC2007"
+    for name in (voc / "ImageSets" / "Main" / "test.txt").read_text().split():
+        (voc / "Annotations" / f"{name}.xml").unlink()
+    for data in (root, voc):
+        code, out, err = command("describe", data, "--no-sizes")
+        assert code == 0 and cells(out, "images")[:2] == ["10", "5"] and len(err.splitlines()) == 1
+        assert err.startswith("split 'test' is not counted: ")
+        assert command("describe", data, "--split", "test")[0] == 2, "who names it is told that it is not there"
+
+
 def test_describe_says_what_is_missing_and_what_cannot_be_read(command, tmp_path):
     root = csv_tree(tmp_path / "tree", 20)
     (root / "images" / "0000.jpg").unlink()

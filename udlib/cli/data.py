@@ -71,7 +71,7 @@ def describe(
         source = _source(data, root)
         if require_drop_or_fail(missing) == "drop" and source.layout != "photos":
             source = replace(source, options={**source.options, "missing": "absent"})
-        parts = {name: source.open(name) for name in split or source.splits()}
+        parts = {name: source.open(name) for name in split} if split else _splits_that_there_are(source)
         for note in dict.fromkeys(note for part in parts.values() for note in part.notes):
             print(f"note  {note}", file=sys.stderr)
         for name, part in parts.items():
@@ -210,6 +210,23 @@ def _source(data: str, root: Path | None) -> Source:
     if data in EMBEDDED:
         return Source("voc", open_dataset(data, "val", root=root).root)
     return source(data, root)
+
+
+def _splits_that_there_are(source: Source) -> dict[str, MultiLabelDataset]:
+    """The splits of a data set; a line says which of the usual ones it does not have."""
+    from udlib.datasets.base import NoSplit
+
+    parts, reasons = {}, []
+    for name in source.splits():
+        try:
+            parts[name] = source.open(name)
+        except NoSplit as reason:
+            reasons.append(f"split '{name}' is not counted: {reason}")
+    if not parts:
+        raise ValueError(f"'{source.root}' has no split that can be read: {reasons[0]}")
+    for reason in reasons:
+        print(reason, file=sys.stderr)
+    return parts
 
 
 def _sizes(split: str, part: MultiLabelDataset) -> Sizes | None:

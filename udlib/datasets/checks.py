@@ -209,10 +209,14 @@ def _csv(source: Source, report: Report, note: Report) -> Images:
 def _xml(source: Source, report: Report, note: Report) -> Images:
     """Read every annotation of a folder without lists."""
     finder = ImageFinder(source.root)
-    read_annotations(source.root, report, finder)
+    annotated = read_annotations(source.root, note if _drops(source) else report, finder)
     splits = splits_of_folder(source.root)[0]
     return {
-        split: {path.relative_to(source.root).with_suffix("").as_posix(): finder.of(path) for path in paths}
+        split: {
+            path.relative_to(source.root).with_suffix("").as_posix(): finder.of(path)
+            for path in paths
+            if path in annotated
+        }
         for split, paths in splits.items()
     }
 

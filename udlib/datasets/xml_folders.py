@@ -29,7 +29,8 @@ class XMLFolder(Listed):
     Args:
         root: The folder.
         split: "train", "val", "test", or "trainval", the first two together.
-        missing: "raise", or "drop" images whose file is missing; `skipped` then lists them.
+        missing: "raise"; "drop" images whose annotation is broken, or whose file is missing or cannot be decoded; or
+            "absent", which does not decode the files. `skipped` then lists them.
         transform: A function of a PIL RGB image.
 
     Attributes:
@@ -43,26 +44,35 @@ class XMLFolder(Listed):
 
     def __init__(self, root: str | Path, split: str, *, missing: Missing = "raise", transform: Callable | None = None):
         root = Path(root).expanduser()
-        images = ImageFinder(root)
-        files = require_annotations(root)
-        table = cached(
-            f"xml {root.resolve()}",
-            len(files),
-            lambda: [*files, *map(images.of, files)],
-            lambda: _table(files, read_annotations(root, images=images)),
-        )
-        annotated = dict(zip(files, table.objects, strict=True))
+        images, files = ImageFinder(root), require_annotations(root)
+        if missing == "raise":
+            table = cached(
+                f"xml {root.resolve()}",
+                len(files),
+                lambda: [*files, *map(images.of, files)],
+                lambda: _table(files, read_annotations(root, images=images)),
+            )
+            annotated, broken = dict(zip(files, table.objects, strict=True)), {}
+        else:
+            problems: list[str] = []
+            annotated = {path: tuple(boxes) for path, boxes in read_annotations(root, problems.append, images).items()}
+            broken = dict(zip([path for path in files if path not in annotated], problems, strict=True))
+        classes = sorted({box.name for boxes in annotated.values() for box in boxes})
         names = ("train", "val") if split == "trainval" else (split,)
         splits, self.notes = splits_of_folder(root)
         paths = [path for name in names for path in splits.get(name, [])]
         if not paths:
             counts = ", ".join(f"{name} {len(splits.get(name, []))}" for name in SPLITS)
             raise NoSplit(f"'{root}' has no annotation of split '{split}' (found: {counts}): choose one that has some")
+        left_out = [(_id(root, path), broken[path]) for path in paths if path in broken]
+        if len(left_out) == len(paths):
+            raise ValueError(f"folder '{root}': no image of split '{split}' can be read: {left_out[0][1]}")
+        paths = [path for path in paths if path not in broken]
         objects = [annotated[path] for path in paths]
-        targets, difficult = label_states(objects, table.classes)
+        targets, difficult = label_states(objects, classes)
         entries = Entries(
-            table.classes,
-            [path.relative_to(root).with_suffix("").as_posix() for path in paths],
+            classes,
+            [_id(root, path) for path in paths],
             [images.of(path) for path in paths],
             targets,
             [tuple(filter(has_area, boxes)) for boxes in objects],
@@ -72,11 +82,17 @@ class XMLFolder(Listed):
             where = f"split '{split}' has objects without a box in {len(empty)} images (first: {empty[0]})"
             self.notes += (f"{where}: their labels count",)
         super().__init__("folder", root, split, entries, missing=missing, transform=transform)
+        self.skipped = left_out + self.skipped
         self.boxes_may_turn, self._annotations = True, dict(zip(entries.ids, paths))
 
     def annotated_size(self, i: int) -> tuple[int, int] | None:
         """Return width and height of image i as its annotation states them; None where it states none."""
         return size_in(self._annotations[self.ids[i]])
+
+
+def _id(root: Path, annotation: Path) -> str:
+    """The id of an annotated image."""
+    return annotation.relative_to(root).with_suffix("").as_posix()
 
 
 def annotation_files(root: Path) -> list[Path]:
@@ -124,7 +140,17 @@ def splits_of_folder(root: Path) -> tuple[dict[str, list[Path]], tuple[str, ...]
 
 
 def require_annotations(root: Path) -> list[Path]:
-    """Find the annotations of a folder, as `annotation_files` does; FileNotFoundError where there are none."""
+    """Find the annotations of a folder that must have some.
+
+    Args:
+        root: The folder.
+
+    Returns:
+        What `annotation_files` finds.
+
+    Raises:
+        FileNotFoundError: There are no annotations.
+    """
     files = annotation_files(root)
     if not files:
         raise FileNotFoundError(f"'{root}' holds no XML annotation: point root at the folder that holds them")

@@ -53,6 +53,11 @@ def notes_on_fitting(model: TrainedModel, dataset: MultiLabelDataset) -> tuple[s
 def measured(model: TrainedModel, dataset: MultiLabelDataset, batch_size: int = 32) -> dict[str, dict[str, float]]:
     """Measure a model on a data set, whose classes may come in another order.
 
+    Args:
+        model: the trained model.
+        dataset: with the model's classes.
+        batch_size: images at a time.
+
     Returns:
         Every number of `evaluation.measure`: "uncalibrated" and, where the model has a calibrator, "calibrated".
 
