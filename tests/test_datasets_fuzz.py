@@ -99,8 +99,17 @@ def trained_and_measured_again(layout, folder, seed):
 
 @pytest.mark.parametrize("layout", MAKERS)
 @given(seed=st.integers(0, 2**32 - 1))
-@limits(max_examples=25, **QUICK)
+@limits(max_examples=8, **QUICK)
 def test_the_check_and_the_training_agree(layout, seed):
+    with tempfile.TemporaryDirectory() as folder:
+        agrees(Path(folder), data_set(layout, Path(folder), seed))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", MAKERS)
+@given(seed=st.integers(0, 2**32 - 1))
+@limits(max_examples=60, **QUICK)
+def test_the_check_and_the_training_agree_on_many_more_data_sets(layout, seed):
     with tempfile.TemporaryDirectory() as folder:
         agrees(Path(folder), data_set(layout, Path(folder), seed))
 
