@@ -1,8 +1,11 @@
 """`udlib grade` without a run: how a report is read, and what each line of the rubric says about a run that is made up."""
 
 import json
+import os
 import re
+import shutil
 import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,10 +18,11 @@ from udlib.course.grading import processes, sandbox
 from udlib.course.grading.checks import CHECKS
 from udlib.course.grading.evidence import finding_of, values_of
 from udlib.course.grading.grades import judge
-from udlib.course.grading.notebook import cells_of, figures, numbers_in, read_json, runnable
+from udlib.course.grading.notebook import cells_of, figures, numbers_in, runnable
 from udlib.course.grading.rubric import CRITERIA, MACHINE_POINTS, PEOPLES_POINTS
 from udlib.course.grading.sandbox import Execution
 from udlib.course.project import Protocol, Study, write_rows
+from udlib.statistics import paired_difference
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = ROOT / "docs" / "project"
@@ -41,7 +45,8 @@ PLAN = Protocol(
 PAIRED = stats.ttest_rel(OURS["test"], THEIRS["test"]).confidence_interval(0.95)
 UNPAIRED = stats.ttest_ind(OURS["test"], THEIRS["test"]).confidence_interval(0.95)
 MEAN = np.mean(OURS["test"]) - np.mean(THEIRS["test"])
-CAPTIONED = '<figure><img src="data:image/png;base64,AAAA" alt="Differences of five seeds."><figcaption>Differences.</figcaption></figure>'
+IMAGE = '<img src="data:image/png;base64,AAAA" alt="Differences of five seeds.">'
+CAPTIONED = f"<figure>{IMAGE}<figcaption>Differences.</figcaption></figure>"
 
 
 def sentence(mean=MEAN, low=PAIRED.low, high=PAIRED.high, verdict="holds", seeds=5):
@@ -305,7 +310,8 @@ def test_numbers_are_read_with_signs_and_without_names():
 
 
 def test_the_sentence_is_found_with_a_minus_sign_of_print_and_in_bold():
-    text = "**Difference** of NLL, a minus b, over 6 seeds: −0.0123 nats, 95 % interval [−0.02, +0.01]. **Verdict: not detected.**"
+    numbers = "−0.0123 nats, 95 % interval [−0.02, +0.01]"
+    text = f"**Difference** of NLL, a minus b, over 6 seeds: {numbers}. **Verdict: not detected.**"
     finding = finding_of(cells_of(notebook(text)))
     assert finding.numbers == pytest.approx((-0.0123, -0.02, 0.01)) and finding.seeds == 6
     assert finding.verdict == "not detected" and finding.places == pytest.approx((5e-5, 5e-3, 5e-3))
@@ -370,8 +376,6 @@ def test_a_system_without_limits_runs_no_report(tmp_path, monkeypatch):
     ],
 )
 def test_limits_count_all_processes_together(tmp_path, living, words):
-    import time
-
     watch = processes._Watch(processes.Limits(), tmp_path, time.monotonic())
     made = [processes.Process(k, 1, 1, 1, int(memory), seconds) for k, (memory, seconds) in enumerate(living)]
     assert words in watch.broken(made) and bool(words) == bool(watch.broken(made))
@@ -379,9 +383,6 @@ def test_limits_count_all_processes_together(tmp_path, living, words):
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 def test_proc_and_ps_list_this_process_alike():
-    import os
-    import shutil
-
     if shutil.which("ps") is None:
         pytest.skip("there is no ps")
     proc, ps = ({p.pid: p for p in found}[os.getpid()] for found in (processes._from_proc(), processes._from_ps()))
@@ -415,8 +416,6 @@ def test_a_study_chooses_by_validation_and_refuses_to_test_before(tmp_path):
 
 
 def test_the_sentence_of_a_study_is_what_the_grader_reads(tmp_path):
-    from udlib.statistics import paired_difference
-
     study = made_study(tmp_path)
     write_rows(tmp_path, [line.split(",") for line in table("val", "test").splitlines()[1:]])
     study.choose()

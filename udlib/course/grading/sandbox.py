@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +57,10 @@ class Execution:
 
 
 def require_limits() -> None:
-    """Refuse to run a report where it could not be limited.
+    """Refuse to run a report where it could not be limited, or where Jupyter is missing.
 
     Raises:
-        RuntimeError: On a system without the module `resource`, such as Windows.
+        RuntimeError: On a system without the module `resource`, such as Windows, or without nbclient.
     """
     try:
         import resource  # noqa: F401
@@ -68,6 +69,8 @@ def require_limits() -> None:
             "this system cannot limit time and memory of a report, so `udlib grade` runs none here: use Linux, or WSL on "
             "Windows"
         ) from None
+    if find_spec("nbclient") is None:
+        raise RuntimeError("`udlib grade` runs a report with Jupyter: install it with `pip install 'udlib[course]'`")
 
 
 def execute(report: Path, limits: Limits) -> Execution:
