@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from commands import udlib_command
 from scipy import stats
+from tiny_voc import write_tiny_voc
 
 from udlib.course.grading import processes, sandbox
 from udlib.course.grading.checks import CHECKS
@@ -302,6 +303,26 @@ def test_a_score_that_a_report_states_counts_for_nothing_and_is_noted():
     assert graded.notes[-1] == "cell 2 states a score, which counts for nothing"
 
 
+def test_words_of_a_report_cannot_move_the_cursor_of_who_reads_the_marks():
+    graded = marks(problem="an error in cell 1: E: \x1b[2J\rall is well" + "x" * 1000)
+    assert graded["runs"].reason.isprintable() and len(graded["runs"].reason) == 300
+
+
+def test_the_command_prints_each_line_with_its_reason_and_remedy_and_writes_them_to_a_file(tmp_path, monkeypatch):
+    path = tmp_path / "report.ipynb"
+    path.write_text(json.dumps(notebook(sentence(verdict="not detected"))), encoding="utf-8")
+    run = Execution("", 3.0, cells_of(notebook()), contents())
+    monkeypatch.setattr("udlib.course.grading.grades.execute", lambda report, limits: run)
+    monkeypatch.setattr("udlib.course.grading.grades.known_claims", lambda: frozenset({PLAN.claim}))
+    status, out, err = udlib_command("grade", path, "--json", tmp_path / "marks.json")
+    assert status == 0 and err == "" and " 0 of  5  The verdict follows from the interval\n" in out
+    assert "do: an interval that contains 0 means 'not detected'" in out and "   ? of  5  Arms, metric" in out
+    assert "machine-checked: 85 of 90 points. A person judges the other 10 of 100." in out
+    written = json.loads((tmp_path / "marks.json").read_text(encoding="utf-8"))
+    assert written["points"] == 85 and len(written["lines"]) == 12
+    assert {line["points"] for line in written["lines"] if line["judged_by"] == "person"} == {None}
+
+
 # reading
 
 
@@ -422,6 +443,21 @@ def test_the_sentence_of_a_study_is_what_the_grader_reads(tmp_path):
     text = study.sentence(paired_difference(OURS["test"], THEIRS["test"]))
     assert text == sentence()
     assert finding_of(cells_of(notebook(text))).numbers == pytest.approx((MEAN, PAIRED.low, PAIRED.high), abs=5e-5)
+
+
+def test_a_study_on_a_folder_writes_validation_first_and_test_for_two_arms_only(tmp_path):
+    write_tiny_voc(tmp_path / "tiny", {"train": 16, "val": 16, "test": 16})
+    quick = {"network": "small_narrow", "size": 24, "epochs": 1, "batch_size": 8}
+    study = made_study(tmp_path, data=str(tmp_path / "tiny"), seeds=[0, 1], common=quick)
+    study.train()
+    rows = values_of((tmp_path / "results.csv").read_text(encoding="utf-8"))
+    assert {split for _, split, _ in rows} == {"val"} and {arm for arm, _, _ in rows} == {"base", "a", "b"}
+    chosen = study.choose()
+    difference = study.test()
+    rows = values_of((tmp_path / "results.csv").read_text(encoding="utf-8"))
+    assert {arm for arm, split, _ in rows if split == "test"} == {"base", chosen}
+    ours, theirs = (list(rows[arm, "test", "ECE_pooled"].values()) for arm in (chosen, "base"))
+    assert difference.n == 2 and difference.mean == pytest.approx(np.mean(ours) - np.mean(theirs))
 
 
 @pytest.mark.parametrize(

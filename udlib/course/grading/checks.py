@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -254,7 +256,7 @@ def _no_pairs(study: Study) -> str:
 
 
 def _has_test(text: str) -> bool:
-    return any("test" in line.split(",") for line in text.splitlines()[1:])
+    return any("test" in row for row in csv.reader(io.StringIO(text)))
 
 
 def _mean(values: dict[int, float]) -> float:

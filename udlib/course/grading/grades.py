@@ -16,6 +16,7 @@ from udlib.course.grading.rubric import CRITERIA, MACHINE_POINTS, PEOPLES_POINTS
 from udlib.course.grading.sandbox import Execution, execute
 
 TOLERANCE = 1e-3
+LONGEST_REASON = 300  # characters
 SCORE = re.compile(r"\b\d+(?:\.\d+)?\s*(?:/|of|out of)\s*(?:90|100)\b(?!\s*%)")
 UNUSUAL = {
     "udlib.course.grading": "uses the grader itself",
@@ -98,8 +99,14 @@ def judge(
             marks.append(Mark(criterion, None, "a person judges this line", ""))
             continue
         share, reason, remedy = CHECKS[criterion.name](case)
-        marks.append(Mark(criterion, round(share * criterion.points, 1), reason, remedy))
+        marks.append(Mark(criterion, round(share * criterion.points, 1), _plain(reason), remedy))
     return Grade(marks, list(_notes(cells)))
+
+
+def _plain(text: str) -> str:
+    """A reason in one short line: words of a report that stand in it can move no cursor and hide nothing."""
+    line = "".join(letter if letter.isprintable() else " " for letter in text)
+    return line if len(line) <= LONGEST_REASON else f"{line[: LONGEST_REASON - 1]}…"
 
 
 def known_claims() -> frozenset[str]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from udlib.course.grading.kernel import LIMITS
-from udlib.course.grading.notebook import Cell, cells_of, read_json, runnable
+from udlib.course.grading.notebook import LARGEST, Cell, cells_of, read_json, runnable
 from udlib.course.grading.processes import MARK, Limits, run_watched, size_of
 from udlib.course.grading.runner import FILES, KERNEL
 from udlib.datasets import EMBEDDED, data_root
@@ -102,8 +102,12 @@ def execute(report: Path, limits: Limits) -> Execution:
         outcome = run_watched(command, _environment(place, limits), place, limits, private / "messages.txt")
         events = list(_events(private / "trace.jsonl"))
         problem = _problem(outcome.broken, outcome.code, events, content)
-        executed = private / "executed.ipynb"
-        cells = cells_of(read_json(executed)) if executed.is_file() and not outcome.broken else []
+        cells = []
+        if not outcome.broken and (executed := private / "executed.ipynb").is_file():
+            if executed.stat().st_size <= LARGEST:
+                cells = cells_of(read_json(executed))
+            else:
+                problem = problem or f"its outputs have more than {LARGEST // 10**6} MB"
         return Execution(problem, outcome.seconds, cells, _contents(events))
 
 
