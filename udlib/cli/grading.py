@@ -36,9 +36,10 @@ def grade(
 ) -> None:
     """Run a report of the project (docs/project), and judge the lines of its rubric that a machine can judge.
 
-    The report runs in a temporary copy of its folder, without a network, and is stopped at its limits. On Linux it cannot
-    write outside this copy. It can read your files, so grade reports of people whom you do not know in a container. A
-    new run on another kind of processor may give slightly different numbers: --tolerance 0.05 allows 5 %.
+    The report runs in a temporary copy of its folder, and is stopped at its limits. On Linux it cannot write outside this
+    copy (from 6.2 on) or open a TCP connection (from 6.7 on). It can read your files, so grade reports of people whom you
+    do not know in a container. A new run on another kind of processor may give slightly different numbers: --tolerance
+    0.05 allows 5 %.
 
     Exit code 0 when the report was judged, whatever its points, and 2 when it cannot be: a damaged file, or no code.
     """
