@@ -52,7 +52,11 @@ def write_borrowed_torch(folder, versions):
     place = str(Path(importlib.util.find_spec("torch").origin).parents[1])
     finder = FINDER.format(lent=set(LENT), folder=place)
     for name, version in versions.items():
-        requires = [line for line in metadata.requires(name) if not line.startswith(NOT_NEEDED) and "extra ==" not in line]
-        requires = [line.replace(f"torch=={metadata.version('torch')}", f"torch=={versions['torch']}") for line in requires]
+        requires = [
+            line for line in metadata.requires(name) if not line.startswith(NOT_NEEDED) and "extra ==" not in line
+        ]
+        requires = [
+            line.replace(f"torch=={metadata.version('torch')}", f"torch=={versions['torch']}") for line in requires
+        ]
         files = {f"borrowed_{name}.py": finder, f"borrowed_{name}.pth": f"import borrowed_{name}\n"}
         write_wheel(folder, name, version, files if name == "torch" else {}, requires)

@@ -34,7 +34,8 @@ def unfit(manifest: dict, folder: Path) -> str | None:
         if not (folder / name).is_file() or (folder / name).stat().st_size != size
     ]
     if wrong:
-        return f"{len(wrong)} wheels are missing or incomplete ({', '.join(wrong[:5])}): copy the folder again"
+        share = f"{len(wrong)} of {len(manifest['wheels'])} wheels"
+        return f"missing or incomplete here, {share} ({', '.join(wrong[:5])}): copy the folder again"
     return None
 
 

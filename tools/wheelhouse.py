@@ -31,7 +31,7 @@ LOCK = "requirements.lock"
 TORCH = ("torch", "torchvision")
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"  # where PyTorch publishes its CPU builds
 ONLY_FOR_CUDA = ("nvidia-", "cuda-", "triton")  # what the lock names for PyTorch's CUDA builds alone
-BATCH = 8  # packages for each call of pip
+BATCH = 16  # packages for each call of pip
 PARTIAL = ".partial"  # a wheel is here until it is complete
 MANIFEST = "wheelhouse.json"
 INSTALLER = "install.py"
@@ -39,7 +39,7 @@ PROJECT = "udlib"
 BUILT_FROM = ("pyproject.toml", "README.md", "LICENSE")
 README = """This folder holds every package of the course, for {system} on {machine} with Python {python}.
 
-1. Copy this folder and the folder of the project to the computer.
+1. Copy the folder of the project to the computer, and this folder into it.
 2. In the folder of the project, run:
 
        python {installer_path}
@@ -137,6 +137,7 @@ def fetch(pinned: list[Pin], folder: Path, options: list[str]) -> str | None:
         [sys.executable, "-m", "pip", *words, *map(str, pinned)], capture_output=True, text=True, errors="replace"
     )
     if done.returncode:
+        shutil.rmtree(partial, ignore_errors=True)
         reasons = [line for line in done.stderr.splitlines() if line.startswith("ERROR:")]
         return (reasons[0] if reasons else done.stderr.strip() or "pip stopped without a word").removeprefix("ERROR: ")
     for path in partial.iterdir():
@@ -245,7 +246,8 @@ def main(words: list[str] | None = None) -> int:
                 "folder with the two wheels, and CUDA=1 takes the builds of the lock",
                 file=sys.stderr,
             )
-        print(f"{len(absent)} packages are missing; the same command tries only these again", file=sys.stderr)
+        names = ", ".join(pin.name for pin in absent)
+        print(f"still missing: {names}; the same command tries only these again", file=sys.stderr)
         return 1
     try:
         build_project(ROOT, folder)
