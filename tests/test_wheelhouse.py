@@ -111,7 +111,9 @@ def without_network(words):
     return [*lonely, *words] if possible else words
 
 
-OFFLINE = {"PIP_NO_INDEX": "1"} | dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:9")
+OFFLINE = {"PIP_NO_INDEX": "1", "PIP_NO_COMPILE": "1"} | dict.fromkeys(
+    ("http_proxy", "https_proxy"), "http://127.0.0.1:9"
+)
 
 
 @pytest.fixture(scope="module")
