@@ -100,6 +100,11 @@ gpu-pack: $(ENV)/ready
 soak: $(ENV)/ready
 	$(RUN) -m pytest tests -m soak
 
+# Every wheel of the lock with PyTorch's CPU build, for a room without a network; resumable; needs pip alone. OUT=folder,
+# TORCH_INDEX=an index or a folder of wheels, CUDA=1 for the builds of the lock.
+wheelhouse:
+	$(PYTHON) tools/wheelhouse.py --out $(or $(OUT),wheelhouse) $(if $(TORCH_INDEX),--torch-index "$(TORCH_INDEX)") $(if $(CUDA),--cuda)
+
 # For authors: diagrams, notebooks from their sources, their pictures stored small, README's generated parts, and the lock.
 lessons: $(ENV)/ready
 	$(RUN) -m notebooks.diagrams $(if $(ONLY),--only "$(ONLY)")
