@@ -24,7 +24,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="NO CHROMIUM: no quiz was opened in a browser"),
 ]
-CANARY = '<p id="canary" onclick="alert(1)">A handler that JupyterLab removes where it does not trust the notebook</p>'
+CANARY = '<p class="canary" onclick="alert(1)">A handler that JupyterLab removes where it does not trust the notebook</p>'
 CELLS = [nbformat.v4.new_code_cell(f'from udlib.course.quizzes import quiz\n\nquiz("{name}")') for name in NAMES]
 
 
@@ -68,7 +68,7 @@ def test_each_option_opens_in_jupyterlab_where_the_notebook_is_not_trusted(lab, 
     notebook = served / "quizzes_as_shipped.ipynb"
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=KERNEL), notebook)
     open_notebook(page, lab, notebook)
-    canary = page.locator("#canary")
+    canary = page.locator(".jp-OutputArea-output .canary")
     canary.wait_for(timeout=START * 1000)
     assert canary.get_attribute("onclick") is None, "the notebook is trusted"
     for number, name in enumerate(NAMES):
