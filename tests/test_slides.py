@@ -10,6 +10,11 @@ from udlib.course.doctor import find_chromium
 
 NAMES = [path.stem for path in deck.decks()]
 TALL, WIDE = 200, 400  # pixels: a picture that is smaller cannot be seen from the back of a room
+PRINTED = """() => [...document.querySelectorAll('.pdf-page section[data-layout]')].map(slide => {
+  const frame = slide.getBoundingClientRect();
+  return [frame.height, slide.querySelector('h1, h2').getBoundingClientRect().left - frame.left,
+          [...slide.querySelectorAll('img')].map(image => image.getBoundingClientRect().height)];
+})"""
 GOOD = """# 00 · Start here
 
 Can you trust it?
@@ -253,6 +258,21 @@ def test_a_slide_that_overflows_is_noticed(packages, chromium, tmp_path):
     assert slides[0]["outside"] == slides[0]["scrolls"] == []
     assert slides[1]["inner_height"] > 720 and slides[1]["outside"]
     assert slides[2]["scrolls"] and slides[2]["inner_height"] == 720
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+@pytest.mark.parametrize("name", NAMES)
+def test_a_printed_slide_has_its_margin_its_height_and_its_pictures(built, chromium, name):
+    from notebooks.slides import browser
+
+    _, out = built
+    with browser.opened(chromium, out / f"{name}.html", "?print-pdf") as (page, _):
+        page.wait_for_selector(".pdf-page")
+        sizes = page.evaluate(PRINTED)
+    assert len(sizes) == len(deck.read(deck.DECKS / f"{name}.md").slides)
+    for height, margin, pictures in sizes:
+        assert height == 720 and margin >= 50 and all(picture >= TALL for picture in pictures)
 
 
 @pytest.mark.slow
