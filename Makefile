@@ -20,7 +20,7 @@ SEED ?= 0
 # Compiled modules are kept: a process that compiles PyTorch's takes 8 seconds longer to start.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: lab quick lint types test tests test-more mutants notebooks shipped smoke course runs bench gpu gpu-pack soak \
+.PHONY: lab quick lint types test tests test-more mutants notebooks shipped smoke course runs bench gpu gpu-pack soak book \
     lessons shrink readme lock clean
 
 # uv resolves nothing here: it installs the versions of requirements.lock, all from one source.
@@ -99,6 +99,10 @@ gpu-pack: $(ENV)/ready
 
 soak: $(ENV)/ready
 	$(RUN) -m pytest tests -m soak
+
+# The course as HTML in build/book, from the stored outputs; it needs no network. It lists the slides of build/slides.
+book: $(ENV)/ready
+	$(RUN) -m docs.book.build
 
 # For authors: diagrams, notebooks from their sources, their pictures stored small, README's generated parts, and the lock.
 lessons: $(ENV)/ready
