@@ -103,25 +103,26 @@ def command_page() -> str:
     return text.replace("# `udlib`", "# The command `udlib`", 1)
 
 
-def quizzes(folder: Path) -> dict[str, Path]:
-    """Return the files of the quizzes by their names. There are none if the course has no function that shows a quiz."""
+def quizzes(folder: Path) -> list[str]:
+    """Return the names of the quizzes, such as `quiz_05`. There are none if the course has no function that shows a quiz."""
     if importlib.util.find_spec("udlib.course.quizzes") is None:
-        return {}
-    return {path.stem: path for path in sorted(folder.glob("quiz_*.json"))}
+        return []
+    return [path.stem for path in sorted(folder.glob("quiz_*.json"))]
 
 
-def write_quizzes(folder: Path, files: dict[str, Path]) -> None:
+def write_quizzes(folder: Path, names: list[str]) -> None:
     """Write a page for each quiz, as `udlib.course.quizzes.as_html` shows it, and the page that lists them."""
     folder.mkdir(parents=True)
-    for name, path in files.items():
-        fragment = importlib.import_module("udlib.course.quizzes").as_html(path)
+    for name in names:
+        words = name.removeprefix("quiz_").replace("_", " ")
+        fragment = importlib.import_module("udlib.course.quizzes").as_html(words)  # "05", or "block 3"
         text = f"# {quiz_title(name)}\n\n`````{{raw}} html\n{fragment}\n`````\n"
         (folder / f"{name}.md").write_text(text, encoding="utf-8")
     intro = (
-        "Each lesson has a quiz, and so has each block of lessons." if files else "This book was built without quizzes."
+        "Each lesson has a quiz, and so has each block of lessons." if names else "This book was built without quizzes."
     )
-    rows = "\n".join(f"* [{quiz_title(name)}]({name}.md)" for name in files)
-    (folder / "index.md").write_text(f"# Quizzes\n\n{intro}\n\n{rows}\n\n{_toctree(files)}", encoding="utf-8")
+    rows = "\n".join(f"* [{quiz_title(name)}]({name}.md)" for name in names)
+    (folder / "index.md").write_text(f"# Quizzes\n\n{intro}\n\n{rows}\n\n{_toctree(names)}", encoding="utf-8")
 
 
 def quiz_title(name: str) -> str:

@@ -25,8 +25,11 @@ PAGES = (
     "data/README.md",
     "notebooks/equations.md",
     "docs/*.md",
+    "docs/quizzes/README.md",
+    "docs/slides/README.md",
 )
 TEACHING = ("docs/teaching", "docs/project", "docs/cheatsheet")  # whole folders, with whatever their pages link to
+LINK = re.compile(r"\]\(([^)#\s]+)")
 RUN_TO_MOVE = re.compile(r"Run the notebook to move the sliders?\.")
 OPEN_TO_MOVE = '<a href="#open-this-lesson-live">Open this lesson to move it</a>.'
 CELL = re.compile(r"\[(lesson \d\d)\]\((\w+\.ipynb)\), In \[(\d+)\]")  # of the page of equations
@@ -53,25 +56,39 @@ def stage(folder: Path, slides: Path | None = None, root: Path = ROOT) -> None:
         notebook = nbformat.read(path, as_version=4)
         fold(notebook)
         nbformat.write(notebook, path)
+    quizzes = generated.quizzes(root / "docs" / "quizzes")
     for path in sorted((root / "notebooks").glob("*.ipynb")):
         lesson = nbformat.read(path, as_version=4)
-        quiz = generated.quizzes(root / "docs" / "quizzes").get(f"quiz_{path.stem[:2]}")
-        page(lesson, f"notebooks/{path.name}", f"../quizzes/{quiz.stem}.md" if quiz else None)
+        quiz = f"quiz_{path.stem[:2]}"
+        page(lesson, f"notebooks/{path.name}", f"../quizzes/{quiz}.md" if quiz in quizzes else None)
         nbformat.write(lesson, folder / "notebooks" / path.name)
-    pages = [
-        page
-        for page in sorted((folder / "docs").rglob("*"))
-        if page.parent != folder / "docs" and page.suffix in (".md", ".ipynb")
-    ]
-    names = [page.relative_to(folder).with_suffix("").as_posix() for page in pages]
     index = (root / "docs" / "book" / "index.md").read_text(encoding="utf-8")
-    (folder / "index.md").write_text(index.replace("PAGES FOR TEACHERS", "\n".join(names)), encoding="utf-8")
+    (folder / "index.md").write_text(with_all_pages(index, folder), encoding="utf-8")
+    _copy_linked_files(folder, root)
     generated.write(folder, root, slides)
 
 
+def with_all_pages(index: str, folder: Path) -> str:
+    """Return the first page with every page of `docs` in its tables of contents.
+
+    Args:
+        index: The text of the first page. It names some pages itself, and has a line where the others go.
+        folder: The staged sources.
+    """
+    found = [
+        path.relative_to(folder) for path in sorted((folder / "docs").rglob("*")) if path.suffix in (".md", ".ipynb")
+    ]
+    names = [path.with_suffix("").as_posix() for path in found]
+    others = [name for name in names if name.count("/") == 1 and name not in index.splitlines()]
+    teaching = [name for name in names if name.count("/") > 1]
+    return index.replace("OTHER PAGES", "\n".join(others)).replace("PAGES FOR TEACHERS", "\n".join(teaching))
+
+
 def fold(notebook: nbformat.NotebookNode) -> None:
-    """Let the book fold the code that JupyterLab shows collapsed, in place."""
+    """Let the book fold the code that JupyterLab shows collapsed, in place, and say where a figure has no description."""
     for cell in notebook.cells:
+        if any("image/png" in output.get("data", {}) for output in cell.get("outputs", [])):
+            cell.metadata["mystnb"] = {"image": {"alt": "The notebook has no description of this figure."}}
         if cell.metadata.get("jupyter", {}).get("source_hidden"):
             cell.metadata["tags"] = [*cell.metadata.get("tags", []), "hide-input"]
 
@@ -126,6 +143,17 @@ def open_live(path: str, repository: str | None = None) -> str:
         ]
     lines += ["", f"Then choose `{html.escape(name)}` in the list of files at the left."]
     return "\n".join(lines)
+
+
+def _copy_linked_files(folder: Path, root: Path) -> None:
+    """Copy the files of the project that pages link to and that are no pages: programs, licences, tables."""
+    for page in folder.rglob("*.md"):
+        for link in LINK.findall(page.read_text(encoding="utf-8")):
+            target = (page.parent / link).resolve()
+            if target.is_relative_to(folder.resolve()) and not target.exists():
+                source = root / target.relative_to(folder.resolve())
+                if source.is_file() and source.suffix not in (".md", ".ipynb"):
+                    _copy(source, target)
 
 
 def _copy(path: Path, target: Path) -> None:
