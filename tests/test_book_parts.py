@@ -93,5 +93,6 @@ def test_names_in_single_backticks_become_code_and_bars_stay_bars():
     assert as_rst("the set |C_p| of `targets`, see `udlib.models.load`") == (
         r"the set \|C_p\| of ``targets``, see :py:obj:`udlib.models.load`"
     )
+    assert as_rst("a test, file::name") == r"a test, file\::name" and as_rst("as here::") == "as here::"
     assert as_rst("already ``code|bar`` here") == "already ``code|bar`` here"
     assert as_rst("    >>> a | b") == "    >>> a | b"

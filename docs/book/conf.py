@@ -66,4 +66,7 @@ napoleon_use_rtype = False
 napoleon_custom_sections = [("Source", "returns_style"), ("Sources", "returns_style")]
 default_role = "literal"
 
-suppress_warnings = ["myst.header"]  # some pages skip a level of headings
+suppress_warnings = [
+    "myst.header",  # some pages skip a level of headings
+    "ref.python",  # a name in a signature may be that of two classes
+]

@@ -5,6 +5,7 @@ import re
 from sphinx.application import Sphinx
 
 CODE = re.compile(r"(``[^`]+``)|(?<![`:\\])`([^`]+)`(?![`_])")
+SIGN = re.compile(r"\||(?<=\w)::(?=\w)")  # a bar would begin a substitution, and file::name would be an address
 OF_THE_PACKAGE = re.compile(r"udlib(\.\w+)+")
 
 
@@ -17,11 +18,11 @@ def code(match: re.Match[str]) -> str:
 
 
 def as_rst(line: str) -> str:
-    """Return a line of a docstring, in which a bar is a bar and not the mark of a substitution."""
+    """Return a line of a docstring, in which bars and double colons are signs like others."""
     if line.lstrip().startswith((">>>", "...")):
         return line
     pieces = re.split(r"(``[^`]+``)", CODE.sub(code, line))
-    return "".join(piece if k % 2 else piece.replace("|", r"\|") for k, piece in enumerate(pieces))
+    return "".join(piece if k % 2 else SIGN.sub(r"\\\g<0>", piece) for k, piece in enumerate(pieces))
 
 
 def rewrite(app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:
