@@ -105,6 +105,10 @@ soak: $(ENV)/ready
 wheelhouse:
 	$(PYTHON) tools/wheelhouse.py --out $(or $(OUT),wheelhouse) $(if $(TORCH_INDEX),--torch-index "$(TORCH_INDEX)") $(if $(CUDA),--cuda)
 
+# The course as HTML in build/book, from the stored outputs; it needs no network. It lists the slides of build/slides.
+book: $(ENV)/ready
+	$(RUN) -m docs.book.build
+
 # For authors: diagrams, notebooks from their sources, their pictures stored small, README's generated parts, and the lock.
 lessons: $(ENV)/ready
 	$(RUN) -m notebooks.diagrams $(if $(ONLY),--only "$(ONLY)")
