@@ -103,7 +103,7 @@ soak: $(ENV)/ready
 # Every wheel of the lock with PyTorch's CPU build, for a room without a network; resumable; needs pip alone. OUT=folder,
 # TORCH_INDEX=an index or a folder of wheels, CUDA=1 for the builds of the lock.
 wheelhouse:
-	$(PYTHON) tools/wheelhouse.py --out $(or $(OUT),wheelhouse) $(if $(TORCH_INDEX),--torch-index "$(TORCH_INDEX)") $(if $(CUDA),--cuda)
+	$(PYTHON) docs/teaching/wheelhouse.py --out $(or $(OUT),wheelhouse) $(if $(TORCH_INDEX),--torch-index "$(TORCH_INDEX)") $(if $(CUDA),--cuda)
 
 # The course as HTML in build/book, from the stored outputs; it needs no network. It lists the slides of build/slides.
 book: $(ENV)/ready

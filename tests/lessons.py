@@ -16,7 +16,7 @@ import nbformat
 
 ROOT = Path(__file__).resolve().parents[1]
 LONGEST_CELL = 15  # lines
-SHOWS = {"show", "print", "display", "check", "check_guess", "check_choice"}  # calls that must leave an output
+SHOWS = {"show", "print", "display", "check", "check_guess", "check_choice", "quiz"}  # calls that must leave an output
 # An output may name no folder of the machine it was made on.
 MACHINE = re.compile(
     "|".join(

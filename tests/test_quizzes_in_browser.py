@@ -24,7 +24,9 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="NO CHROMIUM: no quiz was opened in a browser"),
 ]
-CANARY = '<p class="canary" onclick="alert(1)">A handler that JupyterLab removes where it does not trust the notebook</p>'
+CANARY = (
+    '<p class="canary" onclick="alert(1)">A handler that JupyterLab removes where it does not trust the notebook</p>'
+)
 CELLS = [nbformat.v4.new_code_cell(f'from udlib.course.quizzes import quiz\n\nquiz("{name}")') for name in NAMES]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from borrowed_torch import write_borrowed_torch, write_wheel
 
-from tools import install_from_wheelhouse, wheelhouse
+from docs.teaching import install_from_wheelhouse, wheelhouse
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCK = """torch==2.15.0
@@ -142,7 +142,7 @@ def room(tmp_path_factory):
         words = ["--torch-index", folder / "torch"]
     else:
         words = []  # there the ordinary index has the build for the CPU
-    run([sys.executable, ROOT / "tools" / "wheelhouse.py", "--out", wheels, *words], folder)
+    run([sys.executable, ROOT / "docs" / "teaching" / "wheelhouse.py", "--out", wheels, *words], folder)
     project = folder / "project"
     shutil.copytree(ROOT / "udlib", project / "udlib", ignore=shutil.ignore_patterns("__pycache__"))
     (project / "notebooks").mkdir()

@@ -21,7 +21,7 @@ extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
-    "docs.book.mathematics",
+    "notebooks.slides.mathematics",
     "docs.book.cells",
     "docs.book.docstrings",
 ]

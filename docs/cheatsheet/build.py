@@ -19,7 +19,9 @@ def write_pdf(path: Path) -> None:
     """
     browser_path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if browser_path is None:
-        raise FileNotFoundError("Chromium prints the cheat sheet and is not installed: install it, or open the HTML page")
+        raise FileNotFoundError(
+            "Chromium prints the cheat sheet and is not installed: install it, or open the HTML page"
+        )
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
         page = browser.new_page()

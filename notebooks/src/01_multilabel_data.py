@@ -724,9 +724,9 @@ def conditional(Y):
 check("01.1", conditional)
 
 # %% [markdown]
-"""
+r"""
 **Exercise 01.2.** A scene's objects are given as two arrays: the class index and the visibility of each. Return the
-posterior $P(y_c = 1 \\mid \\text{scene})$ of all `C` classes as an array of shape (C,); a class without objects gets 0.
+posterior $P(y_c = 1 \mid \text{scene})$ of all `C` classes as an array of shape (C,); a class without objects gets 0.
 `marking_probability` is π.
 """
 

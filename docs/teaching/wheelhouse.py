@@ -26,7 +26,7 @@ try:
 except ImportError:
     raise SystemExit("this Python has no pip: install it with `python -m ensurepip`, or name another Python") from None
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 LOCK = "requirements.lock"
 TORCH = ("torch", "torchvision")
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"  # where PyTorch publishes its CPU builds
