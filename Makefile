@@ -21,7 +21,7 @@ SEED ?= 0
 export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: lab quick lint types test tests test-more mutants notebooks shipped smoke course runs bench gpu gpu-pack soak \
-    wheelhouse lessons shrink readme lock clean
+    lessons shrink cheatsheet slides book wheelhouse readme lock clean
 
 # uv resolves nothing here: it installs the versions of requirements.lock, all from one source.
 $(ENV)/ready: requirements.lock pyproject.toml
@@ -105,13 +105,25 @@ soak: $(ENV)/ready
 wheelhouse:
 	$(PYTHON) tools/wheelhouse.py --out $(or $(OUT),wheelhouse) $(if $(TORCH_INDEX),--torch-index "$(TORCH_INDEX)") $(if $(CUDA),--cuda)
 
+# The course as HTML in build/book, from the stored outputs; it needs no network. It lists the slides of build/slides.
+book: $(ENV)/ready
+	$(RUN) -m docs.book.build
+
 # For authors: diagrams, notebooks from their sources, their pictures stored small, README's generated parts, and the lock.
 lessons: $(ENV)/ready
 	$(RUN) -m notebooks.diagrams $(if $(ONLY),--only "$(ONLY)")
+	$(if $(ONLY),,$(RUN) -m notebooks.moving_picture)
 	$(RUN) notebooks/build.py write $(if $(ONLY),--only "$(ONLY)")
 
 shrink: $(ENV)/ready
 	$(RUN) notebooks/build.py shrink $(if $(ONLY),--only "$(ONLY)")
+
+cheatsheet: $(ENV)/ready
+	$(RUN) docs/cheatsheet/build.py
+
+# One deck of slides for each lesson, as HTML that needs no network and as PDF, in build/slides; ONLY=03 builds one.
+slides: $(ENV)/ready
+	$(RUN) -m notebooks.slides $(if $(ONLY),--only "$(ONLY)")
 
 readme: $(ENV)/ready
 	$(RUN) -m udlib readme

@@ -1,4 +1,7 @@
-"""Small data sets as tools and people write them: each layout with a random choice of the forms that occur in the wild."""
+"""Small data sets as tools and people write them: each layout with a random choice of the forms that occur in the wild.
+
+Every maker writes a data set and returns options of its reader, such as a list of classes of one's own.
+"""
 
 import io
 import json
@@ -6,19 +9,46 @@ import json
 import numpy as np
 from PIL import Image
 
+from udlib.datasets.orientation import TAG
+
 NAMES = ("cat", "Cat", "dog", "traffic light", "owl", "lung, left", "caf\u00e9", "cafe\u0301", "1", "none", "a/b")
 ENDINGS = (".jpg", ".png")
+WIDTH, HEIGHT = 8, 6
 SPLIT_WORDS = {"train": ("train", "Train", "training"), "val": ("val", "valid", "Validation"), "test": ("test", "Test")}
 
 
-def picture(draw, ending):
-    """The bytes of a tiny image; seldom broken."""
-    if draw.random() < 0.01:
-        return b"no picture"
+DAMAGE = ("truncated", "truncated", "empty", "text", "missing", "floats")  # a training stops, or goes without them
+ODD = ("sideways", "transparent", "deep", "other ending")  # these are read
+
+
+def picture(draw, ending, kind=""):
+    """The bytes of a tiny image, which may be damaged or odd; None for one that is missing."""
+    if kind in ("missing", "empty", "text"):
+        return {"missing": None, "empty": b"", "text": b"a text under the name of a picture"}[kind]
+    pixels = np.frombuffer(draw.randbytes(WIDTH * HEIGHT * 3), np.uint8).reshape(HEIGHT, WIDTH, 3)
+    image, form, more = Image.fromarray(pixels), {".jpg": "JPEG", ".png": "PNG"}[ending], {}
+    if kind == "sideways":
+        exif = Image.Exif()
+        exif[TAG] = draw.randint(2, 8)
+        form, more = draw.choice((form, form, "TIFF")), {"exif": exif}
+    elif kind == "transparent":
+        image, form = image.convert("RGBA"), "PNG"
+    elif kind == "deep":
+        image, form = Image.fromarray(pixels[..., 0].astype(np.uint16) * draw.choice((1, 16, 257))), "PNG"
+    elif kind == "floats":
+        image, form = Image.fromarray(pixels[..., 0].astype(np.float32)), "TIFF"
     file = io.BytesIO()
-    pixels = np.frombuffer(draw.randbytes(8 * 8 * 3), np.uint8).reshape(8, 8, 3)
-    Image.fromarray(pixels).save(file, {".jpg": "JPEG", ".png": "PNG"}[ending])
-    return file.getvalue()
+    image.save(file, form, **more)
+    content = file.getvalue()
+    return content[: draw.randrange(1, len(content) - 8)] if kind == "truncated" else content
+
+
+def cut(draw, text, chance=0.03):
+    """A text file; seldom only its beginning, or in another encoding."""
+    content = text.encode()
+    if draw.random() < chance:
+        return content[: draw.randrange(len(content))] if draw.random() < 0.7 else text.encode("utf-16")
+    return content
 
 
 def write(path, content):
@@ -41,49 +71,72 @@ class Choices:
         pattern = draw.choice(("{}", "{}", "im {}", "cam1/{}", "photo {}"))
         self.names = [pattern.format(i) for i in range(self.count)]
         self.ending = draw.choice(ENDINGS)
-        self.missing = draw.randrange(self.count) if draw.random() < 0.05 else None
+        # Most sets are whole; of the others one to three images are damaged, or odd and good to read.
+        kinds = draw.choice(((), (), (), ODD, ODD, DAMAGE, (*DAMAGE, *ODD)))
+        some = draw.sample(range(self.count), min(self.count, draw.randint(1, 3))) if kinds else []
+        self.kinds = {i: draw.choice(kinds) for i in some}
 
     def sometimes(self, chance=0.1):
         return self.draw.random() < chance
 
     def save(self, i, path):
-        if i != self.missing:
-            write(path, picture(self.draw, self.ending))
+        kind = self.kinds.get(i, "")
+        content = picture(self.draw, self.ending, "" if kind == "other ending" else kind)
+        if kind == "other ending":
+            path = path.with_name(f"{path.name.removesuffix(self.ending)}{self.ending.upper()}")
+        if content is not None:
+            write(path, content)
+
+    def own_list(self):
+        """The classes in an order of one's own; seldom with one too many or too few."""
+        names = self.draw.sample(self.classes, len(self.classes))
+        if self.sometimes(0.15):
+            return [*names, "whale"]
+        return names[1:] if self.sometimes(0.1) and len(names) > 1 else names
 
 
 def csv_set(root, draw):
     """One CSV or one for each split, with columns of classes or of lists, and with or without splits and weights."""
     these = Choices(draw)
+    folder = draw.choice(("images", "images", ".", "pictures"))
+    options = {"images": root / folder} if folder == "pictures" else {}
+    if these.sometimes(0.2):
+        options["classes"] = these.own_list()
     for i, name in enumerate(these.names):
-        these.save(i, root / "images" / f"{name}{these.ending}")
+        these.save(i, root / folder / f"{name}{these.ending}")
+    (root / folder).mkdir(exist_ok=True)
     with_splits, with_weights, files = these.sometimes(0.7), these.sometimes(0.3), these.sometimes(0.4)
     separator = draw.choice(("|", ";", ",", " ", "list", "json", "/"))
     marks = draw.choice((("1", "0"), ("True", "False"), ("1.0", "0.0"), ("yes", "no")))
-    lists, odd = these.sometimes(0.5), draw.choice(("-1", "-1", "nan", "", "1"))
+    lists, odd = these.sometimes(0.5), draw.choice(("-1", "-1", "-1", "-1.0", "nan", "", "1"))
+    rate = draw.choice((0.1, 0.1, 0.5, 1.0))  # of odd cells: of some sets all labels are unknown
+    weights = draw.choice((("0", "1", "2"), ("0.5", "1e-3", "1"), ("1",), ("0",), ("0", "1", "-1", "nan")))
 
     def cells(i):
         names = these.labels[i]
         if lists:
             joined = {"list": str(names), "json": json.dumps(names)}.get(separator, separator.join(names))
             return [joined or draw.choice(("", "nan", "None"))]
-        return [odd if these.sometimes(0.1) else marks[name not in names] for name in these.classes]
+        return [odd if these.sometimes(rate) else marks[name not in names] for name in these.classes]
 
     def line(i):
         own = [these.splits[i]] if with_splits else []
-        values = [f"{these.names[i]}{these.ending}", *own, *cells(i), *([draw.choice("012")] if with_weights else [])]
+        values = [f"{these.names[i]}{these.ending}", *own, *cells(i), *([draw.choice(weights)] if with_weights else [])]
         return ",".join('"' + value.replace('"', '""') + '"' for value in values)
 
     columns = ["file", *(["split"] if with_splits else []), *(["labels"] if lists else these.classes)]
     head = ",".join(f'"{name}"' for name in columns + ["weight"] * with_weights)
     if not files:
         write(
-            root / draw.choice(("labels.csv", "train.csv", "x.csv")), "\n".join([head, *map(line, range(these.count))])
+            root / draw.choice(("labels.csv", "train.csv", "x.csv")),
+            cut(draw, "\n".join([head, *map(line, range(these.count))])),
         )
-        return
+        return options
     for split in ("train", "val", "test"):
         rows = [line(i) for i in range(these.count) if these.splits[i] == split]
         if not these.sometimes(0.1):
-            write(root / f"{draw.choice(SPLIT_WORDS[split])}.csv", "\n".join([head, *rows]))
+            write(root / f"{draw.choice(SPLIT_WORDS[split])}.csv", cut(draw, "\n".join([head, *rows])))
+    return options
 
 
 def xml(draw, names):
@@ -101,8 +154,10 @@ def xml(draw, names):
         "<polygon><x1>1</x1></polygon>",
     )
     objects = "".join(f"<object><name>{name}</name>{draw.choice(flags)}{draw.choice(boxes)}</object>" for name in names)
-    size = draw.choice(("", "<size><width>8</width><height>8</height></size>"))
-    return f"<annotation>{size}{objects}</annotation>" if draw.random() > 0.01 else "<annotation>"
+    size = draw.choice(
+        ("", "<size><width>8</width><height>6</height></size>", "<size><width>6</width><height>8</height></size>")
+    )
+    return cut(draw, f"<annotation>{size}{objects}</annotation>", 0.01)
 
 
 def voc_set(root, draw):
@@ -130,6 +185,9 @@ def voc_set(root, draw):
     if kind == "class":
         states = "".join(f"{name} {draw.choice(('1', '-1', '-1'))}\n" for name in lists["train"])
         write(root / "ImageSets" / "Main" / f"{these.classes[0]}_train.txt", states)
+    if these.sometimes(0.2):
+        write(root / "classes.txt", "".join(f"{name}\n" for name in these.own_list()))
+    return {"classes": these.own_list()} if these.sometimes(0.15) else {}
 
 
 def xml_set(root, draw):
@@ -143,6 +201,7 @@ def xml_set(root, draw):
         name = name.replace("/", "_")
         these.save(i, root / folders[0] / f"{name}{these.ending}")
         write(root / folders[1] / f"{name}.xml", xml(draw, these.labels[i]))
+    return {}
 
 
 def coco_set(root, draw):
@@ -170,16 +229,39 @@ def coco_set(root, draw):
         for row, i in enumerate(rows, first):
             file = f"{these.names[i]}{these.ending}"
             these.save(i, root / folder / file)
-            images.append({"id": row, "file_name": file, "width": 8, "height": 8})
+            images.append({"id": row, "file_name": file, "width": WIDTH, "height": HEIGHT})
             for name in these.labels[i]:
                 box = draw.choice(({"bbox": [1, 1, 4, 4]}, {"bbox": []}, {}, {"bbox": [0, 0, 0, 0]}))
+                box |= {"iscrowd": 1} if these.sometimes() else {}
                 if name in classes:
                     annotations.append(
                         {"id": len(annotations), "image_id": row, "category_id": classes.index(name), **box}
                     )
         categories = [{"id": k, "name": name} for k, name in enumerate(classes)]
         (root / folder).mkdir(parents=True, exist_ok=True)
-        write(root / path, json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+        content = {"images": images, "annotations": annotations, "categories": categories}
+        write(root / path, cut(draw, json.dumps(content)))
+    options = {"crowd": draw.choice(("positive", "difficult", "drop"))} if these.sometimes(0.3) else {}
+    return options | ({"unlabelled": "drop"} if these.sometimes(0.2) else {})
 
 
-MAKERS = {"csv": csv_set, "voc": voc_set, "xml": xml_set, "coco": coco_set}
+def nuswide_set(root, draw):
+    """Lists with backslashes, and a file of labels for each concept."""
+    these = Choices(draw)
+    safe = {name: name.replace("/", "-") for name in these.classes}  # a concept is a part of file names
+    folder = draw.choice(("Flickr", "images"))
+    (root / folder).mkdir(parents=True)
+    for i, name in enumerate(these.names):
+        these.save(i, root / folder / f"{name}{these.ending}")
+    write(root / "ConceptsList" / "Concepts81.txt", cut(draw, "".join(f"{name}\n" for name in safe.values())))
+    for part in ("Train", "Test"):
+        rows = [i for i in range(these.count) if (these.splits[i] == "test") == (part == "Test")]
+        lines = "".join(f"{these.names[i]}{these.ending}\r\n".replace("/", "\\") for i in rows)
+        write(root / "ImageList" / f"{part}Imagelist.txt", cut(draw, lines or "\n"))
+        for name in these.classes:
+            marks = "".join(f"{int(name in these.labels[i])}\n" for i in rows) or "\n"
+            write(root / "Groundtruth" / "TrainTestLabels" / f"Labels_{safe[name]}_{part}.txt", cut(draw, marks))
+    return {"unlabelled": "drop"} if these.sometimes(0.3) else {}
+
+
+MAKERS = {"csv": csv_set, "voc": voc_set, "xml": xml_set, "coco": coco_set, "nuswide": nuswide_set}

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "udlib"
 FILES = sorted(PACKAGE.rglob("*.py"))
 LIBRARY = [path for path in FILES if path.relative_to(PACKAGE).parts[0] not in ("course", "cli")]
-DIAGRAMS = sorted((ROOT / "notebooks" / "diagrams").glob("*.py"))
+DRAWN = sorted(path for folder in ("diagrams", "slides") for path in (ROOT / "notebooks" / folder).glob("*.py"))
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 LONGEST_FILE = 350
@@ -146,12 +146,12 @@ def test_few_files_lie_at_the_top():
     assert len(list(PACKAGE.glob("*.py"))) <= MOST_FILES_AT_THE_TOP
 
 
-@pytest.mark.parametrize("path", [*FILES, *DIAGRAMS, ROOT / "notebooks" / "build.py"], ids=relative)
+@pytest.mark.parametrize("path", [*FILES, *DRAWN, ROOT / "notebooks" / "build.py"], ids=relative)
 def test_no_file_is_longer_than_can_be_read_in_one_sitting(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST_FILE
 
 
-@pytest.mark.parametrize("path", [*LIBRARY, *DIAGRAMS], ids=relative)
+@pytest.mark.parametrize("path", [*LIBRARY, *DRAWN], ids=relative)
 def test_functions_of_the_library_are_short_and_take_few_parameters(path):
     nodes = functions(path)
     assert {name: length(node) for name, node in nodes.items() if length(node) > LONGEST_FUNCTION} == {}

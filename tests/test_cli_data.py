@@ -56,6 +56,20 @@ def test_describe_reads_every_layout_and_writes_its_counts(command, tmp_path, ma
     assert [row["positives"] for row in rows] == [cells(out, name)[0] for name in CLASSES]
 
 
+def test_describe_counts_the_splits_that_there_are_and_says_which_is_not(command, tmp_path):
+    root = csv_tree(tmp_path / "csv", 20)
+    lines = (root / "labels.csv").read_text().splitlines()
+    (root / "labels.csv").write_text("\n".join(line for line in lines if ",test," not in line))
+    voc = voc_tree(tmp_path / "voc", 20) / "VOCdevkit" / "VOC2007"
+    for name in (voc / "ImageSets" / "Main" / "test.txt").read_text().split():
+        (voc / "Annotations" / f"{name}.xml").unlink()
+    for data in (root, voc):
+        code, out, err = command("describe", data, "--no-sizes")
+        assert code == 0 and cells(out, "images")[:2] == ["10", "5"] and len(err.splitlines()) == 1
+        assert err.startswith("split 'test' is not counted: ")
+        assert command("describe", data, "--split", "test")[0] == 2, "who names it is told that it is not there"
+
+
 def test_describe_says_what_is_missing_and_what_cannot_be_read(command, tmp_path):
     root = csv_tree(tmp_path / "tree", 20)
     (root / "images" / "0000.jpg").unlink()
@@ -64,6 +78,28 @@ def test_describe_says_what_is_missing_and_what_cannot_be_read(command, tmp_path
     assert code == 0 and cells(out, "images") == ["9"]
     assert "train: 1 listed image missing (first: 0000.jpg)" in err
     assert "train: 1 picture cannot be read; `udlib data check` names them" in err
+
+
+def test_describe_counts_unknown_labels_for_each_class_and_in_all(command, tmp_path):
+    root, file = csv_tree(tmp_path / "tree", 20), tmp_path / "counts.csv"
+    assert "unknown label" not in command("describe", root, "--no-sizes")[1]
+    lines = [line.split(",") for line in (root / "labels.csv").read_text().splitlines()]
+    first = 2  # the column of the first class
+    for split, count in (("train", 3), ("val", 1)):
+        for cells_of_line in [line for line in lines if line[1] == split][:count]:
+            cells_of_line[first] = "-1"
+            if split == "train":
+                cells_of_line[first + 2] = "-1"
+    (root / "labels.csv").write_text("\n".join(map(",".join, lines)))
+    code, out, err = command("describe", root, "--no-sizes", "--csv", file)
+    assert code == 0 and err == ""
+    table = out.split("unknown labels of each class")[1]
+    assert cells(table, CLASSES[0]) == ["3", "1", "0"] and cells(table, CLASSES[2]) == ["3", "0", "0"]
+    assert cells(table, CLASSES[1]) == ["0", "0", "0"] and cells(table, "all classes") == ["6", "1", "0"]
+    assert cells(out, "with an unknown one") == ["3", "1", "0"]
+    with open(file, newline="") as rows:
+        counts = {(row["split"], row["class"]): row["unknown"] for row in csv.DictReader(rows)}
+    assert counts["train", CLASSES[0]] == "3" and counts["test", CLASSES[0]] == "0"
 
 
 def test_describe_refuses_what_is_not_there_in_one_line(command, tmp_path):

@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import shutil
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import udlib
 from udlib.datasets.voc import VOC
 from udlib.metrics import best_thresholds, precision_recall_f1
 from udlib.models import save_trained
-from udlib.workshop import fit_thresholds, measured
+from udlib.workshop import evaluation_page, fit_thresholds, measured, notes_on_fitting
 
 pytestmark = pytest.mark.usefixtures("terminal")
 
@@ -157,3 +158,70 @@ def test_help_says_what_the_command_does():
     text = " ".join(out.replace("│", " ").split())
     parts = ("DATA", "--model", "--split", "highest F1", "udlib predict", "few positives", "Example")
     assert code == 0 and [part for part in parts if part not in text] == []
+
+
+SEEN = {
+    "train": "note  the model was trained on these images",
+    "val": "note  the calibrator was fitted on these images",
+    "thresholds": "note  the thresholds were fitted on these images: precision, recall and F1 at them look better",
+}
+
+
+def said(*words):
+    code, out, err = udlib_command("evaluate", *words)
+    assert code == 0 and err == ""
+    return {part for part, sentence in SEEN.items() if sentence in out}
+
+
+def test_evaluate_says_which_parts_of_the_model_were_fitted_on_the_images_that_it_measures(tree, usual, fitted):
+    for folder, expected in ((usual, {"val"}), (fitted[0], {"val", "thresholds"})):
+        assert said(tree, "--model", folder, "--split", "val") == expected
+        assert said(tree, "--model", folder) == set()
+        assert said(tree, "--model", folder, "--split", "train") == {"train"}
+
+
+def test_a_copy_under_other_names_is_recognised_and_new_images_are_not(tree, fitted, tmp_path):
+    copy = Path(shutil.copytree(tree, tmp_path / "elsewhere"))
+    lists = copy / "ImageSets" / "Main"
+    for path in [*lists.glob("*_*.txt"), lists / "trainval.txt"]:
+        path.unlink(missing_ok=True)
+    (lists / "val.txt").rename(lists / "holiday.txt")
+    assert said(copy, "--model", fitted[0], "--split", "holiday") == {"val", "thresholds"}
+    names = (lists / "holiday.txt").read_text().split()
+    path = copy / "Annotations" / f"{names[0]}.xml"
+    path.write_text(path.read_text().replace("<name>dog</name>", "<name>cat</name>").replace("bike", "dog"))
+    assert said(copy, "--model", fitted[0], "--split", "holiday") == {"val", "thresholds"}, "the pixels are the same"
+    other = write_tiny_voc(tmp_path / "other", {"val": 32}, seed=5)
+    assert said(other, "--model", fitted[0], "--split", "val") == set()
+
+
+def test_thresholds_that_were_fitted_on_other_data_are_recognised_on_these(usual, tmp_path):
+    data, folder = write_tiny_voc(tmp_path / "own", {"val": 20}, seed=7), shutil.copytree(usual, tmp_path / "model")
+    assert udlib_command("thresholds", data, "--model", folder)[0] == 0
+    assert said(data, "--model", folder, "--split", "val") == {"thresholds"}
+
+
+def test_trainval_holds_the_images_that_thresholds_were_fitted_on(tree, fitted, tmp_path):
+    copy = Path(shutil.copytree(tree, tmp_path / "joined"))
+    lists = copy / "ImageSets" / "Main"
+    (lists / "trainval.txt").write_text((lists / "train.txt").read_text() + (lists / "val.txt").read_text())
+    assert said(copy, "--model", fitted[0], "--split", "trainval") == set(SEEN)
+
+
+def test_from_python_and_on_the_page_the_same_is_said(tree, usual, fitted):
+    model, val, test = udlib.load(fitted[0]), VOC(tree, "val"), VOC(tree, "test")
+    notes = notes_on_fitting(model, val)
+    assert [note.partition(":")[0] for note in notes] == [
+        "the calibrator was fitted on these images",
+        "the thresholds were fitted on these images",
+    ]
+    with pytest.warns(UserWarning) as caught:
+        measured(model, val)
+    assert [str(each.message) for each in caught] == list(notes)
+    page = evaluation_page(model, val)
+    assert all(f"<p>Note: {note}.</p>" in page for note in notes)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        measured(model, test)
+    assert notes_on_fitting(model, test) == () and "Note:" not in evaluation_page(model, test)
+    assert notes_on_fitting(replace(model, provenance={}), val) == ()

@@ -10,7 +10,7 @@ DIFFICULT = torch.tensor([[1, 0, 0], [0, 0, 0], [0, 0, 0], [1, 1, 0]], dtype=tor
 
 def test_labels_are_counted():
     summary = label_statistics(TARGETS, DIFFICULT)
-    assert summary == Labels(4, {0: 1, 1: 1, 2: 2}, [3, 2, 0], [2, 1, 0], 2)
+    assert summary == Labels(4, {0: 1, 1: 1, 2: 2}, [3, 2, 0], [2, 1, 0], 2, [0, 0, 0], 0)
     assert summary.mean == 5 / 4 and summary.unlabelled == 1
 
 
@@ -54,10 +54,20 @@ def test_the_table_has_a_row_per_split_and_class():
         ["cat", "dog", "owl"],
     )
     assert summary.values.tolist() == [
-        ["train", "cat", 4, 3, 2, 0.75],
-        ["train", "dog", 4, 2, 1, 0.5],
-        ["train", "owl", 4, 0, 0, 0.0],
-        ["test", "cat", 1, 1, 1, 1.0],
-        ["test", "dog", 1, 1, 0, 1.0],
-        ["test", "owl", 1, 0, 0, 0.0],
+        ["train", "cat", 4, 3, 2, 0.75, 0],
+        ["train", "dog", 4, 2, 1, 0.5, 0],
+        ["train", "owl", 4, 0, 0, 0.0, 0],
+        ["test", "cat", 1, 1, 1, 1.0, 0],
+        ["test", "dog", 1, 1, 0, 1.0, 0],
+        ["test", "owl", 1, 0, 0, 0.0, 0],
     ]
+
+
+def test_unknown_labels_are_counted_for_each_class_and_are_no_negatives():
+    unknown = torch.tensor([[0, 0, 1], [1, 1, 1], [0, 0, 1], [0, 0, 1]], dtype=torch.bool)
+    summary = label_statistics(TARGETS, DIFFICULT, unknown)
+    assert summary.unknown == [1, 1, 4] and summary.unknown_images == 4 and summary.positives == [3, 2, 0]
+    shares = class_table({"train": summary}, ["cat", "dog", "owl"])[["unknown", "share"]].values.tolist()
+    assert shares[:2] == [[1, 3 / 3], [1, 2 / 3]] and shares[2][0] == 4 and np.isnan(shares[2][1])
+    with pytest.raises(ValueError, match=r"unknown has the shape \(4, 2\): expected \(4, 3\)"):
+        label_statistics(TARGETS, DIFFICULT, unknown[:, :2])

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from trees import LeavesATrace, coco_tree, voc_tree
+from trees import LeavesATrace, coco_tree, pictures, save, voc_tree, voc_xml
 
 from udlib.datasets import tables, voc_annotations
 from udlib.datasets.base import Box
 from udlib.datasets.coco import COCO
 from udlib.datasets.voc import VOC
+from udlib.datasets.xml_folders import XMLFolder
 
 
 @pytest.fixture
@@ -52,6 +53,36 @@ def test_a_voc_folder_reads_the_same_from_its_table(cache, parsed, tmp_path, mon
     assert content(VOC(root, "trainval")) == first and len(parsed) == 18
     monkeypatch.setattr(tables, "SMALLEST", 1000)
     assert content(VOC(root, "trainval")) == first and len(parsed) == 36
+
+
+def xml_tree(root, count=24):
+    """Images with an XML each in the folders of splits, and no lists."""
+    for split, rows in {"train": range(12), "valid": range(12, 18), "test": range(18, count)}.items():
+        for i in rows:
+            save(pictures(count)[i], root / split / f"{i:03d}.jpg")
+            (root / split / f"{i:03d}.xml").write_text(voc_xml(pictures(count)[i]))
+    return root
+
+
+def test_a_folder_of_xml_without_lists_is_parsed_once_for_all_its_splits(cache, parsed, tmp_path, monkeypatch):
+    root = xml_tree(tmp_path / "xml")
+    first = [content(XMLFolder(root, split)) for split in ("train", "val", "test")]
+    assert len(parsed) == 24 and len(list(cache.iterdir())) == 1
+    assert [content(XMLFolder(root, split)) for split in ("train", "val", "test")] == first and len(parsed) == 24
+    monkeypatch.setattr(tables, "SMALLEST", 1000)
+    assert [content(XMLFolder(root, split)) for split in ("train", "val", "test")] == first and len(parsed) == 24 * 4
+
+
+def test_a_table_of_xml_without_lists_follows_a_changed_new_and_removed_annotation(cache, tmp_path):
+    root = xml_tree(tmp_path / "xml")
+    before = XMLFolder(root, "test")
+    row = next(i for i in range(len(before)) if before.objects[i])
+    old = before.objects[row][0].name
+    rewritten(root / "test" / f"{before.ids[row].split('/')[1]}.xml", f"<name>{old}</name>", "<name>whale</name>")
+    assert "whale" in XMLFolder(root, "train").classes and XMLFolder(root, "test").objects[row][0].name == "whale"
+    (root / "test" / "018.xml").rename(root / "test" / "019b.xml")
+    (root / "test" / "018.jpg").rename(root / "test" / "019b.jpg")
+    assert XMLFolder(root, "test").ids == ["test/019", "test/019b", *[f"test/{i:03d}" for i in range(20, 24)]]
 
 
 def test_coco_reads_the_same_from_its_table_whatever_the_options(cache, tmp_path, monkeypatch):

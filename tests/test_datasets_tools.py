@@ -1,6 +1,7 @@
 """Folders as CVAT, Roboflow and LabelImg write them, in COCO's format or with an XML beside each image."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -9,6 +10,7 @@ from trees import CLASSES, coco_tree, parts, pictures, save, voc_tree, voc_xml
 
 from udlib.datasets import open_dataset
 from udlib.datasets.base import NoSplit
+from udlib.datasets.checks import check
 from udlib.datasets.coco import COCO
 from udlib.datasets.layouts import source
 from udlib.datasets.training_splits import notes_on, training_splits
@@ -184,6 +186,24 @@ def test_an_xml_whose_image_is_missing_is_named_or_its_image_dropped(tmp_path):
     with pytest.raises(FileNotFoundError, match=f"lacks 1 of the .* images of split 'train' .first: '.*{name}.jpg'"):
         open_dataset(root, "train")
     assert open_dataset(root, "train", missing="drop").skipped[0][0] == name
+
+
+def test_a_broken_annotation_and_a_missing_image_without_a_stated_size_are_named_or_dropped(tmp_path):
+    root = xml_tree(tmp_path, lambda i: (".", "."))
+    whole = open_dataset(root, "train")
+    objects = [i for i in range(len(whole)) if whole.objects[i]]
+    broken, missing = (root / whole.ids[i] for i in objects[:2])
+    broken.with_suffix(".xml").write_text("<annotation><object>")
+    with pytest.raises(ValueError, match="is not valid XML"):
+        open_dataset(root, "train")
+    text = missing.with_suffix(".xml").read_text()
+    missing.with_suffix(".xml").write_text(re.sub("<size>.*</size>", "", text))
+    missing.with_suffix(".jpg").unlink()
+    kept = open_dataset(root, "train", missing="drop")
+    assert {name for name, _ in kept.skipped} == {broken.name, missing.name} and len(kept) == len(whole) - 2
+    assert kept.classes == whole.classes and "--missing drop" in dict(kept.skipped)[missing.name]
+    assert [finding.text for finding in check(source(root, missing="drop")) if finding.wrong] == []
+    assert [finding.wrong for finding in check(source(root)) if "states no size: " in finding.text] == [True]
 
 
 def test_a_voc_folder_with_lists_is_no_folder_without(tmp_path):

@@ -58,7 +58,7 @@ def test_the_package_imports_only_what_pyproject_asks_for():
         "cv2",
         "opencv-contrib-python-headless",
     }  # the extra `proposals`; a clear error says so when it is missing
-    notebook = {"ipython", "ipywidgets"}  # with the extra `course`
+    notebook = {"ipython", "ipywidgets", "nbclient", "nbformat"}  # with the extra `course`
     for path in sorted((ROOT / "udlib").rglob("*.py")):
         room = path.relative_to(ROOT / "udlib").parts[0]
         allowed = core | optional | (notebook if room in ("course", "figures") else set())

@@ -6,7 +6,7 @@ import pytest
 from lessons import SOURCES, build, name_of
 
 WIDEST = 100  # characters of a visible line of code
-ONE_SITTING = {"03": (95, 3750), "04": (97, 3700), "07": (60, 2300)}  # cells and words of text
+ONE_SITTING = {"03": (95, 3750), "04": (97, 3700), "07": (60, 2300)}  # cells and words of text before the quiz
 lesson = pytest.mark.parametrize("source", SOURCES, ids=name_of)
 
 
@@ -69,5 +69,13 @@ def test_no_text_waits_for_its_result(source):
 @pytest.mark.parametrize("source", [source for source in SOURCES if source.stem[:2] in ONE_SITTING], ids=name_of)
 def test_a_lesson_is_one_sitting(source):
     cells, words = ONE_SITTING[source.stem[:2]]
-    assert len(build.build(source, solved=False).cells) <= cells
-    assert len(text(source).split()) <= words
+    before_quiz = [cell.source for cell in build.build(source, solved=False).cells]
+    before_quiz = before_quiz[: before_quiz.index(next(text for text in before_quiz if text.startswith("## Quiz")))]
+    assert len(before_quiz) <= cells
+    assert len(text(source).partition("## Quiz")[0].split()) <= words
+
+
+@lesson
+def test_a_lesson_ends_with_its_quiz(source):
+    shown = [cell.source.splitlines()[-1] for cell in code_cells(source) if "quiz(" in cell.source]
+    assert shown[0] == f'quiz("{source.stem[:2]}")' and len(shown) <= 2

@@ -17,10 +17,12 @@ import udlib
 from udlib.course.explorers.attention import AttentionExplorer
 from udlib.datasets import COCO, VOC, Custom, open_dataset
 from udlib.datasets.base import Box, MultiLabelDataset, load_rgb, to_memory
-from udlib.datasets.decoding import read_rgb, upright_size
+from udlib.datasets.decoding import header, read_rgb, upright_size
 from udlib.datasets.orientation import TAG, orientation_of, turned_boxes
+from udlib.datasets.picture_checks import examine, oddities
 from udlib.datasets.pixels import images_of
 from udlib.datasets.proposals import annotated
+from udlib.datasets.xml_folders import XMLFolder, splits_of_folder
 from udlib.figures import overlays
 from udlib.heads import DualBranchNet
 from udlib.models import TrainedModel, load, save_trained
@@ -133,6 +135,35 @@ def test_boxes_of_a_voc_folder_follow_the_picture_whichever_size_its_annotation_
         assert data.image_size(i) == data.image(i).size == (HEIGHT, WIDTH)
         assert annotated(data, i).tolist() == pytest.approx(np.array([[4 / 8, 2 / 12, 7 / 8, 7 / 12]]))
     assert data.subset([2, 0]).boxes(1) == data.boxes(0)
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_boxes_follow_a_tiff_which_pillow_turns_itself(tmp_path, orientation, compression):
+    path, exif = tmp_path / "photo.tif", Image.Exif()
+    exif[TAG] = orientation
+    stored().save(path, exif=exif, compression=compression)
+    found = header(path)
+    assert (found.size, found.orientation, found.always_upright) == ((WIDTH, HEIGHT), orientation, True)
+    box = "<bndbox><xmin>3</xmin><ymin>2</ymin><xmax>7</xmax><ymax>4</ymax></bndbox>"
+    size = f"<size><width>{WIDTH}</width><height>{HEIGHT}</height></size>"
+    (tmp_path / "photo.xml").write_text(f"<annotation>{size}<object><name>cup</name>{box}</object></annotation>")
+    (split,) = splits_of_folder(tmp_path)[0]
+    data = XMLFolder(tmp_path, split)
+    picture = data.image(0)
+    assert upright_size(path) == upright_size(path, upright=False) == picture.size == data.image_size(0)
+    assert np.array_equal(picture, load_rgb(path, upright=False)), "Pillow turns it in any case"
+    if orientation in (
+        1,
+        5,
+        6,
+        7,
+        8,
+    ):  # where width and height are exchanged, the stated size tells which picture is meant
+        [turned] = data.boxes(0)
+        assert (turned.xmin, turned.ymin, turned.xmax, turned.ymax) == white_part(picture)
+    noted = any("has an EXIF orientation" in text for text in oddities([path], [examine(path)]))
+    assert noted == (orientation != 1)
 
 
 def test_boxes_of_a_coco_folder_follow_the_picture(tmp_path):

@@ -3,6 +3,7 @@
 import sys
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from commands import udlib_command
@@ -11,8 +12,10 @@ from PIL import Image, UnidentifiedImageError
 import udlib
 from udlib.cli.picture_files import select
 from udlib.datasets import decoding
-from udlib.datasets.decoding import is_heic, load_rgb
+from udlib.datasets.decoding import is_heic, load_rgb, upright_size
+from udlib.datasets.orientation import TAG
 from udlib.heads import DualBranchNet
+from udlib.methods.base import make_network
 from udlib.models import TrainedModel, save_trained
 
 HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99)
@@ -57,7 +60,7 @@ def test_every_file_of_a_folder_is_an_image_or_is_counted(phone):
     assert names(selection.heic, phone) == ["IMG_1.HEIC"] and names(selection.folders, phone) == ["trip"]
     assert names(selection.others, phone) == ["empty", "f.mp4", "n.txt", "old.mpg", "report.pdf"]
     heic, others, folders = selection.sentences()
-    assert heic.startswith("skipped 1 photograph ('") and "`pip install pillow-heif`" in heic
+    assert heic.startswith("skipped 1 photograph ('") and '`pip install "udlib[heic]"`' in heic
     assert others.startswith(f"skipped 5 files ('{phone / 'empty'}' first)")
     assert folders == f"skipped 1 subfolder ('{phone / 'trip'}'): --recursive looks into them"
 
@@ -93,7 +96,7 @@ def test_a_heic_file_that_is_named_gets_the_package_that_reads_it_whatever_its_e
     for name in ("IMG_1.HEIC", "renamed.jpg"):
         code, out, err = udlib_command("predict", phone / name, "--model", model)
         assert code == 1 and out == "" and err.count("\n") == 1
-        assert "is in HEIC format" in err and "`pip install pillow-heif`" in err
+        assert "is in HEIC format" in err and '`pip install "udlib[heic]"`' in err
     (phone / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no more")
     assert "HEIC" not in udlib_command("predict", phone / "broken.jpg", "--model", model)[2]
 
@@ -122,3 +125,47 @@ def test_heic_is_told_by_its_first_bytes(tmp_path):
         (tmp_path / "x").write_bytes(content)
         assert is_heic(tmp_path / "x") == expected
     assert not is_heic(tmp_path / "nowhere")
+
+
+def heic_set(root, orientation=1):
+    """A CSV data set of photographs in HEIC format, and the same one in PNG format; returns both folders."""
+    heif = pytest.importorskip("pillow_heif", reason="the extra heic is not installed")
+    folders, draw = [root / "heic", root / "png"], np.random.default_rng(0)
+    exif = Image.Exif()
+    exif[TAG] = orientation
+    rows = []
+    for i in range(12):
+        image = Image.fromarray(
+            np.kron(draw.integers(0, 255, (4, 6, 3), dtype=np.uint8), np.ones((16, 16, 1), np.uint8))
+        )
+        for folder in folders:
+            folder.mkdir(exist_ok=True)
+        heif.from_pillow(image).save(folders[0] / f"{i}.heic", quality=90, exif=exif.tobytes())
+        load_rgb(folders[0] / f"{i}.heic").save(folders[1] / f"{i}.png")
+        rows.append(f"{{}},{('train', 'val', 'test')[i % 3]},{i // 3 % 2},{i // 6}")
+    for folder in folders:
+        lines = [row.format(f"{i}.{folder.name}") for i, row in enumerate(rows)]
+        (folder / "labels.csv").write_text("\n".join(["file,split,cat,dog", *lines]))
+    return folders
+
+
+@pytest.mark.parametrize("orientation", [1, 6, 3])
+def test_real_heic_photographs_are_checked_predicted_and_measured_as_their_pixels_in_png(
+    tmp_path, orientation, monkeypatch
+):
+    monkeypatch.delitem(sys.modules, "pillow_heif", raising=False)
+    heic, png = heic_set(tmp_path, orientation)
+    torch.manual_seed(0)
+    network = make_network(2, 0.0, "small_narrow", embedding=4)
+    folder = save_trained(tmp_path / "model", TrainedModel(network, "small_narrow", ("cat", "dog"), 32))
+    assert udlib_command("data", "check", heic)[0] == 0
+    assert load_rgb(heic / "0.heic").size == upright_size(heic / "0.heic")
+    outputs = []
+    for data in (heic, png):
+        code, out, err = udlib_command("predict", data, "--model", folder, "--csv", tmp_path / f"{data.name}.csv")
+        assert code == 0 and "labels.csv" in err, "the other file is counted"
+        lines = (tmp_path / f"{data.name}.csv").read_text().replace(str(data), "").replace(".heic", ".png").splitlines()
+        code, out, _ = udlib_command("evaluate", data, "--model", folder)
+        assert code == 0
+        outputs.append((sorted(lines), out))
+    assert outputs[0] == outputs[1] and len(outputs[0][0]) == 13

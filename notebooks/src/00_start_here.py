@@ -15,6 +15,29 @@ To run a cell, click into it and press <kbd>Shift</kbd>+<kbd>Enter</kbd>. Start 
 reports is collapsed; click it to see its code.
 """
 
+# %% [markdown]
+r"""
+Are you on Google Colab? Then write the address of your copy of the project into the next cell and run it. Everywhere else it does
+nothing. [Open it anywhere](../docs/open_anywhere.md) says more, also about Binder and VS Code.
+"""
+
+# %% tags=["report"]
+import sys
+
+if "google.colab" in sys.modules:  # on Google Colab only: fetch the course with its results, and install the package
+    import os
+    import subprocess
+
+    REPOSITORY = ""  # fill in the address of your copy of the project
+    FOLDER = "/content/udlib"
+    if not REPOSITORY:
+        raise ValueError("write the address of your copy of the project into REPOSITORY, then run this cell again")
+    if not os.path.isdir(FOLDER):
+        subprocess.run(["git", "clone", "--depth", "1", REPOSITORY, FOLDER], check=True)
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--editable", FOLDER], check=True)
+    sys.path.insert(0, FOLDER)  # so that no restart is needed
+    os.chdir(f"{FOLDER}/notebooks")
+
 # %% tags=["setup", "report"]
 import numpy as np
 import torch
@@ -233,6 +256,11 @@ r"""
 | 10 Distilling from detection | What can a detector teach that was trained without boxes? |
 | 11 Full runs | How does all of this run at full size, on your data? |
 
+![The ideas of the course: labels train a network, whose probabilities are measured and corrected; then the network becomes a teacher and passes on its probabilities, its calibration branch's answers and an uncertainty map; other teachers follow.](images/concept_map.svg)
+
+Each box is an idea, with the number of its lesson. Each arrow says what one idea does for another. The
+[cheat sheet](../docs/cheatsheet/README.md) has the losses, the metrics and the traps on one page.
+
 Each lesson has the same parts: a guess, a picture, the idea, each equation beside the line of code that *is* it, then results
 with error bars, something to move, and exercises. The [glossary](../docs/glossary.md) explains every term.
 
@@ -274,3 +302,15 @@ If that line appeared, you are ready. `udlib doctor` in a terminal tells you mor
 * C. Guo et al., *On Calibration of Modern Neural Networks*, ICML 2017: modern networks are often overconfident.
 * M. Everingham et al., *The PASCAL Visual Object Classes (VOC) Challenge*, IJCV 2010: the source of the "difficult" labels.
 """
+
+# %% [markdown]
+r"""
+## Quiz
+
+Open the answer that you believe. It says whether it is right, and why.
+"""
+
+# %% tags=["report"]
+from udlib.course.quizzes import quiz
+
+quiz("00")

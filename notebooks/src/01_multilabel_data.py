@@ -858,3 +858,15 @@ object alone, so here we know the answer: about 0.
 * W. Liu, I. W. Tsang, K.-R. Müller, *An Easy-to-hard Learning Paradigm for Multiple Classes and Multiple Labels*, JMLR
   18, 2017: difficulty of labels rather than of images.
 """
+
+# %% [markdown]
+r"""
+## Quiz
+
+Open the answer that you believe. It says whether it is right, and why.
+"""
+
+# %% tags=["report"]
+from udlib.course.quizzes import quiz
+
+quiz("01")

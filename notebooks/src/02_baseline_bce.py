@@ -1090,3 +1090,23 @@ To see which findings depend on our pictures, set `DATA = "digits"` at the top a
 - The documentation of scikit-learn (*Precision, recall and F-measures*; `average_precision_score`) and of
   torchmetrics (*Multilabel average precision*).
 """
+
+# %% [markdown]
+r"""
+## Quiz
+
+Open the answer that you believe. It says whether it is right, and why.
+"""
+
+# %% tags=["report"]
+from udlib.course.quizzes import quiz
+
+quiz("02")
+
+# %% [markdown]
+r"""
+The next quiz joins lessons 00 to 02.
+"""
+
+# %% tags=["report"]
+quiz("block 1")

@@ -1186,3 +1186,15 @@ Lesson 04 examines the paper's argument from PAL-N to calibration, and gives a v
 - A. K. Menon et al., *Multilabel reductions: what is my loss optimising?*, NeurIPS 2019: where Proposition 1 comes from.
 - D. Mahajan et al., *Exploring the Limits of Weakly Supervised Pretraining*, ECCV 2018: the 1/k softmax.
 """
+
+# %% [markdown]
+r"""
+## Quiz
+
+Open the answer that you believe. It says whether it is right, and why.
+"""
+
+# %% tags=["report"]
+from udlib.course.quizzes import quiz
+
+quiz("03")

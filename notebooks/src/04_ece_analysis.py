@@ -1214,3 +1214,23 @@ To see which findings depend on our pictures, set `DATA = "digits"` at the top a
 - A. Kumar, P. Liang and T. Ma, *Verified Uncertainty Calibration*, NeurIPS 2019: why binned estimates mislead.
 - R. Roelofs et al., *Mitigating Bias in Calibration Error Estimation*, AISTATS 2022.
 """
+
+# %% [markdown]
+r"""
+## Quiz
+
+Open the answer that you believe. It says whether it is right, and why.
+"""
+
+# %% tags=["report"]
+from udlib.course.quizzes import quiz
+
+quiz("04")
+
+# %% [markdown]
+r"""
+The next quiz joins lessons 03 and 04.
+"""
+
+# %% tags=["report"]
+quiz("block 2")

@@ -1100,3 +1100,15 @@ paper wants to teach that too, by a map of the places where the two heads of the
 - R. Müller, S. Kornblith and G. Hinton, *When Does Label Smoothing Help?*, NeurIPS 2019.
 - D. Mahajan et al., *Exploring the Limits of Weakly Supervised Pretraining*, ECCV 2018: the 1/k softmax.
 """
+
+# %% [markdown]
+r"""
+## Quiz
+
+Open the answer that you believe. It says whether it is right, and why.
+"""
+
+# %% tags=["report"]
+from udlib.course.quizzes import quiz
+
+quiz("05")

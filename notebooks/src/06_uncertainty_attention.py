@@ -1237,3 +1237,15 @@ scores.
 - S. Zagoruyko and N. Komodakis, *Paying More Attention to Attention*, ICLR 2017: distilling attention maps.
 - A. Malinin and M. Gales, *Predictive Uncertainty Estimation via Prior Networks*, NeurIPS 2018: kinds of uncertainty.
 """
+
+# %% [markdown]
+r"""
+## Quiz
+
+Open the answer that you believe. It says whether it is right, and why.
+"""
+
+# %% tags=["report"]
+from udlib.course.quizzes import quiz
+
+quiz("06")

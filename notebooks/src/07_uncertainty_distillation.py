@@ -830,3 +830,15 @@ used to report. I keep the term if the paired interval of my score on test shows
   2021: Eq. 13 to 18. [Lesson 11](11_full_runs.ipynb) checks its printed tables; [equations.md](equations.md) says what the released
   code does instead.
 """
+
+# %% [markdown]
+r"""
+## Quiz
+
+Open the answer that you believe. It says whether it is right, and why.
+"""
+
+# %% tags=["report"]
+from udlib.course.quizzes import quiz
+
+quiz("07")

@@ -1420,3 +1420,23 @@ Neither says much about ResNet-101 fine-tuned on VOC2007. But the *controls* car
 - S. Stanton et al., *Does Knowledge Distillation Really Work?*, NeurIPS 2021: a student rarely matches its teacher.
 - R. Das and S. Sanghavi, *Understanding Self-Distillation in the Presence of Label Noise*, ICML 2023.
 """
+
+# %% [markdown]
+r"""
+## Quiz
+
+Open the answer that you believe. It says whether it is right, and why.
+"""
+
+# %% tags=["report"]
+from udlib.course.quizzes import quiz
+
+quiz("08")
+
+# %% [markdown]
+r"""
+The next quiz joins lessons 05 to 08.
+"""
+
+# %% tags=["report"]
+quiz("block 3")

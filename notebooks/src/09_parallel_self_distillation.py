@@ -1283,3 +1283,15 @@ ASL's curve and the mean of the teachers hold wherever these losses are used.
 - N. Charoenphakdee et al., *On Focal Loss for Class-Posterior Probability Estimation*, CVPR 2021: how to turn the answers of such a loss back into posteriors.
 - R. Selvaraju et al., *Grad-CAM*, ICCV 2017.
 """
+
+# %% [markdown]
+r"""
+## Quiz
+
+Open the answer that you believe. It says whether it is right, and why.
+"""
+
+# %% tags=["report"]
+from udlib.course.quizzes import quiz
+
+quiz("09")

@@ -1345,3 +1345,23 @@ We used drawn pictures of 64 pixels, maps of 8 × 8 cells and a small network tr
 - T. Deselaers et al., *Weakly Supervised Localization and Learning with Generic Knowledge*, IJCV 100, 2012: CorLoc.
 - C. Zitnick and P. Dollár, *Edge Boxes*, ECCV 2014: the proposals of the paper.
 """
+
+# %% [markdown]
+r"""
+## Quiz
+
+Open the answer that you believe. It says whether it is right, and why.
+"""
+
+# %% tags=["report"]
+from udlib.course.quizzes import quiz
+
+quiz("10")
+
+# %% [markdown]
+r"""
+The next quiz joins lessons 09 and 10.
+"""
+
+# %% tags=["report"]
+quiz("block 4")

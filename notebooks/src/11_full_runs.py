@@ -933,7 +933,8 @@ convolutional network of timm.
 What you may need after that:
 
 - **Decisions.** `udlib thresholds DATA --model MODEL` fits, on val, the threshold at which the F1 of each class is highest. `evaluate` and
-  `predict` use these from then on, and say so.
+  `predict` use these from then on, and say so. Measure on test: on val, where they were fitted, they look better than they are, and
+  `evaluate` tells you.
 - **A report.** `udlib evaluate DATA --html report.html` writes one page: all numbers, the reliability diagram, each class, and the images on which
   the model was most confident and the label says otherwise.
 - **Labels that nobody knows.** A cell −1 takes no part in losses, metrics and calibration. A column `weight` weighs an image's loss.
@@ -992,3 +993,15 @@ does not appear here, with these settings".
 - J. Dodge et al., *Show Your Work: Improved Reporting of Experimental Results*, EMNLP 2019.
 - The documentation of *accelerate*, for launching on several machines.
 """
+
+# %% [markdown]
+r"""
+## Quiz
+
+Open the answer that you believe. It says whether it is right, and why.
+"""
+
+# %% tags=["report"]
+from udlib.course.quizzes import quiz
+
+quiz("11")

@@ -14,6 +14,7 @@ from udlib.cli.course import doctor, lab, prepare, readme, results
 from udlib.cli.evaluation import evaluate, thresholds
 from udlib.cli.exports import export
 from udlib.cli.gpu import gpu, gpu_pack
+from udlib.cli.grading import grade
 from udlib.cli.models import distill, train
 from udlib.cli.packing import pack
 from udlib.cli.predictions import predict
@@ -39,6 +40,7 @@ for command in (
     reproduce,
     doctor,
     lab,
+    grade,
     prepare,
     runs,
     pack,

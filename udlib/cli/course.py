@@ -102,8 +102,10 @@ def readme(
         bool, typer.Option("--check", help="Change nothing; exit code 1 when a page is out of date.")
     ] = False,
 ) -> None:
-    """Write the generated pages: parts of README.md and docs/results.md, and the page of equations."""
+    """Write the generated pages: parts of README.md and docs/results.md, the page of equations, the answers to the quizzes."""
+    from udlib.course.quizzes import ANSWERS, answers_page
     from udlib.course.report import equations, fill, generated
+    from udlib.course.shipped import QUIZZES
     from udlib.datasets import checkout
     from udlib.files import atomic_write
 
@@ -114,6 +116,8 @@ def readme(
     pages = [name for name in ("README.md", "docs/results.md") if (folder / name).exists()]
     texts = {name: fill((folder / name).read_text(encoding="utf-8"), parts) for name in pages}
     texts["notebooks/equations.md"] = equations(folder)
+    if (folder / QUIZZES).is_dir():
+        texts[ANSWERS] = answers_page(folder / QUIZZES)
     stale = False
     for name, text in texts.items():
         path = folder / name
@@ -123,6 +127,7 @@ def readme(
             print(f"{name} is out of date: `make readme` writes it", file=sys.stderr)
             stale = True
         else:
+            path.parent.mkdir(parents=True, exist_ok=True)
             atomic_write(path, text.encode())
             print(f"{name} is written")
     raise typer.Exit(int(stale))

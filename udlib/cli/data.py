@@ -59,7 +59,10 @@ def describe(
         ),
     ] = "drop",
 ) -> None:
-    """Count images, labels per image, positives and difficult labels of each class, and picture sizes."""
+    """Count images, labels per image, positives, difficult and unknown labels of each class, and picture sizes.
+
+    Unknown labels (-1 in a CSV) have a table of their own where there are any.
+    """
     from udlib.datasets.summary import class_table, label_statistics
     from udlib.figures.text import as_text, counted
 
@@ -68,7 +71,7 @@ def describe(
         source = _source(data, root)
         if require_drop_or_fail(missing) == "drop" and source.layout != "photos":
             source = replace(source, options={**source.options, "missing": "absent"})
-        parts = {name: source.open(name) for name in split or source.splits()}
+        parts = {name: source.open(name) for name in split} if split else _splits_that_there_are(source)
         for note in dict.fromkeys(note for part in parts.values() for note in part.notes):
             print(f"note  {note}", file=sys.stderr)
         for name, part in parts.items():
@@ -77,7 +80,7 @@ def describe(
                     f"{name}: {counted(len(part.skipped), 'listed image')} missing (first: {part.skipped[0][0]})",
                     file=sys.stderr,
                 )
-        labels = {name: label_statistics(part.targets, part.difficult) for name, part in parts.items()}
+        labels = {name: label_statistics(part.targets, part.difficult, part.unknown) for name, part in parts.items()}
         size_by_split = {name: _sizes(name, part) for name, part in parts.items()} if sizes else {}
     except KeyboardInterrupt:
         print(
@@ -89,6 +92,9 @@ def describe(
     print(as_text(_rows(labels, size_by_split)))
     print("\nimages of each class, difficult ones in brackets\n")
     print(as_text(_class_rows(labels, classes)))
+    if unknown := _unknown_rows(labels, classes):
+        print("\nunknown labels of each class (-1 in the CSV): neither positive nor negative\n")
+        print(as_text(unknown))
     if csv is not None:
         from udlib.files import atomic_write
 
@@ -206,6 +212,23 @@ def _source(data: str, root: Path | None) -> Source:
     return source(data, root)
 
 
+def _splits_that_there_are(source: Source) -> dict[str, MultiLabelDataset]:
+    """The splits of a data set; a line says which of the usual ones it does not have."""
+    from udlib.datasets.base import NoSplit
+
+    parts, reasons = {}, []
+    for name in source.splits():
+        try:
+            parts[name] = source.open(name)
+        except NoSplit as reason:
+            reasons.append(f"split '{name}' is not counted: {reason}")
+    if not parts:
+        raise ValueError(f"'{source.root}' has no split that can be read: {reasons[0]}")
+    for reason in reasons:
+        print(reason, file=sys.stderr)
+    return parts
+
+
 def _sizes(split: str, part: MultiLabelDataset) -> Sizes | None:
     """Sizes of the pictures that can be read; None where none can."""
     from udlib.datasets.summary import size_statistics
@@ -242,6 +265,8 @@ def _rows(labels: dict[str, Labels], sizes: dict[str, Sizes | None]) -> list[lis
         title = "without labels" if count == 0 else f"with {counted(count, 'label')}"
         rows.append(row(title, lambda part, count=count: f"{part.labels_per_image.get(count, 0):,}"))
     rows.append(row("with a difficult one", lambda part: f"{part.difficult_images:,}"))
+    if any(part.unknown_images for part in labels.values()):
+        rows.append(row("with an unknown one", lambda part: f"{part.unknown_images:,}"))
     if sizes:
         rows += [
             size_row("width, px", lambda part: _range(*part.width)),
@@ -262,3 +287,11 @@ def _class_rows(labels: dict[str, Labels], classes: tuple[str, ...]) -> list[lis
         return f"{part.positives[k]:,}" + (f" ({part.difficult[k]:,})" if part.difficult[k] else "")
 
     return [["", *labels], *([name, *(cell(part, k) for part in labels.values())] for k, name in enumerate(classes))]
+
+
+def _unknown_rows(labels: dict[str, Labels], classes: tuple[str, ...]) -> list[list[str]]:
+    """Rows of the table of unknown labels, head first and their sum last; none where all labels are known."""
+    if not any(part.unknown_images for part in labels.values()):
+        return []
+    rows = [[name, *(f"{part.unknown[k]:,}" for part in labels.values())] for k, name in enumerate(classes)]
+    return [["", *labels], *rows, ["all classes", *(f"{sum(part.unknown):,}" for part in labels.values())]]

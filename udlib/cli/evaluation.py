@@ -35,7 +35,8 @@ def evaluate(
     these are left out of mAP and F1 unless the line says how they count, and count as positives in all calibration
     errors. The CSV has every number, as fractions. The page is one file that needs no other and no network: the table, the
     reliability diagram, average precision, precision and recall of each class, and thumbnails of the images on which the
-    model was most confident and the label says otherwise.
+    model was most confident and the label says otherwise. Where the model, its calibrator or its thresholds were fitted on
+    these images, command and page say so, since their numbers look too good then.
 
     Example: udlib evaluate VOCdevkit/VOC2007 --model voc07 --html report.html
     """
@@ -45,7 +46,14 @@ def evaluate(
     from udlib.models import load
     from udlib.training.devices import within_memory
     from udlib.training.logs import write_csv
-    from udlib.workshop import aligned, decision_sentence, evaluation_page, numbers_of, say_left_out
+    from udlib.workshop import (
+        aligned,
+        decision_sentence,
+        evaluation_page,
+        notes_on_fitting,
+        numbers_of,
+        say_left_out,
+    )
 
     require_writable(csv, html)
     trained = load(model)
@@ -59,7 +67,7 @@ def evaluate(
     numbers = numbers_of(trained, logits, labels)
     print(f"{len(dataset):,} images of '{split}', {len(trained.classes)} classes")
     say_left_out({split: dataset})
-    for note in dataset.notes:
+    for note in (*dataset.notes, *notes_on_fitting(trained, dataset)):
         print(f"note  {note}")
     print()
     print(metric_table(numbers, bool(dataset.difficult.any())))

@@ -56,8 +56,8 @@ def predict(
     """Name what is in images, with calibrated probabilities: about 80 % of the labels with 80 % are right.
 
     If an image is missing or broken, its name is printed, the others are still predicted, and the exit code is 1. The same goes
-    for photographs in HEIC format where the package pillow-heif, which reads them, is not installed. The command counts the
-    other files and the subfolders of a folder that it skips.
+    for photographs in HEIC format where the package pillow-heif, which reads them, is not installed: pip install
+    "udlib[heic]". The command counts the other files and the subfolders of a folder that it skips.
     Rows of the CSV are written as they come: after Ctrl-C (exit code 130) or on a full disk the file holds whole rows of all
     images before.
 

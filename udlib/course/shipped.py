@@ -1,4 +1,4 @@
-"""What comes with a checkout of the project and not with the installed package: the lessons and the stored results.
+"""What comes with a checkout of the project and not with the installed package: lessons, quizzes and stored results.
 
 Nothing here imports PyTorch, so that `udlib doctor` can say it where PyTorch is broken.
 """
@@ -9,6 +9,7 @@ from pathlib import Path
 
 LESSON = "notebooks/00_start_here.ipynb"
 RESULTS = "data/results/metrics.csv"
+QUIZZES = "docs/quizzes"
 HOW = "clone the project and run `make lab` in it, or install it from there with `pip install -e .`"
 
 
@@ -29,6 +30,23 @@ def missing_lessons() -> str | None:
     if own_checkout() is not None:
         return None
     return f"the lessons are not here: they come with a checkout of the project; {_remedy()}"
+
+
+def quizzes_folder() -> Path:
+    """The folder of the quizzes: of the checkout that this package is installed from, or that the working folder lies in.
+
+    Raises:
+        FileNotFoundError: Where there is none; it says where the quizzes come from.
+    """
+    checkouts = [folder for folder in (own_checkout(), checkout_around()) if folder is not None]
+    folders = [folder / QUIZZES for folder in checkouts if (folder / QUIZZES).is_dir()]
+    if folders:
+        return folders[0]
+    if checkouts:
+        raise FileNotFoundError(
+            f"the checkout '{checkouts[0]}' has no folder {QUIZZES}: `git checkout -- {QUIZZES}` brings it back"
+        )
+    raise FileNotFoundError(f"the quizzes are not here: they come with a checkout of the project; {HOW}")
 
 
 def missing_results(folder: Path) -> str | None:

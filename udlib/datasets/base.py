@@ -145,7 +145,7 @@ class MultiLabelDataset(Dataset):
         if not (boxes and self.upright and self.boxes_may_turn):
             return boxes  # without a look at the file
         try:
-            stored, orientation = header(self.image_path(i))
+            stored, orientation, _ = header(self.image_path(i))
         except OSError:
             return boxes  # `image(i)` says what is wrong
         size = self.annotated_size(i) if orientation in SIDEWAYS else None
@@ -165,8 +165,7 @@ class MultiLabelDataset(Dataset):
 
     def image_size(self, i: int) -> tuple[int, int]:
         """Read width and height of `image(i)`, which `boxes(i)` refer to, from the file's header."""
-        path = self.image_path(i)
-        return upright_size(path) if self.upright else header(path)[0]
+        return upright_size(self.image_path(i), self.upright)
 
     def as_read_before(self) -> "MultiLabelDataset":
         """Return the same images as models read them that know no rule for EXIF orientation.

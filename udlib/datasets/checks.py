@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from udlib.datasets.base import Box, label_states
-from udlib.datasets.coco import note_on_boxes, read_instances
+from udlib.datasets.coco import note_on_boxes, read_instances, with_crowds
 from udlib.datasets.coco_files import coco_splits, images_of_split, require_coco_split
 from udlib.datasets.custom import SPLITS, read_csvs
 from udlib.datasets.folders import Report, first_folder
@@ -18,7 +18,7 @@ from udlib.datasets.training_splits import UNMEASURED, notes_on, require_apart, 
 from udlib.datasets.voc_annotations import annotation_path, image_paths, read_boxes, unknown_class
 from udlib.datasets.voc_lists import disagreements, find_classes, read_split
 from udlib.datasets.voc_splits import USUAL, ids_of_split, splits_of
-from udlib.datasets.xml_folders import image_of, read_annotations, splits_of_folder
+from udlib.datasets.xml_folders import ImageFinder, read_annotations, splits_of_folder
 from udlib.progress import track
 
 
@@ -72,7 +72,7 @@ def _drops(source: Source) -> bool:
 def _voc(source: Source, report: Report, note: Report) -> Images:
     """Read the lists and the annotations of a VOC folder, and compare them."""
     root = source.folder()
-    classes = find_classes(root)
+    classes = tuple(source.options.get("classes") or find_classes(root))
     ids_by_split: dict[str, list[str]] = {}
     rules = splits_of(root)
     listed = list(rules)
@@ -138,6 +138,7 @@ def _voc_objects(
 def _coco(source: Source, report: Report, note: Report) -> Images:
     """Read every JSON file of a COCO folder."""
     images: Images = {}
+    keeps_all, crowd = source.options.get("unlabelled") != "drop", source.options.get("crowd", "positive")
     parts = coco_splits(source.root)
     tables = {}
     for path in dict.fromkeys(part.path for part in parts.values()):
@@ -157,7 +158,10 @@ def _coco(source: Source, report: Report, note: Report) -> Images:
             continue  # a part of trainval
         if table := tables.get(part.path):
             folder = images_of_split(source.root, part, table.files)
-            images[split] = {name: folder / file for name, file in zip(table.ids, table.files)}
+            rows = zip(table.ids, table.files, table.objects)
+            images[split] = {
+                name: folder / file for name, file, boxes in rows if keeps_all or with_crowds(boxes, crowd)
+            }
     return images
 
 
@@ -169,9 +173,13 @@ def _nuswide(source: Source, report: Report, note: Report) -> Images:
 
         def read(split: str = split, part: str = part) -> None:
             files = read_images(source.root, part, report)
-            read_labels(source.root, part, classes, len(files), report)
+            labels = read_labels(source.root, part, classes, len(files), report)
             folder = first_folder(source.root, ("Flickr", "images"), "the images")
-            images[split] = {str(Path(name).with_suffix("").as_posix()): folder / name for name in files}
+            images[split] = {
+                str(Path(name).with_suffix("").as_posix()): folder / name
+                for name, labelled in zip(files, labels.any(1).tolist())
+                if labelled or source.options.get("unlabelled") != "drop"
+            }
 
         _attempt(report, read)
     return images
@@ -179,7 +187,8 @@ def _nuswide(source: Source, report: Report, note: Report) -> Images:
 
 def _csv(source: Source, report: Report, note: Report) -> Images:
     """Read a CSV of labels."""
-    listing = read_csvs(source.root, report=report)
+    own = {name: source.options.get(name) for name in ("classes", "images")}
+    listing = read_csvs(source.root, **own, report=report)
     counts = {name: sum(name in row.labels for row in listing.rows) for name in listing.classes}
     for text in (*listing.notes, *doubtful(counts)):
         note(text)
@@ -199,10 +208,15 @@ def _csv(source: Source, report: Report, note: Report) -> Images:
 
 def _xml(source: Source, report: Report, note: Report) -> Images:
     """Read every annotation of a folder without lists."""
-    read_annotations(source.root, report)
+    finder = ImageFinder(source.root)
+    annotated = read_annotations(source.root, note if _drops(source) else report, finder)
     splits = splits_of_folder(source.root)[0]
     return {
-        split: {path.relative_to(source.root).with_suffix("").as_posix(): image_of(source.root, path) for path in paths}
+        split: {
+            path.relative_to(source.root).with_suffix("").as_posix(): finder.of(path)
+            for path in paths
+            if path in annotated
+        }
         for split, paths in splits.items()
     }
 

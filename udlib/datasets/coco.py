@@ -88,7 +88,7 @@ class COCO(Listed):
                 f"'{json_file}' lists {len(table.ids)} images, and the hash of each id gives none of them to the split "
                 f"'{split}': add images, or a JSON for '{split}'"
             )
-        objects = [_with_crowds(table.objects[i], crowd) for i in rows]
+        objects = [with_crowds(table.objects[i], crowd) for i in rows]
         targets, difficult = label_states(objects, table.classes)
         entries = Entries(
             table.classes,
@@ -124,8 +124,16 @@ def note_on_boxes(path: Path, table: Table) -> tuple[str, ...]:
     return (f"'{path}' has boxes without area in {len(empty)} images (first: {empty[0]}): their labels count",)
 
 
-def _with_crowds(boxes: tuple[Box, ...], crowd: str) -> tuple[Box, ...]:
-    """The boxes of one image, with crowds as they are to be counted."""
+def with_crowds(boxes: tuple[Box, ...], crowd: str) -> tuple[Box, ...]:
+    """Count crowds as they are to be counted.
+
+    Args:
+        boxes: The boxes of one image.
+        crowd: "positive", "difficult" or "drop", as in `COCO`.
+
+    Returns:
+        The boxes that count.
+    """
     if crowd == "positive" or not any(box.crowd for box in boxes):
         return boxes
     if crowd == "drop":

@@ -4,17 +4,19 @@ import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
 from torch import Tensor
 
 from udlib.datasets.orientation import orientation_of, turned, turned_size
 
 REMEDY = "restore the file, or leave it out"
 HEIF = "pillow_heif"  # the module of the package that reads HEIC
-NEEDS_HEIF = "the package pillow-heif reads it (`pip install pillow-heif`), or save it as JPEG"
+NEEDS_HEIF = 'the package pillow-heif reads it (`pip install "udlib[heic]"`), or save it as JPEG'
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 
@@ -23,7 +25,7 @@ def load_rgb(path: Path, upright: bool = True, remedy: str = REMEDY) -> Image.Im
 
     Args:
         path: The image file. HEIC is read where the package pillow-heif is installed.
-        upright: Whether to turn the image as its EXIF orientation says, as `read_rgb` does.
+        upright: Whether to turn the image as its EXIF orientation says, as `read_rgb` does. Pillow always turns a TIFF.
         remedy: The end of the error about a file that cannot be decoded: what to do.
 
     Returns:
@@ -125,31 +127,45 @@ def reads_heic() -> bool:
     return True
 
 
-def header(path: Path) -> tuple[tuple[int, int], int]:
+class Header(NamedTuple):
+    """What the header of an image file says.
+
+    Attributes:
+        size: Width and height in pixels, as the picture is stored.
+        orientation: 1 to 8, as EXIF numbers it.
+        always_upright: Whether Pillow turns the picture upright itself when it decodes it, as it does with a TIFF.
+    """
+
+    size: tuple[int, int]
+    orientation: int
+    always_upright: bool
+
+
+def header(path: Path) -> Header:
     """Read the size and the EXIF orientation of an image file.
 
     Args:
         path: The image file.
 
     Returns:
-        Width and height as the picture is stored, and its orientation, which is 1 for a TIFF, since Pillow turns it.
+        Its stored size, its orientation, and whether Pillow turns it.
 
     Raises:
         OSError: The file is missing or cannot be read.
     """
     with _open(path) as image:
-        if image.format == "TIFF":
-            if orientation_of(image) != 1:
-                image.load()  # Pillow turns it
-            return image.size, 1
-        return image.size, orientation_of(image)
+        if isinstance(image, TiffImageFile):
+            # Pillow states the size of the upright picture, already before it decodes it.
+            return Header((int(image.tag_v2[IMAGEWIDTH]), int(image.tag_v2[IMAGELENGTH])), orientation_of(image), True)
+        return Header(image.size, orientation_of(image), False)
 
 
-def upright_size(path: Path) -> tuple[int, int]:
-    """Read width and height of the upright picture from its file's header.
+def upright_size(path: Path, upright: bool = True) -> tuple[int, int]:
+    """Read width and height of a picture from its file's header.
 
     Args:
         path: The image file.
+        upright: As in `load_rgb`.
 
     Returns:
         Width and height in pixels, as `load_rgb` gives the picture.
@@ -157,7 +173,8 @@ def upright_size(path: Path) -> tuple[int, int]:
     Raises:
         OSError: The file is missing or cannot be read.
     """
-    return turned_size(*header(path))
+    stored, orientation, always = header(path)
+    return turned_size(stored, orientation) if upright or always else stored
 
 
 def as_rgb(image: Image.Image) -> Image.Image:

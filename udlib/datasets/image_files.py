@@ -20,6 +20,7 @@ ENDINGS = (
     ".avif",
     ".heic",
     ".heif",
+    ".hif",
 )
 
 

@@ -127,11 +127,12 @@ def examine(path: Path) -> Picture:
     """
     try:
         with opened(path, DROP) as image:
-            deep = _is_deep(image)  # before decoding: Pillow forgets how the file is packed
+            # Before decoding: Pillow then forgets how the file is packed, and that it turned a TIFF.
+            deep, orientation = _is_deep(image), orientation_of(image)
             rgb = read_rgb(image)
             picture = Picture(
                 hashlib.sha256(path.read_bytes()).hexdigest(),
-                orientation=orientation_of(image),
+                orientation=orientation,
                 transparent=_is_transparent(image),
                 bits=_bits(image, rgb) if deep else 0,
             )

@@ -20,6 +20,8 @@ class Labels:
     positives: list[int]  # images of each class, difficult ones included
     difficult: list[int]  # images of each class where it is difficult
     difficult_images: int  # the paper's *Difficult* subset: images with at least one difficult label
+    unknown: list[int]  # images of each class of which nobody knows whether they show it
+    unknown_images: int  # images with at least one unknown label
 
     @property
     def mean(self) -> float:
@@ -32,12 +34,13 @@ class Labels:
         return self.labels_per_image.get(0, 0)
 
 
-def label_statistics(targets: Tensor, difficult: Tensor) -> Labels:
+def label_statistics(targets: Tensor, difficult: Tensor, unknown: Tensor | None = None) -> Labels:
     """Count the labels of a data set.
 
     Args:
         targets: (N, C) in {0, 1}.
         difficult: Bool (N, C).
+        unknown: Bool (N, C), labels that nobody knows, which are 0 in `targets`; None where all are known.
 
     Returns:
         The counts.
@@ -47,11 +50,18 @@ def label_statistics(targets: Tensor, difficult: Tensor) -> Labels:
 
     Example:
         >>> label_statistics(torch.tensor([[1, 1], [0, 0]]), torch.tensor([[True, False], [False, False]]))
-        Labels(images=2, labels_per_image={0: 1, 2: 1}, positives=[1, 1], difficult=[1, 0], difficult_images=1)
+        Labels(images=2, labels_per_image={0: 1, 2: 1}, positives=[1, 1], difficult=[1, 0], difficult_images=1,
+               unknown=[0, 0], unknown_images=0)
     """
     if targets.ndim != 2 or targets.shape != difficult.shape:
         shapes = f"targets {tuple(targets.shape)} and difficult {tuple(difficult.shape)}"
         raise ValueError(f"{shapes}: expected one shape (N, C)")
+    if unknown is None:
+        unknown = torch.zeros_like(difficult)
+    if unknown.shape != targets.shape:
+        raise ValueError(
+            f"unknown has the shape {tuple(unknown.shape)}: expected {tuple(targets.shape)}, that of targets"
+        )
     present = targets.bool()
     counts = Counter(present.sum(1).tolist())
     return Labels(
@@ -60,6 +70,8 @@ def label_statistics(targets: Tensor, difficult: Tensor) -> Labels:
         present.sum(0).tolist(),
         difficult.sum(0).tolist(),
         int(difficult_subset(difficult).sum()),
+        unknown.sum(0).tolist(),
+        int(unknown.any(1).sum()),
     )
 
 
@@ -107,8 +119,8 @@ def class_table(splits: dict[str, Labels], classes: Sequence[str]) -> pd.DataFra
         classes: The names of the classes, in order.
 
     Returns:
-        One row per split and class, with the columns split, class, images (of the split), positives, difficult and
-        share (of positives, a fraction).
+        One row per split and class, with the columns split, class, images (of the split), positives, difficult, share (of
+        positives among the images of which the label is known, a fraction) and unknown.
     """
     return pd.DataFrame(
         [
@@ -118,10 +130,16 @@ def class_table(splits: dict[str, Labels], classes: Sequence[str]) -> pd.DataFra
                 labels.images,
                 labels.positives[k],
                 labels.difficult[k],
-                labels.positives[k] / labels.images if labels.images else float("nan"),
+                _share(labels.positives[k], labels.images - labels.unknown[k]),
+                labels.unknown[k],
             )
             for split, labels in splits.items()
             for k, name in enumerate(classes)
         ],
-        columns=["split", "class", "images", "positives", "difficult", "share"],
+        columns=["split", "class", "images", "positives", "difficult", "share", "unknown"],
     )
+
+
+def _share(positives: int, known: int) -> float:
+    """The share of positives; NaN where no label is known."""
+    return positives / known if known else float("nan")

@@ -244,8 +244,10 @@ def _header_size(path: Path) -> tuple[int, int]:
     """Width and height of the upright image."""
     try:
         return upright_size(path)
+    except FileNotFoundError:
+        raise ValueError(f"image '{path}' is missing, and its annotation states no size: {DROP}") from None
     except OSError as error:
-        raise ValueError(f"image '{path}' cannot be decoded ({error}): restore the file") from error
+        raise ValueError(f"image '{path}' cannot be decoded ({error}): {DROP}") from error
 
 
 def unknown_class(path: Path, name: str, classes: Sequence[str]) -> str:

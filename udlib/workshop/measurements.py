@@ -13,7 +13,7 @@ from typing import Any
 from udlib.datasets.base import MultiLabelDataset, label_fingerprint
 from udlib.models import TrainedModel
 from udlib.progress import track
-from udlib.workshop.splits import measured
+from udlib.workshop.splits import aligned, numbers_of
 
 SPLITS = "splits"  # of a model's provenance: what each split was that it was trained, calibrated or measured on
 PARTS = {"labels": "labels or names of images", "content": "image files"}
@@ -132,6 +132,8 @@ def measured_on(
     """
     batch = int(model.training.get("batch_size", 32))
     metrics = {name: numbers for name, numbers in model.metrics.items() if name in now}
-    metrics |= {name: measured(model, part, batch) for name, part in parts.items()}
+    metrics |= {
+        name: numbers_of(model, model.logits(part, batch), aligned(part, model.classes)) for name, part in parts.items()
+    }
     ordered = {name: metrics[name] for name in now if name in metrics}
     return replace(model, metrics=ordered, provenance={**model.provenance, SPLITS: dict(now)})

@@ -17,6 +17,7 @@ from udlib.figures.style import figure_html, png
 from udlib.metrics import average_precision, precision_recall_f1
 from udlib.models import TrainedModel
 from udlib.training.evaluation import Split
+from udlib.workshop.fitted_images import notes_on_fitting
 from udlib.workshop.splits import aligned, numbers_of
 from udlib.workshop.thresholds import decision_sentence
 
@@ -31,6 +32,8 @@ def evaluation_page(
     The page has the table of all numbers, the reliability diagram, a row for each class, and thumbnails of the labels that
     the model gives most confidently and the annotation does not have, and the other way round. Difficult labels are no
     mistakes. Every picture has a description in words.
+
+    Where the model, its calibrator or its thresholds were fitted on these images, the page says so above all numbers.
 
     Args:
         model: the trained model.
@@ -55,6 +58,7 @@ def evaluation_page(
             f"{len(dataset):,} images, {len(model.classes)} classes; network {model.backbone} at {model.size} px. "
             + (decision_sentence(model) if "CF1" in numbers["uncalibrated"] else "")
         ),
+        *(paragraph(f"Note: {note}.") for note in notes_on_fitting(model, dataset)),
         section(
             "All numbers",
             table(metric_rows(numbers, bool(labels.difficult.any())), "In per cent, except NLL and Brier score."),

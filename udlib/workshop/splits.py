@@ -1,4 +1,4 @@
-"""The splits of one's own data, as they are trained on, and a trained model measured on one of them."""
+"""The splits of one's own data, as they are trained on, and the numbers of a trained model on one of them."""
 
 from __future__ import annotations
 
@@ -78,15 +78,6 @@ def aligned(dataset: MultiLabelDataset, classes: Sequence[str]) -> Split:
     posterior = None if dataset.posterior is None else dataset.posterior[:, columns]
     unknown = None if dataset.unknown is None else dataset.unknown[:, columns]
     return Split(tuple(classes), dataset.targets[:, columns], dataset.difficult[:, columns], posterior, unknown)
-
-
-def measured(model: TrainedModel, dataset: MultiLabelDataset, batch_size: int = 32) -> dict[str, dict[str, float]]:
-    """Measure a model on a data set, whose classes may come in another order.
-
-    Returns:
-        Every number of `evaluation.measure`: "uncalibrated" and, where the model has a calibrator, "calibrated".
-    """
-    return numbers_of(model, model.logits(dataset, batch_size), aligned(dataset, model.classes))
 
 
 def numbers_of(model: TrainedModel, logits: Tensor, labels: Split) -> dict[str, dict[str, float]]:

@@ -17,12 +17,9 @@ from udlib.metrics import best_thresholds, precision_recall_f1
 from udlib.metrics.thresholds import few_positives
 from udlib.models import TrainedModel
 from udlib.training.evaluation import Split
+from udlib.workshop.fitted_images import FITTED, IDENTITY
 from udlib.workshop.measurements import SPLITS, differences, identity_of, measured_on
 from udlib.workshop.splits import aligned, called
-
-FITTED = (
-    "thresholds"  # of a model's provenance: the images on which its thresholds were fitted, and how well they do there
-)
 
 
 def fit_thresholds(
@@ -69,6 +66,7 @@ def fit_thresholds(
         "data": called(data),
         "split": split,
         "images": len(dataset),
+        IDENTITY: identity_of(dataset),
         "positives": (labels.targets.bool() & ~labels.ignored).sum(0).tolist(),
         "F1": _f1_of_classes(probabilities, labels, thresholds.tolist()),
         "F1 at 0.5": _f1_of_classes(probabilities, labels, [0.5] * len(model.classes)),

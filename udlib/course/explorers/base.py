@@ -136,10 +136,15 @@ class Explorer(ipywidgets.VBox):
         """The present setting in words."""
         return ", ".join(f"{name} = {slider.value}" for name, slider in self.sliders.items())
 
+    @property
+    def rendered(self) -> Rendered:
+        """The frame of the present setting, as the page shows it."""
+        return self._render(*self.value)
+
     def _show(self) -> None:
         """Show the frame of the present setting, or the error in computing it."""
         try:
-            frame = self._render(*self.value)
+            frame = self.rendered
         except Exception as error:  # a callback's exception would otherwise be lost in the server's log
             self.readout.value = markup.error(self.setting, error)
             return
@@ -151,7 +156,7 @@ class Explorer(ipywidgets.VBox):
         """The sliders where a kernel is running, and elsewhere the present frame as a figure, or its error."""
         bundle = super()._repr_mimebundle_(**options)
         try:
-            frame = self._render(*self.value)
+            frame = self.rendered
         except Exception as error:
             return bundle | {"text/plain": f"{self.setting}: {error}", "text/html": markup.error(self.setting, error)}
         caption = f"{self.setting}. Run the notebook to move the slider{'s' * (len(self.sliders) > 1)}."

@@ -1,0 +1,169 @@
+"""The pages of the book that have no source of their own: the API, the command, the quizzes, and the list of slides."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
+
+import click
+import typer.cli
+import typer.main
+
+# The parts of the package, in the order of CONTRIBUTING.md.
+PARTS = {
+    "losses": "losses",
+    "metrics": "metrics",
+    "calibration": "calibration errors",
+    "posthoc": "calibration of a trained network",
+    "attention": "maps of attention and of uncertainty",
+    "statistics": "intervals and tests",
+    "backbones": "networks from images to feature maps",
+    "heads": "networks from feature maps to predictions",
+    "datasets": "data sets",
+    "training": "the training loop",
+    "methods": "the methods",
+    "workshop": "the place that trains a method",
+    "models": "a trained model in a folder",
+    "figures": "plots, maps and boxes",
+    "course": "what only the lessons need",
+}
+QUIZ_TITLES = {
+    "quiz_block_1": "Quiz of lessons 00 to 02",
+    "quiz_block_2": "Quiz of lessons 03 and 04",
+    "quiz_block_3": "Quiz of lessons 05 to 08",
+    "quiz_block_4": "Quiz of lessons 09 and 10",
+}
+
+
+def write(folder: Path, root: Path, slides: Path | None) -> None:
+    """Write all of these pages.
+
+    Args:
+        folder: The folder for Sphinx to read.
+        root: The project.
+        slides: The folder of the built slides, which need not exist.
+    """
+    write_api(folder / "api")
+    write_quizzes(folder / "quizzes", quizzes(root / "docs" / "quizzes"))
+    write_slides(folder / "slides", slides)
+
+
+def write_api(folder: Path) -> None:
+    """Write a page for each part of the package, one for the command, and the page that lists them."""
+    folder.mkdir(parents=True)
+    for part in PARTS:
+        (folder / f"{part}.md").write_text(api_page(part), encoding="utf-8")
+    (folder / "command.md").write_text(command_page(), encoding="utf-8")
+    rows = [f"* [`udlib.{part}`]({part}.md): {holds}" for part, holds in PARTS.items()]
+    text = (
+        "# The package\n\nThese pages are made from the docstrings. `udlib.load` loads a trained model:\n\n"
+        "```{eval-rst}\n.. currentmodule:: udlib\n.. autofunction:: udlib.load\n```\n\n"
+        "[The command `udlib`](command.md) has a page of its own. These are the parts:\n\n" + "\n".join(rows)
+    )
+    (folder / "index.md").write_text(f"{text}\n\n{_toctree(['command', *PARTS])}", encoding="utf-8")
+
+
+def api_page(part: str) -> str:
+    """Return the page of one part: first the names that the part itself offers, then those of each of its modules."""
+    package = importlib.import_module(f"udlib.{part}")
+    offered = list(getattr(package, "__all__", ()))
+    sections = [f"# `udlib.{part}`", _automodule(package, offered or documented(package))]
+    for name in _modules_below(package):
+        module = importlib.import_module(name)
+        own = [each for each in documented(module) if each not in offered]
+        if own:
+            sections += [f"## `{name}`", _automodule(module, own)]
+    return "\n\n".join(sections) + "\n"
+
+
+def documented(module: ModuleType) -> list[str]:
+    """Return the public functions and classes that a module defines itself and that have a docstring."""
+    return [
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_")
+        and (inspect.isfunction(value) or inspect.isclass(value))
+        and value.__module__ == module.__name__
+        and inspect.getdoc(value)
+    ]
+
+
+def command_page() -> str:
+    """Return the page of the command, from the texts of its help."""
+    from udlib.cli import app
+
+    command = typer.main.get_command(app)
+    text = typer.cli.get_docs_for_click(obj=command, ctx=click.Context(command), name="udlib")
+    return text.replace("# `udlib`", "# The command `udlib`", 1)
+
+
+def quizzes(folder: Path) -> list[str]:
+    """Return the names of the quizzes, such as `quiz_05`. There are none if the course has no function that shows a quiz."""
+    if importlib.util.find_spec("udlib.course.quizzes") is None:
+        return []
+    return [path.stem for path in sorted(folder.glob("quiz_*.json"))]
+
+
+def write_quizzes(folder: Path, names: list[str]) -> None:
+    """Write a page for each quiz, as `udlib.course.quizzes.as_html` shows it, and the page that lists them."""
+    folder.mkdir(parents=True)
+    for name in names:
+        words = name.removeprefix("quiz_").replace("_", " ")
+        fragment = importlib.import_module("udlib.course.quizzes").as_html(words)  # "05", or "block 3"
+        text = f"# {quiz_title(name)}\n\n`````{{raw}} html\n{fragment}\n`````\n"
+        (folder / f"{name}.md").write_text(text, encoding="utf-8")
+    intro = (
+        "Each lesson has a quiz, and so has each block of lessons." if names else "This book was built without quizzes."
+    )
+    rows = "\n".join(f"* [{quiz_title(name)}]({name}.md)" for name in names)
+    (folder / "index.md").write_text(f"# Quizzes\n\n{intro}\n\n{rows}\n\n{_toctree(names)}", encoding="utf-8")
+
+
+def quiz_title(name: str) -> str:
+    """Return the title of a quiz's page, from its name: `quiz_03` or `quiz_block_1`."""
+    return QUIZ_TITLES.get(name, f"Quiz of lesson {name.removeprefix('quiz_')}")
+
+
+def write_slides(folder: Path, slides: Path | None) -> None:
+    """Write the page that lists the decks, and copy the decks to where the page looks for them."""
+    folder.mkdir(parents=True)
+    decks = sorted(slides.glob("[0-9][0-9]_*.html")) if slides and slides.is_dir() else []
+    rows = [
+        f'<li><a href="decks/{path.name}">{path.stem[:2]} · {path.stem[3:].replace("_", " ")}</a></li>'
+        for path in decks
+    ]
+    if decks:
+        shutil.copytree(slides, folder.parent / "_decks" / "slides" / "decks", ignore=shutil.ignore_patterns("*.pdf"))
+        body = (
+            "Each lesson has a deck. Press <kbd>S</kbd> in a deck for the speaker's notes.\n\n<ul>\n"
+            + "\n".join(rows)
+            + "\n</ul>"
+        )
+    else:
+        body = "This book was built without slides. `make slides` builds them; then `make book` lists them here."
+    (folder / "index.md").write_text(f"# Slides\n\n{body}\n", encoding="utf-8")
+
+
+def _modules_below(package: ModuleType) -> list[str]:
+    """Return the full names of the modules of a package, without the checks of the exercises; a module alone has none."""
+    if not hasattr(package, "__path__"):
+        return []
+    names = [module.name for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")]
+    return sorted(name for name in names if not name.startswith("udlib.course.exercises."))
+
+
+def _automodule(module: ModuleType, names: list[str]) -> str:
+    """Return the directive that documents these names of a module."""
+    members = f"   :members: {', '.join(names)}" if names else ""
+    return "\n".join(["```{eval-rst}", f".. automodule:: {module.__name__}", members, "   :imported-members:", "```"])
+
+
+def _toctree(names: Iterable[str]) -> str:
+    """Return a table of contents that only the sidebar shows."""
+    return "\n".join(["```{toctree}", ":hidden:", "", *names, "```", ""])
