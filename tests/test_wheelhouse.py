@@ -136,7 +136,9 @@ def room(tmp_path_factory):
         pytest.skip("no package index can be reached, so no wheelhouse can be made")
     (folder / "wheels of torch").mkdir()
     pinned = wheelhouse.pins(ROOT / "requirements.lock", cuda=False)
-    write_borrowed_torch(folder / "wheels of torch", {name: version for name, version in pinned if name in wheelhouse.TORCH})
+    write_borrowed_torch(
+        folder / "wheels of torch", {name: version for name, version in pinned if name in wheelhouse.TORCH}
+    )
     wheels = folder / "wheelhouse"
     if sys.platform == "linux":
         words = ["--torch-index", folder / "wheels of torch"]
