@@ -134,12 +134,14 @@ def room(tmp_path_factory):
     ]
     if subprocess.run(probe, capture_output=True).returncode:
         pytest.skip("no package index can be reached, so no wheelhouse can be made")
-    (folder / "torch").mkdir()
+    (folder / "wheels of torch").mkdir()
     pinned = wheelhouse.pins(ROOT / "requirements.lock", cuda=False)
-    write_borrowed_torch(folder / "torch", {name: version for name, version in pinned if name in wheelhouse.TORCH})
+    write_borrowed_torch(
+        folder / "wheels of torch", {name: version for name, version in pinned if name in wheelhouse.TORCH}
+    )
     wheels = folder / "wheelhouse"
     if sys.platform == "linux":
-        words = ["--torch-index", folder / "torch"]
+        words = ["--torch-index", folder / "wheels of torch"]
     else:
         words = []  # there the ordinary index has the build for the CPU
     run([sys.executable, ROOT / "docs" / "teaching" / "wheelhouse.py", "--out", wheels, *words], folder)
