@@ -1,6 +1,8 @@
 """Lesson 00: how the ideas of the course belong together."""
 
-from notebooks.diagrams.drawing import ATTENTION, CALIBRATION, CLASSIFICATION, INK, PLAIN, WHITE, Diagram
+from notebooks.diagrams.drawing import ATTENTION, CALIBRATION, CLASSIFICATION, INK, PLAIN, WHITE, Box, Diagram
+
+HEADING = {"weight": "bold", "align": "left"}
 
 
 def concept_map() -> Diagram:
@@ -18,8 +20,15 @@ def concept_map() -> Diagram:
         "07). The teacher may also be the network itself (lesson 08), several specialists (lesson 09) or a detector "
         "(lesson 10). Lesson 11 does all this on your own images.",
     )
-    head = {"weight": "bold", "align": "left"}
-    d.text(8, 14, "One network", **head)
+    _draw_network(d)
+    teacher, distillation = _draw_distillation(d)
+    _draw_other_teachers(d, teacher, distillation)
+    return d
+
+
+def _draw_network(d: Diagram) -> None:
+    """The upper part: what trains one network, and what measures and corrects its probabilities."""
+    d.text(8, 14, "One network", **HEADING)
     labels = d.box(8, 30, 118, 48, "pictures with\nseveral labels · 01", fill=WHITE)
     network = d.box(232, 30, 118, 48, "network: backbone\nand heads · 02", CLASSIFICATION)
     answers = d.box(480, 30, 152, 48, "a probability\nfor each label · 02", CLASSIFICATION)
@@ -41,7 +50,10 @@ def concept_map() -> Diagram:
     d.arrow(temperature.right(0.5), (637, 181), (637, 54), answers.right())
     d.text(560, 151, "corrects after training", size=10)
 
-    d.text(8, 212, "A teacher and a student", **head)
+
+def _draw_distillation(d: Diagram) -> tuple[Box, Box]:
+    """The middle: what a teacher passes on to a student; returns the boxes of the teacher and of UD."""
+    d.text(8, 212, "A teacher and a student", **HEADING)
     teacher = d.box(8, 228, 118, 48, "teacher: a\ntrained network", CLASSIFICATION, lw=2.2)
     kd = d.box(196, 228, 190, 34, "KD: its probabilities · 05", CLASSIFICATION)
     both = d.box(196, 270, 190, 34, "calibration branch’s answers · 07", CALIBRATION)
@@ -60,7 +72,11 @@ def concept_map() -> Diagram:
     d.arrow((405, 336), ud.left())
     d.arrow(ud.top(0.68), student.bottom(0.5))
     d.text(572, 294, "teaches", size=10, align="left")
+    return teacher, ud
 
+
+def _draw_other_teachers(d: Diagram, teacher: Box, ud: Box) -> None:
+    """The last row: who else may be the teacher, and the lesson that does all of it on one's own images."""
     row = 396
     itself = d.box(8, row, 118, 48, "the network\nitself · 08", PLAIN)
     parts = d.box(142, row, 154, 48, "specialists for parts\nof the classes · 09", PLAIN)
@@ -73,7 +89,6 @@ def concept_map() -> Diagram:
     d.text(36, 373, "may be the teacher", size=10, align="left")
     d.arrow(own.top(0.5), (own.top()[0], ud.bottom()[1]))
     d.text(560, 379, "uses", size=10, align="left")
-    return d
 
 
 DIAGRAMS = {"concept_map": concept_map}
