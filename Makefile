@@ -14,13 +14,15 @@ NOT ?=
 QUICK := $(addsuffix .py,$(addprefix tests/test_,losses losses_theory metrics calibration posthoc attention statistics \
     heads batches training checkpoints supervised distillation files datasets_voc datasets_coco datasets_custom \
     transforms models cli))
+# Tests of the book, the slides, the quizzes, the project and the wheelhouse.
+KIT := $(addsuffix .py,$(addprefix tests/test_,book slides quizzes_in_browser cheatsheet wheelhouse grading_runs))
 # How many faults `make mutants` plants, and the draw of their places.
 N ?= 100
 SEED ?= 0
 # Compiled modules are kept: a process that compiles PyTorch's takes 8 seconds longer to start.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: lab quick lint types test tests test-more mutants notebooks shipped smoke course runs bench gpu gpu-pack soak \
+.PHONY: lab quick lint types test tests test-more slow slow-kit mutants notebooks shipped smoke course runs bench gpu gpu-pack soak \
     lessons shrink cheatsheet slides book wheelhouse readme lock clean
 
 # uv resolves nothing here: it installs the versions of requirements.lock, all from one source.
@@ -60,12 +62,19 @@ test: $(ENV)/ready
 tests: $(ENV)/ready
 	$(RUN) -m pytest tests --doctest-modules udlib $(NOT)
 
-# What is slow by nature: every lesson in the browser, kills and damaged files in bulk.
+# What is slow by nature: every lesson in the browser, kills and damaged files in bulk; and what is made for teachers and readers.
+# Both parts run side by side, as in `make test`.
 test-more: export OMP_NUM_THREADS = 1
 test-more: export UDLIB_PROGRESS = 0
 test-more: $(ENV)/ready
 	$(RUN) -m udlib prepare
-	$(RUN) -m pytest tests -m slow
+	$(MAKE) -j2 slow slow-kit
+
+slow: $(ENV)/ready
+	$(RUN) -m pytest tests -m slow $(addprefix --ignore=,$(KIT))
+
+slow-kit: $(ENV)/ready
+	$(RUN) -m pytest $(KIT) -m slow
 
 # Plants N single faults, drawn by SEED, and counts those that no test notices.
 mutants: $(ENV)/ready

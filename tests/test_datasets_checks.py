@@ -49,6 +49,23 @@ def test_every_missing_and_broken_image_is_named(tree, layout):
     assert all(f"image '{path}' cannot be decoded" in sentence for path, sentence in zip((second, third), wrong[1:]))
 
 
+def test_images_of_two_splits_with_one_id_are_compared_by_the_files_that_are_read(tree):
+    root = tree("coco")
+    train, test = (root / "annotations" / f"instances_{part}2014.json" for part in ("train", "val"))
+    number = json.loads(train.read_text())["images"][0]["id"]
+    listed = json.loads(test.read_text())
+    old = listed["images"][0]["id"]
+    listed["images"][0]["id"] = number
+    for each in listed["annotations"]:
+        each["image_id"] = number if each["image_id"] == old else each["image_id"]
+    test.write_text(json.dumps(listed))
+    first = sorted((root / IMAGES["coco"]).iterdir())[0]
+    assert check_tree(root)[0] == []
+    first.rename(first.with_suffix(".JPG"))  # the list has another ending than the file
+    wrong, notes = check_tree(root)
+    assert wrong == [] and any("found under another name" in note for note in notes)
+
+
 @pytest.mark.parametrize("layout", MAKERS)
 def test_one_picture_in_two_splits_under_two_names_is_worth_knowing(tree, layout):
     root = tree(layout)

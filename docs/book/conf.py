@@ -25,6 +25,7 @@ extensions = [
     "docs.book.cells",
     "docs.book.docstrings",
 ]
+source_suffix = {".rst": "restructuredtext", ".md": "myst-nb", ".ipynb": "myst-nb"}
 html_theme = "sphinx_book_theme"
 html_static_path = ["static"]
 html_css_files = ["book.css"]

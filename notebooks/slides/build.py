@@ -33,6 +33,8 @@ SETTINGS = {
     "project": "udlib",
     "language": "en",
     "extensions": ["myst_parser", "sphinx_revealjs", "notebooks.slides.mathematics"],
+    # Named here: Sphinx shares the default between all builds of a process, and that of the book adds notebooks to it.
+    "source_suffix": {".md": "markdown"},
     "myst_enable_extensions": ["dollarmath"],
     "html_math_renderer": "mathml",
     "revealjs_style_theme": "white",

@@ -12,7 +12,7 @@ from udlib.datasets.layouts import Source
 from udlib.datasets.names import doubtful
 from udlib.datasets.nuswide import read_concepts, read_images, read_labels
 from udlib.datasets.photos import require_photos, wrong_photos
-from udlib.datasets.picture_checks import APART, Finding, Images, check_pictures
+from udlib.datasets.picture_checks import APART, Finding, Images, check_pictures, files_of
 from udlib.datasets.readable import absent
 from udlib.datasets.training_splits import UNMEASURED, notes_on, require_apart, training_splits
 from udlib.datasets.voc_annotations import annotation_path, image_paths, read_boxes, unknown_class
@@ -38,14 +38,14 @@ def check(source: Source) -> Iterator[Finding]:
     notes: list[str] = []
     images: Images = {}
     _attempt(problems.append, lambda: images.update(_READERS[source.layout](source, problems.append, notes.append)))
+    found = files_of(images)
+    files = {split: {name: found[path] for name, path in rows.items()} for split, rows in images.items()}
     for pair in APART:
-        _attempt(
-            problems.append, lambda pair=pair: require_apart({name: images[name] for name in pair if name in images})
-        )
+        _attempt(problems.append, lambda pair=pair: require_apart({name: files[name] for name in pair if name in files}))
     yield from map(Finding, problems)
     yield from (Finding(text, wrong=False) for text in notes)
     wrong = bool(problems)
-    for finding in check_pictures(images, drop=_drops(source)):
+    for finding in check_pictures(images, found, drop=_drops(source)):
         wrong |= finding.wrong
         yield finding
     if not wrong:  # else a training would stop at what is said already

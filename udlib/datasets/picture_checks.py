@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,18 +55,27 @@ class Picture:
     bits: int = 0
 
 
-def check_pictures(images: Images, drop: bool = False) -> Iterator[Finding]:
+def files_of(images: Images) -> dict[Path, Path]:
+    """Return the file that is read for each listed path: another one where the list has the wrong ending.
+
+    Args:
+        images: The listed path of each image, by split and id.
+    """
+    listed = [path for rows in images.values() for path in rows.values()]
+    return dict(zip(listed, find_files(listed)))
+
+
+def check_pictures(images: Images, found: Mapping[Path, Path], drop: bool = False) -> Iterator[Finding]:
     """Find missing and broken files, files that belong to two splits, and pictures that may not be read as one expects.
 
     Args:
-        images: The file of each image, by split and id.
+        images: The listed path of each image, by split and id.
+        found: What `files_of` returns for them.
         drop: Whether missing and broken files are left out, which is wrong only for a split of which nothing is left.
 
     Yields:
         What is wrong or worth knowing.
     """
-    listed = [path for rows in images.values() for path in rows.values()]
-    found = dict(zip(listed, find_files(listed)))
     images = {split: {name: found[path] for name, path in rows.items()} for split, rows in images.items()}
     yield from (Finding(text, wrong=False) for text in _other_endings(found))
     paths = list(dict.fromkeys(found.values()))
@@ -100,7 +109,7 @@ def check_pictures(images: Images, drop: bool = False) -> Iterator[Finding]:
         yield from _remainders(images, left_out)
 
 
-def _other_endings(found: dict[Path, Path]) -> Iterator[str]:
+def _other_endings(found: Mapping[Path, Path]) -> Iterator[str]:
     """A sentence about files that have another ending than the list says."""
     if others := [(listed, path) for listed, path in found.items() if listed != path]:
         listed, path = others[0]
