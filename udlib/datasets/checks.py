@@ -41,7 +41,9 @@ def check(source: Source) -> Iterator[Finding]:
     found = files_of(images)
     files = {split: {name: found[path] for name, path in rows.items()} for split, rows in images.items()}
     for pair in APART:
-        _attempt(problems.append, lambda pair=pair: require_apart({name: files[name] for name in pair if name in files}))
+        _attempt(
+            problems.append, lambda pair=pair: require_apart({name: files[name] for name in pair if name in files})
+        )
     yield from map(Finding, problems)
     yield from (Finding(text, wrong=False) for text in notes)
     wrong = bool(problems)
