@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import inspect
 import pkgutil
 import shutil
@@ -14,6 +13,8 @@ from types import ModuleType
 import click
 import typer.cli
 import typer.main
+
+from udlib.course import quizzes
 
 # The parts of the package, in the order of CONTRIBUTING.md.
 PARTS = {
@@ -33,12 +34,6 @@ PARTS = {
     "figures": "plots, maps and boxes",
     "course": "what only the lessons need",
 }
-QUIZ_TITLES = {
-    "quiz_block_1": "Quiz of lessons 00 to 02",
-    "quiz_block_2": "Quiz of lessons 03 and 04",
-    "quiz_block_3": "Quiz of lessons 05 to 08",
-    "quiz_block_4": "Quiz of lessons 09 and 10",
-}
 
 
 def write(folder: Path, root: Path, slides: Path | None) -> None:
@@ -50,7 +45,7 @@ def write(folder: Path, root: Path, slides: Path | None) -> None:
         slides: The folder of the built slides, which need not exist.
     """
     write_api(folder / "api")
-    write_quizzes(folder / "quizzes", quizzes(root / "docs" / "quizzes"))
+    write_quizzes(folder / "quizzes")
     write_slides(folder / "slides", slides)
 
 
@@ -103,31 +98,16 @@ def command_page() -> str:
     return text.replace("# `udlib`", "# The command `udlib`", 1)
 
 
-def quizzes(folder: Path) -> list[str]:
-    """Return the names of the quizzes, such as `quiz_05`. There are none if the course has no function that shows a quiz."""
-    if importlib.util.find_spec("udlib.course.quizzes") is None:
-        return []
-    return [path.stem for path in sorted(folder.glob("quiz_*.json"))]
-
-
-def write_quizzes(folder: Path, names: list[str]) -> None:
-    """Write a page for each quiz, as `udlib.course.quizzes.as_html` shows it, and the page that lists them."""
+def write_quizzes(folder: Path) -> None:
+    """Write a page for each quiz, and the page that lists them."""
     folder.mkdir(parents=True)
-    for name in names:
-        words = name.removeprefix("quiz_").replace("_", " ")
-        fragment = importlib.import_module("udlib.course.quizzes").as_html(words)  # "05", or "block 3"
-        text = f"# {quiz_title(name)}\n\n`````{{raw}} html\n{fragment}\n`````\n"
-        (folder / f"{name}.md").write_text(text, encoding="utf-8")
-    intro = (
-        "Each lesson has a quiz, and so has each block of lessons." if names else "This book was built without quizzes."
-    )
-    rows = "\n".join(f"* [{quiz_title(name)}]({name}.md)" for name in names)
-    (folder / "index.md").write_text(f"# Quizzes\n\n{intro}\n\n{rows}\n\n{_toctree(names)}", encoding="utf-8")
-
-
-def quiz_title(name: str) -> str:
-    """Return the title of a quiz's page, from its name: `quiz_03` or `quiz_block_1`."""
-    return QUIZ_TITLES.get(name, f"Quiz of lesson {name.removeprefix('quiz_')}")
+    pages = {f"quiz_{name.replace(' ', '_')}": quizzes.quiz(name) for name in quizzes.names()}
+    for page, quiz in pages.items():
+        text = f"# {quiz.title}\n\n`````{{raw}} html\n{quizzes.as_html(quiz.name)}\n`````\n"
+        (folder / f"{page}.md").write_text(text, encoding="utf-8")
+    rows = "\n".join(f"* [{quiz.title}]({page}.md)" for page, quiz in pages.items())
+    intro = "Each lesson has a quiz, and so has each block of lessons."
+    (folder / "index.md").write_text(f"# Quizzes\n\n{intro}\n\n{rows}\n\n{_toctree(list(pages))}", encoding="utf-8")
 
 
 def write_slides(folder: Path, slides: Path | None) -> None:

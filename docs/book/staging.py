@@ -56,11 +56,9 @@ def stage(folder: Path, slides: Path | None = None, root: Path = ROOT) -> None:
         notebook = nbformat.read(path, as_version=4)
         fold(notebook)
         nbformat.write(notebook, path)
-    quizzes = generated.quizzes(root / "docs" / "quizzes")
     for path in sorted((root / "notebooks").glob("*.ipynb")):
         lesson = nbformat.read(path, as_version=4)
-        quiz = f"quiz_{path.stem[:2]}"
-        page(lesson, f"notebooks/{path.name}", f"../quizzes/{quiz}.md" if quiz in quizzes else None)
+        page(lesson, f"notebooks/{path.name}")
         nbformat.write(lesson, folder / "notebooks" / path.name)
     index = (root / "docs" / "book" / "index.md").read_text(encoding="utf-8")
     (folder / "index.md").write_text(with_all_pages(index, folder), encoding="utf-8")
@@ -93,7 +91,7 @@ def fold(notebook: nbformat.NotebookNode) -> None:
             cell.metadata["tags"] = [*cell.metadata.get("tags", []), "hide-input"]
 
 
-def page(lesson: nbformat.NotebookNode, path: str, quiz: str | None = None) -> None:
+def page(lesson: nbformat.NotebookNode, path: str) -> None:
     """Make a page of the book of a lesson, in place.
 
     Code that JupyterLab shows collapsed is folded. The caption of an explorer's frame says where its sliders move. The last
@@ -102,7 +100,6 @@ def page(lesson: nbformat.NotebookNode, path: str, quiz: str | None = None) -> N
     Args:
         lesson: The notebook; its outputs stay as they are stored.
         path: Where the project has it, for example "notebooks/00_start_here.ipynb".
-        quiz: Where the book has its quiz, seen from this page.
     """
     fold(lesson)
     for cell in lesson.cells:
@@ -114,8 +111,7 @@ def page(lesson: nbformat.NotebookNode, path: str, quiz: str | None = None) -> N
         "*This page shows the stored results. [Open this lesson live](#open-this-lesson-live) to change and run it.*"
     )
     lesson.cells[0].source += f"\n\n{first}"
-    last = f"## Quiz\n\n[The quiz of this lesson]({quiz}) shows you what you know.\n\n" if quiz else ""
-    lesson.cells.append(nbformat.v4.new_markdown_cell(last + open_live(path)))
+    lesson.cells.append(nbformat.v4.new_markdown_cell(open_live(path)))
 
 
 def open_live(path: str, repository: str | None = None) -> str:
