@@ -46,7 +46,7 @@ def write(folder: Path, root: Path, slides: Path | None) -> None:
     """
     write_api(folder / "api")
     write_quizzes(folder / "quizzes")
-    write_slides(folder / "slides", slides)
+    write_slides(folder / "slides", root / "docs" / "slides", slides)
 
 
 def write_api(folder: Path) -> None:
@@ -110,13 +110,19 @@ def write_quizzes(folder: Path) -> None:
     (folder / "index.md").write_text(f"# Quizzes\n\n{intro}\n\n{rows}\n\n{_toctree(list(pages))}", encoding="utf-8")
 
 
-def write_slides(folder: Path, slides: Path | None) -> None:
-    """Write the page that lists the decks, and copy the decks to where the page looks for them."""
+def write_slides(folder: Path, sources: Path, slides: Path | None) -> None:
+    """Write the page that lists the decks, and copy the decks to where the page looks for them.
+
+    Args:
+        folder: Where the page goes.
+        sources: The folder of the decks in Markdown, which begin with their titles.
+        slides: The folder of the built slides, which need not exist.
+    """
     folder.mkdir(parents=True)
     decks = sorted(slides.glob("[0-9][0-9]_*.html")) if slides and slides.is_dir() else []
+    titles = [(sources / f"{path.stem}.md").read_text(encoding="utf-8").splitlines()[0] for path in decks]
     rows = [
-        f'<li><a href="decks/{path.name}">{path.stem[:2]} · {path.stem[3:].replace("_", " ")}</a></li>'
-        for path in decks
+        f'<li><a href="decks/{path.name}">{title.removeprefix("# ")}</a></li>' for path, title in zip(decks, titles)
     ]
     if decks:
         shutil.copytree(slides, folder.parent / "_decks" / "slides" / "decks", ignore=shutil.ignore_patterns("*.pdf"))

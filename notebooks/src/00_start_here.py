@@ -307,7 +307,7 @@ If that line appeared, you are ready. `udlib doctor` in a terminal tells you mor
 r"""
 ## Quiz
 
-Open the answer that you believe. It says whether it is right, and why.
+What do you know after this lesson?
 """
 
 # %% tags=["report"]

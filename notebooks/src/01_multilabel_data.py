@@ -863,7 +863,7 @@ object alone, so here we know the answer: about 0.
 r"""
 ## Quiz
 
-Open the answer that you believe. It says whether it is right, and why.
+What do you know after this lesson?
 """
 
 # %% tags=["report"]

@@ -1191,7 +1191,7 @@ Lesson 04 examines the paper's argument from PAL-N to calibration, and gives a v
 r"""
 ## Quiz
 
-Open the answer that you believe. It says whether it is right, and why.
+What do you know after this lesson?
 """
 
 # %% tags=["report"]

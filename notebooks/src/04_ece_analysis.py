@@ -1219,7 +1219,7 @@ To see which findings depend on our pictures, set `DATA = "digits"` at the top a
 r"""
 ## Quiz
 
-Open the answer that you believe. It says whether it is right, and why.
+What do you know after this lesson?
 """
 
 # %% tags=["report"]

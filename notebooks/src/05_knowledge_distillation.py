@@ -1105,7 +1105,7 @@ paper wants to teach that too, by a map of the places where the two heads of the
 r"""
 ## Quiz
 
-Open the answer that you believe. It says whether it is right, and why.
+What do you know after this lesson?
 """
 
 # %% tags=["report"]

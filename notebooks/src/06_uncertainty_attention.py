@@ -1242,7 +1242,7 @@ scores.
 r"""
 ## Quiz
 
-Open the answer that you believe. It says whether it is right, and why.
+What do you know after this lesson?
 """
 
 # %% tags=["report"]

@@ -835,7 +835,7 @@ used to report. I keep the term if the paired interval of my score on test shows
 r"""
 ## Quiz
 
-Open the answer that you believe. It says whether it is right, and why.
+What do you know after this lesson?
 """
 
 # %% tags=["report"]

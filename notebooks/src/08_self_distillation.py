@@ -1425,7 +1425,7 @@ Neither says much about ResNet-101 fine-tuned on VOC2007. But the *controls* car
 r"""
 ## Quiz
 
-Open the answer that you believe. It says whether it is right, and why.
+What do you know after this lesson?
 """
 
 # %% tags=["report"]

@@ -1288,7 +1288,7 @@ ASL's curve and the mean of the teachers hold wherever these losses are used.
 r"""
 ## Quiz
 
-Open the answer that you believe. It says whether it is right, and why.
+What do you know after this lesson?
 """
 
 # %% tags=["report"]

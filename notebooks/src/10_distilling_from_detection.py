@@ -1350,7 +1350,7 @@ We used drawn pictures of 64 pixels, maps of 8 × 8 cells and a small network tr
 r"""
 ## Quiz
 
-Open the answer that you believe. It says whether it is right, and why.
+What do you know after this lesson?
 """
 
 # %% tags=["report"]

@@ -998,7 +998,7 @@ does not appear here, with these settings".
 r"""
 ## Quiz
 
-Open the answer that you believe. It says whether it is right, and why.
+What do you know after this lesson?
 """
 
 # %% tags=["report"]
