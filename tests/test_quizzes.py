@@ -4,8 +4,9 @@ import copy
 import re
 from html.parser import HTMLParser
 
+import nbformat
 import pytest
-from lessons import ROOT, SOURCES
+from lessons import NOTEBOOKS, ROOT, SOURCES, name_of
 from quizzes import AIMS, FOLDER, NAMES, aim_paragraph, faults, texts_of_answer
 
 from udlib.course import quizzes, shipped
@@ -121,6 +122,17 @@ def test_the_html_has_every_option_with_its_verdict_in_words_and_needs_no_script
     for option, answer in zip(fragment.texts, answers):
         text, _ = texts_of_answer(answer)
         assert option["summary"] == (text.replace("-", "−") if "value" in answer else text or quizzes.OTHER_NUMBER)
+
+
+@pytest.mark.parametrize("path", [path for _, path, _ in NOTEBOOKS], ids=name_of)
+def test_a_lesson_stores_its_quizzes_as_they_are_now(path):
+    cells = nbformat.read(path, as_version=4).cells
+    shown = {m[1]: cell for cell in cells if (m := re.search(r'^quiz\("(.+)"\)$', cell.source, re.M))}
+    assert path.stem[:2] in shown
+    for name, cell in shown.items():
+        assert [output.data["text/html"] for output in cell.outputs] == [as_html(name)], (
+            f"write lesson {path.stem[:2]} again"
+        )
 
 
 def test_text_is_escaped():
