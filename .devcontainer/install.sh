@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.."
 python3 -m venv .venv
 .venv/bin/python -m pip install --quiet uv
 .venv/bin/python -m uv pip install --quiet --python .venv/bin/python --torch-backend cpu \
-    --constraint requirements.lock --editable '.[course,test]'
+    --constraint requirements.lock --editable '.[course,test,book]'
 touch .venv/ready # `make lab` then installs nothing
 .venv/bin/python -m udlib prepare
 .venv/bin/python -c "from pathlib import Path; from udlib.course.my_lessons import copy_lessons; copy_lessons(Path('notebooks'))"
