@@ -49,7 +49,8 @@ def label_statistics(targets: Tensor, difficult: Tensor, unknown: Tensor | None 
         ValueError: The shapes differ.
 
     Example:
-        >>> label_statistics(torch.tensor([[1, 1], [0, 0]]), torch.tensor([[True, False], [False, False]]))
+        >>> difficult = torch.tensor([[True, False], [False, False]])
+        >>> label_statistics(torch.tensor([[1, 1], [0, 0]]), difficult)  # doctest: +NORMALIZE_WHITESPACE
         Labels(images=2, labels_per_image={0: 1, 2: 1}, positives=[1, 1], difficult=[1, 0], difficult_images=1,
                unknown=[0, 0], unknown_images=0)
     """
