@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from sphinx.application import Sphinx
+from sphinx.util.docutils import docutils_namespace
 
 from docs.book.links import broken_links
 from docs.book.staging import ROOT, stage
@@ -38,19 +39,20 @@ def build(out: Path, slides: Path | None = None, work: Path | None = None) -> li
     stage(sources, slides)
     decks = sources / "_decks"
     settings = {"html_extra_path": [str(decks)] if decks.is_dir() else [], "exclude_patterns": ["_decks"]}
-    app = Sphinx(
-        sources,
-        HERE,
-        work / "html",
-        work / "doctrees",
-        "html",
-        settings,
-        status=None,
-        warning=warnings,
-        parallel=2,
-        verbosity=0,
-    )
-    app.build(force_all=True)
+    with docutils_namespace():  # what Sphinx registers belongs to this build alone, so that another may follow
+        app = Sphinx(
+            sources,
+            HERE,
+            work / "html",
+            work / "doctrees",
+            "html",
+            settings,
+            status=None,
+            warning=warnings,
+            parallel=2,
+            verbosity=0,
+        )
+        app.build(force_all=True)
     shutil.move(work / "html", out)  # built elsewhere, because MyST-NB writes a folder beside the pages
     lines = [line for line in warnings.getvalue().splitlines() if line.strip()]
     return [line.replace(f"{sources}/", "") for line in lines] + broken_links(out)
