@@ -11,9 +11,8 @@ from udlib.models import TrainedModel
 from udlib.workshop.measurements import SPLITS, identity_of
 from udlib.workshop.splits import aligned, numbers_of
 
-FITTED = (
-    "thresholds"  # of a model's provenance: the images on which its thresholds were fitted, and how well they do there
-)
+# The entry of a model's provenance that names the images on which its thresholds were fitted, and how well they do there.
+FITTED = "thresholds"
 IDENTITY = "identity"  # of that entry: what stands for the labels and the pixels of these images
 
 
