@@ -219,6 +219,7 @@ METRICS_ONLY = (
     "detection/classifier",
     "detection/*, boxes",
     "detection/*, selective-search",
+    "beta/0",
     "beta/0.05",
     "distilled/small to small, UD",
     "distilled/small_wide to small, KD + distribution",
