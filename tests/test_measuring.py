@@ -33,10 +33,12 @@ class FakePhotos:
     """Striped images in the place of a data set that is measured under shift."""
 
     def __init__(self, chosen):
-        self.recipe, self.parts = (
-            chosen,
-            {"val": striped_images(40, size=20, seed=1), "test": striped_images(30, size=20)},
-        )
+        self.recipe = chosen
+        self.parts = {
+            "train": striped_images(24, size=20, seed=2),
+            "val": striped_images(40, size=20, seed=1),
+            "test": striped_images(30, size=20),
+        }
 
     def arrays(self, split):
         return self.parts[split]
@@ -121,19 +123,20 @@ def maps_of(net, images, size):
     )
 
 
+@pytest.mark.parametrize("split", ["test", "train"])
 @pytest.mark.parametrize("teacher_size, teacher_name", [(0, "small"), (32, "small"), (64, "efficientnet_lite0")])
-def test_maps_agree_as_by_hand(photos, teacher_size, teacher_name):
+def test_maps_agree_as_by_hand(photos, teacher_size, teacher_name, split):
     photos.recipe = recipe(
         "distillation", data="striped", size=20, crop=16, network="small_narrow", precision="fp32",
         teacher_size=teacher_size,
     )  # fmt: skip
     student, teacher = network(), network(1, name=teacher_name)
-    images = photos.arrays("test").images
+    images = photos.arrays(split).images
     ours, theirs = maps_of(student, images, 16), maps_of(teacher, images, teacher_size or 16)
     theirs = F.interpolate(theirs[:, None], ours.shape[1:], mode="bilinear", align_corners=False)[:, 0]
     a, b = ours.flatten(1).double().numpy(), theirs.flatten(1).double().numpy()
-    numbers = map_agreement(photos, student, teacher)
-    assert map_agreement(photos, student, teacher) == numbers and len(measuring._KNOWN_MAPS) == 1
+    numbers = map_agreement(photos, student, teacher, split)
+    assert map_agreement(photos, student, teacher, split) == numbers and len(measuring._KNOWN_MAPS) == 1
     assert numbers["map_distance"] == pytest.approx(np.linalg.norm(b - a, axis=1).mean(), rel=1e-3)
     assert numbers["map_norm"] == pytest.approx(np.linalg.norm(a, axis=1).mean(), rel=1e-3)
     assert numbers["teacher_map_norm"] == pytest.approx(np.linalg.norm(b, axis=1).mean(), rel=1e-3)
@@ -147,7 +150,9 @@ def test_a_network_agrees_with_itself_and_without_a_branch_there_is_no_map(photo
     assert numbers["map_correlation"] == pytest.approx(1) and numbers["map_distance"] == 0
     assert map_agreement(photos, net, None) == map_agreement(photos, network(calibration=False), net) == {}
     assert map_agreement(photos, net, network(calibration=False)) == {}
-    assert "map_norm" in measured(photos, net, {"teacher": net})[1]["test"]
+    metrics = measured(photos, net, {"teacher": net})[1]
+    assert "map_norm" in metrics["test"] and metrics["train"] == map_agreement(photos, net, net, "train")
+    assert "train" not in measured(photos, net, {})[1]
 
 
 def test_images_under_shift_are_those_of_the_split_and_made_once():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from udlib.course import recipes
+from udlib.course import photo_arms, recipes
 from udlib.course import store as experiments
 from udlib.course.report import tally, verdicts
 from udlib.course.store import Run, recipe, save
@@ -106,6 +106,12 @@ def test_beta_is_chosen_on_validation_and_0_is_no_candidate(stored):
         if name == "beta":
             stored(runs, val={0.0: 0.9, 0.005: 0.6, 0.05: 0.7, 0.5: 0.1}[value], mAP=[1 - value] * 5)
     assert best_beta() == 0.05
+
+
+def test_on_photographs_beta_is_chosen_among_the_three_that_are_trained(stored):
+    for value, runs in photo_arms.betas("photos").items():
+        stored(runs, val={0.005: 0.6, 0.05: 0.7, 0.5: 0.1}[value], mAP=[1 - value] * 5)
+    assert best_beta(data="photos") == 0.05
 
 
 def test_every_claim_about_distillation_pairs_its_runs_by_seed_on_one_data_set():

@@ -1306,7 +1306,7 @@ seed, and what is drawn. Find a seed where the best epoch by validation mAP is n
 # %% tags=["report"]
 from udlib.course.explorers import Explorer, Frame
 
-DRAWN = {"validation mAP, per cent": ("mAP", 100), "validation NLL, nats": ("NLL", 1)}
+DRAWN = {"validation mAP, %": ("mAP", 100), "validation NLL, nats": ("NLL", 1)}
 
 # %% tags=["report"]
 def frame(second_half, seed, drawn):
@@ -1327,7 +1327,7 @@ explorer = Explorer({"second half": list(again), "seed": list(range(len(once))),
 before = explorer.picture.value
 explorer.move(drawn="validation NLL, nats")
 assert explorer.picture.value != before and "test mAP" in explorer.readout.value
-explorer.move(drawn="validation mAP, per cent")
+explorer.move(drawn="validation mAP, %")
 explorer
 
 # %% [markdown]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from udlib.course.arms import sweep, weights
+from udlib.course.arms import sweep
+from udlib.course.photo_arms import betas
 from udlib.course.profiles import for_profile
 from udlib.course.store import load
 from udlib.methods.base import Recipe
@@ -50,7 +51,6 @@ def best_lambda(metric: str = "mAP", data: str = "scenes", higher_is_better: boo
     return best_on_validation(sweep(data), metric, higher_is_better)
 
 
-def best_beta(metric: str = "mAP") -> float:
-    """Return the β > 0 of UD (Eq. 18) that validation selects."""
-    grid = {value: recipes for (name, value), recipes in weights().items() if name == "beta"}
-    return best_on_validation(grid, metric)
+def best_beta(metric: str = "mAP", data: str = "scenes") -> float:
+    """Return the β > 0 of UD (Eq. 18) that validation selects, on "scenes" or "photos"."""
+    return best_on_validation(betas(data), metric)

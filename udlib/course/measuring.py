@@ -61,6 +61,8 @@ def measured(data: RecipeData, network: nn.Module, needs: Mapping[str, nn.Module
     if recipe.data in UNDER_SHIFT:
         metrics |= dict(variants(data, network, logits, options))
         metrics["test"] |= map_agreement(data, network, needs.get("teacher"))
+        if on_train := map_agreement(data, network, needs.get("teacher"), "train"):
+            metrics["train"] = on_train
     return logits, metrics
 
 
@@ -102,13 +104,16 @@ def _of_a_variant(numbers: Mapping[str, float]) -> dict[str, float]:
     return {name: round(numbers[name], 6) for name in OF_A_VARIANT if name in numbers}
 
 
-def map_agreement(data: RecipeData, network: nn.Module, teacher: nn.Module | None) -> dict[str, float]:
-    """Compare the uncertainty maps of a student with its teacher's on the test images.
+def map_agreement(
+    data: RecipeData, network: nn.Module, teacher: nn.Module | None, split: str = "test"
+) -> dict[str, float]:
+    """Compare the uncertainty maps of a student with its teacher's on the images of a split.
 
     Args:
         data: The data of the student's recipe.
         network: The student.
         teacher: The teacher, which sees the same images at its own size; None for a network without one.
+        split: "test", or "train": the images that the student learned from, without augmentation.
 
     Returns:
         "map_correlation" (mean over images of the correlation over cells), "map_distance" (mean of ‖A_T − A_S‖, Eq. 17),
@@ -120,10 +125,10 @@ def map_agreement(data: RecipeData, network: nn.Module, teacher: nn.Module | Non
     parts = (network, teacher)
     if any(getattr(getattr(part, "head", None), "calibration", None) is None for part in parts):
         return {}
-    arrays, recipe = data.arrays("test"), data.recipe
+    arrays, recipe = data.arrays(split), data.recipe
     size = needs_of(recipe).get("teacher", recipe).side
     ours = uncertainty_maps(network, arrays, recipe.training)
-    theirs = _teacher_maps(data, teacher, size)
+    theirs = _teacher_maps(data, teacher, size, split)
     theirs = nn.functional.interpolate(theirs[:, None], ours.shape[1:], mode="bilinear", align_corners=False)[:, 0]
     return {
         "map_correlation": map_correlation(ours, theirs).nanmean().item(),
@@ -133,12 +138,12 @@ def map_agreement(data: RecipeData, network: nn.Module, teacher: nn.Module | Non
     }
 
 
-def _teacher_maps(data: RecipeData, teacher: Any, size: int) -> Tensor:
-    """The maps of a teacher on the test images, computed once for all the students that a process trains."""
-    key = f"{data.fingerprint()}, {fingerprint(teacher.state_dict())}, {size} px"
+def _teacher_maps(data: RecipeData, teacher: Any, size: int, split: str) -> Tensor:
+    """The maps of a teacher on the images of a split, computed once for all the students that a process trains."""
+    key = f"{split} of {data.fingerprint()}, {fingerprint(teacher.state_dict())}, {size} px"
     if key not in _KNOWN_MAPS:
         config = replace(data.recipe.training, crop=size)
-        _KNOWN_MAPS[key] = uncertainty_maps(teacher, data.arrays("test"), config)
+        _KNOWN_MAPS[key] = uncertainty_maps(teacher, data.arrays(split), config)
     return _KNOWN_MAPS[key]
 
 

@@ -146,12 +146,21 @@ def summed_without_attention(data: str) -> list[Recipe]:
     return _students(data, {}, TERMS["KD + distribution"] | {"over_classes": "sum"})
 
 
+def betas(data: str) -> dict[float, list[Recipe]]:
+    """Return UD by the weight β of its attention term; the third is the printed one.
+
+    Args:
+        data: "photos" or "scenes".
+    """
+    return {beta: _students(data, {}, {"beta": beta}) for beta in PHOTO_BETAS}
+
+
 def photo_weights() -> dict[str, list[Recipe]]:
-    """Return UD with other weights of its attention term, and with maps of unit norm."""
+    """Return UD with other weights of its attention term than the paper's, and with maps of unit norm."""
     return {
         "KD + distribution": photo_students("KD + distribution"),
         "UD, unit maps": photo_students(normalize="l2"),
-        **{f"UD, β = {beta:g}": photo_students(beta=beta) for beta in PHOTO_BETAS[:-1]},
+        **{f"UD, β = {beta:g}": recipes for beta, recipes in betas("photos").items() if beta != 0.5},
     }
 
 

@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from udlib.course.claims import Claim, branch_claims
+from udlib.course.measurements import best_beta
 from udlib.course.photo_arms import (
     CALIBRATORS_OF_TODAY,
     SOFTMAX_ROWS,
+    betas,
     causes,
     photo_as_released,
     photo_branch,
@@ -46,7 +48,14 @@ START_WORDS = {
 def photo_claims() -> list[Claim]:
     """Return the claims on photographs: the papers' own, the search for the cause, and today's calibrators."""
     causes_found = (*cause_claims("photos"), *cause_claims("scenes"))
-    return [*_papers_claims(), *causes_found, *_claims_of_today(), *_claims_of_large_lambdas(), *_other_tables()]
+    return [
+        *_papers_claims(),
+        *_claims_of_the_chosen_beta(),
+        *causes_found,
+        *_claims_of_today(),
+        *_claims_of_large_lambdas(),
+        *_other_tables(),
+    ]
 
 
 def _claim(question: str, source: str, metric: str, arms: tuple, expected: str = "higher", **options: Any) -> Claim:
@@ -93,6 +102,33 @@ def _papers_claims() -> list[Claim]:
             "UD, Fig. 4",
             "uncertainty_energy_difficult",
             (ud, branch),
+        ),
+    ]
+
+
+def _claims_of_the_chosen_beta() -> list[Claim]:
+    """UD with the weight of the attention term that validation chooses; nothing where that is the printed one."""
+    beta = best_beta(data="photos")
+    if beta == 0.5:
+        return []
+    name, tuned = f"UD with β = {beta:g}", betas("photos")[beta]
+    kd, without_maps = photos()["KD"], photo_weights()["KD + distribution"]
+    return [
+        _claim(f"{name} has a higher mAP than KD", "UD, Table 3", "mAP", (tuned, kd), headline=True),
+        _claim(f"{name} has a lower pooled ECE than KD", "ours", "ECE_pooled", (tuned, kd), "lower"),
+        _claim(f"{name} has a higher mAP than KD + distribution", "UD, Table 5", "mAP", (tuned, without_maps)),
+        _claim(
+            f"{name} has a lower pooled ECE than KD + distribution",
+            "ours",
+            "ECE_pooled",
+            (tuned, without_maps),
+            "lower",
+        ),
+        _claim(
+            f"at β = {beta:g} the attention term makes the student's map correlate more with the teacher's",
+            "UD, Eq. 17",
+            "map_correlation",
+            (tuned, without_maps),
         ),
     ]
 
