@@ -132,6 +132,18 @@ def test_paths_pil_images_and_tensors_of_any_size_are_the_same_images(tmp_path):
     assert torch.equal(asked.logits(pils[0]), asked.logits(expected[:1]))
 
 
+@pytest.mark.parametrize(
+    "training, asked, sizes", [({"batch_size": 8}, None, [8, 8, 4]), ({}, None, [20]), ({"batch_size": 8}, 15, [15, 5])]
+)
+def test_answers_are_computed_in_batches_of_the_training(monkeypatch, training, asked, sizes):
+    trained, seen = model(training=training), []
+    monkeypatch.setattr(
+        TrainedModel, "_logits_of_batch", lambda self, pixels: seen.append(len(pixels)) or torch.zeros(len(pixels), 3)
+    )
+    trained.predict(torch.zeros(20, 3, 16, 16, dtype=torch.uint8), asked)
+    assert seen == sizes
+
+
 def test_batches_do_not_change_the_answer():
     torch.testing.assert_close(model().logits(pictures(7), batch_size=2), model().logits(pictures(7), batch_size=32))
 

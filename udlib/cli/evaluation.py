@@ -26,7 +26,7 @@ def evaluate(
             "--html", metavar="FILE", help="Write a page with the numbers, each class, and confident mistakes."
         ),
     ] = None,
-    batch: Batches = 32,
+    batch: Batches = None,
     missing: Missing = "fail",
 ) -> None:
     """Measure a trained model on a data set: ranking, decisions, calibration, before and after calibration.
@@ -61,7 +61,7 @@ def evaluate(
     labels = aligned(dataset, trained.classes)
     logits = within_memory(
         lambda size: trained.logits(dataset, size),
-        batch,
+        batch or trained.batch_size,
         lambda size: _trial(trained, dataset, size),
     )
     numbers = numbers_of(trained, logits, labels)
@@ -88,7 +88,7 @@ def thresholds(
     model: Model = Path("model"),
     split: Annotated[str, typer.Option(help="The split to fit on: not the one that you measure on.")] = "val",
     csv: Csv = None,
-    batch: Batches = 32,
+    batch: Batches = None,
     missing: Missing = "fail",
 ) -> None:
     """Fit each class's threshold, from which on its label counts as said: the one with the highest F1 on val.
@@ -114,7 +114,7 @@ def thresholds(
         warnings.simplefilter("always", UserWarning)
         fitted = within_memory(
             lambda size: fit_thresholds(trained, source, split, size),
-            batch,
+            batch or trained.batch_size,
             lambda size: _trial(trained, open_dataset(source, split, trained.size), size),
         )
     save_trained(model, fitted)

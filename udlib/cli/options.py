@@ -104,7 +104,7 @@ Missing = Annotated[
         "decodes every image once more.",
     ),
 ]
-Batches = Annotated[int, typer.Option("--batch", min=1, help="Images at a time.")]
+Batches = Annotated[int | None, typer.Option("--batch", min=1, help="Images at a time; default: as in its training.")]
 Only = Annotated[str | None, typer.Option(metavar="PATTERN", help="Groups by name, e.g. digits* (or one run's key).")]
 
 

@@ -51,7 +51,7 @@ def predict(
         ),
     ] = None,
     recursive: Annotated[bool, typer.Option("--recursive", help="Look into the subfolders of folders, too.")] = False,
-    batch: Batches = 32,
+    batch: Batches = None,
 ) -> None:
     """Name what is in images, with calibrated probabilities: about 80 % of the labels with 80 % are right.
 
@@ -82,7 +82,7 @@ def predict(
     selection = select(expanded(images), recursive)
     for sentence in selection.sentences():
         print(f"udlib: {sentence}", file=sys.stderr)
-    paths = selection.images
+    paths, batch = selection.images, batch or trained.batch_size
     answered = tried = 0
     names: set[str] = set()
     with ExitStack() as stack:

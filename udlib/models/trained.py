@@ -176,13 +176,22 @@ class TrainedModel:
             return read_rgb(image, upright=self.orientation is not None)
         raise TypeError(f"image is a {type(image).__name__}: expected a path, a PIL image or a uint8 tensor (3, H, W)")
 
-    def logits(self, images: Sequence[Picture] | Tensor | MultiLabelDataset, batch_size: int = 32) -> Tensor:
+    @property
+    def batch_size(self) -> int:
+        """Images at a time in its training; 32 where that is not known.
+
+        On some processors the last bits of a logit depend on the size of the batch. So all numbers are measured in batches of
+        this size, and a later measurement repeats those of the training to the last digit.
+        """
+        return int(self.training.get("batch_size", 32))
+
+    def logits(self, images: Sequence[Picture] | Tensor | MultiLabelDataset, batch_size: int | None = None) -> Tensor:
         """Compute the network's logits for images, in single precision.
 
         Args:
             images: paths, PIL images or uint8 tensors (3, H, W), uint8 (N, 3, H, W), a single path or PIL image, or a data
                 set, which decodes its images itself.
-            batch_size: number of images that are in memory at once, at least 1.
+            batch_size: number of images that are in memory at once, at least 1; default: as in its training.
 
         Returns:
             float32 (N, C).
@@ -196,6 +205,8 @@ class TrainedModel:
             images = [images]
         if not len(images):
             raise ValueError("there are no images: expected at least one")
+        if batch_size is None:
+            batch_size = self.batch_size
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}: expected at least 1")
         if isinstance(images, MultiLabelDataset):
@@ -213,7 +224,7 @@ class TrainedModel:
                 bar.update(len(pixels))
         return torch.cat(parts)
 
-    def predict(self, images: Sequence[Picture] | Tensor, batch_size: int = 32) -> Confidences:
+    def predict(self, images: Sequence[Picture] | Tensor, batch_size: int | None = None) -> Confidences:
         """Compute the calibrated probabilities of images.
 
         Args:

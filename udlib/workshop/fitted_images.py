@@ -49,13 +49,15 @@ def notes_on_fitting(model: TrainedModel, dataset: MultiLabelDataset) -> tuple[s
     return tuple(notes)
 
 
-def measured(model: TrainedModel, dataset: MultiLabelDataset, batch_size: int = 32) -> dict[str, dict[str, float]]:
+def measured(
+    model: TrainedModel, dataset: MultiLabelDataset, batch_size: int | None = None
+) -> dict[str, dict[str, float]]:
     """Measure a model on a data set, whose classes may come in another order.
 
     Args:
         model: the trained model.
         dataset: with the model's classes.
-        batch_size: images at a time.
+        batch_size: images at a time; default: as in the model's training.
 
     Returns:
         Every number of `evaluation.measure`: "uncalibrated" and, where the model has a calibrator, "calibrated".

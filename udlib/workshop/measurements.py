@@ -130,10 +130,9 @@ def measured_on(
     Returns:
         The model with its numbers, and with the identities.
     """
-    batch = int(model.training.get("batch_size", 32))
     metrics = {name: numbers for name, numbers in model.metrics.items() if name in now}
     metrics |= {
-        name: numbers_of(model, model.logits(part, batch), aligned(part, model.classes)) for name, part in parts.items()
+        name: numbers_of(model, model.logits(part), aligned(part, model.classes)) for name, part in parts.items()
     }
     ordered = {name: metrics[name] for name in now if name in metrics}
     return replace(model, metrics=ordered, provenance={**model.provenance, SPLITS: dict(now)})

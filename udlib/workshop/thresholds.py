@@ -23,7 +23,7 @@ from udlib.workshop.splits import aligned, called
 
 
 def fit_thresholds(
-    model: TrainedModel, data: str | Path | Source, split: str = "val", batch_size: int = 32
+    model: TrainedModel, data: str | Path | Source, split: str = "val", batch_size: int | None = None
 ) -> TrainedModel:
     """Give each class of a model the threshold at which its F1 is highest (`metrics.best_thresholds`).
 
@@ -35,7 +35,7 @@ def fit_thresholds(
         model: the trained model.
         data: a name, a folder in a known layout, or what `datasets.find_dataset` returns, with the model's classes.
         split: the split to fit on; not the one that is measured on, where the thresholds would look better than they are.
-        batch_size: images at a time.
+        batch_size: images at a time; default: as in the model's training.
 
     Returns:
         The model with its new thresholds. A class without a positive has 0.5.
@@ -72,7 +72,7 @@ def fit_thresholds(
         "F1 at 0.5": _f1_of_classes(probabilities, labels, [0.5] * len(model.classes)),
     }
     fitted = replace(model, thresholds=tuple(thresholds.tolist()), provenance={**model.provenance, FITTED: origin})
-    return _measured_again(fitted, data, batch_size)
+    return _measured_again(fitted, data)
 
 
 def threshold_note(model: TrainedModel) -> str:
@@ -93,7 +93,7 @@ def decision_sentence(model: TrainedModel) -> str:
     return f"Precision, recall and F1 count a label {threshold_note(model)}{before}."
 
 
-def _measured_again(model: TrainedModel, data: str | Path | Source, batch_size: int) -> TrainedModel:
+def _measured_again(model: TrainedModel, data: str | Path | Source) -> TrainedModel:
     """The model with its stored numbers at its thresholds, and without those that cannot be measured again."""
     before = model.provenance.get(SPLITS, {})
     parts = {}
