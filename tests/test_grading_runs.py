@@ -1,14 +1,18 @@
 """`udlib grade` with a run: reports that misbehave in each way that we know, and the two sample reports."""
 
+import csv
 import json
 import os
+import re
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
+import nbformat
 import pytest
 from commands import udlib_command
+from nbclient import NotebookClient
 
 from udlib.course.grading import processes
 from udlib.course.grading.grades import grade
@@ -242,10 +246,6 @@ def test_a_program_that_ends_by_itself_has_its_exit_code(tmp_path):
 # the samples
 
 
-# A training on another kind of processor gives other numbers, and a difference near zero may then change by more than any share
-# of itself. There a sample loses "same", and may lose what follows from the numbers.
-NUMBERS = {"same", "interval", "choice", "verdict"}
-PLANTED = {"order", "untouched", "interval", "figures"}
 SAMPLE = Limits(minutes=60.0)
 
 
@@ -253,16 +253,43 @@ def lost(result):
     return {m.criterion.name for m in result.marks if m.points is not None and m.points < m.criterion.points}
 
 
-def test_the_good_report_gets_85_points_or_loses_some_to_another_processor():
-    result = grade(PROJECT / "good_report.ipynb", SAMPLE, tolerance=0.05)
-    if "same" not in lost(result):
-        assert result.points >= 85, [mark for mark in result.marks if mark.points != mark.criterion.points]
-    assert lost(result) == set() or "same" in lost(result) and lost(result) <= NUMBERS
+def run_here(name, folder):
+    """A sample report with the outputs of a run on this machine, and what that run wrote beside it.
+
+    Another kind of processor trains other networks: its numbers are no forgery, and the finding must be about them.
+    """
+    report = nbformat.read(PROJECT / name, 4)
+    NotebookClient(report, timeout=600, resources={"metadata": {"path": str(folder)}}).execute()
+    printed = "".join(output.get("text", "") for cell in report.cells for output in cell.get("outputs", []))
+    if (sentence := re.search("Difference of .*", printed)) is not None:
+        for cell in report.cells:
+            if cell.cell_type == "markdown":
+                cell.source = re.sub("Difference of .*", lambda _: sentence[0], cell.source)
+    nbformat.write(report, folder / name)
+    return folder / name
 
 
-def test_all_four_planted_flaws_are_found_and_no_others():
-    found = lost(grade(PROJECT / "flawed_report.ipynb", SAMPLE, tolerance=0.05))
-    assert found == PLANTED or "same" in found and PLANTED <= found <= PLANTED | NUMBERS
+def best_on_val(folder):
+    rows = list(csv.DictReader((folder / "results.csv").open(encoding="utf-8")))
+    means = {
+        arm: sum(
+            float(row["value"]) for row in rows if (row["arm"], row["split"], row["metric"]) == (arm, "val", "mAP")
+        )
+        for arm in ("λ = 0.1", "λ = 1")
+    }
+    return max(means, key=means.__getitem__)
+
+
+def test_the_good_report_gets_85_points_or_more(tmp_path):
+    result = grade(run_here("good_report.ipynb", tmp_path), SAMPLE, tolerance=0.05)
+    assert result.points >= 85, [mark for mark in result.marks if mark.points != mark.criterion.points]
+
+
+def test_all_four_planted_flaws_are_found_and_no_others(tmp_path):
+    result = grade(run_here("flawed_report.ipynb", tmp_path), SAMPLE, tolerance=0.05)
+    chosen = json.loads((tmp_path / "choice.json").read_text(encoding="utf-8"))["chosen"]
+    misled = set() if chosen == best_on_val(tmp_path) else {"choice"}  # it chose on test, and validation says otherwise
+    assert lost(result) == {"order", "untouched", "interval", "figures"} | misled
 
 
 def test_the_template_runs_and_lacks_only_what_a_student_adds():
