@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from udlib.course.arms import SEEDS, TERMS, distilled, two_branch
+from udlib.course.arms import BETAS, SEEDS, TERMS, distilled, two_branch
 from udlib.methods import recipe
 from udlib.methods.base import Recipe
 
@@ -41,7 +41,6 @@ TAUGHT = {"teacher": TEACHER, "teacher_size": TEACHER_SIZE, "teacher_training": 
 
 # λ of UD's Eq. 12. The last is the released code's: 1, but beside a mean over the 29 classes (lesson 03, section 7).
 PHOTO_LAMBDAS = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0, 29.0)
-PHOTO_BETAS = (0.005, 0.05, 0.5)  # β of Eq. 18; the paper has 0.5
 # What the authors' released code computes (methods.md): its factors, its temperature, and its nearly equal weights w.
 RELEASED = {"alpha": 1.0, "beta": 0.1, "temperature": 3.0, "scale": "released", "weighting": "released"}
 
@@ -147,12 +146,12 @@ def summed_without_attention(data: str) -> list[Recipe]:
 
 
 def betas(data: str) -> dict[float, list[Recipe]]:
-    """Return UD by the weight β of its attention term; the third is the printed one.
+    """Return UD by the weight β > 0 of its attention term; the paper prints 0.5.
 
     Args:
         data: "photos" or "scenes".
     """
-    return {beta: _students(data, {}, {"beta": beta}) for beta in PHOTO_BETAS}
+    return {beta: _students(data, {}, {"beta": beta}) for beta in BETAS if beta > 0}
 
 
 def photo_weights() -> dict[str, list[Recipe]]:
