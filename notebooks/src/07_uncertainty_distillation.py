@@ -626,9 +626,9 @@ kept = [name for name, gap in minus_kd["photographs, ImageNet weights"].items() 
 assert kept == ["UD, Eq. 13 summed", "hard labels"]
 points_back = {name: 100 * gap.mean for name, gap in differences(photos_first, "UD", "mAP").items()}
 assert [round(points_back[name]) for name in ("UD, Eq. 13 summed", "UD, no attention", "UD released", "UD, β ramped up")] == [6, 5, 4, 4]
-small = {beta: differences(photos_first, "UD, no attention", "ECE_pooled")[f"UD, β = {beta}"].verdict for beta in (0.05, 0.005)}
-assert small == {0.05: "higher", 0.005: "not detected"} and best_beta(data="photos") == 0.05
-assert [round(points_back[f"UD, β = {beta}"]) for beta in small] == [5, 5]
+ece_by_beta = {beta: differences(photos_first, "UD, no attention", "ECE_pooled")[f"UD, β = {beta}"].verdict for beta in (0.05, 0.005)}
+assert ece_by_beta == {0.05: "higher", 0.005: "not detected"} and best_beta(data="photos") == 0.05
+assert [round(points_back[f"UD, β = {beta}"]) for beta in ece_by_beta] == [5, 5]
 worse = [name for name, gap in differences(photos_first, "UD", "mAP").items() if gap.verdict == "lower"]
 assert worse == ["UD, no distribution", "UD, lr / 10"]
 for regime in first:
@@ -734,7 +734,7 @@ print(f"The teacher's maps have size {teacher_size:.2f}: so far away is a map of
 
 # %% [markdown]
 r"""
-With the attention term the student's map is four to five times smaller. It is no more *like* the teacher's: no change of the
+At β = 0.5 the student's map is four to five times smaller. It is no more *like* the teacher's: no change of the
 correlation is detected, and it stays near 0. One line shows why shrinking helps:
 
 $$\|A_T - A_S\|^2 = \|A_T\|^2 + \|A_S\|^2 - 2 \langle A_T, A_S \rangle.$$
@@ -756,11 +756,11 @@ for name, alone in (("UD", "UD, no attention"), ("UD, Eq. 13 summed", FREE)):
     assert apart > teacher_size and np.mean(metric_values(with_maps[alone], "map_norm")) > 3 * size
     say(f"- *{name}*: the correlation changes by {in_words(gap['map_correlation'], 'map_correlation')}. Distance {apart:.2f}; from the "
         f"two sizes alone, √({teacher_size:.2f}² + {size:.2f}²) = {np.hypot(teacher_size, size):.2f}.")
-unit, hardly = weights["UD, unit maps"], photos_first["UD, β = 0.005"]
-known = difference(*(metric_values(arm, "train map_correlation") for arm in (unit, hardly)))
-assert known.verdict == "not detected" and 8.5 < np.mean(metric_values(unit, "map_norm")) / teacher_size < 9.5
+unit, weak = weights["UD, unit maps"], photos_first["UD, β = 0.005"]
+gain_on_train = difference(*(metric_values(arm, "train map_correlation") for arm in (unit, weak)))
+assert gain_on_train.verdict == "not detected" and 8.5 < np.mean(metric_values(unit, "map_norm")) / teacher_size < 9.5
 say(f"- *Unit maps*: mAP {100 * np.mean(metric_values(unit, 'mAP')):.1f} %; correlation on the training photographs minus that with "
-    f"β = 0.005: {in_words(known, 'map_correlation')}.")
+    f"β = 0.005: {in_words(gain_on_train, 'map_correlation')}.")
 
 # %% [markdown]
 r"""
